@@ -1,0 +1,305 @@
+"""The contract: what a policy was trained under and will be run under.
+
+Frozen, strict, and with one canonical JSON text, whose SHA-256 names it everywhere:
+in the bundle, in every log, and in the gate that a run must pass before it starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from holdfast.errors import ContractError
+from holdfast.signals import APPLIED_ACTION, CATALOGUE, TRANSFORMS, Array
+
+FORMAT = 1
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ContractError(message)
+
+
+@dataclass(frozen=True)
+class ObservationChannel:
+    """A piece of the observation: `size` values in `unit`, a transform of one signal."""
+
+    name: str
+    size: int
+    unit: str
+    signal: str
+    transform: str = "identity"
+
+
+@dataclass(frozen=True)
+class ActionChannel:
+    """One action value: its limits in `unit`, and how fast it may change, in `unit` per second."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    max_rate_per_s: float
+
+    def __post_init__(self) -> None:
+        where = f"action channel '{self.name}'"
+        finite = all(map(math.isfinite, (self.low, self.high, self.max_rate_per_s)))
+        _require(finite, f"{where}: low, high and max_rate_per_s should be finite")
+        _require(self.low < self.high, f"{where}: low {self.low} should be below high {self.high}")
+        _require(
+            self.low <= 0.0 <= self.high,
+            f"{where}: limits [{self.low}, {self.high}] should include 0, the stopping action",
+        )
+        _require(
+            self.max_rate_per_s > 0.0,
+            f"{where}: max_rate_per_s should be above 0, received {self.max_rate_per_s}",
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost function of signals, the limit d on it, and how it was learned.
+
+    Attributes:
+        name: what reports call it; unique in the contract.
+        function: a name in `holdfast.safety_monitor.costs`.
+        parameters: that function's keyword arguments.
+        limit: d, the bound on the expected undiscounted sum per episode.
+        run_budget: hard stop within one episode's run; a deployment may lower it, never raise it.
+        gamma: discount used in training; lam: its GAE lambda.
+    """
+
+    name: str
+    function: str
+    parameters: Mapping[str, float]
+    limit: float
+    run_budget: float
+    gamma: float
+    lam: float
+
+    def __post_init__(self) -> None:
+        where = f"cost '{self.name}'"
+        _require(
+            math.isfinite(self.limit) and self.limit >= 0.0,
+            f"{where}: limit should be finite and at least 0, received {self.limit}",
+        )
+        _require(
+            math.isfinite(self.run_budget) and self.run_budget >= self.limit,
+            f"{where}: run_budget {self.run_budget} should be finite and at least the limit "
+            f"{self.limit}",
+        )
+        for name in ("gamma", "lam"):
+            value = getattr(self, name)
+            _require(0.0 <= value <= 1.0, f"{where}: {name} should be in [0, 1], received {value}")
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The fallback controller: a name the monitor knows, and its parameters."""
+
+    name: str
+    parameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Robot, task, observation, action, costs and clock, as trained and as run.
+
+    Raises:
+        ContractError: a field contradicts another or the signal catalogue.
+    """
+
+    robot: str
+    task: str
+    period_s: float
+    episode_steps: int
+    observation: tuple[ObservationChannel, ...]
+    action: tuple[ActionChannel, ...]
+    costs: tuple[Cost, ...]
+    recovery: Recovery | None = None
+    format: int = field(default=FORMAT)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.format == FORMAT,
+            f"contract: format should be {FORMAT}, received {self.format}",
+        )
+        _require(
+            math.isfinite(self.period_s) and self.period_s > 0.0,
+            f"contract: period_s should be above 0, received {self.period_s}",
+        )
+        _require(
+            self.episode_steps > 0,
+            f"contract: episode_steps should be above 0, received {self.episode_steps}",
+        )
+        for kind in ("observation", "action", "costs"):
+            names = [item.name for item in getattr(self, kind)]
+            _require(bool(names), f"contract: {kind} should list at least one entry")
+            _require(
+                len(set(names)) == len(names),
+                f"contract: {kind} names should be unique, received {', '.join(names)}",
+            )
+        for channel in self.observation:
+            self._check_observation(channel)
+
+    def _check_observation(self, channel: ObservationChannel) -> None:
+        where = f"observation channel '{channel.name}'"
+        _require(
+            channel.transform in TRANSFORMS,
+            f"{where}: transform should be one of {', '.join(TRANSFORMS)}, "
+            f"received '{channel.transform}'",
+        )
+        if channel.signal == APPLIED_ACTION:
+            size, unit = len(self.action), "1"
+        else:
+            _require(
+                channel.signal in CATALOGUE,
+                f"{where}: signal should be one of {', '.join(CATALOGUE)} or {APPLIED_ACTION}, "
+                f"received '{channel.signal}'",
+            )
+            size, unit = CATALOGUE[channel.signal].size, CATALOGUE[channel.signal].unit
+        _, factor, transformed_unit = TRANSFORMS[channel.transform]
+        unit = transformed_unit or unit
+        _require(
+            channel.size == size * factor,
+            f"{where}: size should be {size * factor}, received {channel.size}",
+        )
+        _require(
+            channel.unit == unit, f"{where}: unit should be '{unit}', received '{channel.unit}'"
+        )
+
+    # Sizes and limits, as arrays.
+
+    @cached_property
+    def observation_size(self) -> int:
+        return sum(channel.size for channel in self.observation)
+
+    @property
+    def action_size(self) -> int:
+        return len(self.action)
+
+    @cached_property
+    def signals(self) -> tuple[str, ...]:
+        """Signals that the observation needs from the robot, in the contract's order."""
+        names = (channel.signal for channel in self.observation)
+        return tuple(dict.fromkeys(name for name in names if name != APPLIED_ACTION))
+
+    @cached_property
+    def action_low(self) -> Array:
+        return np.array([channel.low for channel in self.action])
+
+    @cached_property
+    def action_high(self) -> Array:
+        return np.array([channel.high for channel in self.action])
+
+    @cached_property
+    def action_center(self) -> Array:
+        return (self.action_high + self.action_low) / 2.0
+
+    @cached_property
+    def action_half_range(self) -> Array:
+        return (self.action_high - self.action_low) / 2.0
+
+    @cached_property
+    def action_max_step(self) -> Array:
+        """How far each action value may move in one period."""
+        return np.array([channel.max_rate_per_s for channel in self.action]) * self.period_s
+
+    def admissible(self, previous: Array, proposed: Array) -> Array:
+        """Return the proposed action within limits, then within rate of the previous one.
+
+        The simulator and the monitor both apply exactly this, so a policy is trained under
+        the limits that it is run under. Shapes (..., actions), physical units.
+        """
+        limited = np.clip(proposed, self.action_low, self.action_high)
+        step = self.action_max_step
+        return np.clip(limited, previous - step, previous + step)
+
+    def normalised(self, action: Array) -> Array:
+        """Scale an action from physical units to [-1, 1]."""
+        return (action - self.action_center) / self.action_half_range
+
+    # Text and hash.
+
+    def to_json(self) -> str:
+        """Return the canonical JSON text: sorted keys, no spaces, no NaN."""
+        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical text, in hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @staticmethod
+    def from_json(text: str) -> Contract:
+        """Parse a contract.
+
+        Raises:
+            ContractError: not JSON, a missing or unknown key, a wrong type or value.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ContractError(f"contract: should be JSON ({error})") from None
+        return strict(Contract, data, "contract")
+
+
+def _plain(value: Any, kind: str = "") -> Any:
+    """Return JSON data; `kind` is the annotation, so that 10 and 10.0 have one text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {f.name: _plain(getattr(value, f.name), str(f.type)) for f in fields}
+    if isinstance(value, Mapping):
+        return {key: float(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return float(value) if kind == "float" else value
+
+
+def strict(cls: type[T], data: Any, where: str) -> T:
+    """Build a frozen dataclass from plain data; every key must be there and known.
+
+    Raises:
+        ContractError: names the place, what was found and what would be right.
+    """
+    _require(isinstance(data, dict), f"{where}: should be a mapping, received {data!r}")
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    missing = [name for name in names if name not in data]
+    unknown = [str(name) for name in data if name not in names]
+    _require(not missing, f"{where}: missing {', '.join(missing)}")
+    _require(not unknown, f"{where}: unknown {', '.join(unknown)}; known are {', '.join(names)}")
+    hints = get_type_hints(cls)
+    return cls(**{n: _convert(hints[n], data[n], f"{where}.{n}") for n in names})
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """Return `value` as the annotated `kind`, or raise ContractError."""
+    if type(None) in get_args(kind):
+        inner = next(arg for arg in get_args(kind) if arg is not type(None))
+        return None if value is None else _convert(inner, value, where)
+    if get_origin(kind) is tuple:
+        _require(isinstance(value, list), f"{where}: should be a list, received {value!r}")
+        item = get_args(kind)[0]
+        return tuple(_convert(item, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if get_origin(kind) is Mapping:
+        _require(isinstance(value, dict), f"{where}: should be a mapping, received {value!r}")
+        item = get_args(kind)[1]
+        return MappingProxyType({k: _convert(item, v, f"{where}.{k}") for k, v in value.items()})
+    if dataclasses.is_dataclass(kind):
+        return strict(kind, value, where)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    _require(right, f"{where}: should be {kind.__name__}, received {value!r}")
+    return value

@@ -1,0 +1,31 @@
+"""Named errors. Each carries one sentence: what was wrong, where, what would be right."""
+
+from __future__ import annotations
+
+
+class HoldfastError(Exception):
+    """Anything a user can mend. The command line prints it as one line and exits non-zero."""
+
+
+class ContractError(HoldfastError):
+    """A contract contradicts itself, is malformed, or is not the one that was expected."""
+
+
+class BundleError(HoldfastError):
+    """An ONNX file is not a bundle, is damaged, or is not for this robot and task."""
+
+
+class ConfigError(HoldfastError):
+    """A setting, a configuration file or a command-line value is wrong."""
+
+
+class LinkError(HoldfastError):
+    """The serial link cannot be opened, was lost, or speaks another version."""
+
+
+class LogError(HoldfastError):
+    """A log cannot be read or belongs to another contract."""
+
+
+class TrainingError(HoldfastError):
+    """Training or fine-tuning cannot start or go on."""

@@ -1,0 +1,80 @@
+"""Signals, and the one place where an observation is built from them.
+
+A signal is a named, stamped array in SI units. Simulator and robot produce the same
+signals; costs, rewards and observations are functions of them and of nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from holdfast.contract import Contract
+
+Array = NDArray[np.float64]
+Signals = Mapping[str, Array]
+
+APPLIED_ACTION = "applied_action"
+"""The action last let through, scaled to [-1, 1] by the contract; size: the action's."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a named measurement is: its size and its SI unit (REP-103 frames)."""
+
+    name: str
+    size: int
+    unit: str
+    meaning: str
+
+
+CATALOGUE: Mapping[str, Signal] = {
+    signal.name: signal
+    for signal in (
+        Signal("position", 2, "m", "x, y in the odom frame"),
+        Signal("heading", 1, "rad", "yaw in the odom frame, counter-clockwise"),
+        Signal("linear_velocity", 2, "m/s", "x, y in the odom frame"),
+        Signal("forward_speed", 1, "m/s", "along the base's x axis"),
+        Signal("yaw_rate", 1, "rad/s", "about the base's z axis, counter-clockwise"),
+        Signal("tilt", 2, "rad", "roll, pitch of the base"),
+    )
+}
+
+
+def _identity(values: Array) -> Array:
+    return values
+
+
+def _cos_sin(values: Array) -> Array:
+    return np.concatenate((np.cos(values), np.sin(values)), axis=-1)
+
+
+# name -> (function, size multiplier, unit of the result or None for the signal's own)
+TRANSFORMS: Mapping[str, tuple[Any, int, str | None]] = {
+    "identity": (_identity, 1, None),
+    "cos_sin": (_cos_sin, 2, "1"),
+}
+
+
+class Observer:
+    """Builds observations as a contract lists them.
+
+    Args:
+        contract: names the channels, their signals and their order.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.size = contract.observation_size
+        self._parts = tuple(
+            (channel.signal, TRANSFORMS[channel.transform][0]) for channel in contract.observation
+        )
+
+    def __call__(self, signals: Signals) -> Array:
+        """Return the observation, shape (..., n), of signals shaped (..., size) each."""
+        parts: Sequence[Array] = [f(signals[name]) for name, f in self._parts]
+        return np.concatenate(parts, axis=-1)

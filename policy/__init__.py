@@ -1,0 +1,1 @@
+"""Learn a policy (torch), ship it (onnx), run it (onnxruntime), judge it."""

@@ -1,0 +1,70 @@
+"""What the run loop needs of a robot, whatever carries its messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.safety_monitor.messages import Reading
+from holdfast.signals import Array
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a robot says of itself when it is connected.
+
+    Attributes:
+        robot: the name that contracts use.
+        hardware_id: this very unit.
+        action_low, action_high: the device's own limits, physical units, action order.
+        watchdog_s: the device stops when no valid command arrived for this long.
+        signals: catalogue names it measures.
+        lockstep: device time advances only with commands; it is then the clock of the run.
+        self_placing: `reset` puts the robot at its next start pose (a twin); otherwise a
+            person does, and the run loop asks for it.
+    """
+
+    robot: str
+    hardware_id: str
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    watchdog_s: float
+    signals: tuple[str, ...]
+    lockstep: bool
+    self_placing: bool
+
+
+class Robot(Protocol):
+    """A connected robot. Every method may raise `LinkError`; none blocks without a limit."""
+
+    identity: Identity
+
+    def now_s(self) -> float:
+        """The run's clock: the device's in lockstep, else the host's monotonic clock."""
+
+    def wait(self, until_s: float) -> None:
+        """Return at `until_s` on the run's clock; in lockstep, as soon as the device got there."""
+
+    def read(self) -> Reading:
+        """Return the newest reading, stamped on the run's clock; its age may be anything."""
+
+    def faults(self) -> tuple[str, ...]:
+        """What the device says is wrong now, a sentence each; empty if it may move."""
+
+    def arm(self) -> None:
+        """Allow motion, if the device agrees."""
+
+    def send(self, action: Array, valid_for_s: float) -> None:
+        """Command an action that the monitor let through."""
+
+    def disarm(self) -> None:
+        """Stop and forbid motion. Needs no reset."""
+
+    def stop(self) -> None:
+        """Emergency stop: latched by the device until `reset`."""
+
+    def reset(self) -> None:
+        """Clear a latched stop and the odometry; leads to disarmed, never to motion."""
+
+    def close(self) -> None:
+        """Stop, as far as the link still lives, and let go of it."""

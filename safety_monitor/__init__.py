@@ -1,0 +1,1 @@
+"""May this action reach the motors? NumPy and stdlib alone; time is an argument."""

@@ -1,0 +1,71 @@
+"""Costs: pure functions of signals that bill the simulator and the robot alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.contract import Contract
+from holdfast.errors import ContractError
+from holdfast.signals import Array, Signals
+
+
+@dataclass(frozen=True)
+class CostFunction:
+    """A cost per step.
+
+    Attributes:
+        evaluate: signals shaped (..., size) and keyword parameters to costs shaped (...).
+        signals: what it reads.
+        parameters: the names of its keyword parameters.
+        largest: the most that one step can cost.
+    """
+
+    evaluate: Callable[..., Array]
+    signals: tuple[str, ...]
+    parameters: tuple[str, ...]
+    largest: float
+
+
+def corridor(signals: Signals, *, x_limit_m: float) -> Array:
+    """Return 1 where |x| > x_limit_m, else 0 (the Circle cost of Achiam et al. 2017)."""
+    return (np.abs(signals["position"][..., 0]) > x_limit_m).astype(np.float64)
+
+
+FUNCTIONS: Mapping[str, CostFunction] = {
+    "corridor": CostFunction(corridor, ("position",), ("x_limit_m",), 1.0),
+}
+
+
+class Bill:
+    """Evaluates all costs of a contract, in its order.
+
+    Raises:
+        ContractError: an unknown cost function, or other parameters than it takes.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._parts: list[tuple[Callable[..., Array], dict[str, float]]] = []
+        names: list[str] = []
+        for cost in contract.costs:
+            function = FUNCTIONS.get(cost.function)
+            if function is None:
+                raise ContractError(
+                    f"cost '{cost.name}': function should be one of {', '.join(FUNCTIONS)}, "
+                    f"received '{cost.function}'"
+                )
+            if set(cost.parameters) != set(function.parameters):
+                raise ContractError(
+                    f"cost '{cost.name}': parameters should be {', '.join(function.parameters)}, "
+                    f"received {', '.join(cost.parameters) or 'none'}"
+                )
+            self._parts.append((function.evaluate, dict(cost.parameters)))
+            names.extend(function.signals)
+        self.signals = tuple(dict.fromkeys(names))
+        self.largest = tuple(FUNCTIONS[cost.function].largest for cost in contract.costs)
+
+    def __call__(self, signals: Signals) -> Array:
+        """Return the costs of one step, shape (..., costs)."""
+        return np.stack([f(signals, **parameters) for f, parameters in self._parts], axis=-1)

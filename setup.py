@@ -1,0 +1,64 @@
+"""Package metadata. Tools are configured in pyproject.toml, colcon's script folder in setup.cfg."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "holdfast"
+
+RUN = [
+    "numpy>=1.24",
+    "onnxruntime>=1.17",
+    "pyserial>=3.5",
+    "cobs>=1.2",
+    "mcap>=1.1",
+    "pyyaml>=6.0",
+    "pydantic>=2.5",
+    "tyro>=0.8",
+    "rich>=13",
+]
+TRAIN = [
+    "torch>=2.9",
+    "mujoco>=3.3,!=4.0.0",  # 4.0.0 has a wrong factor in the Newton solver's Hessian
+    "gymnasium>=1.0",
+    "onnx>=1.16",
+    "onnxscript>=0.5",
+    "safetensors>=0.4",
+    "matplotlib>=3.8",
+    "tensorboard>=2.16",
+]
+DEV = [
+    "pytest>=8,<9",  # ROS 2's launch_testing plugin breaks on 9
+    "pytest-timeout",
+    "coverage[toml]>=7.4",
+    "hypothesis>=6.100",
+    "scipy>=1.11",
+    "ruff>=0.9",
+    "mypy>=1.11",
+    "types-PyYAML",
+    "setuptools<80",  # colcon's --symlink-install needs setup.py develop
+    "wheel",
+    "colcon-core",
+    "colcon-ros",
+]
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="From simulation to a real robot under one cost budget",
+    author="The Holdfast authors",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, NAME + ".*"]),
+    package_data={NAME + ".sim": ["assets/*.xml"], NAME + ".policy": ["*.html"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
+        ("share/" + NAME, ["package.xml"]),
+        ("share/" + NAME + "/launch", glob("launch/*.launch.py")),
+        ("share/" + NAME + "/config", glob("config/*.yaml")),
+    ],
+    install_requires=RUN,
+    extras_require={"train": TRAIN, "dev": DEV},
+    entry_points={"console_scripts": ["holdfast = holdfast.cli:main"]},
+    zip_safe=False,
+)
