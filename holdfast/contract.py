@@ -19,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from holdfast.errors import ContractError
-from holdfast.signals import APPLIED_ACTION, CATALOGUE, TRANSFORMS, Array
+from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array
 
 FORMAT = 1
 
@@ -162,11 +162,13 @@ class Contract:
         )
         if channel.signal == APPLIED_ACTION:
             size, unit = len(self.action), "1"
+        elif channel.signal == EPISODE_LEFT:
+            size, unit = 1, "1"
         else:
             _require(
                 channel.signal in CATALOGUE,
-                f"{where}: signal should be one of {', '.join(CATALOGUE)} or {APPLIED_ACTION}, "
-                f"received '{channel.signal}'",
+                f"{where}: signal should be one of {', '.join(CATALOGUE)}, "
+                f"{APPLIED_ACTION}, {EPISODE_LEFT}; received '{channel.signal}'",
             )
             size, unit = CATALOGUE[channel.signal].size, CATALOGUE[channel.signal].unit
         _, factor, transformed_unit = TRANSFORMS[channel.transform]
@@ -193,7 +195,7 @@ class Contract:
     def signals(self) -> tuple[str, ...]:
         """Signals that the observation needs from the robot, in the contract's order."""
         names = (channel.signal for channel in self.observation)
-        return tuple(dict.fromkeys(name for name in names if name != APPLIED_ACTION))
+        return tuple(dict.fromkeys(name for name in names if name in CATALOGUE))
 
     @cached_property
     def action_low(self) -> Array:

@@ -22,6 +22,11 @@ Signals = Mapping[str, Array]
 APPLIED_ACTION = "applied_action"
 """The action last let through, scaled to [-1, 1] by the contract; size: the action's."""
 
+EPISODE_LEFT = "episode_left"
+"""The share of the episode's steps still to come, 1 at its start; size 1. Whoever counts the
+steps knows it. With it, the costs still to come within the episode are a function of the
+observation, and so something that a critic can learn and a monitor can use."""
+
 
 @dataclass(frozen=True)
 class Signal:
