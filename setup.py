@@ -2,7 +2,7 @@
 
 from glob import glob
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
 
 NAME = "holdfast"
 
@@ -42,8 +42,19 @@ DEV = [
     "colcon-ros",
 ]
 
+
+class EveryInstallHasData(Distribution):
+    """Makes `pip install -e` install data_files too.
+
+    setuptools asks for `has_data`, which Distribution lacks, and so leaves them out.
+    """
+
+    has_data = Distribution.has_data_files
+
+
 setup(
     name=NAME,
+    distclass=EveryInstallHasData,
     version="0.1.0",
     description="From simulation to a real robot under one cost budget",
     author="The Holdfast authors",

@@ -1,0 +1,41 @@
+# Everything runs in .venv, which is made when missing and again when what it holds changed.
+#   make demo    train, ship, run on a twin, learn, run again; report in runs/demo/
+#   make test    the test suite, with 100 % coverage of safety_monitor/ required
+#   make check   lint, format and types
+#   make venv    only .venv
+#   make clean   remove what the others made, .venv included; runs/ stays: logs are data
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test check venv clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(INSTALLED)
+	$(BIN)/holdfast demo
+
+test: $(INSTALLED)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --fail-under=100
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p holdfast
+
+venv: $(INSTALLED)
+
+$(INSTALLED): setup.py setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Holdfast needs Python 3.10 or newer: make PYTHON=python3.10 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build install log dist *.egg-info .coverage .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

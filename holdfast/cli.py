@@ -1,0 +1,122 @@
+"""The command line: `holdfast COMMAND ...`.
+
+A command is a function; tyro reads its signature and docstring. Modules are imported only
+when their command runs, so that a robot needs nothing that only training uses.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast import __version__
+from holdfast.errors import ConfigError, HoldfastError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line of the table.
+
+    Attributes:
+        target: "module:function"; the function may return an exit status.
+        summary: one line for `holdfast --help`.
+        extra: the pip extra that brings what the command imports; "" is the base install.
+    """
+
+    target: str
+    summary: str
+    extra: str = ""
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function."""
+        module, _, name = self.target.partition(":")
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return function
+
+
+COMMANDS = {
+    "doctor": Command("holdfast.doctor:command", "say what is installed and whether it works"),
+}
+
+
+def help_text() -> str:
+    """Return what `holdfast --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: holdfast COMMAND [OPTIONS]",
+            "",
+            "Train a policy under a cost budget, run it on a robot under the same budget,",
+            "and learn from what the robot did.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "holdfast COMMAND --help lists a command's options with units and defaults;",
+            "holdfast --version prints the version.",
+            "exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        argv: what follows the program's name; the process's own arguments if None.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(help_text(), file=sys.stdout if arguments else sys.stderr)
+        return OK if arguments else USAGE
+    if arguments[0] == "--version":
+        print(f"holdfast {__version__}")
+        return OK
+    name, *options = arguments
+    if name not in COMMANDS:
+        return _complain(_unknown(name), USAGE)
+    try:
+        return _run(name, COMMANDS[name], options)
+    except HoldfastError as error:
+        return _complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+def _run(name: str, command: Command, options: Sequence[str]) -> int:
+    try:
+        import tyro
+
+        status = tyro.cli(command.load(), prog=f"holdfast {name}", args=options)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "holdfast"):
+            raise  # our own mistake, not a missing install
+        wanted = f"holdfast[{command.extra}]" if command.extra else "holdfast"
+        raise ConfigError(
+            f"{name} needs the Python package '{package}', which is not installed: "
+            f"pip install '{wanted}'"
+        ) from None
+    return OK if status is None else int(status)
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    guess = f"did you mean '{close[0]}'?" if close else f"commands are {', '.join(COMMANDS)}"
+    return f"unknown command '{name}'; {guess}"
+
+
+def _complain(sentence: str, status: int) -> int:
+    print(f"holdfast: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

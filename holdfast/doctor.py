@@ -1,0 +1,189 @@
+"""`holdfast doctor`: what is installed here, and whether the run side works."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from operator import eq, ge, gt, le, lt, ne
+
+from rich.console import Console
+from rich.table import Table
+
+from holdfast import __version__, share
+from holdfast.errors import ConfigError
+
+# y = x + x on two float32 values, as an ONNX file: enough to prove that ONNX Runtime loads,
+# agrees with this NumPy and computes, without the onnx package, which robots do not have.
+DOUBLING_ONNX = bytes.fromhex(
+    "08073a350a0e0a01780a017812017922034164641201675a0f0a0178120a0a08080112040a02"
+    "0802620f0a0179120a0a08080112040a02080242040a00100d"
+)
+
+# Where the name to import is not the name to install.
+MODULES = {"pyserial": "serial", "pyyaml": "yaml"}
+
+COMPARISONS = {">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table; `broken` ones make the exit status 1."""
+
+    what: str
+    found: str
+    advice: str = ""
+    broken: bool = False
+
+
+def command() -> int:
+    """Say what is installed and whether the run side works; exit status 1 if it does not."""
+    findings = [*machine(), *base_packages(), runtime(), share_folder(), *extras(), *around()]
+    table = Table(title=f"holdfast {__version__}", title_justify="left")
+    for heading in ("", "what", "found", "advice"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        mark = "[red]broken[/]" if finding.broken else "[green]ok[/]"
+        if finding.advice and not finding.broken:
+            mark = "[yellow]note[/]"
+        table.add_row(mark, finding.what, finding.found, finding.advice)
+    console = Console()
+    console.print(table)
+    broken = sum(finding.broken for finding in findings)
+    console.print(f"{broken} broken" if broken else "The run side works.")
+    return 1 if broken else 0
+
+
+def machine() -> Iterator[Finding]:
+    """Yield interpreter, operating system and the cores this process may use."""
+    old = sys.version_info < (3, 10)
+    advice = "Holdfast needs Python 3.10 or newer" if old else ""
+    yield Finding("python", f"{platform.python_version()} at {sys.executable}", advice, old)
+    yield Finding("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    yield Finding("cores", str(cores))
+
+
+def base_packages() -> Iterator[Finding]:
+    """Yield every package that the base install requires; each must import and be new enough."""
+    required = requirements("")
+    if not required:
+        yield Finding("holdfast", "no metadata", "pip install holdfast", broken=True)
+    for name, wanted in required.items():
+        found, broken = f"{version(name)} (wants {wanted})", not satisfies(version(name), wanted)
+        try:
+            importlib.import_module(MODULES.get(name, name))
+        except Exception as error:  # a package may fail to import in any way; all are broken
+            found, broken = f"does not import: {error}", True
+        yield Finding(name, found, f"pip install '{name}{wanted}'" if broken else "", broken)
+
+
+def runtime() -> Finding:
+    """Load and run a network, as deploying does."""
+    what = "ONNX Runtime runs"
+    try:
+        import numpy as np
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(DOUBLING_ONNX, providers=["CPUExecutionProvider"])
+        given = np.array([0.25, -1.5], dtype=np.float32)
+        (doubled,) = session.run(None, {"x": given})
+    except Exception as error:  # whatever is wrong, saying so is this command's purpose
+        return Finding(what, f"no: {error}", "reinstall onnxruntime and numpy", broken=True)
+    if not np.array_equal(doubled, 2.0 * given):
+        return Finding(what, f"wrongly: {doubled}", "reinstall onnxruntime", broken=True)
+    return Finding(what, "yes")
+
+
+def share_folder() -> Finding:
+    """Find the folder with package.xml, launch and config files."""
+    what = "launch and config files"
+    try:
+        return Finding(what, str(share.folder()))
+    except ConfigError as error:
+        return Finding(what, str(error), "reinstall holdfast", broken=True)
+
+
+def extras() -> Iterator[Finding]:
+    """Yield what training needs; a robot does without."""
+    for name, wanted in requirements("train").items():
+        found = version(name)
+        advice = "" if satisfies(found, wanted) else "to train: pip install 'holdfast[train]'"
+        yield Finding(name, f"{found} (wants {wanted})" if found else "not installed", advice)
+
+
+def around() -> Iterator[Finding]:
+    """Yield what is outside Python: ROS 2 and serial ports."""
+    distribution = os.environ.get("ROS_DISTRO", "")
+    if importlib.util.find_spec("rclpy"):
+        yield Finding("ROS 2", distribution or "found")
+    elif distribution:
+        yield Finding("ROS 2", f"{distribution}, but this Python does not see rclpy")
+    else:
+        yield Finding("ROS 2", "not found (only the launch files need it)")
+    ports = serial_ports()
+    if not ports:
+        yield Finding("serial ports", "none visible")
+    for port in ports:
+        allowed = os.access(port, os.R_OK | os.W_OK)
+        advice = "" if allowed else "no permission; on Linux join the group dialout"
+        yield Finding("serial port", port, advice)
+
+
+def serial_ports() -> list[str]:
+    """Return the devices that pySerial sees, or none where pySerial is missing."""
+    try:
+        from serial.tools import list_ports
+    except ImportError:
+        return []
+    return sorted(port.device for port in list_ports.comports())
+
+
+def requirements(extra: str) -> dict[str, str]:
+    """Return name -> version wanted, of the base install ("") or of an extra."""
+    try:
+        lines = metadata.requires("holdfast") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    found = {}
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        named = re.search(r"extra\s*==\s*['\"](\w+)['\"]", marker)
+        if (named.group(1) if named else "") == extra:
+            match = re.match(r"\s*([\w.-]+)(?:\[[^]]*\])?\s*(.*)", requirement)
+            assert match is not None, line
+            found[match.group(1)] = match.group(2).strip()
+    return found
+
+
+def version(name: str) -> str:
+    """Return the installed version, or "" if there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def satisfies(found: str, wanted: str) -> bool:
+    """Return whether a version meets "a>=1,!=2.0"-like bounds; "" (not installed) never does.
+
+    Compares release numbers alone, which is what the bounds in setup.py are made of.
+    """
+    bounds = re.findall(r"([<>!=]=?)\s*([\d.]+)", wanted)
+    return bool(found) and all(
+        COMPARISONS[how](_release(found), _release(bound)) for how, bound in bounds
+    )
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Return (1, 2, 0, 0) for "1.2rc1": four numbers, so that 1.2 equals 1.2.0."""
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    numbers = [int(part) for part in match.group().split(".")] if match else []
+    return tuple([*numbers, 0, 0, 0, 0][:4])
