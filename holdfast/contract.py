@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,11 @@ T = TypeVar("T")
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ContractError(message)
+
+
+def _check_parameters(where: str, parameters: Mapping[str, float]) -> None:
+    for name, value in parameters.items():
+        _require(math.isfinite(value), f"{where}: {name} should be finite, received {value}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class Cost:
         for name in ("gamma", "lam"):
             value = getattr(self, name)
             _require(0.0 <= value <= 1.0, f"{where}: {name} should be in [0, 1], received {value}")
+        _check_parameters(where, self.parameters)
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,9 @@ class Recovery:
 
     name: str
     parameters: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _check_parameters(f"recovery '{self.name}'", self.parameters)
 
 
 @dataclass(frozen=True)
@@ -263,10 +273,11 @@ def _plain(value: Any, kind: str = "") -> Any:
         fields = dataclasses.fields(value)
         return {f.name: _plain(getattr(value, f.name), str(f.type)) for f in fields}
     if isinstance(value, Mapping):
-        return {key: float(item) for key, item in value.items()}
+        return {key: _plain(item, "float") for key, item in value.items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return float(value) if kind == "float" else value
+    # Adding 0.0 turns -0.0 into 0.0: equal contracts have one hash.
+    return float(value) + 0.0 if kind == "float" else value
 
 
 def strict(cls: type[T], data: Any, where: str) -> T:
@@ -301,6 +312,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return strict(kind, value, where)  # type: ignore[arg-type]
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        # False for NaN, infinity and integers that no float can hold.
+        finite = abs(value) <= sys.float_info.max
+        _require(finite, f"{where}: should be a finite number, received {value}")
         return float(value)
     right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     _require(right, f"{where}: should be {kind.__name__}, received {value!r}")

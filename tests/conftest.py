@@ -1,1 +1,10 @@
-"""Its place puts this folder on the import path, so that tests share the helpers beside it."""
+"""What every test shares.
+
+Its place puts this folder on the import path, so that tests share the helpers beside it.
+Hypothesis draws the same examples each time, and sets no deadlines: the clock is not tested.
+"""
+
+from hypothesis import settings
+
+settings.register_profile("house", derandomize=True, deadline=None)
+settings.load_profile("house")

@@ -1,0 +1,359 @@
+"""The contract: strict, canonical, and the same limits for simulator and robot."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as stnp
+
+from holdfast.contract import (
+    ActionChannel,
+    Contract,
+    Cost,
+    ObservationChannel,
+    Recovery,
+)
+from holdfast.errors import ContractError
+from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS
+
+
+def example() -> Contract:
+    return Contract(
+        robot="drive",
+        task="circle",
+        period_s=0.05,
+        episode_steps=250,
+        observation=(
+            ObservationChannel("position", 2, "m", "position"),
+            ObservationChannel("heading", 2, "1", "heading", "cos_sin"),
+            ObservationChannel("last", 2, "1", APPLIED_ACTION),
+            ObservationChannel("left", 1, "1", EPISODE_LEFT),
+        ),
+        action=(
+            ActionChannel("forward_speed", "m/s", -0.5, 1.0, 4.0),
+            ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
+        ),
+        costs=(Cost("outside", "corridor", {"x_limit_m": 0.9}, 10.0, 30.0, 1.0, 0.95),),
+        recovery=Recovery("brake", {"deceleration_m_s2": 1.0}),
+    )
+
+
+def data() -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(example().to_json())
+    return plain
+
+
+def every_mapping(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every mapping whose keys the contract prescribes."""
+    found = []
+    if isinstance(node, dict) and path[-1:] != ("parameters",):
+        found.append(path)
+    for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(child, (dict, list)):
+            found += every_mapping(child, (*path, key))
+    return found
+
+
+def at(node: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        node = node[key]
+    return node
+
+
+EVERY_KEY = [(*path, key) for path in every_mapping(data()) for key in at(data(), path)]
+
+
+def refusal(changed: Any) -> str:
+    """Return the one sentence with which a contract is refused."""
+    with pytest.raises(ContractError) as caught:
+        Contract.from_json(json.dumps(changed))
+    sentence = str(caught.value)
+    assert sentence
+    assert "\n" not in sentence
+    return sentence
+
+
+def name_of(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+@pytest.mark.parametrize("path", EVERY_KEY, ids=name_of)
+def test_a_missing_key_is_named(path):
+    changed = data()
+    del at(changed, path[:-1])[path[-1]]
+    assert f"missing {path[-1]}" in refusal(changed)
+
+
+@pytest.mark.parametrize("path", every_mapping(data()), ids=name_of)
+def test_an_unknown_key_is_named(path):
+    changed = data()
+    at(changed, path)["colour"] = "red"
+    assert "unknown colour" in refusal(changed)
+
+
+def of_other_types(path: tuple[Any, ...]) -> list[Any]:
+    right = type(at(data(), path))
+    return [value for value in (True, [1], "text", 1.5, {"a": 1}) if type(value) is not right]
+
+
+@pytest.mark.parametrize("path", EVERY_KEY, ids=name_of)
+def test_a_value_of_another_type_is_refused_where_it_stands(path):
+    for wrong in of_other_types(path):
+        check_refused(path, wrong)
+
+
+def check_refused(path: tuple[Any, ...], wrong: Any) -> None:
+    changed = data()
+    at(changed, path[:-1])[path[-1]] = wrong
+    sentence = refusal(changed)
+    assert path[-1] in sentence
+    assert "should be" in sentence
+
+
+WRONG_VALUES = [
+    (("format",), 2, "format should be 1, received 2"),
+    (("period_s",), 0, "period_s should be above 0"),
+    (("period_s",), float("nan"), "period_s: should be a finite number, received nan"),
+    (("period_s",), 10**400, "period_s: should be a finite number"),
+    (("episode_steps",), 0, "episode_steps should be above 0"),
+    (("observation",), [], "observation should list at least one entry"),
+    (("action",), [], "action should list at least one entry"),
+    (("costs",), [], "costs should list at least one entry"),
+    (("observation", 0, "name"), "heading", "observation names should be unique"),
+    (("action", 0, "name"), "yaw_rate", "action names should be unique"),
+    (("observation", 0, "size"), 3, "'position': size should be 2, received 3"),
+    (("observation", 1, "size"), 1, "'heading': size should be 2, received 1"),
+    (("observation", 2, "size"), 1, "'last': size should be 2, received 1"),
+    (("observation", 3, "size"), 2, "'left': size should be 1, received 2"),
+    (("observation", 0, "unit"), "cm", "'position': unit should be 'm', received 'cm'"),
+    (("observation", 1, "unit"), "rad", "'heading': unit should be '1', received 'rad'"),
+    (("observation", 0, "signal"), "altitude", "signal should be one of position, heading"),
+    (("observation", 0, "transform"), "log", "transform should be one of identity, cos_sin"),
+    (("action", 0, "low"), float("-inf"), "low: should be a finite number"),
+    (("action", 0, "low"), 1.0, "low 1.0 should be below high 1.0"),
+    (("action", 0, "low"), 0.5, "limits [0.5, 1.0] should include 0"),
+    (("action", 0, "max_rate_per_s"), 0.0, "max_rate_per_s should be above 0"),
+    (("costs", 0, "limit"), -1.0, "limit should be finite and at least 0"),
+    (("costs", 0, "run_budget"), 9.0, "run_budget 9.0 should be finite and at least the limit"),
+    (("costs", 0, "gamma"), 1.01, "gamma should be in [0, 1]"),
+    (("costs", 0, "lam"), -0.01, "lam should be in [0, 1]"),
+    (("costs", 0, "parameters"), {"x_limit_m": True}, "x_limit_m: should be float"),
+    (("costs", 0, "parameters"), {"x_limit_m": float("nan")}, "x_limit_m: should be a finite"),
+    (("recovery", "parameters"), {"gain": float("inf")}, "gain: should be a finite number"),
+]
+
+
+@pytest.mark.parametrize(("path", "wrong", "sentence"), WRONG_VALUES)
+def test_a_wrong_value_is_refused_with_what_would_be_right(path, wrong, sentence):
+    changed = data()
+    at(changed, path[:-1])[path[-1]] = wrong
+    assert sentence in refusal(changed)
+
+
+def test_two_costs_of_one_name_are_refused():
+    changed = data()
+    changed["costs"] *= 2
+    assert "costs names should be unique, received outside, outside" in refusal(changed)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"contract"', "null"])
+def test_what_is_no_json_mapping_is_refused(text):
+    with pytest.raises(ContractError, match=r"contract: should be (JSON|a mapping)"):
+        Contract.from_json(text)
+
+
+@pytest.mark.parametrize("field", ["low", "high", "max_rate_per_s"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_contract_built_in_python_is_as_strict(field, value):
+    channel = example().action[0]
+    with pytest.raises(ContractError, match="should be finite"):
+        dataclasses.replace(channel, **{field: value})
+
+
+def test_parameters_built_in_python_are_finite():
+    with pytest.raises(ContractError, match="cost 'outside': x_limit_m should be finite"):
+        dataclasses.replace(example().costs[0], parameters={"x_limit_m": float("nan")})
+    with pytest.raises(ContractError, match="recovery 'brake': gain should be finite"):
+        Recovery("brake", {"gain": float("inf")})
+
+
+def test_recovery_is_optional():
+    without = dataclasses.replace(example(), recovery=None)
+    assert Contract.from_json(without.to_json()) == without
+    assert without.hash != example().hash
+
+
+# One text and one hash.
+
+
+def test_the_text_is_canonical():
+    text = example().to_json()
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert len(example().hash) == 64
+
+
+def test_the_hash_is_fixed_for_good():
+    """Logs and bundles carry it: if this changes, `FORMAT` has to change."""
+    name = "9f22d455297f74472580d90b7f42d132a672baf8b830f01f39deb802458c34ee"
+    assert example().hash == name
+
+
+def test_key_order_and_spaces_do_not_matter():
+    def backwards(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: backwards(node[key]) for key in reversed(list(node))}
+        return [backwards(item) for item in node] if isinstance(node, list) else node
+
+    text = json.dumps(backwards(data()), indent=3)
+    assert Contract.from_json(text).hash == example().hash
+
+
+def test_10_and_10_0_are_one_number():
+    cost = example().costs[0]
+    whole = dataclasses.replace(cost, limit=10, run_budget=30, gamma=1, parameters={"x_limit_m": 1})
+    real = dataclasses.replace(cost, gamma=1.0, parameters={"x_limit_m": 1.0})
+    texts = [dataclasses.replace(example(), costs=(c,)).to_json() for c in (whole, real)]
+    assert texts[0] == texts[1]
+    changed = data()
+    changed["costs"][0]["limit"] = 10
+    assert Contract.from_json(json.dumps(changed)).hash == example().hash
+
+
+def test_minus_zero_is_zero():
+    one_way = dataclasses.replace(example().action[0], low=-0.0)
+    other_way = dataclasses.replace(example().action[0], low=0.0)
+    assert one_way == other_way
+    hashes = {
+        dataclasses.replace(example(), action=(c, example().action[1])).hash
+        for c in (one_way, other_way)
+    }
+    assert len(hashes) == 1
+
+
+CHANGES = {
+    "robot": "tank",
+    "task": "square",
+    "recovery": None,
+    "period_s": 0.04,
+    "episode_steps": 251,
+    "function": "other",
+    "parameters": {"x_limit_m": 0.91},
+    "limit": 10.5,
+    "run_budget": 30.5,
+    "gamma": 0.99,
+    "lam": 0.9,
+    "low": -0.4,
+    "high": 0.9,
+    "max_rate_per_s": 4.5,
+    "name": "renamed",
+}
+FREE = [path for path in EVERY_KEY if path[-1] in CHANGES]
+
+
+@pytest.mark.parametrize("path", FREE, ids=name_of)
+def test_everything_counts_in_the_hash(path):
+    changed = data()
+    at(changed, path[:-1])[path[-1]] = CHANGES[path[-1]]
+    assert Contract.from_json(json.dumps(changed)).hash != example().hash
+
+
+# Any contract at all.
+
+names = st.text(min_size=1, max_size=12)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(min_value=1e-6, max_value=1e6)
+parameters = st.dictionaries(names, finite, max_size=3)
+
+
+@st.composite
+def action_channels(draw: st.DrawFn) -> ActionChannel:
+    low = draw(st.floats(min_value=-1e6, max_value=0.0))
+    high = draw(positive)
+    return ActionChannel(draw(names), draw(names), low, high, draw(positive))
+
+
+@st.composite
+def observation_channels(draw: st.DrawFn, actions: int) -> ObservationChannel:
+    signal = draw(st.sampled_from([*CATALOGUE, APPLIED_ACTION, EPISODE_LEFT]))
+    transform = draw(st.sampled_from([*TRANSFORMS]))
+    sizes = {APPLIED_ACTION: (actions, "1"), EPISODE_LEFT: (1, "1")}
+    size, unit = sizes.get(signal) or (CATALOGUE[signal].size, CATALOGUE[signal].unit)
+    _, factor, other_unit = TRANSFORMS[transform]
+    return ObservationChannel(draw(names), size * factor, other_unit or unit, signal, transform)
+
+
+@st.composite
+def costs(draw: st.DrawFn) -> Cost:
+    share = st.floats(min_value=0.0, max_value=1.0)
+    limit = draw(st.floats(min_value=0.0, max_value=1e6))
+    budget = limit + draw(positive)
+    return Cost(draw(names), draw(names), draw(parameters), limit, budget, draw(share), draw(share))
+
+
+@st.composite
+def contracts(draw: st.DrawFn) -> Contract:
+    def some(items: st.SearchStrategy[Any]) -> tuple[Any, ...]:
+        unique = st.lists(items, min_size=1, max_size=4, unique_by=lambda item: item.name)
+        return tuple(draw(unique))
+
+    action = some(action_channels())
+    return Contract(
+        robot=draw(names),
+        task=draw(names),
+        period_s=draw(positive),
+        episode_steps=draw(st.integers(min_value=1, max_value=10**6)),
+        observation=some(observation_channels(len(action))),
+        action=action,
+        costs=some(costs()),
+        recovery=draw(st.none() | st.builds(Recovery, names, parameters)),
+    )
+
+
+@given(contracts())
+def test_a_contract_survives_its_text(contract):
+    again = Contract.from_json(contract.to_json())
+    assert again == contract
+    assert again.to_json() == contract.to_json()
+    assert again.hash == contract.hash
+    assert again.observation_size == sum(c.size for c in contract.observation)
+
+
+@given(contracts(), st.data())
+def test_an_admissible_action_is_within_limits_and_rate(contract, draws):
+    low, high, step = contract.action_low, contract.action_high, contract.action_max_step
+    n = contract.action_size
+    unit = stnp.arrays(np.float64, (3, n), elements=st.floats(0.0, 1.0))
+    previous = np.clip(low + draws.draw(unit) * (high - low), low, high)
+    proposed = draws.draw(stnp.arrays(np.float64, (3, n), elements=finite))
+    action = contract.admissible(previous, proposed)
+    assert np.all((low <= action) & (action <= high))
+    assert np.all((previous - step <= action) & (action <= previous + step))
+    np.testing.assert_array_equal(contract.admissible(previous, action), action)
+    free = np.clip(proposed, np.maximum(low, previous - step), np.minimum(high, previous + step))
+    np.testing.assert_array_equal(action, free)  # no further from the proposal than it must be
+
+
+@given(contracts(), st.floats(-1.0, 1.0))
+def test_normalised_actions_span_minus_one_to_one(contract, share):
+    np.testing.assert_allclose(contract.normalised(contract.action_low), -1.0, atol=1e-9)
+    np.testing.assert_allclose(contract.normalised(contract.action_high), 1.0, atol=1e-9)
+    action = contract.action_center + share * contract.action_half_range
+    np.testing.assert_allclose(contract.normalised(action), share, atol=1e-9)
+
+
+def test_the_example_in_numbers():
+    contract = example()
+    assert contract.observation_size == 7
+    assert contract.action_size == 2
+    assert contract.signals == ("position", "heading")
+    np.testing.assert_allclose(contract.action_center, [0.25, 0.0])
+    np.testing.assert_allclose(contract.action_half_range, [0.75, 2.0])
+    np.testing.assert_allclose(contract.action_max_step, [0.2, 1.0])
+    moved = contract.admissible(np.array([0.0, 0.0]), np.array([5.0, -0.5]))
+    np.testing.assert_allclose(moved, [0.2, -0.5])
