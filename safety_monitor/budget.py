@@ -1,0 +1,119 @@
+"""Budgets: what an episode has cost, what it may cost, and what it is likely to cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from holdfast.contract import Contract
+from holdfast.errors import ConfigError, ContractError
+from holdfast.safety_monitor.messages import BudgetStatus, Check, Reason, State
+
+
+class Budget:
+    """The accounts of one episode, a value per cost in the contract's order.
+
+    Two clocks run here. The run budget is hard and deterministic: the robot is stopped as
+    soon as one more step could exceed it, so `spent` never does. The episode budget degrades
+    before that: what is spent plus what the cost critics predict may not exceed it unslowed.
+
+    Args:
+        largest: the most that one step can cost.
+        run_budget: by cost name; tightens the contract's.
+        episode_budget: by cost name; the run budget where it says nothing.
+
+    Raises:
+        ContractError: a run budget of an unknown cost, above the contract's, or below what a
+            single step can cost.
+        ConfigError: an episode budget of an unknown cost, or not in (0, run budget].
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        largest: Sequence[float],
+        run_budget: Mapping[str, float] | None,
+        episode_budget: Mapping[str, float] | None,
+    ) -> None:
+        self.names = tuple(cost.name for cost in contract.costs)
+        self.largest = tuple(largest)
+        run_budget, episode_budget = run_budget or {}, episode_budget or {}
+        for kind, budgets, error in (
+            ("run budget", run_budget, ContractError),
+            ("episode budget", episode_budget, ConfigError),
+        ):
+            unknown = [name for name in budgets if name not in self.names]
+            if unknown:
+                raise error(
+                    f"{kind}: unknown cost {', '.join(unknown)}; the contract has "
+                    f"{', '.join(self.names)}"
+                )
+        self.run = tuple(run_budget.get(cost.name, cost.run_budget) for cost in contract.costs)
+        self.episode = tuple(
+            episode_budget.get(name, run) for name, run in zip(self.names, self.run, strict=True)
+        )
+        for cost, run, episode, most in zip(
+            contract.costs, self.run, self.episode, self.largest, strict=True
+        ):
+            if not most <= run <= cost.run_budget:
+                raise ContractError(
+                    f"cost '{cost.name}': run budget should be at least what one step can cost, "
+                    f"{most}, and at most the contract's {cost.run_budget}, received {run}"
+                )
+            if not 0.0 < episode <= run:
+                raise ConfigError(
+                    f"cost '{cost.name}': episode budget should be above 0 and at most the run "
+                    f"budget {run}, received {episode}"
+                )
+        self.begin()
+
+    def begin(self) -> None:
+        """Start an episode: nothing is spent."""
+        self.spent = (0.0,) * len(self.names)
+
+    def add(self, costs: Sequence[float]) -> None:
+        """Bill one step; each cost within [0, largest]."""
+        self.spent = tuple(a + b for a, b in zip(self.spent, costs, strict=True))
+
+    def judge_run(self, reasons: list[Reason]) -> None:
+        """Append a stop for every cost that one more step could take above its run budget."""
+        for name, spent, most, run in zip(
+            self.names, self.spent, self.largest, self.run, strict=True
+        ):
+            if spent + most > run:
+                reasons.append(
+                    Reason(
+                        Check.BUDGET,
+                        "run_budget_spent",
+                        State.STOPPED,
+                        f"{name}: {spent:g} of {run:g} is spent and one step can cost {most:g}",
+                    )
+                )
+
+    def judge_episode(
+        self, cost_to_go: Sequence[float] | None, reasons: list[Reason]
+    ) -> tuple[float, ...]:
+        """Append a slow-down for every cost predicted to exceed its episode budget.
+
+        A prediction below 0 counts as 0; one that is not finite is a doubt, never a small number.
+
+        Returns:
+            Spent plus cost-to-go; NaN where there is none.
+        """
+        if cost_to_go is None:
+            return (math.nan,) * len(self.names)
+        predicted = []
+        for name, spent, ahead, budget in zip(
+            self.names, self.spent, cost_to_go, self.episode, strict=True
+        ):
+            value = spent + max(ahead, 0.0) if math.isfinite(ahead) else math.nan
+            # Written so that NaN exceeds the budget.
+            if not value <= budget:
+                text = f"{name}: {value:g} predicted for this episode, {budget:g} allowed"
+                reasons.append(Reason(Check.BUDGET, "episode_budget", State.LIMITED, text))
+            predicted.append(value)
+        return tuple(predicted)
+
+    def status(self, predicted: tuple[float, ...]) -> BudgetStatus:
+        """Return the accounts as they stand."""
+        return BudgetStatus(self.spent, predicted, self.run)

@@ -1,0 +1,83 @@
+"""Freshness: the age and order of what one sender says."""
+
+from __future__ import annotations
+
+import math
+
+from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.messages import Check, Reason, State
+
+
+class Freshness:
+    """Judges stamps and sequence numbers of one source, or of the proposals.
+
+    A message that repeats (same stamp, same sequence number) is ordinary, and simply ages.
+    A known sequence number under a new stamp is not: a sender that restamps what it said
+    before would look alive for ever.
+
+    Args:
+        kind: "source" or "proposal"; begins the reasons' codes.
+        name: what people call the sender.
+    """
+
+    def __init__(self, kind: str, name: str, limits: Limits) -> None:
+        self._kind, self._name = kind, name
+        is_source = kind == "source"
+        self._max_age_s = limits.source_max_age_s if is_source else limits.proposal_max_age_s
+        self._lost_s = limits.source_lost_s if is_source else limits.proposal_lost_s
+        self._future_s = limits.future_tolerance_s
+        self._max_skipped = limits.max_skipped
+        self._stamp_s = -math.inf
+        self._sequence: int | None = None
+
+    def judge(
+        self, now_s: float, stamp_s: float, sequence: int, moving: bool, reasons: list[Reason]
+    ) -> None:
+        """Append what is wrong with a message; changes nothing else."""
+        age_s = now_s - stamp_s
+        if not math.isfinite(age_s):
+            self._say(
+                reasons, "stamp_not_finite", State.STOPPED, f"is stamped {stamp_s}", Check.FINITE
+            )
+            return
+        if age_s < -self._future_s:
+            self._say(reasons, "future", State.STOPPED, f"is {-age_s:.3f} s ahead of the clock")
+        elif age_s > self._lost_s and moving:
+            self._say(reasons, "lost", State.STOPPED, f"is {age_s:.3f} s old while moving")
+        elif age_s > self._max_age_s:
+            self._say(reasons, "stale", State.FALLBACK, f"is {age_s:.3f} s old")
+        if self._sequence is not None:
+            self._judge_order(self._sequence, stamp_s, sequence, reasons)
+
+    def _judge_order(self, last: int, stamp_s: float, sequence: int, reasons: list[Reason]) -> None:
+        if sequence == last:
+            ordered = stamp_s == self._stamp_s
+        else:
+            ordered = sequence > last and stamp_s >= self._stamp_s
+        if not ordered:
+            self._say(
+                reasons,
+                "out_of_order",
+                State.STOPPED,
+                f"has sequence {sequence} stamped {stamp_s} after sequence {last} stamped "
+                f"{self._stamp_s}",
+            )
+        elif sequence - last - 1 > self._max_skipped:
+            self._say(
+                reasons, "skipped", State.LIMITED, f"lost {sequence - last - 1} messages at once"
+            )
+
+    def _say(
+        self,
+        reasons: list[Reason],
+        fault: str,
+        state: State,
+        text: str,
+        check: Check = Check.FRESH,
+    ) -> None:
+        reasons.append(Reason(check, f"{self._kind}_{fault}", state, f"{self._name} {text}"))
+
+    def accept(self, stamp_s: float, sequence: int) -> None:
+        """Remember a message: the next one is judged against it, whatever was wrong with it."""
+        if math.isfinite(stamp_s):
+            self._stamp_s, self._sequence = stamp_s, sequence

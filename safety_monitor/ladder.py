@@ -1,0 +1,94 @@
+"""The ladder: the monitor's state, and the only rules by which it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.messages import Check, Reason, State
+
+POWER_ON = Reason(Check.EVENT, "power_on", State.STOPPED, "not reset since the monitor started")
+
+
+class Ladder:
+    """States from STOPPED to ACTIVE. Down at once, up one rung at a time, out of STOPPED never.
+
+    Attributes:
+        state: where it stands; STOPPED at the start.
+        causes: why it is no higher: the reasons that last led or held it down.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._release_steps = limits.release_steps
+        self._fallback_max_s = limits.fallback_max_s
+        self._released = Reason(
+            Check.EVENT,
+            "released",
+            State.LIMITED,
+            f"the fallback ended; slow until {limits.release_steps} more steps are clean",
+        )
+        self._clean_steps = 0
+        self._fallback_since_s = 0.0
+        self.state = State.STOPPED
+        self.causes: tuple[Reason, ...] = (POWER_ON,)
+
+    @property
+    def moving(self) -> bool:
+        """Whether the state lets the robot move."""
+        return self.state >= State.FALLBACK
+
+    def enter(self, state: State, causes: Iterable[Reason] = ()) -> None:
+        """Go to a state because of an event; forgets everything about the one before."""
+        self.state, self.causes = state, tuple(causes)
+        self._clean_steps = 0
+
+    def stop(self, reason: Reason) -> None:
+        """Latch STOPPED. A robot that is stopped already keeps its first causes."""
+        if self.state is not State.STOPPED:
+            self.enter(State.STOPPED, (reason,))
+        elif all(reason.code != cause.code for cause in self.causes):
+            self.causes = (*self.causes, reason)
+
+    def judge(self, now_s: float, reasons: list[Reason], standing: bool) -> None:
+        """Answer the checks of one step; the most severe reason wins.
+
+        Args:
+            standing: the robot stands and nothing but zero was last sent to it.
+        """
+        allowed = min((reason.state for reason in reasons), default=State.ACTIVE)
+        if self.state is State.READY:
+            # Nothing moves, so only what would need a reset leads away from here.
+            if allowed is State.STOPPED:
+                self.enter(State.STOPPED, _down_to(State.STOPPED, reasons))
+        elif self.moving:
+            self._judge_moving(now_s, allowed, reasons)
+            if self.state is State.FALLBACK:
+                self._end_fallback(now_s, standing)
+
+    def _judge_moving(self, now_s: float, allowed: State, reasons: list[Reason]) -> None:
+        if allowed <= self.state:
+            if allowed is State.ACTIVE:
+                return
+            if allowed is State.FALLBACK and self.state is not State.FALLBACK:
+                self._fallback_since_s = now_s
+            self.enter(allowed, _down_to(allowed, reasons))
+            return
+        self._clean_steps += 1
+        if self._clean_steps >= self._release_steps:
+            higher = State(self.state + 1)
+            self.enter(higher, () if higher is State.ACTIVE else (self._released,))
+
+    def _end_fallback(self, now_s: float, standing: bool) -> None:
+        lasted_s = now_s - self._fallback_since_s
+        if standing:
+            text = "the controlled stop is complete"
+        elif lasted_s > self._fallback_max_s:
+            text = f"the controlled stop took longer than {self._fallback_max_s} s"
+        else:
+            return
+        ended = Reason(Check.EVENT, "fallback_ended", State.STOPPED, text)
+        self.enter(State.STOPPED, (*self.causes, ended))
+
+
+def _down_to(state: State, reasons: list[Reason]) -> list[Reason]:
+    return [reason for reason in reasons if reason.state == state]

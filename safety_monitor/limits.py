@@ -1,0 +1,222 @@
+"""Limits: what a robot may do under the monitor, one file of them per robot."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.contract import Contract, strict
+from holdfast.errors import ConfigError, ContractError
+from holdfast.signals import CATALOGUE
+
+WHERE = "monitor limits"
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(f"{WHERE}: {message}")
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """Two bounds on one magnitude: above `limited` the robot is slowed, above `stopped` stopped."""
+
+    limited: float
+    stopped: float
+
+    def __post_init__(self) -> None:
+        _require(
+            math.isfinite(self.stopped) and 0.0 < self.limited <= self.stopped,
+            f"tiers should be finite with 0 < limited <= stopped, received limited "
+            f"{self.limited} and stopped {self.stopped}",
+        )
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in the odom frame, metres; its edge belongs to it."""
+
+    x_min_m: float
+    x_max_m: float
+    y_min_m: float
+    y_max_m: float
+
+    def __post_init__(self) -> None:
+        sides = dataclasses.astuple(self)
+        _require(
+            all(map(math.isfinite, sides))
+            and self.x_min_m < self.x_max_m
+            and self.y_min_m < self.y_max_m,
+            f"a box should be finite with each min below its max, received {sides}",
+        )
+
+    def holds(self, x_m: float, y_m: float, margin_m: float = 0.0) -> bool:
+        """Whether a point lies inside, at least `margin_m` from every side."""
+        return (
+            self.x_min_m + margin_m <= x_m <= self.x_max_m - margin_m
+            and self.y_min_m + margin_m <= y_m <= self.y_max_m - margin_m
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Everything the monitor compares with. A value at a limit is allowed; beyond it is not.
+
+    An envelope limit that is None is not checked; one that is set makes its signal required.
+
+    Attributes:
+        source_max_age_s: an older reading means a controlled stop: for a moment, ramping down
+            from the last command is gentler than a blind halt, and no less safe.
+        source_lost_s: a reading older than this while moving means STOPPED.
+        proposal_max_age_s, proposal_lost_s: the same of proposals.
+        future_tolerance_s: how far ahead of the clock a stamp may be.
+        max_step_gap_s: the monitor itself slept if two moving steps are further apart: STOPPED.
+        max_skipped: sequence numbers that may be lost between two steps; more means LIMITED.
+        position_box_m: where the robot may be.
+        forward_speed_m_s, yaw_rate_rad_s, tilt_rad: bounds on measured magnitudes.
+        tracking_error: by action channel, how far the measured signal of the same name may be
+            from the command, in its unit.
+        tracking_s: for how long it may be further: LIMITED, then STOPPED.
+        deceleration_m_s2, reaction_time_s: stopping distance is v * reaction_time +
+            v^2 / (2 deceleration). It may not lead out of the box: a controlled stop follows.
+        slow_margin_m: the stopping point nearer than this to the edge means LIMITED.
+        standing_speed_m_s, standing_yaw_rate_rad_s: at most this is standing still.
+        limited_scale: in LIMITED, proposals are multiplied by this.
+        release_steps: consecutive clean steps that lead one rung up: FALLBACK to LIMITED,
+            LIMITED to ACTIVE. Nothing but a reset leads out of STOPPED.
+        fallback_max_s: FALLBACK ends in STOPPED when the robot stands, at latest after this.
+        episode_budget: by cost name, what spent + predicted may reach before the robot is
+            slowed; None, or a cost that is not named: its run budget. It is not the limit d:
+            d bounds the *expected* cost, so about half the episodes of a policy that keeps
+            to d lie above it, and slowing those would punish ordinary luck. The run budget is
+            what is promised of every single episode.
+    """
+
+    source_max_age_s: float
+    source_lost_s: float
+    proposal_max_age_s: float
+    proposal_lost_s: float
+    future_tolerance_s: float
+    max_step_gap_s: float
+    max_skipped: int
+    position_box_m: Box | None
+    forward_speed_m_s: Tiers | None
+    yaw_rate_rad_s: Tiers | None
+    tilt_rad: Tiers | None
+    tracking_error: Mapping[str, float]
+    tracking_s: Tiers
+    deceleration_m_s2: float
+    reaction_time_s: float
+    slow_margin_m: float
+    standing_speed_m_s: float
+    standing_yaw_rate_rad_s: float
+    limited_scale: float
+    release_steps: int
+    fallback_max_s: float
+    episode_budget: Mapping[str, float] | None
+
+    @staticmethod
+    def from_mapping(data: Any) -> Limits:
+        """Build limits from plain data; every key must be there and known.
+
+        Raises:
+            ConfigError: a missing or unknown key, a wrong type, or limits that contradict
+                each other.
+        """
+        try:
+            return strict(Limits, data, WHERE)
+        except ContractError as error:
+            raise ConfigError(str(error)) from None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "source_max_age_s",
+            "proposal_max_age_s",
+            "max_step_gap_s",
+            "deceleration_m_s2",
+            "standing_speed_m_s",
+            "standing_yaw_rate_rad_s",
+            "fallback_max_s",
+        ):
+            value = getattr(self, name)
+            _require(
+                math.isfinite(value) and value > 0.0,
+                f"{name} should be finite and above 0, received {value}",
+            )
+        for name in ("future_tolerance_s", "reaction_time_s", "slow_margin_m", "max_skipped"):
+            value = getattr(self, name)
+            _require(
+                math.isfinite(value) and value >= 0,
+                f"{name} should be finite and at least 0, received {value}",
+            )
+        for lost, age in (
+            ("source_lost_s", "source_max_age_s"),
+            ("proposal_lost_s", "proposal_max_age_s"),
+        ):
+            value, least = getattr(self, lost), getattr(self, age)
+            _require(
+                math.isfinite(value) and value >= least,
+                f"{lost} should be finite and at least {age} {least}, received {value}",
+            )
+        _require(
+            0.0 < self.limited_scale < 1.0,
+            f"limited_scale should be between 0 and 1, received {self.limited_scale}",
+        )
+        _require(
+            self.release_steps >= 1,
+            f"release_steps should be at least 1, received {self.release_steps}",
+        )
+        for name, value in self.tracking_error.items():
+            _require(
+                math.isfinite(value) and value > 0.0,
+                f"tracking_error.{name} should be finite and above 0, received {value}",
+            )
+        box, margin = self.position_box_m, self.slow_margin_m
+        _require(
+            box is None or 2.0 * margin < min(box.x_max_m - box.x_min_m, box.y_max_m - box.y_min_m),
+            f"slow_margin_m {margin} leaves nothing of position_box_m",
+        )
+
+    def require_fit(self, contract: Contract) -> None:
+        """Check these limits against a contract.
+
+        Raises:
+            ConfigError: a limit that the contract makes impossible to keep or to check.
+        """
+        _require(
+            self.max_step_gap_s > contract.period_s,
+            f"max_step_gap_s {self.max_step_gap_s} should be above the contract's period_s "
+            f"{contract.period_s}",
+        )
+        channels = {channel.name: channel for channel in contract.action}
+        for name in self.tracking_error:
+            signal = CATALOGUE.get(name)
+            _require(
+                name in channels
+                and signal is not None
+                and (signal.size, signal.unit) == (1, channels[name].unit),
+                f"tracking_error.{name} should name an action channel that is also a measured "
+                f"signal of its unit; channels are {', '.join(channels)}",
+            )
+        for name, tiers in (
+            ("forward_speed", self.forward_speed_m_s),
+            ("yaw_rate", self.yaw_rate_rad_s),
+        ):
+            if name not in channels or tiers is None:
+                continue
+            largest = max(-channels[name].low, channels[name].high)
+            _require(
+                tiers.stopped > largest,
+                f"the {name} that stops the robot, {tiers.stopped}, should be above the "
+                f"largest that the contract allows to command, {largest}",
+            )
+        forward = channels.get("forward_speed")
+        _require(
+            forward is None or self.deceleration_m_s2 <= forward.max_rate_per_s,
+            f"deceleration_m_s2 {self.deceleration_m_s2} should be at most the rate at which "
+            f"the contract lets forward_speed change, "
+            f"{forward.max_rate_per_s if forward else None}",
+        )

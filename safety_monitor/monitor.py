@@ -1,0 +1,335 @@
+"""The monitor: one pure, deterministic step from what is known to what may be sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from holdfast.contract import Contract
+from holdfast.safety_monitor import checks
+from holdfast.safety_monitor.budget import Budget
+from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.freshness import Freshness
+from holdfast.safety_monitor.ladder import Ladder
+from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.tracking import Tracking
+from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, Array, Observer
+
+
+@dataclass
+class _Findings:
+    """What one look at the world found; nothing in the monitor has changed yet."""
+
+    reasons: list[Reason] = field(default_factory=list)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
+    action: Array | None = None
+    costs: tuple[float, ...] | None = None
+    cost_to_go: list[float] | None = None
+
+
+class Monitor:
+    """Decides, once per control period, which action may reach the motors.
+
+    It has no clock, thread or file: time is an argument, and the same calls give the same
+    verdicts. It starts in STOPPED. A period goes like this::
+
+        observation = monitor.observe(sources)         # shown to the policy, nothing else is
+        verdict = monitor.step(now_s, sources, proposal, cost_to_go)
+        robot.send(verdict.action, ...)
+
+    `step` is called in every state; in STOPPED and READY it answers zero, and keeps track of
+    stamps, sequence numbers and proposals so that `reset` and `arm` can be judged.
+
+    Costs are billed at every step that begins in a moving state, except an episode's first:
+    a step bills the state that the action before it led to, as in training. So an episode of
+    n actions takes n + 1 calls of `step`, then `disarm`; the action of the last is not sent.
+    A period in which no new reading came is billed on the last one all the same: being out of
+    the corridor costs by the period, not by the message. A moving step whose signals cannot
+    be billed costs the most that a step can.
+
+    Args:
+        contract: what the policy was trained under.
+        limits: of this robot.
+        run_budget: by cost name; may tighten the contract's, never loosen it.
+
+    Raises:
+        ContractError: a run budget that is loosened, unknown or below one step's cost.
+        ConfigError: limits that contradict the contract.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        limits: Limits,
+        run_budget: Mapping[str, float] | None = None,
+    ) -> None:
+        limits.require_fit(contract)
+        self._contract, self._limits = contract, limits
+        self._observer = Observer(contract)
+        self._bill = Bill(contract)
+        self._budget = Budget(contract, self._bill.largest, run_budget, limits.episode_budget)
+        self._required = checks.required_signals(contract, self._bill.signals, limits)
+        self._ladder = Ladder(limits)
+        self._tracking = Tracking(contract, limits)
+        self._zero = np.zeros(contract.action_size)
+        self._zero.setflags(write=False)
+        self._nothing = (0.0,) * len(contract.costs)
+        self._applied = self._zero
+        self._elapsed = 0
+        self._last_s = -math.inf
+        self._streams: dict[str, Freshness] = {}
+        self._proposals = Freshness("proposal", "the newest proposal", limits)
+        self._proposal: Proposal | None = None
+
+    @property
+    def state(self) -> State:
+        """The state as of the last step or event."""
+        return self._ladder.state
+
+    @property
+    def applied(self) -> Array:
+        """The action last let through, shape (actions,), physical units."""
+        return self._applied
+
+    def observe(self, sources: Mapping[str, Reading]) -> Array:
+        """Return the observation, shape (n,); a signal that cannot be used shows as NaN."""
+        arrays: dict[str, Array] = {}
+        checks.measure(sources, self._required, arrays, {}, [])
+        for name in self._contract.signals:
+            if name not in arrays:
+                arrays[name] = np.full(CATALOGUE[name].size, math.nan)
+        left = 1.0 - self._elapsed / self._contract.episode_steps
+        arrays[APPLIED_ACTION] = self._contract.normalised(self._applied)
+        arrays[EPISODE_LEFT] = np.array([max(left, 0.0)])
+        return self._observer(arrays)
+
+    # Events.
+
+    def begin_episode(self, now_s: float) -> None:
+        """Zero the accounts and `applied`; the clock may start anew here.
+
+        Senders' order is judged afresh, so a device whose clock and numbers restart with the
+        episode is fine, and the next `reset` or `arm` needs a proposal that came after this.
+        Does not leave STOPPED.
+
+        Raises:
+            RuntimeError: the robot is allowed to move.
+        """
+        if self._ladder.moving:
+            raise RuntimeError(f"begin_episode in {self.state.name}; disarm or stop first")
+        self._budget.begin()
+        self._applied = self._zero
+        self._elapsed = 0
+        self._last_s = now_s if math.isfinite(now_s) else -math.inf
+        self._streams.clear()
+        self._proposals = Freshness("proposal", "the newest proposal", self._limits)
+        self._proposal = None
+        self._tracking.forget()
+
+    def reset(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
+        """STOPPED to READY. Returns why not; empty means done.
+
+        Refused while any check allows no more than FALLBACK, while the newest proposal is not
+        fresh and zero, and while the robot moves. In READY there is nothing to do.
+        """
+        if self.state is State.READY:
+            return ()
+        refusals = self._refusals(now_s, sources, State.STOPPED)
+        if not refusals:
+            self._ladder.enter(State.READY)
+            self._applied = self._zero
+        return refusals
+
+    def arm(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
+        """READY to ACTIVE, refused as a reset is. Returns why not; empty means done."""
+        refusals = self._refusals(now_s, sources, State.READY)
+        if not refusals:
+            self._ladder.enter(State.ACTIVE)
+            self._last_s = now_s
+            self._tracking.forget()
+        return refusals
+
+    def disarm(self) -> None:
+        """End an episode: a moving state becomes READY, at once and without fault."""
+        if self._ladder.moving:
+            self._ladder.enter(State.READY)
+            self._applied = self._zero
+
+    def stop(self, code: str, text: str) -> None:
+        """Latch STOPPED from any state: an e-stop, an operator, a fault of the device."""
+        self._ladder.stop(Reason(Check.EVENT, code, State.STOPPED, text))
+        self._applied = self._zero
+
+    # The step.
+
+    def step(
+        self,
+        now_s: float,
+        sources: Mapping[str, Reading],
+        proposal: Proposal | None,
+        cost_to_go: Array | None = None,
+    ) -> Verdict:
+        """Judge one control period.
+
+        Args:
+            now_s: on the clock that stamps are on.
+            sources: what each source said last; it need not be new.
+            proposal: the newest one; None says that none came since, as repeating it does.
+            cost_to_go: the cost critics' prediction at this observation, shape (costs,).
+
+        Returns:
+            The action to send, and why. Never raises: a failure in here stops the robot.
+        """
+        was, moving = self.state, self._ladder.moving
+        proposal = self._proposal if proposal is None else proposal
+        found = self._look(now_s, sources, proposal, cost_to_go, stepping=True)
+        costs = self._nothing
+        if moving:
+            if self._elapsed:
+                costs = found.costs or self._budget.largest
+                self._budget.add(costs)
+            self._elapsed += 1
+            self._budget.judge_run(found.reasons)
+        predicted = self._budget.judge_episode(found.cost_to_go, found.reasons)
+        found.reasons.sort(key=_by_check)
+        self._ladder.judge(now_s, found.reasons, self._standing(found))
+        self._applied, intervened = self._act(was, found.action)
+        return Verdict(
+            action=self._applied,
+            state=self.state,
+            reasons=self._explain(found.reasons),
+            budget=self._budget.status(predicted),
+            costs=costs,
+            intervened=intervened,
+        )
+
+    def _look(
+        self,
+        now_s: float,
+        sources: Mapping[str, Reading],
+        proposal: Proposal | None,
+        cost_to_go: Array | None,
+        stepping: bool,
+    ) -> _Findings:
+        """Run the checks that need no account; remember what was heard only if `stepping`."""
+        found = _Findings()
+        try:
+            self._check(found, now_s, sources, proposal, cost_to_go)
+            if stepping:
+                self._listen(now_s, sources, proposal)
+        except Exception as error:
+            text = f"the monitor failed: {type(error).__name__}: {error}"
+            found.reasons.append(Reason(Check.EVENT, "monitor_failed", State.STOPPED, text))
+        return found
+
+    def _check(
+        self,
+        found: _Findings,
+        now_s: float,
+        sources: Mapping[str, Reading],
+        proposal: Proposal | None,
+        cost_to_go: Array | None,
+    ) -> None:
+        moving, reasons = self._ladder.moving, found.reasons
+        checks.measure(sources, self._required, found.arrays, found.values, reasons)
+        found.costs = self._price(found.arrays, reasons)
+        checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
+        for name, reading in sources.items():
+            self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
+        if proposal is None:
+            text = "nothing was proposed yet"
+            reasons.append(Reason(Check.FRESH, "proposal_missing", State.FALLBACK, text))
+        else:
+            self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
+            if checks.check_proposal(proposal, self._contract, reasons):
+                found.action = proposal.action
+        checks.check_envelope(found.values, self._limits, reasons)
+        if moving:
+            self._tracking.judge(now_s, found.values, self._applied, reasons)
+        if cost_to_go is not None:
+            found.cost_to_go = checks.cost_to_go(cost_to_go, len(self._nothing), reasons)
+
+    def _stream(self, name: str) -> Freshness:
+        if name not in self._streams:
+            self._streams[name] = Freshness("source", name, self._limits)
+        return self._streams[name]
+
+    def _listen(
+        self, now_s: float, sources: Mapping[str, Reading], proposal: Proposal | None
+    ) -> None:
+        """Remember what the next step is compared with."""
+        if math.isfinite(now_s):
+            self._last_s = now_s
+        for name, reading in sources.items():
+            self._stream(name).accept(reading.stamp_s, reading.sequence)
+        if proposal is not None:
+            self._proposals.accept(proposal.stamp_s, proposal.sequence)
+            self._proposal = proposal
+
+    def _price(
+        self, arrays: Mapping[str, Array], reasons: list[Reason]
+    ) -> tuple[float, ...] | None:
+        """Return the costs of this step, or None if they cannot be told."""
+        if any(name not in arrays for name in self._bill.signals):
+            return None
+        costs: list[float] = self._bill(arrays).tolist()
+        # Written so that NaN fails it.
+        if all(0.0 <= cost <= most for cost, most in zip(costs, self._bill.largest, strict=True)):
+            return tuple(costs)
+        text = f"costs {costs} should be between 0 and {list(self._bill.largest)}"
+        reasons.append(Reason(Check.BUDGET, "cost_invalid", State.STOPPED, text))
+        return None
+
+    def _act(self, was: State, wanted: Array | None) -> tuple[Array, bool]:
+        """Return the action of the present state, and whether it intervenes."""
+        if was <= State.READY:
+            return self._zero, False
+        if self.state <= State.READY:
+            return self._zero, True
+        contract, previous = self._contract, self._applied
+        free = None if wanted is None else contract.admissible(previous, wanted)
+        if self.state is State.FALLBACK or wanted is None or free is None:
+            action = contract.admissible(previous, self._zero)
+        elif self.state is State.LIMITED:
+            # Clipped first: a proposal far outside the limits would not be slowed otherwise.
+            within = np.clip(wanted, contract.action_low, contract.action_high)
+            action = contract.admissible(previous, self._limits.limited_scale * within)
+        else:
+            action = free
+        fell = self.state is State.FALLBACK and was is not State.FALLBACK
+        return action, fell or free is None or not np.array_equal(action, free)
+
+    def _standing(self, found: _Findings) -> bool:
+        return checks.standing(found.values, self._limits) and not self._applied.any()
+
+    def _explain(self, reasons: list[Reason]) -> tuple[Reason, ...]:
+        """Return this step's reasons, then what else keeps the state down."""
+        said = {reason.code for reason in reasons}
+        return (*reasons, *(cause for cause in self._ladder.causes if cause.code not in said))
+
+    def _refusals(
+        self, now_s: float, sources: Mapping[str, Reading], needed: State
+    ) -> tuple[Reason, ...]:
+        """Return what forbids the robot to be made ready or armed."""
+        if self.state is not needed:
+            text = f"the monitor should be {needed.name} for this; it is {self.state.name}"
+            return (Reason(Check.EVENT, "wrong_state", State.STOPPED, text),)
+        found = self._look(now_s, sources, self._proposal, None, stepping=False)
+        refusals = [reason for reason in found.reasons if reason.state <= State.FALLBACK]
+        self._budget.judge_run(refusals)
+        if found.action is not None and found.action.any():
+            text = f"the newest proposal is {found.action.tolist()}, not zero"
+            refusals.append(Reason(Check.EVENT, "proposal_not_zero", State.STOPPED, text))
+        if not checks.standing(found.values, self._limits):
+            text = "the robot moves, or does not say that it stands"
+            refusals.append(Reason(Check.EVENT, "robot_moves", State.STOPPED, text))
+        return tuple(refusals)
+
+
+def _by_check(reason: Reason) -> Check:
+    return reason.check
