@@ -1,0 +1,363 @@
+"""A robot behind a serial port: `SerialRobot.connect("serial:/dev/ttyACM0?baud=115200")`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn
+from urllib.parse import parse_qsl
+
+import numpy as np
+import serial
+
+from holdfast.errors import ConfigError, LinkError
+from holdfast.robot import device, link
+from holdfast.robot.base import Identity
+from holdfast.safety_monitor.messages import Reading
+from holdfast.signals import Array
+
+SCHEME = "serial:"
+DEFAULT_BAUD = 115200
+CONNECT_LIMIT_S = 4.0  # some boards boot when their port is opened
+HELLO_EVERY_S = 0.25
+ANSWER_LIMIT_S = 0.3  # for one try of a message that the device answers
+TRIES = 3  # a damaged frame is not answered; in lockstep there is no wire to damage it
+LOCKSTEP_LIMIT_S = 5.0  # wall time that a twin may take for one control period
+WRITE_LIMIT_S = 0.2
+OFFSET_WINDOW_S = 10.0
+SILENCE_LIMIT_S = 1.0  # a device that says nothing for so long is lost, not late
+
+# Where catalogue signals lie in `device.MEASURED`.
+_SIGNALS = {
+    "position": slice(0, 2),
+    "heading": slice(2, 3),
+    "forward_speed": slice(3, 4),
+    "yaw_rate": slice(4, 5),
+    "tilt": slice(13, 15),
+}
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Return port and baud rate of "serial:PORT[?baud=N]".
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    port, _, query = address.removeprefix(SCHEME).partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    baud = options.pop("baud", str(DEFAULT_BAUD))
+    if not address.startswith(SCHEME) or not port or options or not baud.isdecimal():
+        raise ConfigError(f"robot should be 'serial:PORT[?baud=N]', received '{address}'")
+    return port, int(baud)
+
+
+class ClockOffset:
+    """Host time minus device time: the least seen in a sliding window of host time.
+
+    The message that travelled fastest shows the offset best; one that waited in a buffer is
+    then seen to be old. The window lets it follow the drift of the two clocks.
+    """
+
+    def __init__(self, window_s: float = OFFSET_WINDOW_S) -> None:
+        self._window_s = window_s
+        self._rising: deque[tuple[float, float]] = deque()  # (host time, offset)
+
+    def __call__(self, host_s: float, device_s: float) -> float:
+        """Take a message's receipt and device time; return the offset to add to device time."""
+        offset = host_s - device_s
+        while self._rising and self._rising[-1][1] >= offset:
+            self._rising.pop()
+        self._rising.append((host_s, offset))
+        while self._rising[0][0] < host_s - self._window_s:
+            self._rising.popleft()
+        return self._rising[0][1]
+
+
+class SerialRobot:
+    """A `holdfast.robot.base.Robot` that speaks the link over a serial port.
+
+    There is no thread: bytes are read while waiting, and at each call. A link that was lost
+    stays lost: every later call raises the same `LinkError`.
+    """
+
+    identity: Identity
+
+    def __init__(self, port: serial.Serial, name: str) -> None:
+        """Greet the device on an open port; use `connect`."""
+        self._port = port
+        self._fd = port.fileno()
+        self._name = name
+        self._decoder = link.Decoder()
+        self._offset = ClockOffset()
+        # Rises from one run to the next on the same host, so that an answer to an earlier
+        # run's HELLO, still in some buffer, is not taken for one to ours.
+        self._sequence = self._first = (time.monotonic_ns() // 1_000_000) & 0x3FFFFFFF
+        self._received = 0
+        self._heard_s = time.monotonic()
+        self._hello: link.Hello | None = None
+        self._state: link.State | None = None
+        self._reading: Reading | None = None
+        self._refusal: link.Fault | None = None
+        self._awaited = 0  # lockstep: the sequence that a STATE has yet to answer
+        self._lost = ""
+        self.identity = self._greet().identity
+
+    @classmethod
+    def connect(cls, address: str) -> SerialRobot:
+        """Open "serial:PORT[?baud=N]" and greet the device.
+
+        Raises:
+            ConfigError: the address is written otherwise.
+            LinkError: no such port, no Holdfast device on it, or another version.
+        """
+        name, baud = parse_address(address)
+        port = _open(name, baud)
+        try:
+            return cls(port, name)
+        except BaseException:
+            port.close()
+            raise
+
+    # The robot's interface.
+
+    def now_s(self) -> float:
+        """Return device time of the newest STATE in lockstep, else the host's monotonic time."""
+        if self.identity.lockstep:
+            self._settle()
+            return self._newest.time_us / 1e6
+        return time.monotonic()
+
+    def wait(self, until_s: float) -> None:
+        """Return at `until_s`; in lockstep let control periods pass until device time is there.
+
+        In lockstep a command that was sent has let one period pass; only if that is not enough
+        does this ask for more, so that a loop that sends nothing gets on too.
+        """
+        if not self.identity.lockstep:
+            while (left_s := until_s - time.monotonic()) > 0.0:
+                self._pump(left_s)
+            self._pump(0.0)
+            return
+        self._settle()
+        while self._newest.time_us / 1e6 < until_s - 1e-6:
+            self._awaited = self._write(device.STATE)
+            self._settle()
+
+    def read(self) -> Reading:
+        """Return the newest STATE as a reading; signals are those of the identity."""
+        if self.identity.lockstep:
+            self._settle()
+        self._pump(0.0)
+        if not self.identity.lockstep and time.monotonic() - self._heard_s > SILENCE_LIMIT_S:
+            self._lose(f"the device said nothing for {SILENCE_LIMIT_S:g} s")
+        assert self._reading is not None  # `_greet` waited for one
+        return self._reading
+
+    def faults(self) -> tuple[str, ...]:
+        """Return a sentence for each fault that the device has latched."""
+        self._pump(0.0)
+        return self._newest.fault_texts()
+
+    def arm(self) -> None:
+        """Allow motion.
+
+        Raises:
+            LinkError: the device refused, and why.
+        """
+        self._exchange(device.ARM, "arm", lambda state: state.armed)
+
+    def send(self, action: Array, valid_for_s: float) -> None:
+        """Command an action; the device obeys it for `valid_for_s` at the most.
+
+        Raises:
+            ConfigError: not as many values as the device has actions.
+        """
+        if len(action) != len(self.identity.action_low):
+            raise ConfigError(
+                f"robot '{self.identity.robot}' takes {len(self.identity.action_low)} action "
+                f"values, received {len(action)}"
+            )
+        if self.identity.lockstep:
+            self._settle()
+        self._pump(0.0)
+        valid_for_us = round(min(valid_for_s, self.identity.watchdog_s) * 1e6)
+        payload = link.command_payload(action.tolist(), valid_for_us)
+        self._awaited = self._write(device.COMMAND, payload)
+
+    def disarm(self) -> None:
+        """Stop and forbid motion; needs no reset."""
+        self._exchange(device.DISARM, "disarm", lambda state: not state.armed)
+
+    def stop(self) -> None:
+        """Emergency stop: latched by the device until `reset`."""
+        self._exchange(
+            device.ESTOP, "stop", lambda state: bool(state.faults >> device.EMERGENCY_STOP & 1)
+        )
+
+    def reset(self) -> None:
+        """Clear latched faults and the odometry; leads to disarmed."""
+        self._exchange(device.RESET, "reset", lambda state: not state.armed and state.faults == 0)
+
+    def close(self) -> None:
+        """Disarm, as far as the link still lives, and let go of the port."""
+        if self._port.is_open:
+            with contextlib.suppress(LinkError):
+                self.disarm()
+            self._port.close()
+            self._lost = f"{self._name}: the link was closed"
+
+    # Below: bytes and time.
+
+    @property
+    def _newest(self) -> link.State:
+        assert self._state is not None  # `_greet` waited for one
+        return self._state
+
+    def _greet(self) -> link.Hello:
+        """Say HELLO until it is answered and a STATE followed."""
+        deadline_s = time.monotonic() + CONNECT_LIMIT_S
+        while (now_s := time.monotonic()) < deadline_s:
+            self._write(device.HELLO)
+            again_s = min(now_s + HELLO_EVERY_S, deadline_s)
+            while (left_s := again_s - time.monotonic()) > 0.0:
+                self._pump(left_s)
+                if self._hello and self._state:
+                    return self._hello
+        heard = f"{self._received} bytes" if self._received else "nothing"
+        raise LinkError(
+            f"{self._name}: no Holdfast device answered within {CONNECT_LIMIT_S:g} s "
+            f"({heard} received); is it the right port, and at the right baud rate?"
+        )
+
+    def _exchange(self, kind: int, verb: str, took: Callable[[link.State], bool]) -> None:
+        """Send a message until a STATE answers it, and check that it took.
+
+        A second try has the same sequence, so that the device acts on it at most once.
+        """
+        lockstep = self.identity.lockstep
+        if lockstep:
+            self._settle()
+        self._pump(0.0)
+        sequence, self._refusal = None, None
+        for _ in range(1 if lockstep else TRIES):
+            sequence = self._write(kind, sequence=sequence)
+            limit_s = time.monotonic() + (LOCKSTEP_LIMIT_S if lockstep else ANSWER_LIMIT_S)
+            while self._newest.heard < sequence and (left_s := limit_s - time.monotonic()) > 0.0:
+                self._pump(left_s)
+            if self._newest.heard >= sequence:
+                break
+        else:
+            self._lose(f"the device did not answer to {verb}")
+        if not took(self._newest):
+            reasons = list(self._newest.fault_texts())
+            if self._refusal is not None:
+                reasons.insert(0, link.fault_text(self._refusal.code))
+            raise LinkError(f"{self._name}: the device refused to {verb}: {'; '.join(reasons)}")
+
+    def _settle(self) -> None:
+        """Lockstep: wait for the STATE that answers what was sent."""
+        if self._newest.heard >= self._awaited:
+            return
+        limit_s = time.monotonic() + LOCKSTEP_LIMIT_S
+        while self._newest.heard < self._awaited:
+            if time.monotonic() > limit_s:
+                self._lose(f"the twin did not answer within {LOCKSTEP_LIMIT_S:g} s")
+            self._pump(LOCKSTEP_LIMIT_S)
+
+    def _pump(self, limit_s: float) -> None:
+        """Take in what has arrived; wait up to `limit_s` for something if there is nothing."""
+        if self._lost:
+            raise LinkError(self._lost)
+        try:
+            if not select.select([self._fd], [], [], limit_s)[0]:
+                return
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(f"the port was lost ({os.strerror(error.errno or errno.EIO)})")
+        if not data:
+            self._lose("the port was lost (end of file)")
+        self._received += len(data)
+        for message in self._decoder.feed(data):
+            self._take(message, time.monotonic())
+
+    def _take(self, message: link.Message, host_s: float) -> None:
+        self._heard_s = host_s
+        if isinstance(message, link.State):
+            self._take_state(message, host_s)
+        elif isinstance(message, link.Fault):
+            if message.about == self._sequence:
+                self._refusal = message
+            if message.code == device.WRONG_VERSION:
+                self._lose(f"the device does not speak link version {device.VERSION}")
+        elif isinstance(message, link.Foreign):
+            self._lose(
+                f"the device speaks link version {message.version}, this program {device.VERSION}"
+            )
+        elif message.answers > self._first:
+            self._hello = message
+
+    def _take_state(self, state: link.State, host_s: float) -> None:
+        if self._hello is None:
+            return  # still from an earlier run
+        if self._state is not None and state.time_us < self._state.time_us:
+            self._lose("the device restarted")
+        self._state = state
+        device_s = state.time_us / 1e6
+        lockstep = self._hello.identity.lockstep
+        values = np.array(state.measured)
+        self._reading = Reading(
+            stamp_s=device_s if lockstep else device_s + self._offset(host_s, device_s),
+            sequence=state.sequence,
+            signals={name: values[_SIGNALS[name]] for name in self._hello.identity.signals},
+        )
+
+    def _write(self, kind: int, payload: bytes = b"", sequence: int | None = None) -> int:
+        """Send a frame and return its sequence: the next one unless given."""
+        if self._lost:
+            raise LinkError(self._lost)
+        if sequence is None:
+            self._sequence += 1
+            sequence = self._sequence
+        time_us = self._state.time_us if self._state else 0
+        data = link.encode(kind, sequence, time_us, payload)
+        limit_s = time.monotonic() + WRITE_LIMIT_S
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                left_s = limit_s - time.monotonic()
+                if left_s <= 0.0:
+                    self._lose("the device takes nothing in")
+                select.select([], [self._fd], [], left_s)
+            except OSError as error:
+                self._lose(f"the port was lost ({os.strerror(error.errno or errno.EIO)})")
+        return sequence
+
+    def _lose(self, what: str) -> NoReturn:
+        self._lost = f"{self._name}: {what}"
+        raise LinkError(self._lost)
+
+
+def _open(name: str, baud: int) -> serial.Serial:
+    """Open a port for this process alone."""
+    try:
+        port = serial.Serial(name, baud, timeout=0, exclusive=True)
+    except (OSError, ValueError) as error:  # SerialException is an OSError
+        why = {
+            errno.ENOENT: "there is no such port",
+            errno.EACCES: "no permission; on Linux, join the group that owns it (dialout)",
+            errno.EBUSY: "another program has it",
+            errno.EAGAIN: "another program has it",
+        }.get(getattr(error, "errno", None) or 0, f"not a serial port that can be opened ({error})")
+        raise LinkError(f"{name}: {why}") from None
+    with contextlib.suppress(OSError, ValueError, NotImplementedError, AttributeError):
+        port.set_low_latency_mode(True)  # where the driver has it: 1 ms instead of 16
+    port.reset_input_buffer()
+    return port

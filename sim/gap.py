@@ -1,0 +1,82 @@
+"""The gap: how the robot behind the twin's port differs from the one that was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import mujoco
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from holdfast.errors import ConfigError
+
+CASTER = "caster"
+TYRES = ("left_tyre", "right_tyre")
+
+_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class OdometryNoise(BaseModel):
+    """What wheel odometry gets wrong, as standard deviations."""
+
+    model_config = _STRICT
+
+    position_m_per_sqrt_m: Annotated[float, Field(ge=0.0)] = 0.0
+    heading_rad_per_sqrt_m: Annotated[float, Field(ge=0.0)] = 0.0
+    velocity_m_s: Annotated[float, Field(ge=0.0)] = 0.0
+    yaw_rate_rad_s: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class Gap(BaseModel):
+    """Factors on the nominal robot; the default is no gap.
+
+    Attributes:
+        friction_scale: on the friction between tyres and floor.
+        delay_steps: control periods between a command's arrival and the motors.
+        left_wheel_gain: factor on the left motor's speed target.
+    """
+
+    model_config = _STRICT
+
+    wheel_radius_scale: Annotated[float, Field(ge=0.5, le=2.0)] = 1.0
+    mass_scale: Annotated[float, Field(ge=0.2, le=5.0)] = 1.0
+    friction_scale: Annotated[float, Field(ge=0.05, le=5.0)] = 1.0
+    delay_steps: Annotated[int, Field(ge=0, le=20)] = 0
+    left_wheel_gain: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    odometry_noise: OdometryNoise = OdometryNoise()
+
+
+def load_gap(path: Path) -> Gap:
+    """Read a gap from a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, or an unknown or impossible value.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+        return Gap.model_validate({} if data is None else data)
+    except OSError as error:
+        raise ConfigError(f"gap file {path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigError(f"gap file {path}: should be YAML") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ConfigError(f"gap file {path}: {where}: {first['msg']}") from None
+
+
+def apply(gap: Gap, model: mujoco.MjModel, wheel_radius_m: float) -> float:
+    """Change a drive robot's model by the gap; return how much higher its base stands, m."""
+    raised_m = wheel_radius_m * (gap.wheel_radius_scale - 1.0)
+    for name in TYRES:
+        tyre = model.geom(name)
+        tyre.size[:2] *= gap.wheel_radius_scale
+        tyre.rbound[:] = tyre.size.max()
+        model.geom_aabb[tyre.id][3:5] *= gap.wheel_radius_scale
+        tyre.friction[:] *= gap.friction_scale
+    model.geom(CASTER).pos[2] -= raised_m  # the base stays level
+    model.body_mass[:] *= gap.mass_scale
+    model.body_inertia[:] *= gap.mass_scale
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    return raised_m

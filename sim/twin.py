@@ -1,0 +1,163 @@
+"""The twin: the robot in MuJoCo, with a gap, as a device behind a serial port."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import sys
+import time
+import tty
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TextIO
+
+from holdfast.errors import ConfigError
+from holdfast.robot.device import Device
+from holdfast.sim import tasks
+from holdfast.sim.gap import Gap, load_gap
+from holdfast.sim.twin_board import Truth, TwinBoard
+
+SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
+CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
+
+
+class Twin:
+    """Serves one device on a file descriptor until a signal comes."""
+
+    def __init__(self, board: TwinBoard, fd: int) -> None:
+        self._board = board
+        self._device = Device(board)
+        self._fd = fd
+        self._heard_s = time.monotonic()
+        self._stopping = False
+
+    def serve(self) -> None:
+        """Run until SIGINT or SIGTERM."""
+        woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        next_s = time.monotonic()
+        while not self._stopping:
+            free = self._runs_freely()
+            if not free:
+                next_s = time.monotonic() + SILENCE_S
+            left_s = max(next_s - time.monotonic(), 0.0)
+            if self._fd in select.select([self._fd, woken], [], [], left_s)[0]:
+                self._feed()
+            if free:
+                next_s = self._catch_up(next_s)
+        self._board.end_episode()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _runs_freely(self) -> bool:
+        """Return whether simulated time passes by itself, as real time does."""
+        if not self._board.lockstep:
+            return True
+        silent = time.monotonic() - self._heard_s >= SILENCE_S
+        return silent and (self._device.armed or not self._board.resting)
+
+    def _catch_up(self, next_s: float) -> float:
+        """Make the physics steps that are due; return when the next one is."""
+        for _ in range(CATCH_UP_STEPS):
+            if time.monotonic() < next_s:
+                break
+            self._board.step()
+            next_s += self._board.step_us / 1e6
+            self._answer(self._device.armed)
+        return next_s
+
+    def _feed(self) -> None:
+        self._heard_s = time.monotonic()
+        was_armed = self._device.armed
+        self._device.feed(os.read(self._fd, 1024))
+        self._answer(was_armed)
+
+    def _answer(self, was_armed: bool) -> None:
+        """Write what the device has to say; what the host does not take in is lost."""
+        data = self._device.poll()
+        if was_armed and not self._device.armed:
+            self._board.end_episode()
+        if data:
+            with suppress(BlockingIOError):
+                os.write(self._fd, data)
+
+
+def command(
+    *,
+    task: str = "DriveCircle-v0",
+    gap: Path | None = None,
+    seed: int = 0,
+    realtime_factor: float = 1.0,
+    link: Path | None = None,
+    truth: Path | None = None,
+) -> None:
+    """Serve a simulated robot on a serial port, until Ctrl-C.
+
+    Prints the robot's address, "serial:/dev/pts/N", as its first line.
+
+    Args:
+        task: whose robot, and whose start poses.
+        gap: YAML file with how the robot differs from the simulator's; none by default.
+        seed: of start poses and of noise.
+        realtime_factor: 1 is real time; 0 is lockstep: time passes only as commands come.
+        link: make a symbolic link to the port here, and remove it in the end.
+        truth: write a JSON line for each episode here: true positions (m), rewards and costs.
+    """
+    if realtime_factor not in (0.0, 1.0):
+        raise ConfigError(
+            f"realtime-factor should be 1 (real time) or 0 (lockstep), received {realtime_factor}"
+        )
+    if seed < 0:
+        raise ConfigError(f"seed should be at least 0, received {seed}")
+    the_task = tasks.make(task)
+    if the_task.contract.robot != "drive":
+        raise ConfigError(
+            f"task should be one of robot 'drive', which a twin can be; '{task}' is of robot "
+            f"'{the_task.contract.robot}'"
+        )
+    the_gap = load_gap(gap) if gap else Gap()
+    with ExitStack() as stack:
+        books = Truth(the_task, seed, _open_truth(truth, stack))
+        board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
+        master, slave = pty.openpty()
+        stack.callback(os.close, master)
+        stack.callback(os.close, slave)  # kept open: hosts may come and go
+        tty.setraw(slave)
+        os.set_blocking(master, False)
+        port = os.ttyname(slave)
+        if link:
+            _symlink(link, port, stack)
+        twin = Twin(board, master)
+        print(f"serial:{port}", flush=True)
+        print(
+            f"a twin of robot '{board.robot}' in "
+            f"{'lockstep' if board.lockstep else 'real time'}; Ctrl-C ends it",
+            file=sys.stderr,
+        )
+        twin.serve()
+
+
+def _open_truth(path: Path | None, stack: ExitStack) -> TextIO | None:
+    if path is None:
+        return None
+    try:
+        return stack.enter_context(path.open("w"))
+    except OSError as error:
+        raise ConfigError(f"truth file {path}: cannot be written ({error.strerror})") from None
+
+
+def _symlink(path: Path, port: str, stack: ExitStack) -> None:
+    """Link `path` to the port; one that an earlier twin left behind is replaced."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        path.symlink_to(port)
+    except OSError as error:
+        raise ConfigError(f"link {path}: cannot be made ({error.strerror})") from None
+    stack.callback(path.unlink, missing_ok=True)

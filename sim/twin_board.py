@@ -1,0 +1,229 @@
+"""The twin's hardware: a drive robot in MuJoCo with a gap, and the true account of its episodes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from typing import Any, TextIO
+
+import mujoco
+import numpy as np
+
+from holdfast.robot.device import Board
+from holdfast.safety_monitor.costs import Bill
+from holdfast.signals import Array
+from holdfast.sim import drive
+from holdfast.sim.gap import Gap, apply
+from holdfast.sim.task import Task
+
+TICKS_PER_TURN = 4096
+RESTING_SPEED = 1e-3  # m/s and rad/s
+BATTERY_V = 24.0
+
+
+class Truth:
+    """The twin's own account of each episode, a JSON line each; see `holdfast twin --help`.
+
+    A step is an obeyed COMMAND: it is billed on the true signals one control period later,
+    or when the next COMMAND comes or the episode ends, if that is sooner.
+    """
+
+    def __init__(self, task: Task, seed: int, file: TextIO | None) -> None:
+        self._task = task
+        self._seed = seed
+        self._file = file
+        self._bill = Bill(task.contract)
+        self._episode = 0
+        self._start: list[float] = []
+        self._steps: list[dict[str, Any]] = []
+
+    def begin(self, signals: dict[str, Array]) -> None:
+        """Start an episode from the true signals of the robot where it was placed."""
+        self.end()
+        self._start = [*signals["position"].tolist(), *signals["heading"].tolist()]
+
+    def step(self, signals: dict[str, Array]) -> None:
+        """Bill one step."""
+        self._steps.append(
+            {
+                "position": signals["position"].tolist(),
+                "heading": float(signals["heading"][0]),
+                "reward": float(self._task.reward(signals)),
+                "costs": self._bill(signals).tolist(),
+            }
+        )
+
+    def end(self) -> None:
+        """Write the episode, if a step was made in it."""
+        steps, self._steps = self._steps, []
+        if not steps:
+            return
+        names = [cost.name for cost in self._task.contract.costs]
+        costs = {name: [step["costs"][i] for step in steps] for i, name in enumerate(names)}
+        record = {
+            "episode": self._episode,
+            "seed": self._seed,
+            "start": self._start,
+            "steps": len(steps),
+            "reward_sum": sum(step["reward"] for step in steps),
+            "cost_sum": {name: sum(values) for name, values in costs.items()},
+            "position": [step["position"] for step in steps],
+            "heading": [step["heading"] for step in steps],
+            "reward": [step["reward"] for step in steps],
+            "costs": costs,
+        }
+        self._episode += 1
+        if self._file:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+
+
+class TwinBoard(Board):
+    """The hardware: a drive robot in MuJoCo. Its clock is simulated time.
+
+    Odometry is what such a base has: wheel encoders with the nominal radius, and a gyro.
+    """
+
+    self_placing = True
+    signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
+
+    def __init__(self, task: Task, gap: Gap, seed: int, lockstep: bool, truth: Truth) -> None:
+        contract = task.contract
+        self.robot = contract.robot
+        self.hardware_id = f"twin-{seed}"
+        self.action_low = tuple(contract.action_low.tolist())
+        self.action_high = tuple(contract.action_high.tolist())
+        self.lockstep = lockstep
+        self._task, self._gap, self._seed, self._truth = task, gap, seed, truth
+        self._model = task.load_model()
+        self._raised_m = apply(gap, self._model, drive.WHEEL_RADIUS_M)
+        self._data = mujoco.MjData(self._model)
+        self._wheels = [self._model.joint(f"{side}_wheel").id for side in ("left", "right")]
+        self._wheel_q = self._model.jnt_qposadr[self._wheels]
+        self._wheel_v = self._model.jnt_dofadr[self._wheels]
+        self._gyro = self._sensor("imu_gyro")
+        self._accelerometer = self._sensor("imu_accel")
+        self._gain = np.array([gap.left_wheel_gain, 1.0])
+        self.step_us = round(self._model.opt.timestep * 1e6)
+        self.state_period_us = self.step_us
+        self._period_us = self.step_us * task.frame_skip
+        self._time_us = 0
+        self._placed = 0
+        self._bill_at_us: int | None = None
+        self._ticks: Array
+        self._xy: Array
+        self._yaw: float
+        self.replace()
+
+    def _sensor(self, name: str) -> slice:
+        at = self._model.sensor(name).adr[0]
+        return slice(at, at + 3)
+
+    def true_signals(self) -> dict[str, Array]:
+        """Return the catalogue signals of the robot as it is."""
+        return self._task.signals(self._data.qpos, self._data.qvel)
+
+    @property
+    def resting(self) -> bool:
+        """The robot stands still, and nothing on its way to the motors will change that."""
+        still = float(np.abs(self._data.qvel).max()) < RESTING_SPEED
+        return still and not any(target.any() for target in (*self._delayed, self._target))
+
+    def step(self) -> None:
+        """Let one physics step pass."""
+        self._delayed.append(self._target)
+        self._data.ctrl[:] = self._delayed.popleft()
+        mujoco.mj_step(self._model, self._data)
+        self._time_us += self.step_us
+        self._integrate()
+        if self._bill_at_us is not None and self._time_us >= self._bill_at_us:
+            self._settle()
+
+    def _integrate(self) -> None:
+        """Advance the odometry by the encoders' ticks and the gyro."""
+        ticks = np.floor(self._data.qpos[self._wheel_q] * (TICKS_PER_TURN / math.tau))
+        turned = (ticks - self._ticks) * (math.tau / TICKS_PER_TURN)
+        self._ticks = ticks
+        moved_m = float(turned.sum()) / 2.0 * drive.WHEEL_RADIUS_M
+        gyro = float(self._data.sensordata[self._gyro][2])
+        self._noise = self._rng.standard_normal(5)
+        noise, root = self._gap.odometry_noise, math.sqrt(abs(moved_m))
+        middle = self._yaw + gyro * self.step_us / 2e6
+        self._yaw += gyro * self.step_us / 1e6
+        self._yaw += noise.heading_rad_per_sqrt_m * root * float(self._noise[0])
+        walk = noise.position_m_per_sqrt_m * root * self._noise[1:3]
+        self._xy += moved_m * np.array([math.cos(middle), math.sin(middle)]) + walk
+
+    def _settle(self) -> None:
+        """Bill the newest command, if it has not been."""
+        if self._bill_at_us is not None:
+            self._bill_at_us = None
+            self._truth.step(self.true_signals())
+
+    def end_episode(self) -> None:
+        """Close the books: the device was disarmed, or the twin ends."""
+        self._settle()
+        self._truth.end()
+
+    # What the device asks of its hardware.
+
+    def now_us(self) -> int:
+        """Return simulated time."""
+        return self._time_us
+
+    def actuate(self, values: tuple[float, ...]) -> None:
+        """Set the wheels' speed targets."""
+        self._settle()
+        self._bill_at_us = self._time_us + self._period_us
+        self._target = self._task.control(np.array(values)) * self._gain
+
+    def halt(self) -> None:
+        """Brake: the targets are zero."""
+        self._target = np.zeros(2)
+
+    def advance(self) -> None:
+        """Let one control period pass."""
+        for _ in range(self._task.frame_skip):
+            self.step()
+
+    def replace(self) -> None:
+        """Put the robot at its next start pose; the odometry knows it exactly."""
+        self._settle()
+        self._rng = np.random.default_rng([self._seed, self._placed])
+        self._placed += 1
+        qpos, qvel = self._task.reset(self._rng, 1)
+        mujoco.mj_resetData(self._model, self._data)
+        self._data.qpos[:], self._data.qvel[:] = qpos[0], qvel[0]
+        self._data.qpos[2] += self._raised_m
+        mujoco.mj_forward(self._model, self._data)
+        self.halt()
+        self._delayed = deque([self._target] * (self._gap.delay_steps * self._task.frame_skip))
+        self._ticks = np.zeros(2)
+        self._noise = np.zeros(5)
+        signals = self.true_signals()
+        self._xy = signals["position"].copy()
+        self._yaw = float(signals["heading"][0])
+        self._truth.begin(signals)
+
+    def measure(self) -> tuple[float, ...]:
+        """Return odometry, encoders, IMU and battery as the link orders them."""
+        noise = self._gap.odometry_noise
+        speed = float(self._data.qvel[self._wheel_v].sum()) / 2.0 * drive.WHEEL_RADIUS_M
+        acceleration = self._data.sensordata[self._accelerometer].tolist()
+        gyro = self._data.sensordata[self._gyro].tolist()
+        gyro[2] += noise.yaw_rate_rad_s * float(self._noise[4])
+        roll, pitch, _ = drive.roll_pitch_yaw(self._data.qpos[3:7])
+        return (
+            float(self._xy[0]),
+            float(self._xy[1]),
+            math.remainder(self._yaw, math.tau),
+            speed + noise.velocity_m_s * float(self._noise[3]),
+            gyro[2],
+            *map(int, self._ticks),
+            *acceleration,
+            *gyro,
+            float(roll),
+            float(pitch),
+            BATTERY_V,
+        )
