@@ -1,0 +1,263 @@
+"""What a run's log holds: topics, message definitions, and what is said once at its start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from holdfast.contract import Contract
+from holdfast.errors import ContractError, LogError
+from holdfast.robot.cdr import Layout
+from holdfast.signals import CATALOGUE
+
+FORMAT = "1"
+METADATA = "holdfast"
+"""Name of the MCAP Metadata record that holds `RunInfo`."""
+
+STEP_TOPIC = "holdfast/step"
+EVENT_TOPIC = "holdfast/event"
+EPISODE_TOPIC = "holdfast/episode"
+ODOM_TOPIC = "odom"
+PROPOSED_TOPIC = "cmd_vel_proposed"
+APPLIED_TOPIC = "cmd_vel"
+
+NO_STEP = -1
+"""The step number while no episode is being run: the robot is not armed."""
+
+COMPLETED, STOPPED, TORN = "completed", "stopped", "torn"
+"""How an episode ended; torn: the log does not hold its end."""
+
+
+def _definition(main: str, *parts: str) -> str:
+    return ("=" * 80 + "\n").join((main, *parts))
+
+
+_TIME = """MSG: builtin_interfaces/Time
+int32 sec
+uint32 nanosec
+"""
+_HEADER = """MSG: std_msgs/Header
+builtin_interfaces/Time stamp
+string frame_id
+"""
+_VECTOR = """MSG: geometry_msgs/Vector3
+float64 x
+float64 y
+float64 z
+"""
+_TWIST = """MSG: geometry_msgs/Twist
+geometry_msgs/Vector3 linear
+geometry_msgs/Vector3 angular
+"""
+_POINT = """MSG: geometry_msgs/Point
+float64 x
+float64 y
+float64 z
+"""
+_QUATERNION = """MSG: geometry_msgs/Quaternion
+float64 x
+float64 y
+float64 z
+float64 w
+"""
+_POSE = """MSG: geometry_msgs/Pose
+geometry_msgs/Point position
+geometry_msgs/Quaternion orientation
+"""
+_POSE_COVARIANCE = """MSG: geometry_msgs/PoseWithCovariance
+geometry_msgs/Pose pose
+float64[36] covariance
+"""
+_TWIST_COVARIANCE = """MSG: geometry_msgs/TwistWithCovariance
+geometry_msgs/Twist twist
+float64[36] covariance
+"""
+
+STEP = _definition(
+    """# One period of a run: what was seen, proposed and let through, and why. Version 1.
+# The run's metadata names signals, costs, actions and observation channels in order.
+uint8 STOPPED=0
+uint8 READY=1
+uint8 FALLBACK=2
+uint8 LIMITED=3
+uint8 ACTIVE=4
+builtin_interfaces/Time stamp  # now_s, on the wall clock
+uint64 sequence                # rises by one with every step of the run; a gap was lost
+uint32 episode                 # from 0
+int32 step                     # number of the action in its episode; -1: not armed
+bool final                     # last reading of its episode: bills the last action, sends none
+float64 now_s                  # the run's clock
+float64[] signal_stamps_s      # of each source, on the run's clock
+uint64[] signal_sequences      # of each source
+float64[] signals              # of all sources, one after another, SI units
+bool proposal_present
+float64 proposal_stamp_s       # on the run's clock; NaN without a proposal
+uint64 proposal_sequence
+float64[] observation
+float64[] proposed             # physical units, not clipped; NaN without a proposal
+float64[] applied              # what the monitor let through, physical units
+float64 log_prob               # of the proposed action; NaN when the policy did not explore
+float64[] costs                # billed at this step, for the action before it
+float64[] cost_to_go           # predicted from here to the end of the episode
+uint8 state                    # the monitor's answer
+bool intervened                # the monitor changed more than the contract's limits do
+string contract_hash
+string[] reasons               # the verdict's codes
+""",
+    _TIME,
+)
+EVENT = _definition(
+    """# What the run asked of the monitor between two steps. Version 1.
+builtin_interfaces/Time stamp
+float64 now_s
+string name                    # begin_episode, reset, arm, disarm or stop
+string code                    # of a stop, or of the first refusal
+string text
+""",
+    _TIME,
+)
+EPISODE = _definition(
+    """# How an episode ended. Version 1.
+builtin_interfaces/Time stamp
+uint32 episode                 # from 0
+uint32 steps                   # actions let through
+uint32 interventions           # steps on which the monitor changed the action
+uint32 deadline_misses
+float64[] costs                # sums
+string ended                   # completed or stopped
+string code                    # why it was stopped
+string text
+""",
+    _TIME,
+)
+TWIST_STAMPED = _definition(
+    "std_msgs/Header header\ngeometry_msgs/Twist twist\n", _HEADER, _TWIST, _VECTOR, _TIME
+)
+ODOMETRY = _definition(
+    """std_msgs/Header header
+string child_frame_id
+geometry_msgs/PoseWithCovariance pose
+geometry_msgs/TwistWithCovariance twist
+""",
+    *(_HEADER, _POSE_COVARIANCE, _TWIST_COVARIANCE),
+    *(_POSE, _TWIST, _POINT, _QUATERNION, _VECTOR, _TIME),
+)
+
+SCHEMAS: Mapping[str, tuple[str, str]] = {
+    STEP_TOPIC: ("holdfast/msg/Step", STEP),
+    EVENT_TOPIC: ("holdfast/msg/Event", EVENT),
+    EPISODE_TOPIC: ("holdfast/msg/Episode", EPISODE),
+    ODOM_TOPIC: ("nav_msgs/msg/Odometry", ODOMETRY),
+    PROPOSED_TOPIC: ("geometry_msgs/msg/TwistStamped", TWIST_STAMPED),
+    APPLIED_TOPIC: ("geometry_msgs/msg/TwistStamped", TWIST_STAMPED),
+}
+"""Schema name and definition of each topic."""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How an episode ended.
+
+    Attributes:
+        steps: actions let through; costs: their sums, in the contract's order.
+        code, text: why it was stopped; empty where it was completed.
+    """
+
+    episode: int
+    steps: int
+    costs: tuple[float, ...]
+    interventions: int
+    deadline_misses: int
+    ended: str
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a log says once, at its start.
+
+    Attributes:
+        sources: names of the monitor's sources and the signals that each brings.
+        limits: the monitor's, as in force; run_budget: by cost name, as in force.
+        identity: what the robot said of itself; versions: of the software that ran.
+        clock_offset_s: wall clock (Unix time) minus the run's clock.
+    """
+
+    run: str
+    contract: Contract
+    bundle_hash: str
+    seed: int
+    exploring: bool
+    sources: Mapping[str, tuple[str, ...]]
+    limits: Mapping[str, Any]
+    run_budget: Mapping[str, float]
+    identity: Mapping[str, Any]
+    versions: Mapping[str, str]
+    clock_offset_s: float
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the entries of the MCAP Metadata record: JSON, but for the plain texts."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "contract"}
+        return {
+            "format": FORMAT,
+            "contract": self.contract.to_json(),
+            "contract_hash": self.contract.hash,
+            **{key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()},
+        }
+
+    @staticmethod
+    def from_metadata(entries: Mapping[str, str]) -> RunInfo:
+        """Read the entries back.
+
+        Raises:
+            LogError: another format, an entry missing or malformed, an altered contract.
+        """
+        if entries.get("format") != FORMAT:
+            raise LogError(f"log format should be {FORMAT}, received {entries.get('format')}")
+        try:
+            contract = Contract.from_json(entries["contract"])
+            plain: dict[str, Any] = {key: entries[key] for key in ("run", "bundle_hash")}
+            parsed: dict[str, Any] = {
+                f.name: json.loads(entries[f.name])
+                for f in fields(RunInfo)
+                if f.name not in ("contract", *plain)
+            }
+        except KeyError as error:
+            raise LogError(f"its metadata lacks {error}") from None
+        except (ValueError, ContractError) as error:
+            raise LogError(f"its metadata is malformed ({error})") from None
+        if contract.hash != entries.get("contract_hash"):
+            raise LogError("its contract does not have the hash that it was logged under")
+        parsed["sources"] = {name: tuple(names) for name, names in parsed["sources"].items()}
+        return RunInfo(contract=contract, **plain, **parsed)
+
+
+def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]]) -> Layout:
+    """Return the layout of a topic's messages in a run; frames are those of REP-105."""
+    actions, costs = contract.action_size, len(contract.costs)
+    constants: Mapping[str, Mapping[str, int | str]] = {
+        STEP_TOPIC: {
+            "signal_stamps_s": len(sources),
+            "signal_sequences": len(sources),
+            "signals": sum(signal_sizes(sources).values()),
+            "observation": contract.observation_size,
+            "proposed": actions,
+            "applied": actions,
+            "costs": costs,
+            "cost_to_go": costs,
+            "contract_hash": contract.hash,
+        },
+        EPISODE_TOPIC: {"costs": costs},
+        ODOM_TOPIC: {"header.frame_id": "odom", "child_frame_id": "base_link"},
+        PROPOSED_TOPIC: {"header.frame_id": "base_link"},
+        APPLIED_TOPIC: {"header.frame_id": "base_link"},
+    }
+    return Layout(SCHEMAS[topic][1], constants.get(topic, {}))
+
+
+def signal_sizes(sources: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, str], int]:
+    """Return the size of each (source, signal), in the order in which a step holds them."""
+    return {(s, name): CATALOGUE[name].size for s, names in sources.items() for name in names}
