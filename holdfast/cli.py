@@ -41,6 +41,7 @@ class Command:
 
 
 COMMANDS = {
+    "twin": Command("holdfast.sim.twin:command", "a simulated robot on a serial port", "train"),
     "doctor": Command("holdfast.doctor:command", "say what is installed and whether it works"),
 }
 

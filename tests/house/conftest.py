@@ -1,0 +1,56 @@
+"""A copy of the house to build from, and an empty environment to install into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_SOURCE = shutil.ignore_patterns(
+    *(".git", ".venv", "build", "install", "log", "dist", "runs", "mutants"),
+    *("*.egg-info", "__pycache__", ".*_cache", ".hypothesis", ".coverage*", ".mutmut-cache"),
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a copy of the checkout as it stands, links kept, without what builds left in it."""
+    return Path(shutil.copytree(ROOT, tmp_path / "source", symlinks=True, ignore=NOT_SOURCE))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., str]:
+    """Return a function that runs a program outside the checkout and returns what it printed."""
+
+    def run(*command: str | Path, cwd: Path = tmp_path) -> str:
+        env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        ended = subprocess.run(
+            command, capture_output=True, text=True, cwd=cwd, env=env, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    return run
+
+
+@pytest.fixture
+def python(tmp_path: Path, run: Callable[..., str]) -> Path:
+    """Return the interpreter of a new virtual environment.
+
+    It sees the packages of the environment that the tests run in, but not what is installed
+    there in editable mode: so it needs no network, and `holdfast` comes from what is tested.
+    """
+    home = tmp_path / "environment"
+    venv.create(home, with_pip=False, symlinks=True)
+    interpreter = home / "bin" / "python"
+    own = run(interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
+    shared = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    Path(own.strip(), "shared.pth").write_text("\n".join(sorted(shared)) + "\n")
+    return interpreter

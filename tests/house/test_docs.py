@@ -1,0 +1,70 @@
+"""The pages say what is there: links lead somewhere, commands and folders exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from holdfast.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def prose(text: str) -> str:
+    """Return a page without its code blocks."""
+    return re.sub(r"^(?: {4}.*|```[\s\S]*?```)$", "", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose(page.read_text("utf-8"))):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_in_code_type_exist(page):
+    """`folder/file.py` in the running text is a promise that it is there."""
+    folders = "holdfast|safety_monitor|sim|policy|robot|launch|config|tests|docs"
+    named = rf"`((?:{folders})/[\w./-]*\.(?:py|md|yaml|xml|html))`"
+    for file in re.findall(named, prose(page.read_text("utf-8"))):
+        assert (ROOT / file).is_file(), file
+
+
+def test_the_index_lists_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_readme_has_every_command_and_no_other():
+    table = README.partition("## Commands")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `holdfast (\w+)", table, flags=re.MULTILINE)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_a_page_shows_exists(page):
+    text = page.read_text("utf-8")
+    shown = re.findall(r"(?:^ {4}|`)(?:ros2 run holdfast )?holdfast ([a-z]+)\b", text, flags=re.M)
+    assert set(shown) <= set(COMMANDS)
+
+
+def test_make_targets_in_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"`make (\w+)`|^ {4}make (\w+)", README, flags=re.MULTILINE))
+    names = {name for pair in targets for name in pair if name}
+    assert {"demo", "test", "check"} <= names
+    for name in names:
+        assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE), name
+
+
+def test_the_house_is_laid_out_as_the_readme_says():
+    block = README.partition("## The house")[2].partition("\n## ")[0]
+    folders = set(re.findall(r"^ {4}([a-z_]+)/ ", block, flags=re.MULTILINE))
+    assert {"holdfast", "safety_monitor", "sim", "policy", "robot", "tests"} <= folders
+    for folder in folders:
+        assert (ROOT / folder).is_dir(), folder
