@@ -19,20 +19,23 @@ HELLO, ARM, DISARM, COMMAND, STATE, ESTOP, RESET, FAULT = range(1, 9)
 # Payloads, device to host. HELLO goes on with a (low, high) pair of f64 for each action value,
 # then robot, hardware id and comma-separated signals, each after a u8 with its length.
 HELLO_HEAD = "<IBHIB"  # answered sequence, identity flags, watchdog in ms, STATE period in us, n
-STATE_HEAD = "<IIIHB"  # heard and command sequences, command's age in us, latched faults, flags
+STATE_HEAD = "<IIIIHB"  # sequences: heard, obeyed, command; command's age in us, faults, flags
 MEASURED = "5f2i9f"  # x y yaw v w, ticks left right, accel xyz, gyro xyz, roll pitch, battery
 FAULT_BODY = "<BI"  # code, sequence that it is about
 # Payload, host to device: all others are empty. Goes on with an f64 for each action value.
-COMMAND_HEAD = "<I"  # valid for, in us
+COMMAND_HEAD = "<I"  # how long it holds, in us
 
 LOCKSTEP, SELF_PLACING = 1, 2  # identity flags
 ARMED, MOVING = 1, 2  # state flags; MOVING: a command is in force
 NO_AGE = 0xFFFFFFFF  # no command since the last HELLO
 
 # Latched faults, each a bit in STATE: they stop the device and forbid motion until RESET.
-EMERGENCY_STOP, WATCHDOG, NOT_FINITE, OUT_OF_LIMIT, MALFORMED = range(5)
+EMERGENCY_STOP, WATCHDOG, NOT_FINITE, OUT_OF_LIMIT, MALFORMED = range(1, 6)
 # Refusals and news: told, not latched.
-WRONG_VERSION, UNKNOWN_TYPE, NOT_GREETED, STALE, NOT_ARMED, LATCHED, EXPIRED = range(16, 23)
+FIRST_UNLATCHED = 16
+WRONG_VERSION, UNKNOWN_TYPE, NOT_GREETED, REPEATED, STALE, NOT_ARMED, LATCHED, EXPIRED = range(
+    FIRST_UNLATCHED, FIRST_UNLATCHED + 8
+)
 
 MAX_PENDING = 4096  # bytes waiting to be written; what finds no room is dropped
 
@@ -155,8 +158,9 @@ class Device:
         self._moving = False
         self._greeted = False
         self._heard = 0  # newest sequence from the host
+        self._obeyed = 0  # newest of them that was not refused
         self._sent = 0  # newest sequence to the host
-        self._command = 0  # newest obeyed command: sequence, arrival, how long it holds
+        self._command = 0  # the newest obeyed: sequence, arrival, how long it holds
         self._command_us = -1
         self._valid_for_us = 0
         self._fed_us = 0  # when the watchdog last had reason to be content
@@ -170,7 +174,7 @@ class Device:
         for version, kind, sequence, time_us, payload in self._decoder.feed(data):
             self._check_time()  # a limit that ran out before this frame came has precedence
             if version != VERSION:
-                self._tell(WRONG_VERSION, sequence)
+                self._object(WRONG_VERSION, sequence)
             else:
                 self._handle(kind, sequence, time_us, payload)
 
@@ -184,24 +188,26 @@ class Device:
         return out
 
     def _handle(self, kind: int, sequence: int, time_us: int, payload: bytes) -> None:
+        code = 0
         if kind == ESTOP:  # whatever its sequence: it is never wrong to stop
-            self._trip(EMERGENCY_STOP, sequence)
+            self._object(EMERGENCY_STOP, sequence)
         elif kind == DISARM:
             self._stop()
         elif kind == HELLO:
             self._greet(sequence)
         else:
-            refusal = self._refusal(kind, sequence, time_us)
-            if refusal:
-                self._tell(refusal, sequence)
-            elif kind == COMMAND:
-                self._obey(sequence, payload)
-            elif kind == RESET:
-                self._reset()
-            elif kind == ARM:
-                self.armed = True
-                self._fed_us = self.board.now_us()
+            code = self._refusal(kind, sequence, time_us)
+            if not code and kind == COMMAND:
+                code = self._fault_in(payload)
+            elif not code and payload:
+                code = MALFORMED
+            if code:
+                self._object(code, sequence)
+            else:
+                self._act(kind, sequence, payload)
         self._heard = max(self._heard, sequence)
+        if not code:
+            self._obeyed = max(self._obeyed, sequence)
         if not self._greeted:
             return
         if self.board.lockstep and kind in (COMMAND, STATE):
@@ -222,7 +228,7 @@ class Device:
         if not self._greeted:
             return NOT_GREETED
         if sequence <= self._heard:
-            return STALE
+            return REPEATED
         if kind != STATE and not 0 <= age_us < self.board.watchdog_ms * 1000:
             return STALE
         if kind == ARM and self.latched:
@@ -231,39 +237,53 @@ class Device:
             return NOT_ARMED
         return 0
 
-    def _obey(self, sequence: int, payload: bytes) -> None:
+    def _fault_in(self, payload: bytes) -> int:
+        """Return what is wrong with a command; 0 if nothing is."""
         low, high = self.board.action_low, self.board.action_high
         if len(payload) != 4 + 8 * len(low):
-            return self._trip(MALFORMED, sequence)
-        valid_for_us = struct.unpack_from(COMMAND_HEAD, payload, 0)[0]
+            return MALFORMED
         values = struct.unpack_from(ENDIAN + str(len(low)) + "d", payload, 4)
         if any(v - v != 0.0 for v in values):  # NaN and infinities
-            return self._trip(NOT_FINITE, sequence)
-        inside = all(low[i] <= v <= high[i] for i, v in enumerate(values))
-        if not inside or valid_for_us == 0:
-            return self._trip(OUT_OF_LIMIT, sequence)
-        self._command = sequence
-        self._command_us = self._fed_us = self.board.now_us()
-        self._valid_for_us = valid_for_us
-        self._moving = True
-        return self.board.actuate(values)
+            return NOT_FINITE
+        if not all(low[i] <= v <= high[i] for i, v in enumerate(values)):
+            return OUT_OF_LIMIT
+        if struct.unpack_from(COMMAND_HEAD, payload, 0)[0] == 0:
+            return OUT_OF_LIMIT
+        return 0
+
+    def _act(self, kind: int, sequence: int, payload: bytes) -> None:
+        if kind == ARM:
+            self.armed = True
+            self._fed_us = self.board.now_us()
+        elif kind == RESET:
+            self._stop()
+            self.latched = 0
+            self._command_us = -1
+            self.board.replace()
+        elif kind == COMMAND:
+            self._command = sequence
+            self._command_us = self._fed_us = self.board.now_us()
+            self._valid_for_us = struct.unpack_from(COMMAND_HEAD, payload, 0)[0]
+            self._moving = True
+            n = len(self.board.action_low)
+            self.board.actuate(struct.unpack_from(ENDIAN + str(n) + "d", payload, 4))
 
     def _check_time(self) -> None:
         if not self.armed:
             return
         now_us = self.board.now_us()
         if now_us - self._fed_us >= self.board.watchdog_ms * 1000:
-            self._trip(WATCHDOG, self._command)
+            self._object(WATCHDOG, self._command)
         elif self._moving and now_us - self._command_us >= self._valid_for_us:
             self._moving = False  # still armed: a fresh command moves it again
             self.board.halt()
-            self._tell(EXPIRED, self._command)
+            self._object(EXPIRED, self._command)
 
     def _greet(self, sequence: int) -> None:
         """Begin anew with a host: whatever moved under another one stops; latches stay."""
         self._stop()
         self._greeted = True
-        self._heard = sequence
+        self._heard = self._obeyed = sequence
         self._command_us = -1
         board = self.board
         flags = LOCKSTEP * board.lockstep + SELF_PLACING * board.self_placing
@@ -277,31 +297,26 @@ class Device:
             payload += bytes([len(text)]) + text.encode()
         self._send(HELLO, payload)
 
-    def _reset(self) -> None:
-        self._stop()
-        self.latched = 0
-        self._command_us = -1
-        self.board.replace()
-
-    def _trip(self, code: int, about: int) -> None:
-        self._stop()
-        self.latched |= 1 << code
-        self._tell(code, about)
+    def _object(self, code: int, about: int) -> None:
+        """Tell the host of a fault; stop and latch it if it is one of that kind."""
+        if code < FIRST_UNLATCHED:
+            self._stop()
+            self.latched |= 1 << code
+        self._send(FAULT, struct.pack(FAULT_BODY, code, about))
 
     def _stop(self) -> None:
         self.armed = False
         self._moving = False
         self.board.halt()
 
-    def _tell(self, code: int, about: int) -> None:
-        self._send(FAULT, struct.pack(FAULT_BODY, code, about))
-
     def _report(self) -> None:
         self._state_us = now_us = self.board.now_us()
         age_us = min(now_us - self._command_us, NO_AGE) if self._command_us >= 0 else NO_AGE
         flags = ARMED * self.armed + MOVING * self._moving
-        head = struct.pack(STATE_HEAD, self._heard, self._command, age_us, self.latched, flags)
-        self._send(STATE, head + struct.pack(ENDIAN + MEASURED, *self.board.measure()))
+        payload = struct.pack(
+            STATE_HEAD, self._heard, self._obeyed, self._command, age_us, self.latched, flags
+        )
+        self._send(STATE, payload + struct.pack(ENDIAN + MEASURED, *self.board.measure()))
 
     def _send(self, kind: int, payload: bytes) -> None:
         if len(self._out) < MAX_PENDING:

@@ -20,7 +20,8 @@ from holdfast.robot.base import Identity
 _HEADER = struct.Struct(device.HEADER)
 _CRC = struct.Struct(device.CRC)
 _HELLO_HEAD = struct.Struct(device.HELLO_HEAD)
-_STATE = struct.Struct(device.STATE_HEAD + device.MEASURED)
+_STATE_HEAD = struct.Struct(device.STATE_HEAD)
+_MEASURED = struct.Struct(device.ENDIAN + device.MEASURED)
 _FAULT = struct.Struct(device.FAULT_BODY)
 
 FAULTS: Mapping[int, str] = {
@@ -32,7 +33,8 @@ FAULTS: Mapping[int, str] = {
     device.WRONG_VERSION: "the device does not speak this version of the link",
     device.UNKNOWN_TYPE: "the device does not know this type of message",
     device.NOT_GREETED: "the device was not greeted since it booted",
-    device.STALE: "the message was late or its sequence was not new",
+    device.REPEATED: "the message's sequence was not new",
+    device.STALE: "the message was late",
     device.NOT_ARMED: "the device is not armed",
     device.LATCHED: "the device holds a latched fault until reset",
     device.EXPIRED: "a command's time ran out before the next one came",
@@ -56,6 +58,7 @@ class State:
 
     Attributes:
         heard: newest sequence that the device took from the host, obeyed or not.
+        obeyed: newest of those that it did not refuse.
         command_sequence, command_age_us: the newest command obeyed, and how long ago; the age
             is `device.NO_AGE` if there was none since HELLO or RESET.
         faults: a bit for each latched fault.
@@ -65,6 +68,7 @@ class State:
     sequence: int
     time_us: int
     heard: int
+    obeyed: int
     command_sequence: int
     command_age_us: int
     faults: int
@@ -162,8 +166,9 @@ def _decode(piece: bytes) -> Message:
     if version != device.VERSION:
         return Foreign(version)
     if kind == device.STATE:
-        heard, command, age_us, faults, flags, *measured = _STATE.unpack(payload)
-        return State(sequence, time_us, heard, command, age_us, faults, flags, tuple(measured))
+        heard, obeyed, command, age_us, faults, flags = _STATE_HEAD.unpack_from(payload)
+        measured = _MEASURED.unpack(payload[_STATE_HEAD.size :])
+        return State(sequence, time_us, heard, obeyed, command, age_us, faults, flags, measured)
     if kind == device.FAULT:
         return Fault(sequence, time_us, *_FAULT.unpack(payload))
     if kind == device.HELLO:

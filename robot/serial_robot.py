@@ -8,7 +8,6 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -25,8 +24,8 @@ SCHEME = "serial:"
 DEFAULT_BAUD = 115200
 CONNECT_LIMIT_S = 4.0  # some boards boot when their port is opened
 HELLO_EVERY_S = 0.25
-ANSWER_LIMIT_S = 0.3  # for one try of a message that the device answers
-TRIES = 3  # a damaged frame is not answered; in lockstep there is no wire to damage it
+ANSWER_LIMIT_S = 0.5  # for one try of a message that the device answers
+TRIES = 4  # a damaged frame is not answered
 LOCKSTEP_LIMIT_S = 5.0  # wall time that a twin may take for one control period
 WRITE_LIMIT_S = 0.2
 OFFSET_WINDOW_S = 10.0
@@ -102,7 +101,7 @@ class SerialRobot:
         self._hello: link.Hello | None = None
         self._state: link.State | None = None
         self._reading: Reading | None = None
-        self._refusal: link.Fault | None = None
+        self._refusal = (0, 0)  # the newest FAULT: sequence that it is about, code
         self._awaited = 0  # lockstep: the sequence that a STATE has yet to answer
         self._lost = ""
         self.identity = self._greet().identity
@@ -169,7 +168,9 @@ class SerialRobot:
         Raises:
             LinkError: the device refused, and why.
         """
-        self._exchange(device.ARM, "arm", lambda state: state.armed)
+        self._exchange(device.ARM, "arm")
+        if not self._newest.armed:
+            self._refuse("arm", self._newest.fault_texts())
 
     def send(self, action: Array, valid_for_s: float) -> None:
         """Command an action; the device obeys it for `valid_for_s` at the most.
@@ -191,17 +192,15 @@ class SerialRobot:
 
     def disarm(self) -> None:
         """Stop and forbid motion; needs no reset."""
-        self._exchange(device.DISARM, "disarm", lambda state: not state.armed)
+        self._exchange(device.DISARM, "disarm")
 
     def stop(self) -> None:
         """Emergency stop: latched by the device until `reset`."""
-        self._exchange(
-            device.ESTOP, "stop", lambda state: bool(state.faults >> device.EMERGENCY_STOP & 1)
-        )
+        self._exchange(device.ESTOP, "stop")
 
     def reset(self) -> None:
         """Clear latched faults and the odometry; leads to disarmed."""
-        self._exchange(device.RESET, "reset", lambda state: not state.armed and state.faults == 0)
+        self._exchange(device.RESET, "reset")
 
     def close(self) -> None:
         """Disarm, as far as the link still lives, and let go of the port."""
@@ -234,30 +233,37 @@ class SerialRobot:
             f"({heard} received); is it the right port, and at the right baud rate?"
         )
 
-    def _exchange(self, kind: int, verb: str, took: Callable[[link.State], bool]) -> None:
-        """Send a message until a STATE answers it, and check that it took.
+    def _exchange(self, kind: int, verb: str) -> None:
+        """Send a message until the device says that it obeyed.
 
-        A second try has the same sequence, so that the device acts on it at most once.
+        A try that was not answered is repeated with the same sequence, so that the device acts
+        on it at most once; one that was refused as late has a new one, and the time that came
+        with the refusal.
         """
-        lockstep = self.identity.lockstep
-        if lockstep:
+        if self.identity.lockstep:
             self._settle()
         self._pump(0.0)
-        sequence, self._refusal = None, None
-        for _ in range(1 if lockstep else TRIES):
+        sequence: int | None = None
+        for _ in range(TRIES):
             sequence = self._write(kind, sequence=sequence)
-            limit_s = time.monotonic() + (LOCKSTEP_LIMIT_S if lockstep else ANSWER_LIMIT_S)
+            limit_s = time.monotonic() + ANSWER_LIMIT_S
             while self._newest.heard < sequence and (left_s := limit_s - time.monotonic()) > 0.0:
                 self._pump(left_s)
+            if self._newest.obeyed >= sequence:
+                return
             if self._newest.heard >= sequence:
-                break
-        else:
+                if self._refusal != (sequence, device.STALE):
+                    break
+                sequence = None
+        if sequence is not None and self._newest.heard < sequence:
             self._lose(f"the device did not answer to {verb}")
-        if not took(self._newest):
-            reasons = list(self._newest.fault_texts())
-            if self._refusal is not None:
-                reasons.insert(0, link.fault_text(self._refusal.code))
-            raise LinkError(f"{self._name}: the device refused to {verb}: {'; '.join(reasons)}")
+        reasons = self._newest.fault_texts()
+        if self._refusal[0] == sequence:
+            reasons = (link.fault_text(self._refusal[1]), *reasons)
+        self._refuse(verb, reasons)
+
+    def _refuse(self, verb: str, reasons: tuple[str, ...]) -> NoReturn:
+        raise LinkError(f"{self._name}: the device refused to {verb}: {'; '.join(reasons)}")
 
     def _settle(self) -> None:
         """Lockstep: wait for the STATE that answers what was sent."""
@@ -292,8 +298,7 @@ class SerialRobot:
         if isinstance(message, link.State):
             self._take_state(message, host_s)
         elif isinstance(message, link.Fault):
-            if message.about == self._sequence:
-                self._refusal = message
+            self._refusal = (message.about, message.code)
             if message.code == device.WRONG_VERSION:
                 self._lose(f"the device does not speak link version {device.VERSION}")
         elif isinstance(message, link.Foreign):

@@ -14,10 +14,11 @@ from holdfast.robot.device import Board
 from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import Array
 from holdfast.sim import drive
-from holdfast.sim.gap import Gap, apply
+from holdfast.sim.gap import Gap, OdometryNoise, apply
 from holdfast.sim.task import Task
 
 TICKS_PER_TURN = 4096
+_TICKS_PER_RAD = TICKS_PER_TURN / math.tau
 RESTING_SPEED = 1e-3  # m/s and rad/s
 BATTERY_V = 24.0
 
@@ -35,13 +36,13 @@ class Truth:
         self._file = file
         self._bill = Bill(task.contract)
         self._episode = 0
-        self._start: list[float] = []
+        self._start: tuple[float, ...] = ()
         self._steps: list[dict[str, Any]] = []
 
-    def begin(self, signals: dict[str, Array]) -> None:
-        """Start an episode from the true signals of the robot where it was placed."""
+    def begin(self, start: tuple[float, ...]) -> None:
+        """Start an episode from where the robot was placed: x, y in m, yaw in rad."""
         self.end()
-        self._start = [*signals["position"].tolist(), *signals["heading"].tolist()]
+        self._start = start
 
     def step(self, signals: dict[str, Array]) -> None:
         """Bill one step."""
@@ -79,11 +80,43 @@ class Truth:
             self._file.flush()
 
 
-class TwinBoard(Board):
-    """The hardware: a drive robot in MuJoCo. Its clock is simulated time.
+class Odometry:
+    """What such a base knows of its motion: wheel encoders with the nominal radius, and a gyro.
 
-    Odometry is what such a base has: wheel encoders with the nominal radius, and a gyro.
+    Args:
+        start: x, y in m, yaw in rad, at which the wheels have turned by 0.
     """
+
+    def __init__(
+        self, start: tuple[float, ...], noise: OdometryNoise, rng: np.random.Generator
+    ) -> None:
+        self.x, self.y, self.yaw = start
+        self.speed = self.yaw_rate = 0.0
+        self.ticks = [0, 0]
+        self._noise = noise
+        self._rng = rng
+
+    def advance(
+        self, wheels_rad: list[float], wheels_rad_s: list[float], gyro_rad_s: float, step_s: float
+    ) -> None:
+        """Add the motion of one physics step, and its noise."""
+        noise = self._noise
+        a, b, c, d, e = self._rng.standard_normal(5).tolist()
+        ticks = [math.floor(angle * _TICKS_PER_RAD) for angle in wheels_rad]
+        moved_rad = (sum(ticks) - sum(self.ticks)) / (2.0 * _TICKS_PER_RAD)
+        self.ticks = ticks
+        moved_m = moved_rad * drive.WHEEL_RADIUS_M
+        walk = math.sqrt(abs(moved_m))
+        middle = self.yaw + gyro_rad_s * step_s / 2.0
+        self.x += moved_m * math.cos(middle) + noise.position_m_per_sqrt_m * walk * a
+        self.y += moved_m * math.sin(middle) + noise.position_m_per_sqrt_m * walk * b
+        self.yaw += gyro_rad_s * step_s + noise.heading_rad_per_sqrt_m * walk * c
+        self.speed = sum(wheels_rad_s) / 2.0 * drive.WHEEL_RADIUS_M + noise.velocity_m_s * d
+        self.yaw_rate = gyro_rad_s + noise.yaw_rate_rad_s * e
+
+
+class TwinBoard(Board):
+    """The hardware: a drive robot in MuJoCo. Its clock is simulated time."""
 
     self_placing = True
     signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
@@ -99,10 +132,11 @@ class TwinBoard(Board):
         self._model = task.load_model()
         self._raised_m = apply(gap, self._model, drive.WHEEL_RADIUS_M)
         self._data = mujoco.MjData(self._model)
-        self._wheels = [self._model.joint(f"{side}_wheel").id for side in ("left", "right")]
-        self._wheel_q = self._model.jnt_qposadr[self._wheels]
-        self._wheel_v = self._model.jnt_dofadr[self._wheels]
+        wheels = [self._model.joint(f"{side}_wheel").id for side in ("left", "right")]
+        self._wheel_q = self._model.jnt_qposadr[wheels].tolist()
+        self._wheel_v = self._model.jnt_dofadr[wheels].tolist()
         self._gyro = self._sensor("imu_gyro")
+        self._gyro_z = self._gyro.start + 2
         self._accelerometer = self._sensor("imu_accel")
         self._gain = np.array([gap.left_wheel_gain, 1.0])
         self.step_us = round(self._model.opt.timestep * 1e6)
@@ -111,9 +145,6 @@ class TwinBoard(Board):
         self._time_us = 0
         self._placed = 0
         self._bill_at_us: int | None = None
-        self._ticks: Array
-        self._xy: Array
-        self._yaw: float
         self.replace()
 
     def _sensor(self, name: str) -> slice:
@@ -136,24 +167,19 @@ class TwinBoard(Board):
         self._data.ctrl[:] = self._delayed.popleft()
         mujoco.mj_step(self._model, self._data)
         self._time_us += self.step_us
-        self._integrate()
+        self._measure_motion()
         if self._bill_at_us is not None and self._time_us >= self._bill_at_us:
             self._settle()
 
-    def _integrate(self) -> None:
-        """Advance the odometry by the encoders' ticks and the gyro."""
-        ticks = np.floor(self._data.qpos[self._wheel_q] * (TICKS_PER_TURN / math.tau))
-        turned = (ticks - self._ticks) * (math.tau / TICKS_PER_TURN)
-        self._ticks = ticks
-        moved_m = float(turned.sum()) / 2.0 * drive.WHEEL_RADIUS_M
-        gyro = float(self._data.sensordata[self._gyro][2])
-        self._noise = self._rng.standard_normal(5)
-        noise, root = self._gap.odometry_noise, math.sqrt(abs(moved_m))
-        middle = self._yaw + gyro * self.step_us / 2e6
-        self._yaw += gyro * self.step_us / 1e6
-        self._yaw += noise.heading_rad_per_sqrt_m * root * float(self._noise[0])
-        walk = noise.position_m_per_sqrt_m * root * self._noise[1:3]
-        self._xy += moved_m * np.array([math.cos(middle), math.sin(middle)]) + walk
+    def _measure_motion(self) -> None:
+        """Let the odometry see the physics step just made."""
+        qpos, qvel = self._data.qpos, self._data.qvel
+        self._odometry.advance(
+            [float(qpos[i]) for i in self._wheel_q],
+            [float(qvel[i]) for i in self._wheel_v],
+            float(self._data.sensordata[self._gyro_z]),
+            self.step_us / 1e6,
+        )
 
     def _settle(self) -> None:
         """Bill the newest command, if it has not been."""
@@ -199,28 +225,25 @@ class TwinBoard(Board):
         mujoco.mj_forward(self._model, self._data)
         self.halt()
         self._delayed = deque([self._target] * (self._gap.delay_steps * self._task.frame_skip))
-        self._ticks = np.zeros(2)
-        self._noise = np.zeros(5)
         signals = self.true_signals()
-        self._xy = signals["position"].copy()
-        self._yaw = float(signals["heading"][0])
-        self._truth.begin(signals)
+        start = (*signals["position"].tolist(), *signals["heading"].tolist())
+        self._odometry = Odometry(start, self._gap.odometry_noise, self._rng)
+        self._truth.begin(start)
 
     def measure(self) -> tuple[float, ...]:
         """Return odometry, encoders, IMU and battery as the link orders them."""
-        noise = self._gap.odometry_noise
-        speed = float(self._data.qvel[self._wheel_v].sum()) / 2.0 * drive.WHEEL_RADIUS_M
+        odometry = self._odometry
         acceleration = self._data.sensordata[self._accelerometer].tolist()
         gyro = self._data.sensordata[self._gyro].tolist()
-        gyro[2] += noise.yaw_rate_rad_s * float(self._noise[4])
+        gyro[2] = odometry.yaw_rate
         roll, pitch, _ = drive.roll_pitch_yaw(self._data.qpos[3:7])
         return (
-            float(self._xy[0]),
-            float(self._xy[1]),
-            math.remainder(self._yaw, math.tau),
-            speed + noise.velocity_m_s * float(self._noise[3]),
-            gyro[2],
-            *map(int, self._ticks),
+            odometry.x,
+            odometry.y,
+            math.remainder(odometry.yaw, math.tau),
+            odometry.speed,
+            odometry.yaw_rate,
+            *odometry.ticks,
             *acceleration,
             *gyro,
             float(roll),
