@@ -14,6 +14,7 @@ from importlib import metadata
 from operator import eq, ge, gt, le, lt, ne
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from holdfast import __version__, share
@@ -44,7 +45,7 @@ class Finding:
 
 def command() -> int:
     """Say what is installed and whether the run side works; exit status 1 if it does not."""
-    findings = [*machine(), *base_packages(), runtime(), share_folder(), *extras(), *around()]
+    findings = [*machine(), *base_packages(), runtime(), share_folder(), training(), *around()]
     table = Table(title=f"holdfast {__version__}", title_justify="left")
     for heading in ("", "what", "found", "advice"):
         table.add_column(heading, overflow="fold")
@@ -52,7 +53,7 @@ def command() -> int:
         mark = "[red]broken[/]" if finding.broken else "[green]ok[/]"
         if finding.advice and not finding.broken:
             mark = "[yellow]note[/]"
-        table.add_row(mark, finding.what, finding.found, finding.advice)
+        table.add_row(mark, *map(escape, (finding.what, finding.found, finding.advice)))
     console = Console()
     console.print(table)
     broken = sum(finding.broken for finding in findings)
@@ -111,12 +112,14 @@ def share_folder() -> Finding:
         return Finding(what, str(error), "reinstall holdfast", broken=True)
 
 
-def extras() -> Iterator[Finding]:
-    """Yield what training needs; a robot does without."""
-    for name, wanted in requirements("train").items():
-        found = version(name)
-        advice = "" if satisfies(found, wanted) else "to train: pip install 'holdfast[train]'"
-        yield Finding(name, f"{found} (wants {wanted})" if found else "not installed", advice)
+def training() -> Finding:
+    """Say whether what training needs is there; a robot does without."""
+    required = requirements("train")
+    lacking = [name for name, wanted in required.items() if not satisfies(version(name), wanted)]
+    if lacking:
+        found = f"without {', '.join(lacking)}"
+        return Finding("training", found, "to train: pip install 'holdfast[train]'")
+    return Finding("training", ", ".join(f"{name} {version(name)}" for name in required))
 
 
 def around() -> Iterator[Finding]:

@@ -177,6 +177,16 @@ def test_doctor_says_what_is_broken(monkeypatch, capsys):
     assert "pip install" in out
 
 
+def test_doctor_names_what_training_lacks(monkeypatch, capsys):
+    wanted = {"numpy": ">=1.24"}
+    extra = {"torch": ">=1", "not-installed-anywhere": ">=1"}
+    monkeypatch.setattr(doctor, "requirements", lambda name: extra if name else wanted)
+    assert main(["doctor"]) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "holdfast[train]" in out
+    assert doctor.training().found == "without not-installed-anywhere"
+
+
 def test_doctor_reads_the_requirements_of_setup_py():
     base, train = doctor.requirements(""), doctor.requirements("train")
     assert base["numpy"] == ">=1.24"
