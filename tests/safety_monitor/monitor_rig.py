@@ -1,0 +1,162 @@
+"""A contract, limits and a small kinematic robot for the monitor's tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
+from holdfast.safety_monitor import Limits, Monitor, Proposal, Reading, State, Verdict
+
+PERIOD_S = 0.05
+
+CONTRACT = Contract(
+    robot="rig",
+    task="test",
+    period_s=PERIOD_S,
+    episode_steps=40,
+    observation=(
+        ObservationChannel("position", 2, "m", "position"),
+        ObservationChannel("heading", 2, "1", "heading", "cos_sin"),
+        ObservationChannel("applied_action", 2, "1", "applied_action"),
+        ObservationChannel("episode_left", 1, "1", "episode_left"),
+    ),
+    action=(
+        ActionChannel("forward_speed", "m/s", -1.0, 1.0, 4.0),
+        ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
+    ),
+    costs=(
+        Cost("outside", "corridor", {"x_limit_m": 1.0}, 2.0, 6.0, 0.99, 0.95),
+        Cost("far_outside", "corridor", {"x_limit_m": 2.0}, 1.0, 3.0, 0.99, 0.95),
+    ),
+)
+
+PLAIN_LIMITS = {
+    "source_max_age_s": 0.25,
+    "source_lost_s": 0.5,
+    "proposal_max_age_s": 0.125,
+    "proposal_lost_s": 0.375,
+    "future_tolerance_s": 0.03125,
+    "max_step_gap_s": 0.5,
+    "max_skipped": 3,
+    "position_box_m": {"x_min_m": -4.0, "x_max_m": 5.0, "y_min_m": -3.0, "y_max_m": 2.0},
+    "forward_speed_m_s": {"limited": 1.25, "stopped": 1.5},
+    "yaw_rate_rad_s": {"limited": 2.5, "stopped": 3.0},
+    "tilt_rad": {"limited": 0.25, "stopped": 0.5},
+    "tracking_error": {"forward_speed": 0.5, "yaw_rate": 1.0},
+    "tracking_s": {"limited": 0.25, "stopped": 0.5},
+    "deceleration_m_s2": 2.0,
+    "reaction_time_s": 0.25,
+    "slow_margin_m": 0.5,
+    "standing_speed_m_s": 0.0625,
+    "standing_yaw_rate_rad_s": 0.125,
+    "limited_scale": 0.5,
+    "release_steps": 3,
+    "fallback_max_s": 1.0,
+    "episode_budget": None,
+}
+LIMITS = Limits.from_mapping(PLAIN_LIMITS)
+
+
+def limits(**changes) -> Limits:
+    """Return the rig's limits with some of them changed."""
+    return dataclasses.replace(LIMITS, **changes)
+
+
+class Rig:
+    """A monitor, and a robot that does at once what the monitor lets through.
+
+    Everything that a test wants to be wrong is a keyword of `step`.
+    """
+
+    def __init__(self, limits: Limits = LIMITS, **monitor) -> None:
+        self.monitor = Monitor(CONTRACT, limits, **monitor)
+        self.now_s = 10.0
+        self.sequence = 0
+        self.x_m, self.y_m, self.heading_rad = 0.0, 0.0, 0.0
+        self.action = np.zeros(2)
+        self.sources = self.read()
+
+    def signals(self) -> dict[str, np.ndarray]:
+        return {
+            "position": np.array([self.x_m, self.y_m]),
+            "heading": np.array([self.heading_rad]),
+            "forward_speed": self.action[:1].copy(),
+            "yaw_rate": self.action[1:].copy(),
+            "tilt": np.zeros(2),
+        }
+
+    def read(self, **changes) -> dict[str, Reading]:
+        """Return the newest reading; a keyword replaces a signal, None removes it."""
+        signals = self.signals()
+        for name, value in changes.items():
+            if value is None:
+                del signals[name]
+            else:
+                signals[name] = np.array(value, dtype=float)
+        return {"base": Reading(self.now_s, self.sequence, signals)}
+
+    def propose(self, forward=0.0, yaw=0.0) -> Proposal:
+        return Proposal(self.now_s, self.sequence, np.array([forward, yaw]), CONTRACT.hash)
+
+    def tick(self, dt_s: float = PERIOD_S) -> None:
+        """Let time pass while the robot does what it was last told."""
+        self.now_s += dt_s
+        self.sequence += 1
+        self.heading_rad += self.action[1] * dt_s
+        self.x_m += self.action[0] * math.cos(self.heading_rad) * dt_s
+        self.y_m += self.action[0] * math.sin(self.heading_rad) * dt_s
+        self.sources = self.read()
+
+    def step(self, proposal=(0.0, 0.0), sources=None, cost_to_go=None, dt_s=PERIOD_S) -> Verdict:
+        """Tick, then ask the monitor; a proposal of two numbers is made fresh."""
+        self.tick(dt_s)
+        if isinstance(proposal, tuple):
+            proposal = self.propose(*proposal)
+        verdict = self.monitor.step(self.now_s, sources or self.sources, proposal, cost_to_go)
+        self.action = np.array(verdict.action)
+        return verdict
+
+    def to_ready(self) -> Rig:
+        self.step()
+        assert self.monitor.reset(self.now_s, self.sources) == ()
+        assert self.monitor.state is State.READY
+        return self
+
+    def to_active(self) -> Rig:
+        self.to_ready()
+        assert self.monitor.arm(self.now_s, self.sources) == ()
+        assert self.monitor.state is State.ACTIVE
+        return self
+
+    def to_limited(self) -> Rig:
+        self.to_active()
+        assert self.step(sources=None, cost_to_go=np.array([9.0, 0.0])).state is State.LIMITED
+        return self
+
+    def to_fallback(self) -> Rig:
+        """Drive, then let the proposals dry up until the controlled stop begins."""
+        self.to_active()
+        for _ in range(6):
+            self.step((1.0, 0.0))
+        while self.monitor.state is State.ACTIVE:
+            self.step(None)
+        assert self.monitor.state is State.FALLBACK
+        return self
+
+    def to(self, state: State) -> Rig:
+        """Bring a new rig to any state."""
+        if state is State.STOPPED:
+            self.step()
+            return self
+        return getattr(self, f"to_{state.name.lower()}")()
+
+
+def codes(reasons) -> set[str]:
+    return {reason.code for reason in reasons}
+
+
+def states(reasons) -> dict[str, State]:
+    return {reason.code: reason.state for reason in reasons}

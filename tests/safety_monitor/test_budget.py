@@ -1,0 +1,140 @@
+import math
+
+import pytest
+from monitor_rig import CONTRACT
+
+from holdfast.errors import ConfigError, ContractError
+from holdfast.safety_monitor import Check, State
+from holdfast.safety_monitor.budget import Budget
+
+LARGEST = (1.0, 1.0)
+
+
+def budget(run=None, episode=None, largest=LARGEST):
+    return Budget(CONTRACT, largest, run, episode)
+
+
+def test_the_contract_s_run_budgets_hold_unless_tightened():
+    assert budget().run == (6.0, 3.0)
+    assert budget({"far_outside": 2.0}).run == (6.0, 2.0)
+    assert budget({"far_outside": 2.0}).episode == (6.0, 2.0)
+    assert budget({"far_outside": 2.0}, {"far_outside": 1.5}).episode == (6.0, 1.5)
+
+
+@pytest.mark.parametrize("value", [6.0, 1.0])
+def test_a_run_budget_at_its_bounds(value):
+    assert budget({"outside": value}).run[0] == value
+
+
+@pytest.mark.parametrize(
+    "value", [math.nextafter(6.0, 7.0), math.nextafter(1.0, 0.0), 0.0, -1.0, math.nan, math.inf]
+)
+def test_a_run_budget_beyond_them(value):
+    with pytest.raises(ContractError) as caught:
+        budget({"outside": value})
+    assert str(caught.value) == (
+        "cost 'outside': run budget should be at least what one step can cost, 1.0, and at most "
+        f"the contract's 6.0, received {value}"
+    )
+
+
+def test_a_contract_s_own_run_budget_below_one_step():
+    with pytest.raises(ContractError, match=r"at least what one step can cost, 3\.5"):
+        budget(largest=(1.0, 3.5))
+
+
+def test_unknown_costs():
+    with pytest.raises(ContractError) as caught:
+        budget({"outsid": 2.0, "far": 1.0})
+    assert str(caught.value) == (
+        "run budget: unknown cost outsid, far; the contract has outside, far_outside"
+    )
+    with pytest.raises(ConfigError, match=r"^episode budget: unknown cost outsid;"):
+        budget(None, {"outsid": 2.0})
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nextafter(6.0, 7.0), math.nan])
+def test_an_episode_budget_beyond_its_bounds(value):
+    with pytest.raises(ConfigError) as caught:
+        budget(None, {"outside": value})
+    assert str(caught.value) == (
+        "cost 'outside': episode budget should be above 0 and at most the run budget 6.0, "
+        f"received {value}"
+    )
+    assert budget(None, {"outside": 6.0}).episode == (6.0, 3.0)
+
+
+def test_the_run_is_stopped_before_one_more_step_could_break_it():
+    account, reasons = budget({"outside": 2.5}), []
+    account.add((1.0, 0.0))
+    account.add((0.5, 1.0))
+    account.judge_run(reasons)
+    assert reasons == []
+    assert account.spent == (1.5, 1.0)
+    account.add((0.25, 1.0))
+    account.judge_run(reasons)
+    (reason,) = reasons
+    assert (reason.code, reason.state) == ("run_budget_spent", State.STOPPED)
+    assert reason.check is Check.BUDGET
+    assert reason.text == "outside: 1.75 of 2.5 is spent and one step can cost 1"
+    account.add((0.0, 1.0))
+    account.judge_run(reasons)
+    assert [reason.text[:7] for reason in reasons] == ["outside", "outside", "far_out"]
+
+
+def test_an_episode_begins_with_nothing_spent():
+    account = budget()
+    account.add((1.0, 0.5))
+    assert account.status((2.0, 3.0)).spent == (1.0, 0.5)
+    account.begin()
+    assert account.spent == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "expected", "limited"),
+    [
+        (4.0, 5.0, False),
+        (math.nextafter(4.0, 0), math.nextafter(5.0, 0), False),
+        (4.0001, 5.0001, True),
+        (0.0, 1.0, False),
+        (-9.0, 1.0, False),
+        (math.nan, math.nan, True),
+        (math.inf, math.nan, True),
+        (-math.inf, math.nan, True),
+    ],
+)
+def test_prediction_against_the_episode_budget(ahead, expected, limited):
+    account, reasons = budget(None, {"outside": 5.0}), []
+    account.add((1.0, 0.0))
+    first, second = account.judge_episode([ahead, 0.5], reasons)
+    assert first == pytest.approx(expected, rel=1e-15, nan_ok=True)
+    assert second == 0.5
+    assert [(r.check, r.code, r.state) for r in reasons] == (
+        [(Check.BUDGET, "episode_budget", State.LIMITED)] if limited else []
+    )
+
+
+def test_the_reason_says_how_much_is_predicted():
+    account, reasons = budget(), []
+    account.judge_episode([7.5, math.nan], reasons)
+    assert [reason.text for reason in reasons] == [
+        "outside: 7.5 predicted for this episode, 6 allowed",
+        "far_outside: nan predicted for this episode, 3 allowed",
+    ]
+
+
+def test_without_a_prediction_there_is_none():
+    account, reasons = budget(), []
+    predicted = account.judge_episode(None, reasons)
+    assert reasons == []
+    assert len(predicted) == 2
+    assert all(map(math.isnan, predicted))
+
+
+def test_status():
+    status = budget({"outside": 4.0}).status((1.0, 2.0))
+    assert (status.spent, status.predicted, status.run_budget) == (
+        (0.0, 0.0),
+        (1.0, 2.0),
+        (4.0, 3.0),
+    )

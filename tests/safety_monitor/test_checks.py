@@ -1,0 +1,328 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from monitor_rig import CONTRACT, LIMITS, codes, limits, states
+
+from holdfast.safety_monitor import Check, Proposal, Reading, State, Tiers, checks
+
+UP = math.inf
+
+
+def reading(**signals):
+    return Reading(0.0, 1, {name: np.array(value, float) for name, value in signals.items()})
+
+
+def measured(*readings, required=("position", "tilt")):
+    arrays, values, reasons = {}, {}, []
+    sources = {f"source{i}": one for i, one in enumerate(readings)}
+    checks.measure(sources, frozenset(required), arrays, values, reasons)
+    assert arrays.keys() == values.keys()
+    return values, reasons
+
+
+GOOD = {"position": [1.0, 2.0], "tilt": [0.0, 0.1], "linear_velocity": [0.5, 0.0]}
+
+
+def test_required_signals_are_those_that_anything_uses():
+    everything = checks.required_signals(CONTRACT, ("linear_velocity",), LIMITS)
+    assert everything == {
+        "position",
+        "heading",
+        "linear_velocity",
+        "forward_speed",
+        "yaw_rate",
+        "tilt",
+    }
+    bare = limits(
+        position_box_m=None,
+        forward_speed_m_s=None,
+        yaw_rate_rad_s=None,
+        tilt_rad=None,
+        tracking_error={},
+    )
+    assert checks.required_signals(CONTRACT, (), bare) == {"position", "heading"}
+    for name, value, signal in (
+        ("forward_speed_m_s", Tiers(1.0, 2.0), "forward_speed"),
+        ("yaw_rate_rad_s", Tiers(1.0, 2.0), "yaw_rate"),
+        ("tilt_rad", Tiers(1.0, 2.0), "tilt"),
+        ("tracking_error", {"yaw_rate": 1.0}, "yaw_rate"),
+    ):
+        names = checks.required_signals(CONTRACT, (), dataclasses.replace(bare, **{name: value}))
+        assert names == {"position", "heading", signal}
+    no_position = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[1:])
+    assert checks.required_signals(no_position, (), bare) == {"heading"}
+    boxed = dataclasses.replace(bare, position_box_m=LIMITS.position_box_m)
+    assert checks.required_signals(no_position, (), boxed) == {"heading", "position"}
+
+
+def test_signals_of_several_sources_are_gathered():
+    values, reasons = measured(
+        reading(position=[1.0, 2.0], linear_velocity=[0.5, 0.0]), reading(tilt=[0.0, 0.1])
+    )
+    assert (values, reasons) == (GOOD, [])
+
+
+def test_signals_that_nobody_uses_are_not_looked_at():
+    unused = Reading(0.0, 1, {"camera": np.full((3, 3), math.nan)})
+    assert measured(reading(**GOOD), unused, unused) == (GOOD, [])
+
+
+def test_motion_is_looked_at_wherever_it_is_known():
+    values, _ = measured(reading(**GOOD, forward_speed=[1.0], heading=[2.0], yaw_rate=[3.0]))
+    assert {"forward_speed", "heading", "yaw_rate"} <= values.keys()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["position", "linear_velocity"])
+def test_a_signal_that_is_no_number(name, value):
+    values, (reason,) = measured(reading(**{**GOOD, name: [0.0, value]}))
+    assert name not in values
+    assert (reason.check, reason.code) == (Check.FINITE, "signal_not_finite")
+    assert reason.state is State.STOPPED
+    assert reason.text == f"{name} is [0.0, {value}]"
+
+
+@pytest.mark.parametrize("value", [[1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]], 1.0, []])
+def test_a_signal_of_another_shape(value):
+    values, (reason,) = measured(reading(**{**GOOD, "position": value}))
+    assert "position" not in values
+    assert (reason.check, reason.code) == (Check.CONTRACT, "signal_shape")
+    assert reason.state is State.STOPPED
+    assert reason.text == f"position should have shape (2,), received {np.shape(value)}"
+
+
+def test_a_bad_signal_hides_no_other():
+    values, reasons = measured(
+        reading(position=[1.0], tilt=[math.nan, 0.0], linear_velocity=[0.5, 0.0])
+    )
+    assert values == {"linear_velocity": [0.5, 0.0]}
+    assert codes(reasons) == {"signal_shape", "signal_not_finite"}
+
+
+def test_a_missing_signal():
+    _, (reason,) = measured(reading(linear_velocity=[0.0, 0.0]))
+    assert (reason.check, reason.code) == (Check.CONTRACT, "signal_missing")
+    assert reason.state is State.STOPPED
+    assert reason.text == "no source carries position, tilt"
+
+
+def test_a_signal_from_two_sources():
+    values, (reason,) = measured(reading(**GOOD), reading(tilt=[9.0, 9.0]))
+    assert values["tilt"] == [0.0, 0.1]
+    assert (reason.check, reason.code) == (Check.CONTRACT, "signal_ambiguous")
+    assert reason.text == "source1 repeats signal tilt"
+
+
+@pytest.mark.parametrize("motion", [{}, {"forward_speed": [0.0]}, {"heading": [0.0]}])
+def test_motion_must_be_known(motion):
+    _, (reason,) = measured(reading(position=[0.0, 0.0], tilt=[0.0, 0.0], **motion))
+    assert (reason.check, reason.code) == (Check.CONTRACT, "signal_missing")
+    assert reason.text == "no source carries linear_velocity, or forward_speed and heading"
+
+
+def test_velocity():
+    assert checks.velocity({"linear_velocity": [1.0, 2.0]}) == (1.0, 2.0)
+    both = {"forward_speed": [2.0], "heading": [math.pi / 6]}
+    assert checks.velocity(both) == pytest.approx((math.sqrt(3.0), 1.0))
+    assert checks.velocity({**both, "linear_velocity": [5.0, 6.0]}) == (5.0, 6.0)
+    assert checks.velocity({"forward_speed": [2.0]}) is None
+    assert checks.velocity({"heading": [2.0]}) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"linear_velocity": [0.0, 0.0]}, True),
+        ({"linear_velocity": [0.0625, 0.0]}, True),
+        ({"linear_velocity": [-0.0625, 0.0]}, True),
+        ({"linear_velocity": [0.05, 0.05]}, False),
+        ({"linear_velocity": [-0.07, 0.0]}, False),
+        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [0.125]}, True),
+        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [-0.125]}, True),
+        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [0.126]}, False),
+        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [-0.126]}, False),
+        ({"yaw_rate": [0.0]}, False),
+        ({}, False),
+    ],
+)
+def test_standing(values, expected):
+    assert checks.standing(values, LIMITS) is expected
+
+
+@pytest.mark.parametrize(
+    ("now_s", "moving", "expected"),
+    [
+        (10.0, True, set()),
+        (10.5, True, set()),
+        (math.nextafter(10.5, UP), True, {"step_late"}),
+        (math.nextafter(10.5, UP), False, set()),
+        (math.nextafter(10.0, 0), True, {"clock_backwards"}),
+        (math.nextafter(10.0, 0), False, {"clock_backwards"}),
+        (math.nan, False, {"clock_not_finite"}),
+        (math.inf, True, {"clock_not_finite"}),
+        (-math.inf, True, {"clock_not_finite"}),
+    ],
+)
+def test_the_clock(now_s, moving, expected):
+    reasons = []
+    checks.check_clock(now_s, 10.0, moving, LIMITS, reasons)
+    assert codes(reasons) == expected
+    for reason in reasons:
+        assert reason.state is State.STOPPED
+        assert reason.check is (Check.FINITE if reason.code == "clock_not_finite" else Check.FRESH)
+
+
+def test_the_clock_s_texts():
+    for now_s, moving, text in (
+        (9.5, True, "the clock went back by 0.500 s"),
+        (12.0, True, "the monitor did not run for 2.000 s"),
+        (math.nan, True, "the clock says nan"),
+    ):
+        reasons = []
+        checks.check_clock(now_s, 10.0, moving, LIMITS, reasons)
+        assert [reason.text for reason in reasons] == [text]
+
+
+def proposed(action, contract_hash=CONTRACT.hash):
+    reasons = []
+    proposal = Proposal(0.0, 1, np.array(action, dtype=float), contract_hash)
+    return checks.check_proposal(proposal, CONTRACT, reasons), reasons
+
+
+def test_a_proposal_far_outside_the_limits_is_no_fault():
+    assert proposed([1e6, -1e6]) == (True, [])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_proposal_that_is_no_number(value):
+    usable, (reason,) = proposed([0.0, value])
+    assert not usable
+    assert (reason.check, reason.code) == (Check.FINITE, "proposal_not_finite")
+    assert reason.state is State.STOPPED
+    assert reason.text == f"the proposed action is [0.0, {value}]"
+
+
+@pytest.mark.parametrize("action", [[], [0.0], [0.0, 0.0, 0.0], [[0.0, 0.0]], 0.0])
+def test_a_proposal_of_another_shape(action):
+    usable, (reason,) = proposed(action)
+    assert not usable
+    assert (reason.check, reason.code) == (Check.CONTRACT, "proposal_shape")
+    assert reason.state is State.STOPPED
+    assert reason.text == (f"a proposed action should have shape (2,), received {np.shape(action)}")
+
+
+def test_a_proposal_under_another_contract():
+    usable, (reason,) = proposed([0.0, 0.0], "f" * 64)
+    assert not usable
+    assert (reason.check, reason.code) == (Check.CONTRACT, "proposal_contract")
+    assert reason.state is State.STOPPED
+    assert reason.text == (
+        f"the proposer runs under contract ffffffffffff, the monitor under {CONTRACT.hash[:12]}"
+    )
+
+
+def test_every_fault_of_a_proposal_is_named():
+    assert codes(proposed([math.nan, 0.0], "")[1]) == {"proposal_contract", "proposal_not_finite"}
+    assert codes(proposed([math.nan], "")[1]) == {"proposal_contract", "proposal_shape"}
+
+
+def test_cost_to_go():
+    reasons = []
+    assert checks.cost_to_go(np.array([1.0, math.nan]), 2, reasons)[0] == 1.0
+    assert reasons == []
+    assert checks.cost_to_go(np.array([1.0]), 2, reasons) is None
+    (reason,) = reasons
+    assert (reason.check, reason.code) == (Check.CONTRACT, "cost_to_go_shape")
+    assert reason.state is State.STOPPED
+    assert reason.text == "cost-to-go should have shape (2,), received (1,)"
+
+
+def enveloped(limits=LIMITS, **values):
+    reasons = []
+    checks.check_envelope(values, limits, reasons)
+    assert all(reason.check is Check.ENVELOPE for reason in reasons)
+    return reasons
+
+
+@pytest.mark.parametrize(
+    ("name", "limited", "stopped"),
+    [("forward_speed", 1.25, 1.5), ("yaw_rate", 2.5, 3.0), ("tilt", 0.25, 0.5)],
+)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("place", [0, 1])
+def test_magnitudes_at_each_limit(name, limited, stopped, sign, place):
+    for value, expected in (
+        (limited, {}),
+        (math.nextafter(limited, UP), {f"{name}_exceeded": State.LIMITED}),
+        (stopped, {f"{name}_exceeded": State.LIMITED}),
+        (math.nextafter(stopped, UP), {f"{name}_exceeded": State.STOPPED}),
+        (1e300, {f"{name}_exceeded": State.STOPPED}),
+    ):
+        values = [sign * value]
+        if name == "tilt":
+            values.insert(place, 0.0)
+        assert states(enveloped(**{name: values})) == expected
+
+
+def test_the_text_names_value_unit_and_limit():
+    (reason,) = enveloped(tilt=[0.0, -0.3])
+    assert reason.text == "tilt 0.300 rad exceeds 0.25"
+    (reason,) = enveloped(forward_speed=[9.0])
+    assert reason.text == "forward_speed 9.000 m/s exceeds 1.5"
+
+
+def test_limits_that_are_not_set_are_not_checked():
+    bare = limits(position_box_m=None, forward_speed_m_s=None, yaw_rate_rad_s=None, tilt_rad=None)
+    far = {"position": [99.0, 99.0], "linear_velocity": [9.0, 9.0]}
+    assert enveloped(bare, forward_speed=[9.0], yaw_rate=[9.0], tilt=[9.0, 9.0], **far) == []
+
+
+def test_the_box_needs_position_and_motion():
+    assert enveloped(position=[99.0, 0.0]) == []
+    assert enveloped(linear_velocity=[1.0, 0.0]) == []
+
+
+@pytest.mark.parametrize(("x", "y"), [(5.0001, 0.0), (-4.0001, 0.0), (0.0, 2.0001), (0.0, -3.01)])
+def test_outside_the_box(x, y):
+    (reason,) = enveloped(position=[x, y], linear_velocity=[0.0, 0.0])
+    assert (reason.code, reason.state) == ("outside_box", State.STOPPED)
+    assert reason.text == f"position ({x:.3f}, {y:.3f}) m is outside the position box"
+
+
+@pytest.mark.parametrize(("x", "y"), [(5.0, 0.0), (-4.0, 0.0), (0.0, 2.0), (0.0, -3.0)])
+def test_on_the_box_s_edge_the_robot_may_only_be_slow(x, y):
+    (reason,) = enveloped(position=[x, y], linear_velocity=[0.0, 0.0])
+    assert (reason.code, reason.state) == ("box_near", State.LIMITED)
+    assert reason.text == f"the stopping point ({x:.3f}, {y:.3f}) m is near the edge of the box"
+
+
+def test_stopping_distance_in_numbers():
+    # At 1 m/s, 0.25 s of reaction and 2 m/s^2: 0.25 + 0.25 = 0.5 m; the margin is 0.5 m.
+    for x, expected in (
+        (4.0, {}),
+        (math.nextafter(4.0, UP), {"box_near": State.LIMITED}),
+        (4.5, {"box_near": State.LIMITED}),
+        (math.nextafter(4.5, UP), {"box_not_stoppable": State.FALLBACK}),
+    ):
+        assert states(enveloped(position=[x, 0.0], linear_velocity=[1.0, 0.0])) == expected
+    (reason,) = enveloped(position=[4.75, 1.0], linear_velocity=[1.0, 0.0])
+    assert (
+        reason.text == "the robot could stop no earlier than at (5.250, 1.000) m, outside the box"
+    )
+
+
+def test_stopping_distance_grows_with_the_square_and_points_along_the_motion():
+    # At 2 m/s: 0.5 + 1 = 1.5 m, here along -y from -1.5 m to the edge at -3 m.
+    assert states(enveloped(position=[0.0, -1.5], linear_velocity=[0.0, -2.0])) == {
+        "box_near": State.LIMITED
+    }
+    assert states(enveloped(position=[0.0, -1.51], linear_velocity=[0.0, -2.0])) == {
+        "box_not_stoppable": State.FALLBACK
+    }
+    assert enveloped(position=[0.0, -1.51], linear_velocity=[0.0, 2.0]) == []
+    # Along a diagonal at 1 m/s, 0.5 m are 0.3 in x and 0.4 in y.
+    assert enveloped(position=[4.2, 1.1], linear_velocity=[0.6, 0.8]) == []
+    assert codes(enveloped(position=[4.2001, 1.1], linear_velocity=[0.6, 0.8])) == {"box_near"}
+    assert codes(enveloped(position=[4.2, 1.1001], linear_velocity=[0.6, 0.8])) == {"box_near"}

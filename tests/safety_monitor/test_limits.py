@@ -1,0 +1,187 @@
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
+
+from holdfast.errors import ConfigError
+from holdfast.safety_monitor import Box, Limits, Monitor, Tiers
+from holdfast.sim.drive import DriveCircle
+
+CONFIG = Path(__file__).parents[2] / "config" / "drive.yaml"
+
+
+def changed(name, value):
+    data = copy.deepcopy(PLAIN_LIMITS)
+    data[name] = value
+    return data
+
+
+def test_plain_data_becomes_limits():
+    assert LIMITS.position_box_m == Box(-4.0, 5.0, -3.0, 2.0)
+    assert LIMITS.tilt_rad == Tiers(0.25, 0.5)
+    assert LIMITS.tracking_error == {"forward_speed": 0.5, "yaw_rate": 1.0}
+    assert LIMITS.episode_budget is None
+
+
+def test_the_drive_robot_s_limits_fit_its_contract():
+    loaded = Limits.from_mapping(yaml.safe_load(CONFIG.read_text())["monitor"])
+    Monitor(DriveCircle().contract, loaded)
+
+
+@pytest.mark.parametrize("name", PLAIN_LIMITS)
+def test_every_key_must_be_there(name):
+    data = copy.deepcopy(PLAIN_LIMITS)
+    del data[name]
+    with pytest.raises(ConfigError, match=f"^monitor limits: missing {name}$"):
+        Limits.from_mapping(data)
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(ConfigError, match="unknown max_speeed"):
+        Limits.from_mapping(changed("max_speeed", 1.0))
+
+
+def test_plain_data_is_finite():
+    with pytest.raises(ConfigError, match=r"limits\.reaction_time_s: should be a finite number"):
+        Limits.from_mapping(changed("reaction_time_s", math.nan))
+
+
+POSITIVE = (
+    "source_max_age_s",
+    "proposal_max_age_s",
+    "max_step_gap_s",
+    "deceleration_m_s2",
+    "standing_speed_m_s",
+    "standing_yaw_rate_rad_s",
+    "fallback_max_s",
+)
+
+
+@pytest.mark.parametrize("name", POSITIVE)
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_what_must_be_above_zero(name, value):
+    with pytest.raises(ConfigError, match=f"^monitor limits: {name} should be finite and above 0"):
+        limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["future_tolerance_s", "reaction_time_s", "slow_margin_m"])
+@pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf])
+def test_what_may_not_be_below_zero(name, value):
+    with pytest.raises(ConfigError, match=f"{name} should be finite and at least 0"):
+        limits(**{name: value})
+    assert getattr(limits(**{name: 0.0}), name) == 0.0
+
+
+def test_max_skipped_counts_from_zero():
+    with pytest.raises(ConfigError, match="max_skipped should be finite and at least 0"):
+        limits(max_skipped=-1)
+    assert limits(max_skipped=0).max_skipped == 0
+
+
+@pytest.mark.parametrize(("name", "least"), [("source_lost_s", 0.25), ("proposal_lost_s", 0.125)])
+def test_lost_comes_no_sooner_than_stale(name, least):
+    assert getattr(limits(**{name: least}), name) == least
+    for value in (math.nextafter(least, 0.0), math.inf, math.nan):
+        with pytest.raises(ConfigError, match=f"{name} should be finite and at least"):
+            limits(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, math.nan])
+def test_limited_is_slower_but_not_standing(value):
+    with pytest.raises(ConfigError, match="limited_scale should be between 0 and 1"):
+        limits(limited_scale=value)
+
+
+def test_release_takes_a_step():
+    with pytest.raises(ConfigError, match="release_steps should be at least 1"):
+        limits(release_steps=0)
+    assert limits(release_steps=1).release_steps == 1
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_tracking_error_is_a_distance(value):
+    with pytest.raises(ConfigError, match=r"tracking_error\.yaw_rate should be finite and above 0"):
+        limits(tracking_error={"forward_speed": 0.5, "yaw_rate": value})
+
+
+@pytest.mark.parametrize(
+    ("limited", "stopped"),
+    [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.5), (math.nan, 1.0), (1.0, math.nan), (1.0, math.inf)],
+)
+def test_tiers_are_in_order(limited, stopped):
+    with pytest.raises(ConfigError, match="tiers should be finite with 0 < limited <= stopped"):
+        Tiers(limited, stopped)
+
+
+def test_tiers_may_coincide():
+    assert Tiers(1.0, 1.0).limited == 1.0
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        (1.0, 1.0, 0.0, 1.0),
+        (0.0, 1.0, 1.0, 1.0),
+        (2.0, 1.0, 0.0, 1.0),
+        (0.0, 1.0, 2.0, 1.0),
+        (-math.inf, 1.0, 0.0, 1.0),
+        (0.0, math.nan, 0.0, 1.0),
+    ],
+)
+def test_a_box_has_an_inside(sides):
+    with pytest.raises(ConfigError, match="a box should be finite with each min below its max"):
+        Box(*sides)
+
+
+def test_a_box_holds_its_edge_and_its_margin_s_edge():
+    box = Box(-1.0, 2.0, -3.0, 4.0)
+    for x, y in ((-1.0, 0.0), (2.0, 0.0), (0.0, -3.0), (0.0, 4.0)):
+        assert box.holds(x, y)
+        assert not box.holds(x * 1.0001, y * 1.0001)
+        assert not box.holds(x, y, 0.5)
+    for x, y in ((-0.5, 0.0), (1.5, 0.0), (0.0, -2.5), (0.0, 3.5)):
+        assert box.holds(x, y, 0.5)
+        assert not box.holds(x * 1.0001, y * 1.0001, 0.5)
+
+
+def test_a_margin_that_leaves_nothing_of_the_box():
+    for margin, box in ((2.5, Box(-4.0, 5.0, -3.0, 2.0)), (1.0, Box(0.0, 2.0, 0.0, 9.0))):
+        with pytest.raises(ConfigError, match="leaves nothing of position_box_m"):
+            limits(slow_margin_m=margin, position_box_m=box)
+        limits(slow_margin_m=margin * 0.999, position_box_m=box)
+        limits(slow_margin_m=margin, position_box_m=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_step_gap_s": 0.05}, "max_step_gap_s 0.05 should be above the contract's period_s"),
+        ({"tracking_error": {"tilt": 1.0}}, "tracking_error.tilt should name an action channel"),
+        ({"tracking_error": {"speed": 1.0}}, "channels are forward_speed, yaw_rate"),
+        (
+            {"forward_speed_m_s": Tiers(0.5, 1.0)},
+            "the forward_speed that stops the robot, 1.0, should be above the largest",
+        ),
+        ({"yaw_rate_rad_s": Tiers(0.5, 2.0)}, "the yaw_rate that stops the robot, 2.0, should"),
+        ({"deceleration_m_s2": 4.001}, "deceleration_m_s2 4.001 should be at most the rate"),
+    ],
+)
+def test_limits_that_contradict_the_contract(change, message):
+    with pytest.raises(ConfigError, match=message):
+        Monitor(CONTRACT, limits(**change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_step_gap_s": 0.051},
+        {"forward_speed_m_s": Tiers(0.5, 1.001)},
+        {"forward_speed_m_s": None, "yaw_rate_rad_s": None},
+        {"deceleration_m_s2": 4.0},
+    ],
+)
+def test_limits_at_the_edge_of_the_contract(change):
+    Monitor(CONTRACT, limits(**change))
