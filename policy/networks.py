@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from holdfast.contract import Contract
 
 
 def mlp(sizes: Sequence[int], generator: torch.Generator, last_gain: float = 1.0) -> nn.Sequential:
     """Return Linear and Tanh in turn, without a Tanh at the end; orthogonal, seeded weights."""
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         linear = nn.Linear(fan_in, fan_out)
         last = i == len(sizes) - 2
         nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2.0), generator)
@@ -163,8 +167,37 @@ class Critic(nn.Module):
         """
         mean, std = targets.mean(0), targets.std(0).clamp_min(1e-2)
         for i, body in enumerate(self.bodies):
-            last = body[-1]
+            last = list(body.children())[-1]
+            assert isinstance(last, nn.Linear)
             last.weight.mul_(self.std[i] / std[i])
             last.bias.mul_(self.std[i]).add_(self.mean[i] - mean[i]).div_(std[i])
         self.mean.copy_(mean)
         self.std.copy_(std)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All that a policy is made of, and the contract that it is for."""
+
+    contract: Contract
+    policy: GaussianPolicy
+    critic: Critic
+    normaliser: Normaliser
+
+    @staticmethod
+    def build(
+        contract: Contract, hidden: Sequence[int], initial_std: float, generator: torch.Generator
+    ) -> Networks:
+        """Return new networks with weights drawn from the generator."""
+        n, actions = contract.observation_size, contract.action_size
+        return Networks(
+            contract,
+            GaussianPolicy(n, actions, hidden, initial_std, generator),
+            Critic(n, 1 + len(contract.costs), hidden, generator),
+            Normaliser(n),
+        )
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks by the names that checkpoints use."""
+        return {"policy": self.policy, "critic": self.critic, "normaliser": self.normaliser}

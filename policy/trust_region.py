@@ -58,7 +58,7 @@ def solve_dual(q: float, r: float, s: float, c: float, delta: float) -> Dual:
         return Dual(case, free, 0.0, 1.0 / free if free else 0.0, 0.0)
     if c > 0.0 and c * c >= 2.0 * delta * s:
         return Dual(Case.RECOVERY, 0.0, -math.sqrt(2.0 * delta / s), 0.0, 0.0)
-    if c + free * r <= 0.0:
+    if c + free * r <= 0.0 or (c < 0.0 and c * c >= 2.0 * delta * s):
         return Dual(Case.REWARD, free, 0.0, 1.0 / free if free else 0.0, 0.0)
     along = q - r * r / s  # what of g is left along the limit; ≥ 0 by Cauchy-Schwarz
     room = 2.0 * delta - c * c / s
@@ -72,7 +72,7 @@ def solve_dual(q: float, r: float, s: float, c: float, delta: float) -> Dual:
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-10
 ) -> Tensor:
-    """Return x with product(x) ≈ b (Hestenes & Stiefel 1952), until ‖residual‖² ≤ tolerance·‖b‖²."""
+    """Return x with product(x) ≈ b (Hestenes & Stiefel 1952); tolerance is on ‖residual‖²/‖b‖²."""
     x, residual = torch.zeros_like(b), b.clone()
     direction, square = residual.clone(), residual @ residual
     stop = tolerance * square

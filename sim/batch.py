@@ -127,7 +127,9 @@ class Batch:
         signals = self.task.signals(self.qpos, self.qvel)
         reward, costs = self.task.reward(signals), self.bill(signals)
         if not (np.isfinite(reward).all() and np.isfinite(costs).all()):
-            raise TrainingError(f"{self.contract.task}: the simulation returned a non-finite reward or cost")
+            raise TrainingError(
+                f"{self.contract.task}: the simulation returned a non-finite reward or cost"
+            )
         observation = self._observation(signals)
         terminated = self.task.terminated(signals)
         truncated = (self.elapsed >= self.contract.episode_steps) & ~terminated

@@ -16,7 +16,9 @@ RESTING_HEIGHT_M = 0.0798
 
 ACTION = (
     ActionChannel("forward_speed", "m/s", -MAX_SPEED_M_S, MAX_SPEED_M_S, max_rate_per_s=4.0),
-    ActionChannel("yaw_rate", "rad/s", -MAX_YAW_RATE_RAD_S, MAX_YAW_RATE_RAD_S, max_rate_per_s=20.0),
+    ActionChannel(
+        "yaw_rate", "rad/s", -MAX_YAW_RATE_RAD_S, MAX_YAW_RATE_RAD_S, max_rate_per_s=20.0
+    ),
 )
 
 

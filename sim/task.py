@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from holdfast.contract import Contract
 from holdfast.signals import Array, Signals
@@ -48,7 +49,7 @@ class Task(ABC):
     def reward(self, signals: Signals) -> Array:
         """Return the reward (...) of the state that an action led to."""
 
-    def terminated(self, signals: Signals) -> Array:
+    def terminated(self, signals: Signals) -> NDArray[np.bool_]:
         """Return whether the episode ended for a reason of the task's own (...): never, here."""
         some = next(iter(signals.values()))
         return np.zeros(some.shape[:-1], dtype=bool)

@@ -24,7 +24,7 @@ CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
 
 
 class Twin:
-    """Serves one device on a file descriptor until a signal comes."""
+    """Serves one device on a file descriptor until SIGINT or SIGTERM, which it takes over."""
 
     def __init__(self, board: TwinBoard, fd: int) -> None:
         self._board = board
@@ -32,21 +32,21 @@ class Twin:
         self._fd = fd
         self._heard_s = time.monotonic()
         self._stopping = False
-
-    def serve(self) -> None:
-        """Run until SIGINT or SIGTERM."""
-        woken, wake = os.pipe()
+        self._woken, wake = os.pipe()  # a signal ends the wait for bytes
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+
+    def serve(self) -> None:
+        """Run until a signal comes."""
         next_s = time.monotonic()
         while not self._stopping:
             free = self._runs_freely()
             if not free:
                 next_s = time.monotonic() + SILENCE_S
             left_s = max(next_s - time.monotonic(), 0.0)
-            if self._fd in select.select([self._fd, woken], [], [], left_s)[0]:
+            if self._fd in select.select([self._fd, self._woken], [], [], left_s)[0]:
                 self._feed()
             if free:
                 next_s = self._catch_up(next_s)
@@ -131,9 +131,9 @@ def command(
         tty.setraw(slave)
         os.set_blocking(master, False)
         port = os.ttyname(slave)
+        twin = Twin(board, master)
         if link:
             _symlink(link, port, stack)
-        twin = Twin(board, master)
         print(f"serial:{port}", flush=True)
         print(
             f"a twin of robot '{board.robot}' in "

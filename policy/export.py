@@ -1,0 +1,187 @@
+"""`holdfast export`: one ONNX file with policy, cost critics and contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import torch
+import tyro
+from onnx import helper
+from rich.console import Console
+from torch import Tensor, nn
+
+import holdfast
+from holdfast.contract import Contract
+from holdfast.policy import bundle, checkpoint
+from holdfast.policy.evaluate import evaluate
+from holdfast.policy.networks import Networks
+from holdfast.signals import Array
+
+OPSET = 18
+GOLDEN_PAIRS = 8
+
+
+class Exported(nn.Module):
+    """Raw observation to action, log_std and cost-to-go, all in physical units."""
+
+    def __init__(self, networks: Networks, contract: Contract) -> None:
+        super().__init__()
+        self.policy, self.critic, self.normaliser = (
+            networks.policy,
+            networks.critic,
+            networks.normaliser,
+        )
+        self.register_buffer("center", torch.from_numpy(contract.action_center).float())
+        self.register_buffer("half", torch.from_numpy(contract.action_half_range).float())
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the ONNX graph's three outputs."""
+        x = self.normaliser(observation)
+        mean = self.center + self.half * self.policy(x)
+        return mean, self.policy.log_std.expand_as(mean), self.critic(x)[:, 1:]
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Return where a bundle's training state lies: beside it."""
+    return path.with_suffix(".checkpoint.safetensors")
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def command(
+    source: Annotated[Path, tyro.conf.arg(name="checkpoint")] = Path(
+        "runs/train/checkpoint.safetensors"
+    ),
+    out: Path = Path("runs/train/policy.onnx"),
+    episodes: int = 100,
+) -> None:
+    """Write a trained policy as a bundle: one ONNX file with its cost critics and its contract.
+
+    Args:
+        source: what `holdfast train` wrote. A copy goes beside the bundle, for fine-tuning.
+        out: the bundle.
+        episodes: simulated to measure reward and cost return for the provenance.
+    """
+    measured = export(source, out, episodes)["measured"]
+    Console().print(
+        f"{out}: return {measured['return']['mean']:.1f}, cost {measured['cost']['mean']:.2f} "
+        f"per episode in simulation; SHA-256 {file_hash(out)[:16]}"
+    )
+
+
+def export(
+    source: Path, out: Path, episodes: int, extra: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write bundle and checkpoint copy; return the provenance. The same input gives the same bytes.
+
+    Args:
+        source: the checkpoint.
+        extra: what a fine-tuned child adds to its provenance (parent, logs).
+    """
+    networks, data = checkpoint.load_networks(source)
+    seed = data["settings"]["seed"]
+    measured = evaluate(networks, episodes, seed)
+    provenance = {
+        "holdfast": holdfast.__version__,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+        },
+        "seed": seed,
+        "settings": data["settings"],
+        "iteration": data["iteration"],
+        "checkpoint": {"file": checkpoint_of(out).name, "sha256": file_hash(source)},
+        "evaluation_episodes": episodes,
+        "measured": measured.summary(),
+        **(extra or {}),
+    }
+    content = serialise(networks, measured.observations, provenance)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    part.write_bytes(content)
+    if source.resolve() != checkpoint_of(out).resolve():
+        shutil.copyfile(source, checkpoint_of(out))
+    os.replace(part, out)
+    return provenance
+
+
+def serialise(networks: Networks, observations: Array, provenance: dict[str, Any]) -> bytes:
+    """Return the sealed bytes of a bundle.
+
+    Args:
+        observations: (B, n), seen in simulation; golden pairs and familiarity come from them.
+    """
+    contract = networks.contract
+    module = Exported(networks, contract).eval()
+    model = _graph(module, contract)
+    entries = {
+        "format": bundle.FORMAT,
+        "contract": contract.to_json(),
+        "golden": json.dumps(_golden(module, observations)),
+        "familiarity": "null",
+        "provenance": json.dumps(provenance, sort_keys=True),
+        "digest": bundle.PLACEHOLDER,
+    }
+    helper.set_model_props(model, {f"holdfast_{key}": text for key, text in entries.items()})
+    return bundle.seal(model.SerializeToString(deterministic=True))
+
+
+def _graph(module: nn.Module, contract: Contract) -> onnx.ModelProto:
+    example = torch.zeros(2, contract.observation_size)
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=["observation"],
+            output_names=list(bundle.OUTPUTS),
+            dynamic_shapes={"observation": {0: batch}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    # What the exporter says of itself and of this machine's files is no part of the policy.
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for values in (model.graph.value_info, model.graph.input, model.graph.output):
+        for value in values:
+            value.ClearField("metadata_props")
+            value.ClearField("doc_string")
+    for item in (model, model.graph):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    return model
+
+
+@torch.no_grad()
+def _golden(module: Exported, observations: Array) -> dict[str, list[list[float]]]:
+    """Observations of the simulation and two far outside it, with what the network says of them."""
+    rng = np.random.default_rng(0)
+    rows = rng.choice(len(observations), GOLDEN_PAIRS - 2, replace=False)
+    spread = observations.std(axis=0) + 1e-3
+    far = observations.mean(axis=0) + spread * rng.choice([-50.0, 50.0], (2, len(spread)))
+    chosen = np.concatenate((observations[rows], far)).astype(np.float32)
+    outputs = module(torch.from_numpy(chosen))
+    named = zip(bundle.OUTPUTS, outputs, strict=True)
+    return {"observation": chosen.tolist(), **{name: value.tolist() for name, value in named}}
