@@ -65,6 +65,10 @@ def limits(**changes) -> Limits:
     return dataclasses.replace(LIMITS, **changes)
 
 
+MOVING = (State.FALLBACK, State.LIMITED, State.ACTIVE)
+STILL = (State.STOPPED, State.READY)
+
+
 class Rig:
     """A monitor, and a robot that does at once what the monitor lets through.
 
@@ -160,3 +164,11 @@ def codes(reasons) -> set[str]:
 
 def states(reasons) -> dict[str, State]:
     return {reason.code: reason.state for reason in reasons}
+
+
+def reset(rig: Rig) -> set[str]:
+    return codes(rig.monitor.reset(rig.now_s, rig.sources))
+
+
+def arm(rig: Rig) -> set[str]:
+    return codes(rig.monitor.arm(rig.now_s, rig.sources))

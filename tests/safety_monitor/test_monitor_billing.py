@@ -1,0 +1,168 @@
+import math
+
+import numpy as np
+import pytest
+from monitor_rig import Rig, arm, reset, states
+
+from holdfast.safety_monitor import Check, State
+
+# Billing.
+
+
+def outside(rig, x_m=1.5):
+    rig.x_m = x_m
+    return rig
+
+
+def test_costs_are_billed_in_moving_states_only_and_not_at_the_first_step():
+    rig = outside(Rig().to_ready())
+    assert rig.step().costs == (0.0, 0.0)
+    arm(rig)
+    assert rig.step().costs == (0.0, 0.0)
+    verdict = rig.step()
+    assert verdict.costs == (1.0, 0.0)
+    assert verdict.budget.spent == (1.0, 0.0)
+    assert verdict.budget.run_budget == (6.0, 3.0)
+    assert all(map(math.isnan, verdict.budget.predicted))
+    rig.monitor.disarm()
+    assert rig.step().costs == (0.0, 0.0)
+    assert rig.step().budget.spent == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("state", [State.LIMITED, State.FALLBACK])
+def test_every_moving_state_is_billed(state):
+    rig = outside(Rig().to(state))
+    assert rig.step().costs == (1.0, 0.0)
+
+
+def test_a_repeated_reading_is_billed_every_period():
+    rig = outside(Rig().to_active())
+    rig.step()
+    old = rig.sources
+    assert [rig.step(sources=old).costs for _ in range(3)] == [(1.0, 0.0)] * 3
+
+
+def test_the_last_action_s_cost_is_billed_by_one_more_step():
+    rig = Rig().to_active()
+    for _ in range(5):
+        rig.step()
+    verdict = outside(rig).step(None)
+    assert verdict.costs == (1.0, 0.0)
+    rig.monitor.disarm()
+    assert rig.monitor.state is State.READY
+
+
+def test_arming_again_within_an_episode_goes_on_with_its_accounts():
+    rig = outside(Rig().to_active())
+    rig.step()
+    rig.step()
+    rig.monitor.disarm()
+    rig.step()
+    arm(rig)
+    verdict = rig.step()
+    assert (verdict.costs, verdict.budget.spent) == ((1.0, 0.0), (2.0, 0.0))
+
+
+def test_an_episode_begins_with_everything_forgotten():
+    rig = outside(Rig().to_active())
+    for _ in range(4):
+        rig.step()
+    rig.monitor.disarm()
+    rig.monitor.begin_episode(rig.now_s)
+    assert arm(rig) == {"proposal_missing"}
+    rig.step()
+    assert arm(rig) == set()
+    assert rig.monitor.observe(rig.sources)[-1] == 1.0
+    verdict = rig.step()
+    assert (verdict.costs, verdict.budget.spent) == ((0.0, 0.0), (0.0, 0.0))
+
+
+def test_an_episode_may_begin_on_another_clock():
+    rig = Rig().to_active()
+    rig.step()
+    rig.monitor.disarm()
+    rig.now_s, rig.sequence = 0.0, 0
+    rig.monitor.begin_episode(rig.now_s)
+    assert rig.step().reasons == ()
+    assert rig.monitor.state is State.READY
+    assert arm(rig) == set()
+    assert rig.step((0.1, 0.0)).state is State.ACTIVE
+
+
+def test_an_episode_that_begins_on_no_clock_takes_the_next():
+    rig = Rig().to_ready()
+    rig.monitor.begin_episode(math.nan)
+    assert rig.step().reasons == ()
+
+
+def test_signals_that_cannot_be_billed_cost_the_most():
+    for broken in ({"position": None}, {"position": [math.nan, 0.0]}, {"position": [1.0]}):
+        rig = Rig().to_active()
+        rig.step()
+        rig.tick()
+        verdict = rig.step(sources=rig.read(**broken))
+        assert verdict.costs == (1.0, 1.0)
+        assert verdict.state is State.STOPPED
+
+
+@pytest.mark.parametrize("cost", [-0.5, 1.5, math.nan, math.inf])
+def test_a_cost_function_out_of_its_range(cost):
+    rig = Rig().to_active()
+    rig.step()
+    bill = rig.monitor._bill
+    rig.monitor._bill = _Replaced(bill, np.array([0.0, cost]))
+    verdict = rig.step()
+    assert verdict.costs == (1.0, 1.0)
+    assert states(verdict.reasons) == {"cost_invalid": State.STOPPED}
+    assert verdict.reasons[0].check is Check.BUDGET
+    assert verdict.reasons[0].text == f"costs [0.0, {cost}] should be between 0 and [1.0, 1.0]"
+
+
+class _Replaced:
+    """A bill whose functions say something that no cost may."""
+
+    def __init__(self, bill, costs):
+        self.signals, self.largest = bill.signals, bill.largest
+        self.costs = costs
+
+    def __call__(self, signals):
+        return self.costs
+
+
+@pytest.mark.parametrize("costs", [0.0, 1.0])
+def test_costs_at_their_bounds(costs):
+    rig = Rig().to_active()
+    rig.step()
+    rig.monitor._bill = _Replaced(rig.monitor._bill, np.array([costs, costs]))
+    assert rig.step().costs == (costs, costs)
+
+
+def test_the_run_budget_stops_before_it_is_broken():
+    rig = outside(Rig(run_budget={"outside": 4.0}).to_active())
+    verdicts = [rig.step() for _ in range(5)]
+    assert [verdict.state for verdict in verdicts] == [State.ACTIVE] * 4 + [State.STOPPED]
+    assert verdicts[-1].budget.spent == (4.0, 0.0)
+    assert states(verdicts[-1].reasons) == {"run_budget_spent": State.STOPPED}
+    assert rig.step().budget.spent == (4.0, 0.0)
+    assert reset(rig) == {"run_budget_spent"}
+    rig.monitor.begin_episode(rig.now_s)
+    rig.step()
+    assert reset(rig) == set()
+
+
+def test_a_nearly_spent_budget_does_not_disturb_ready_but_refuses_to_arm():
+    rig = outside(Rig().to_active())
+    for _ in range(6):
+        rig.step()
+    rig.monitor.disarm()
+    rig.x_m = 0.0
+    assert rig.step().state is State.READY
+    rig.monitor._budget.add((1.0, 0.0))
+    assert rig.step().state is State.READY
+    assert arm(rig) == {"run_budget_spent"}
+
+
+def test_a_prediction_of_another_shape():
+    rig = Rig().to_active()
+    verdict = rig.step(cost_to_go=np.array([1.0]))
+    assert states(verdict.reasons) == {"cost_to_go_shape": State.STOPPED}
