@@ -252,7 +252,7 @@ class Device:
         return 0
 
     def _act(self, kind: int, sequence: int, payload: bytes) -> None:
-        if kind == ARM:
+        if kind == ARM and not self.armed:  # a second one does not feed the watchdog
             self.armed = True
             self._fed_us = self.board.now_us()
         elif kind == RESET:

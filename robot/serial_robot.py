@@ -219,6 +219,7 @@ class SerialRobot:
 
     def _greet(self) -> link.Hello:
         """Say HELLO until it is answered and a STATE followed."""
+        self._put(b"\x00")  # ends whatever the device has half heard
         deadline_s = time.monotonic() + CONNECT_LIMIT_S
         while (now_s := time.monotonic()) < deadline_s:
             self._write(device.HELLO)
@@ -331,7 +332,11 @@ class SerialRobot:
             self._sequence += 1
             sequence = self._sequence
         time_us = self._state.time_us if self._state else 0
-        data = link.encode(kind, sequence, time_us, payload)
+        self._put(link.encode(kind, sequence, time_us, payload))
+        return sequence
+
+    def _put(self, data: bytes) -> None:
+        """Write bytes, within a limit."""
         limit_s = time.monotonic() + WRITE_LIMIT_S
         while data:
             try:
@@ -343,7 +348,6 @@ class SerialRobot:
                 select.select([], [self._fd], [], left_s)
             except OSError as error:
                 self._lose(f"the port was lost ({os.strerror(error.errno or errno.EIO)})")
-        return sequence
 
     def _lose(self, what: str) -> NoReturn:
         self._lost = f"{self._name}: {what}"

@@ -1,0 +1,34 @@
+"""A real twin: `holdfast twin` in a process of its own, behind a real pty."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+GAP = Path(__file__).resolve().parent.parent / "config" / "gap_demo.yaml"
+
+
+@dataclass(frozen=True)
+class TwinProcess:
+    address: str
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def running_twin(*options: object) -> Iterator[TwinProcess]:
+    """Start a twin with command-line options; end it with SIGTERM if it still lives."""
+    command = [sys.executable, "-m", "holdfast.cli", "twin", *map(str, options)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield TwinProcess(process.stdout.readline().strip(), process)
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
