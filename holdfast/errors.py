@@ -29,3 +29,15 @@ class LogError(HoldfastError):
 
 class TrainingError(HoldfastError):
     """Training or fine-tuning cannot start or go on."""
+
+
+class RunError(HoldfastError):
+    """A run cannot start, or a fault ended it and the robot was stopped.
+
+    Attributes:
+        code: what the log calls the fault; lower_snake_case.
+    """
+
+    def __init__(self, message: str, code: str = "run_failed") -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,99 @@
+"""A robot's configuration file, `config/<robot>.yaml`: how it is run, and the monitor's limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+
+from holdfast import share
+from holdfast.contract import Contract
+from holdfast.errors import ConfigError
+from holdfast.safety_monitor.limits import Limits
+
+Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class RobotConfig(BaseModel):
+    """How a robot is run. All times in seconds.
+
+    Attributes:
+        robot: the name that contracts use.
+        proposal_wait_s: how long a period waits for the policy; what comes later is not used.
+        lockstep_wait_s: the same in lockstep, on the wall clock, where time stands still
+            meanwhile: only a policy that hangs takes so long.
+        command_valid_for_s: the device obeys a command for so long at the most.
+        ready_wait_s: how long an episode's start may wait for the monitor to agree.
+        monitor: its limits.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    robot: str
+    proposal_wait_s: Seconds
+    lockstep_wait_s: Seconds
+    command_valid_for_s: Seconds
+    ready_wait_s: Seconds
+    monitor: Annotated[InstanceOf[Limits], BeforeValidator(Limits.from_mapping)]
+
+    def require_fit(self, contract: Contract) -> None:
+        """Check these times against a contract's period.
+
+        Raises:
+            ConfigError: they cannot be kept with it.
+        """
+        period_s = contract.period_s
+        if self.robot != contract.robot:
+            raise ConfigError(
+                f"the configuration is of robot '{self.robot}', the policy of '{contract.robot}'"
+            )
+        if self.proposal_wait_s >= period_s:
+            raise ConfigError(
+                f"proposal_wait_s {self.proposal_wait_s} should be below the contract's "
+                f"period_s {period_s}"
+            )
+        if self.command_valid_for_s <= period_s:
+            raise ConfigError(
+                f"command_valid_for_s {self.command_valid_for_s} should be above the contract's "
+                f"period_s {period_s}"
+            )
+
+
+def find(robot: str) -> Path:
+    """Return the installed configuration file of a robot.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folder = share.folder() / "config"
+    path = folder / f"{robot}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"there is no {path.name} in {folder}; give one with --config")
+    return path
+
+
+def load(path: Path) -> RobotConfig:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or a key is missing, unknown or wrong.
+    """
+    try:
+        data: Any = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{path}: should be YAML ({problem})") from None
+    try:
+        return RobotConfig.model_validate(data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ConfigError(
+            f"{path}: {where}: {first['msg'].lower()}, received {first['input']!r}"
+        ) from None

@@ -1,0 +1,289 @@
+"""`holdfast deploy`: run a policy on a robot, behind the monitor, into a log.
+
+This process is the monitor's: it alone has the robot's port. The policy runs in another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from holdfast import __version__
+from holdfast.contract import Contract
+from holdfast.errors import ConfigError, HoldfastError, RunError
+from holdfast.policy import bundle as bundles
+from holdfast.robot import config as configs
+from holdfast.robot.base import Identity
+from holdfast.robot.log_format import EpisodeResult, RunInfo
+from holdfast.robot.policy_process import PolicyProcess
+from holdfast.robot.recorder import Recorder
+from holdfast.robot.run import SOURCE, Interrupted, Run
+from holdfast.robot.serial_robot import SerialRobot
+from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.monitor import Monitor
+
+INTERRUPTED = 130
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run, on what, and where to log it.
+
+    Attributes:
+        robot: its address, "serial:PORT" or "serial:PORT?baud=N"; `holdfast twin` prints one.
+        policy: the bundle, an ONNX file that `holdfast export` wrote.
+        episodes: how many; each has the contract's number of steps.
+        explore: sample actions from the policy, to learn from the log; otherwise its mean.
+        seed: of the sampled actions.
+        out: the run's directory, for log and summary; must hold no log yet. Default:
+            runs/<task>-<date>-<time>.
+        config: the robot's configuration file. Default: config/<robot>.yaml.
+        run_budget: NAME=VALUE for each cost whose run budget is tightened, in cost units.
+        prompt: ask a person to place a robot that cannot place itself before each episode.
+    """
+
+    robot: str
+    policy: Path
+    episodes: int = 1
+    explore: bool = False
+    seed: int = 0
+    out: Path | None = None
+    config: Path | None = None
+    run_budget: tuple[str, ...] = ()
+    prompt: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("episodes", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"{name} should be at least {least}, received {value}")
+
+
+def command(settings: Annotated[Settings, tyro.conf.arg(name="", prefix_name=False)]) -> int:
+    """Run a policy on a robot, behind the safety monitor, and log everything.
+
+    Exit status: 0 when all episodes were run, also if the budget stopped some; 1 when a fault
+    ended the run; 130 after Ctrl-C. The robot is stopped in each case.
+    """
+    bundle = bundles.load(settings.policy)
+    contract = bundle.contract
+    config = configs.load(settings.config or configs.find(contract.robot))
+    config.require_fit(contract)
+    tightened = parse_budget(settings.run_budget)
+    monitor = Monitor(contract, config.monitor, tightened)
+    with ExitStack() as stack:
+        policy = PolicyProcess(bundle, settings.explore, settings.seed)
+        stack.callback(policy.close)
+        robot = SerialRobot.connect(settings.robot)
+        stack.callback(robot.close)
+        require_fit(bundle, robot.identity)
+        policy.wait_ready()
+        directory = settings.out or _default_directory(contract)
+        info = RunInfo(
+            run=directory.resolve().name,
+            contract=contract,
+            bundle_hash=bundle.hash,
+            seed=settings.seed,
+            exploring=settings.explore,
+            sources={SOURCE: robot.identity.signals},
+            limits=_plain(config.monitor),
+            run_budget={c.name: c.run_budget for c in contract.costs} | tightened,
+            identity=dataclasses.asdict(robot.identity),
+            versions=versions(),
+            clock_offset_s=time.time() - robot.now_s(),
+        )
+        recorder = Recorder(directory, info)
+        stack.callback(recorder.close)
+        progress = Progress(info, settings.episodes, recorder)
+        run = Run(robot, bundle, monitor, policy, recorder, config, settings.prompt, progress.add)
+        return progress.follow(run)
+
+
+class Progress:
+    """Says between episodes how the run goes, and writes its summary in the end."""
+
+    def __init__(self, info: RunInfo, episodes: int, recorder: Recorder) -> None:
+        self._info, self._episodes, self._recorder = info, episodes, recorder
+        self._results: list[EpisodeResult] = []
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._began_s = time.monotonic()
+
+    def follow(self, run: Run) -> int:
+        """Run, write the summary whatever happens, and return the exit status."""
+        task, robot = self._info.contract.task, self._info.identity["hardware_id"]
+        self._console.print(f"{self._episodes} episodes of {task} on {robot}")
+        status, error = 0, ""
+        try:
+            run.run(self._episodes)
+        except Interrupted:
+            status, error = INTERRUPTED, "interrupted"
+        except HoldfastError as fault:
+            error = str(fault)
+            raise
+        finally:
+            self._write_summary(error)
+        return status
+
+    def add(self, result: EpisodeResult) -> None:
+        """Say how an episode went."""
+        self._results.append(result)
+        width = len(str(self._episodes))
+        parts = [
+            f"episode {result.episode + 1:{width}}/{self._episodes}",
+            f"{result.steps} steps",
+            *self._costs(result.costs),
+            f"interventions {result.interventions}",
+            f"deadline misses {result.deadline_misses}",
+            result.ended + (f": {result.text}" if result.text else ""),
+        ]
+        self._console.print("  ".join(parts))
+
+    def _costs(self, values: Sequence[float]) -> list[str]:
+        budgets = self._info.run_budget
+        return [
+            f"{cost.name} {value:g} (d {cost.limit:g}, run budget {budgets[cost.name]:g})"
+            for cost, value in zip(self._info.contract.costs, values, strict=True)
+        ]
+
+    def _write_summary(self, error: str) -> None:
+        results, contract = self._results, self._info.contract
+        seconds = time.monotonic() - self._began_s
+        steps = sum(result.steps for result in results)
+        costs = {
+            cost.name: [result.costs[i] for result in results]
+            for i, cost in enumerate(contract.costs)
+        }
+        summary: dict[str, Any] = {
+            "run": self._info.run,
+            "robot": contract.robot,
+            "hardware_id": self._info.identity["hardware_id"],
+            "task": contract.task,
+            "contract_hash": contract.hash,
+            "bundle_hash": self._info.bundle_hash,
+            "seed": self._info.seed,
+            "exploring": self._info.exploring,
+            "log": self._recorder.path.name,
+            "error": error,
+            "wall_s": seconds,
+            "steps": steps,
+            "interventions": sum(result.interventions for result in results),
+            "deadline_misses": sum(result.deadline_misses for result in results),
+            "stopped_episodes": sum(bool(result.code) for result in results),
+            "lost_records": self._recorder.lost,
+            "limit": {cost.name: cost.limit for cost in contract.costs},
+            "run_budget": dict(self._info.run_budget),
+            "cost_mean": {
+                name: sum(values) / len(values) if values else None
+                for name, values in costs.items()
+            },
+            "episodes": [dataclasses.asdict(result) for result in results],
+        }
+        path = self._recorder.path.parent / SUMMARY_FILE
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        os.replace(partial, path)
+        means = [values for values in summary["cost_mean"].values() if values is not None]
+        lost = f"  {self._recorder.lost} records lost" if self._recorder.lost else ""
+        self._console.print(
+            "  ".join(
+                [
+                    f"mean of {len(results)} episodes:",
+                    *(self._costs(means) if results else []),
+                    f"interventions {summary['interventions']}",
+                    f"deadline misses {summary['deadline_misses']}",
+                    f"stopped {summary['stopped_episodes']}",
+                    f"{steps / seconds:.0f} steps/s{lost}",
+                ]
+            )
+        )
+        self._console.print(f"log: {self._recorder.path}")
+
+
+def require_fit(bundle: bundles.Bundle, identity: Identity) -> None:
+    """Raise unless the robot is the one that the policy was trained for.
+
+    Raises:
+        BundleError: it is another kind of robot.
+        RunError: it allows less than the contract, measures less, or stops itself too soon.
+    """
+    contract = bundle.contract
+    bundle.expect(robot=identity.robot)
+    if len(identity.action_low) != contract.action_size:
+        raise RunError(
+            f"{identity.hardware_id} takes {len(identity.action_low)} action values, "
+            f"the contract has {contract.action_size}"
+        )
+    limits = zip(contract.action, identity.action_low, identity.action_high, strict=True)
+    for channel, low, high in limits:
+        if channel.low < low or channel.high > high:
+            raise RunError(
+                f"{identity.hardware_id} allows {channel.name} in [{low}, {high}] {channel.unit}; "
+                f"the contract needs [{channel.low}, {channel.high}]"
+            )
+    needed = (*contract.signals, *Bill(contract).signals)
+    missing = [name for name in dict.fromkeys(needed) if name not in identity.signals]
+    if missing:
+        raise RunError(
+            f"{identity.hardware_id} does not measure {', '.join(missing)}; the contract needs it"
+        )
+    if identity.watchdog_s <= contract.period_s:
+        raise RunError(
+            f"{identity.hardware_id} stops after {identity.watchdog_s} s without a command; "
+            f"that should be more than the contract's period of {contract.period_s} s"
+        )
+
+
+def parse_budget(texts: Sequence[str]) -> dict[str, float]:
+    """Read NAME=VALUE texts.
+
+    Raises:
+        ConfigError: one is written otherwise, or a name is given twice.
+    """
+    budget: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            if not name or name in budget:
+                raise ValueError
+            budget[name] = float(value)
+        except ValueError:
+            raise ConfigError(
+                f"run-budget should be NAME=VALUE, once for each cost, received '{text}'"
+            ) from None
+    return budget
+
+
+def versions() -> Mapping[str, str]:
+    """Return the versions of what runs here."""
+    packages = ("numpy", "onnxruntime", "pyserial", "mcap")
+    return {
+        "holdfast": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _default_directory(contract: Contract) -> Path:
+    task = contract.task.rpartition("/")[2]
+    return Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _plain(limits: Limits) -> Any:
+    """Return limits as JSON data."""
+    return json.loads(
+        json.dumps(vars(limits), default=lambda v: dict(v) if isinstance(v, Mapping) else vars(v))
+    )
