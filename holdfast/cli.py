@@ -41,7 +41,10 @@ class Command:
 
 
 COMMANDS = {
-    "twin": Command("holdfast.sim.twin:command", "a simulated robot on a serial port", "train"),
+    "train": Command("holdfast.policy.train:command", "learn a policy in simulation", "train"),
+    "export": Command("holdfast.policy.export:command", "write it as a bundle", "train"),
+    "twin": Command("holdfast.sim.twin:command", "serve a simulated robot on a port", "train"),
+    "deploy": Command("holdfast.robot.deploy:command", "run a bundle on a robot, and log it"),
     "doctor": Command("holdfast.doctor:command", "say what is installed and whether it works"),
 }
 
@@ -95,7 +98,8 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
     try:
         import tyro
 
-        status = tyro.cli(command.load(), prog=f"holdfast {name}", args=options)
+        flat = (tyro.conf.OmitArgPrefixes,)  # --seed, wherever in the settings it belongs
+        status = tyro.cli(command.load(), prog=f"holdfast {name}", args=options, config=flat)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "holdfast"):

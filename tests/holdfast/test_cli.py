@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,6 +151,9 @@ def test_every_command_explains_every_option(name, capsys):
     out = capsys.readouterr().out
     assert out.startswith(f"usage: holdfast {name}")
     assert COMMANDS[name].load().__doc__
+    running = " ".join(out.translate(str.maketrans("│╭╮╰╯─", " " * 6)).split())
+    unexplained = re.findall(r"--[\w-]+ [A-Z{}|.\[\] ]*(?=\((?:default|required))", running)
+    assert unexplained == []
 
 
 # doctor
