@@ -3,18 +3,16 @@
 ros2 launch holdfast twin_deploy.launch.py policy:=/path/to/policy.onnx
 """
 
+from __future__ import annotations
+
 import shutil
+import time
 from pathlib import Path
 
 from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    ExecuteProcess,
-    RegisterEventHandler,
-)
-from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessIO
+from launch.events.process import ProcessIO
 from launch.substitutions import LaunchConfiguration
 
 TWIN_PORT = "/tmp/holdfast_twin"
@@ -23,22 +21,24 @@ TWIN_PORT = "/tmp/holdfast_twin"
 def holdfast_program() -> str:
     """Return the `holdfast` of the install that this file belongs to.
 
-    colcon puts it into lib/holdfast, pip into bin.
+    It lies in <prefix>/share/holdfast/launch; the program, if colcon installed it, in
+    <prefix>/lib/holdfast, if pip did, in <prefix>/bin.
     """
-    prefix = Path(__file__).absolute().parents[3]  # <prefix>/share/holdfast/launch/this file
-    for place in ("lib/holdfast/holdfast", "bin/holdfast"):
-        if (prefix / place).is_file():
-            return str(prefix / place)
+    for prefix in Path(__file__).absolute().parents:
+        for place in ("lib/holdfast/holdfast", "bin/holdfast"):
+            if (prefix / place).is_file():
+                return str(prefix / place)
     return shutil.which("holdfast") or "holdfast"
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Start both; when the deployment has ended, for whatever reason, end the twin too."""
+    """Start the twin, then the deployment; when either has ended, for any reason, end both."""
     program = holdfast_program()
     twin = ExecuteProcess(
         cmd=[program, "twin", "--link", TWIN_PORT],
         name="twin",
         output="screen",
+        on_exit=[Shutdown(reason="the twin has ended")],
     )
     deploy = ExecuteProcess(
         cmd=[
@@ -50,18 +50,28 @@ def generate_launch_description() -> LaunchDescription:
         ],
         name="deploy",
         output="screen",
+        on_exit=[Shutdown(reason="the deployment has ended")],
     )
-    end = EmitEvent(event=Shutdown(reason="the deployment has ended"))
+
+    def when_it_answers(event: ProcessIO) -> ExecuteProcess | None:
+        """The twin's first line is its address; before that there is no port to open."""
+        return deploy if event.text.startswith(b"serial:") else None
+
     return LaunchDescription(
         [
             DeclareLaunchArgument("policy", description="the bundle to run, an .onnx file"),
             DeclareLaunchArgument(
-                "robot", default_value=f"serial:{TWIN_PORT}", description="where the robot answers"
+                "robot",
+                default_value=f"serial:{TWIN_PORT}",
+                description="the robot's address; the default is the twin's",
             ),
             DeclareLaunchArgument("episodes", default_value="5", description="how many to run"),
-            DeclareLaunchArgument("out", default_value="runs/launch", description="log folder"),
+            DeclareLaunchArgument(
+                "out",
+                default_value=time.strftime("runs/launch-%Y%m%d-%H%M%S"),
+                description="the run's directory, for log and summary; holds no log yet",
+            ),
+            RegisterEventHandler(OnProcessIO(target_action=twin, on_stdout=when_it_answers)),
             twin,
-            deploy,
-            RegisterEventHandler(OnProcessExit(target_action=deploy, on_exit=[end])),
         ]
     )
