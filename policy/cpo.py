@@ -5,6 +5,7 @@ Achiam et al. 2017. With g = 0 cost gradient it is TRPO (Schulman et al. 2015).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +100,7 @@ def cpo_step(
     episode_steps: float,
     settings: StepSettings,
     constrained: bool = True,
+    trusted: Callable[[], bool] | None = None,
 ) -> StepReport:
     """Change the policy by one constrained step, or leave it exactly as it was.
 
@@ -110,6 +112,7 @@ def cpo_step(
         excess: J_C − d per episode, as corrected by the caller; must be finite.
         limit: d, for the slack. episode_steps: T.
         constrained: False leaves the cost out (TRPO).
+        trusted: one more condition on the changed policy, asked last.
     """
     old = parameters_to_vector(policy.parameters()).detach().clone()
     old_log_std = policy.log_std.detach().clone()
@@ -152,6 +155,7 @@ def cpo_step(
             and (gain >= 0.0 or dual.case is Case.RECOVERY)
             and (rise <= allowed or not constrained)
             and (rise < 0.0 or dual.case is not Case.RECOVERY)
+            and (trusted is None or trusted())
         ):
             return StepReport(dual.case.value, j, dual.lam, dual.nu, divergence, gain, rise)
     vector_to_parameters(old, policy.parameters())

@@ -1,0 +1,165 @@
+"""Logged episodes as samples to learn from: what was overridden is masked, never learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from holdfast.contract import Contract
+from holdfast.errors import LogError
+from holdfast.policy.gae import advantages
+from holdfast.policy.networks import Critic, Networks
+from holdfast.policy.rollout import ends_with_episode
+from holdfast.robot import log
+from holdfast.robot.log_format import COMPLETED
+from holdfast.signals import Array
+from holdfast.sim.tasks import make
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One logged episode of K actions.
+
+    Attributes:
+        observation: (K + 1, n). u: (K, actions), scaled to [-1, 1], as sampled.
+        log_prob: (K,), under the behaviour policy that was running.
+        reward: (K,); costs: (K, costs), of the state that each action led to.
+        overridden: (K,), the monitor changed the action: not drawn from the policy.
+        completed: the episode ran its full length.
+    """
+
+    observation: NDArray[np.float32]
+    u: Array
+    log_prob: Array
+    reward: Array
+    costs: Array
+    overridden: NDArray[np.bool_]
+    completed: bool
+
+
+def read(path: Path, contract: Contract) -> list[Trajectory]:
+    """Read the episodes of one log.
+
+    Raises:
+        LogError: not a log, of another contract, or its policy did not explore.
+    """
+    run = log.read(path, contract)
+    if not run.info.exploring:
+        raise LogError(f"{path}: its actions were not sampled; record with deploy --explore")
+    task = make(contract.task)
+    trajectories = []
+    for episode in run.episodes:
+        k = len(episode.observation) - 1
+        if k < 1:
+            continue
+        signals = {name: values[1:] for name, values in episode.signals.items()}
+        overridden = episode.intervened[:-1] | ~np.isfinite(episode.log_prob[:-1])
+        trajectories.append(
+            Trajectory(
+                observation=episode.observation.astype(np.float32),
+                u=contract.normalised(episode.proposed[:-1]),
+                log_prob=episode.log_prob[:-1],
+                reward=task.reward(signals),
+                costs=episode.costs[1:],
+                overridden=overridden,
+                completed=episode.result.ended == COMPLETED,
+            )
+        )
+    return trajectories
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Episodes laid out as rows (E, K): padded to the longest, which `valid` tells apart.
+
+    Attributes:
+        observation: (E, K + 1, n); a short episode's last reading is repeated.
+        u: (E, K, actions); log_prob, reward: (E, K); costs: (E, K, costs).
+        valid: (E, K), a step that was taken. weight: valid and drawn from the policy.
+        ended: (E, K), the trajectory ends after this step: the episode's end, or because
+            the next action was overridden; over: nothing follows, the value there is 0.
+    """
+
+    observation: NDArray[np.float32]
+    u: Array
+    log_prob: Array
+    reward: Array
+    costs: Array
+    valid: NDArray[np.bool_]
+    weight: NDArray[np.bool_]
+    ended: NDArray[np.bool_]
+    over: NDArray[np.bool_]
+
+    @staticmethod
+    def of(trajectories: Sequence[Trajectory], contract: Contract) -> Experience:
+        """Lay out episodes.
+
+        Raises:
+            LogError: there are none, or every step was overridden.
+        """
+        if not trajectories:
+            raise LogError("the logs hold no episode to learn from")
+        e, k = len(trajectories), max(len(t.u) for t in trajectories)
+        n, a, c = contract.observation_size, contract.action_size, len(contract.costs)
+        observation = np.zeros((e, k + 1, n), np.float32)
+        u, log_prob = np.zeros((e, k, a)), np.zeros((e, k))
+        reward, costs = np.zeros((e, k)), np.zeros((e, k, c))
+        valid, weight, ended, over = np.zeros((4, e, k), bool)
+        for i, t in enumerate(trajectories):
+            m = len(t.u)
+            observation[i, : m + 1], observation[i, m + 1 :] = t.observation, t.observation[-1]
+            valid[i, :m], weight[i, :m] = True, ~t.overridden
+            u[i, :m] = np.where(t.overridden[:, None], 0.0, t.u)
+            log_prob[i, :m] = np.where(t.overridden, 0.0, t.log_prob)
+            reward[i, :m], costs[i, :m] = t.reward, t.costs
+            ended[i, : m - 1] = t.overridden[1:]
+            ended[i, m - 1] = True
+            over[i, m - 1] = t.completed and ends_with_episode(contract)
+        if not weight.any():
+            raise LogError("the monitor overrode every logged step; nothing is left to learn from")
+        return Experience(observation, u, log_prob, reward, costs, valid, weight, ended, over)
+
+    def rows(self, values: NDArray[np.floating[Any]]) -> Tensor:
+        """Return the valid rows of values (E, K, ...) as float32 (B, ...)."""
+        return torch.from_numpy(np.ascontiguousarray(values[self.valid], np.float32))
+
+
+@torch.no_grad()
+def logged_advantages(
+    experience: Experience, networks: Networks, gamma: float, lam: float
+) -> tuple[Array, Array]:
+    """Return GAE advantages and values (E, K, 1 + costs) of logged steps, rewards first."""
+    value = predict(networks, networks.critic, experience.observation)
+    following = value[:, 1:].copy()
+    following[experience.over] = 0.0
+    gains = np.concatenate((experience.reward[..., None], experience.costs), axis=-1)
+    gammas = np.array([gamma, *(cost.gamma for cost in networks.contract.costs)])
+    lams = np.array([lam, *(cost.lam for cost in networks.contract.costs)])
+
+    def by_time(array: Array) -> Array:
+        return np.swapaxes(array, 0, 1)
+
+    result = advantages(
+        by_time(gains),
+        by_time(value[:, :-1]),
+        by_time(following),
+        experience.ended.T,
+        gammas,
+        lams,
+    )
+    return by_time(result), value[:, :-1]
+
+
+@torch.no_grad()
+def predict(networks: Networks, critic: Critic, observation: NDArray[np.float32]) -> Array:
+    """Return the critics' values (..., 1 + costs) of raw observations (..., n)."""
+    flat = torch.from_numpy(observation.reshape(-1, observation.shape[-1]))
+    values: Array = critic(networks.normaliser(flat)).double().numpy()
+    return values.reshape(*observation.shape[:-1], -1)

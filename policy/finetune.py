@@ -1,0 +1,288 @@
+"""`holdfast finetune`: learn from what a robot did, without leaving what is known.
+
+Constrained steps on logged episodes. Importance weights are per step, against the logged
+log-probability; the policy stays within a KL of the one that is running; and the cost that has
+to meet the limit is an upper confidence bound of what the log says, not its mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from holdfast.errors import TrainingError
+from holdfast.policy import bundle, checkpoint
+from holdfast.policy.cpo import Samples, StepReport, StepSettings, cpo_step
+from holdfast.policy.experience import Experience, logged_advantages, predict, read
+from holdfast.policy.export import checkpoint_of, export, file_hash
+from holdfast.policy.networks import Networks, kl
+from holdfast.policy.rollout import fit_critic
+from holdfast.signals import Array
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How a logged run is learned from.
+
+    Attributes:
+        seed: of the critics' minibatches.
+        target: what the bounded cost is brought down to, as a share of the limit d. Below 1
+            because the surrogate underestimates the cost that a change of policy leads to.
+        bound: standard errors added to the estimated cost.
+        max_kl: most KL(behaviour ‖ new), nats per step. min_share: least effective sample size,
+            (Σρ)²/Σρ², as a share of the samples.
+        steps: constrained steps, at most; it ends as soon as the bounded cost meets the target.
+        critic_steps: Adam steps on the log; critic_minibatch, critic_rate: their size, rate.
+        step: each constrained step.
+    """
+
+    seed: int = 0
+    target: float = 0.5
+    bound: float = 1.0
+    max_kl: float = 0.15
+    min_share: float = 0.3
+    steps: int = 30
+    critic_steps: int = 200
+    critic_minibatch: int = 4096
+    critic_rate: float = 1e-3
+    step: StepSettings = field(default_factory=lambda: StepSettings(delta=0.01, fisher_share=0.5))
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.target <= 1.0:
+            raise TrainingError(f"target should be in (0, 1], received {self.target}")
+        if not 0.0 < self.min_share < 1.0:
+            raise TrainingError(f"min_share should be in (0, 1), received {self.min_share}")
+        if not (self.max_kl > 0.0 and self.bound >= 0.0):
+            raise TrainingError(
+                f"max_kl should be above 0 and bound at least 0, "
+                f"received {self.max_kl} and {self.bound}"
+            )
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """The episode cost of a policy, estimated from the log: mean and standard error."""
+
+    mean: float
+    error: float
+
+    def upper(self, bound: float) -> float:
+        """Return the upper confidence bound at `bound` standard errors."""
+        return self.mean + bound * self.error
+
+
+class Finetuner:
+    """A policy, the experience that it (or a parent) made, and the steps taken on it.
+
+    Args:
+        networks: the behaviour policy and its critics; changed in place.
+        experience: its logged episodes.
+        gamma, lam: of the reward, as in training.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        experience: Experience,
+        settings: FinetuneSettings,
+        gamma: float,
+        lam: float,
+    ) -> None:
+        self.networks, self.experience, self.settings = networks, experience, settings
+        self.limit = networks.contract.costs[0].limit
+        self._fit_critics(gamma, lam)
+        advantage, _ = logged_advantages(experience, networks, gamma, lam)
+        self.samples = self._samples(advantage)
+        # What an episode had cost, and what the critic expects of the part that a stop cut off.
+        last = predict(networks, networks.critic, experience.observation[:, -1])[:, 1]
+        cut_off = ~experience.over.any(axis=1)
+        cost = (experience.costs[..., 0] * experience.valid).sum(axis=1)
+        self.episode_cost = cost + np.where(cut_off, np.maximum(last, 0.0), 0.0)
+        self.length = float(experience.valid.sum(axis=1).mean())
+        with torch.no_grad():
+            self.behaviour_mean = networks.policy(self.samples.x).clone()
+            self.behaviour_log_std = networks.policy.log_std.clone()
+
+    def _fit_critics(self, gamma: float, lam: float) -> None:
+        """Fit the critics, which know the simulator, to the log; several passes, fresh targets."""
+        s, experience, networks = self.settings, self.experience, self.networks
+        generator = torch.Generator().manual_seed(s.seed)
+        optimiser = torch.optim.Adam(networks.critic.parameters(), lr=s.critic_rate)
+        x = networks.normaliser(experience.rows(experience.observation[:, :-1]))
+        passes = 5
+        for _ in range(passes):
+            advantage, value = logged_advantages(experience, networks, gamma, lam)
+            target = experience.rows(advantage + value)
+            steps = max(1, s.critic_steps // passes)
+            fit_critic(networks.critic, optimiser, x, target, steps, s.critic_minibatch, generator)
+
+    def _samples(self, advantage: Array) -> Samples:
+        experience = self.experience
+        weight = experience.rows(experience.weight.astype(np.float64))
+        rows = experience.rows(advantage)
+        mean = (rows * weight[:, None]).sum(0) / weight.sum()
+        centred = rows - mean
+        scale = ((centred[:, 0] ** 2 * weight).sum() / weight.sum()).sqrt() + 1e-8
+        return Samples(
+            x=self.networks.normaliser(experience.rows(experience.observation[:, :-1])),
+            u=experience.rows(experience.u),
+            log_prob=experience.rows(experience.log_prob),
+            advantage=centred[:, 0] / scale,
+            cost_advantage=centred[:, 1],
+            weight=weight,
+        )
+
+    @torch.no_grad()
+    def ratio(self) -> Tensor:
+        """Return the importance weights ρ (B,) of the policy as it is now."""
+        mean = self.networks.policy(self.samples.x)
+        log_prob = self.networks.policy.log_prob(mean, self.samples.u)
+        return torch.exp(log_prob - self.samples.log_prob)
+
+    def cost(self) -> CostEstimate:
+        """Estimate the policy's episode cost: Σ_t ρ_t A_C,t above what the episode had cost."""
+        gain = np.zeros(self.experience.valid.shape)
+        rows = self.ratio() * self.samples.cost_advantage * self.samples.weight
+        gain[self.experience.valid] = rows.double().numpy()
+        episodes = self.episode_cost + gain.sum(axis=1)
+        error = episodes.std(ddof=1) / math.sqrt(len(episodes)) if len(episodes) > 1 else math.inf
+        return CostEstimate(float(episodes.mean()), float(error))
+
+    @torch.no_grad()
+    def divergence(self) -> float:
+        """Return KL(behaviour ‖ policy), mean over logged states."""
+        policy = self.networks.policy
+        mean = policy(self.samples.x)
+        return float(kl(self.behaviour_mean, self.behaviour_log_std, mean, policy.log_std))
+
+    def effective_share(self) -> float:
+        """Return the effective sample size of the steps that count, as a share of them."""
+        ratio = self.ratio()[self.samples.weight > 0]
+        return float(ratio.sum() ** 2 / (len(ratio) * (ratio * ratio).sum()))
+
+    def _trusted(self) -> bool:
+        s = self.settings
+        return self.divergence() <= s.max_kl and self.effective_share() >= s.min_share
+
+    def run(self) -> dict[str, Any]:
+        """Take steps until the bounded cost meets the target, or none is left to take."""
+        s, target = self.settings, self.settings.target * self.limit
+        before, taken = self.cost(), 0
+        ended = "the steps allowed are used up"
+        for _ in range(s.steps):
+            now = self.cost().upper(s.bound)
+            if now <= target:
+                ended = "the bounded cost meets the target"
+                break
+            report = self._step(now - target)
+            if report.accepted is None:
+                ended = report.reason
+                break
+            taken += 1
+        after = self.cost()
+        return {
+            "steps": taken,
+            "ended": ended,
+            "cost_before": asdict(before),
+            "cost_after": asdict(after),
+            "target": target,
+            "kl": self.divergence(),
+            "effective_share": self.effective_share(),
+            "samples": len(self.samples.x),
+            "masked": int((self.samples.weight == 0).sum()),
+            "episodes": len(self.episode_cost),
+            "stopped_episodes": int((~self.experience.over.any(axis=1)).sum()),
+        }
+
+    def _step(self, excess: float) -> StepReport:
+        return cpo_step(
+            self.networks.policy,
+            self.samples,
+            excess,
+            self.limit,
+            self.length,
+            self.settings.step,
+            trusted=self._trusted,
+        )
+
+
+def finetune(
+    parent: Path, logs: Sequence[Path], out: Path, settings: FinetuneSettings
+) -> dict[str, Any]:
+    """Write a child of `parent` that learned from `logs`; return the child's provenance.
+
+    Raises:
+        BundleError, LogError, TrainingError: a file is missing, damaged or does not belong.
+    """
+    torch.set_num_threads(1)
+    if out.resolve() == parent.resolve():
+        raise TrainingError(f"{out}: the child should not overwrite its parent")
+    held = bundle.load(parent)
+    source = checkpoint_of(parent)
+    if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
+        raise TrainingError(f"{source}: should be the training state exported with {parent}")
+    trajectories = [t for path in logs for t in read(path, held.contract)]
+    networks, data = checkpoint.load_networks(source)
+    tuner = Finetuner(
+        networks,
+        Experience.of(trajectories, held.contract),
+        settings,
+        data["settings"]["gamma"],
+        data["settings"]["lam"],
+    )
+    learned = tuner.run()
+    # The rest of the training state stays as it was: the child can be trained on in simulation.
+    tensors, _ = checkpoint.load(source)
+    child = out.with_suffix(".checkpoint.safetensors")
+    checkpoint.save(child, tensors | checkpoint.module_tensors(networks.modules), data)
+    extra = {
+        "parent": held.hash,
+        "logs": [{"run": path.name, "sha256": log_hash(path)} for path in logs],
+        "finetune": {"settings": asdict(settings), **learned},
+    }
+    return export(child, out, held.provenance["evaluation_episodes"], extra)
+
+
+def log_hash(path: Path) -> str:
+    """Return the SHA-256 of a log, given as its folder or its file."""
+    return file_hash(next(path.glob("*_0.mcap")) if path.is_dir() else path)
+
+
+def command(
+    policy: Path,
+    log: tuple[Path, ...],
+    out: Path,
+    settings: FinetuneSettings = FinetuneSettings(),
+) -> None:
+    """Learn from logged runs of a policy and write a child bundle.
+
+    Args:
+        policy: the bundle that was running; its training state lies beside it.
+        log: runs recorded with `holdfast deploy --explore`.
+        out: the child bundle.
+        settings: how to learn.
+    """
+    provenance = finetune(policy, log, out, settings)
+    learned = provenance["finetune"]
+    before, after = learned["cost_before"], learned["cost_after"]
+    console = Console()
+    console.print(
+        f"{learned['episodes']} episodes ({learned['stopped_episodes']} stopped), "
+        f"{learned['samples']} steps, {learned['masked']} overridden and masked"
+    )
+    console.print(
+        f"estimated cost {before['mean']:.2f} ± {before['error']:.2f} → {after['mean']:.2f} ± "
+        f"{after['error']:.2f} (target {learned['target']:.2f} for mean + "
+        f"{settings.bound:g} standard error); KL {learned['kl']:.3f}, effective samples "
+        f"{learned['effective_share']:.0%}, {learned['steps']} steps: {learned['ended']}"
+    )
+    console.print(f"{out}: child of {json.dumps(provenance['parent'][:16])}")
