@@ -83,14 +83,24 @@ class Truth:
 class Odometry:
     """What such a base knows of its motion: wheel encoders with the nominal radius, and a gyro.
 
+    It follows the middle of the axle, which moves only along the heading, and reports the
+    base, which lies behind it.
+
     Args:
-        start: x, y in m, yaw in rad, at which the wheels have turned by 0.
+        start: the base's x, y in m, yaw in rad, when the wheels have turned by 0.
+        axle_m: how far before the base the axle is.
     """
 
     def __init__(
-        self, start: tuple[float, ...], noise: OdometryNoise, rng: np.random.Generator
+        self,
+        start: tuple[float, ...],
+        axle_m: float,
+        noise: OdometryNoise,
+        rng: np.random.Generator,
     ) -> None:
-        self.x, self.y, self.yaw = start
+        x, y, self.yaw = start
+        self._axle_m = axle_m
+        self._x, self._y = x + axle_m * math.cos(self.yaw), y + axle_m * math.sin(self.yaw)
         self.speed = self.yaw_rate = 0.0
         self.ticks = [0, 0]
         self._noise = noise
@@ -108,11 +118,17 @@ class Odometry:
         moved_m = moved_rad * drive.WHEEL_RADIUS_M
         walk = math.sqrt(abs(moved_m))
         middle = self.yaw + gyro_rad_s * step_s / 2.0
-        self.x += moved_m * math.cos(middle) + noise.position_m_per_sqrt_m * walk * a
-        self.y += moved_m * math.sin(middle) + noise.position_m_per_sqrt_m * walk * b
+        self._x += moved_m * math.cos(middle) + noise.position_m_per_sqrt_m * walk * a
+        self._y += moved_m * math.sin(middle) + noise.position_m_per_sqrt_m * walk * b
         self.yaw += gyro_rad_s * step_s + noise.heading_rad_per_sqrt_m * walk * c
         self.speed = sum(wheels_rad_s) / 2.0 * drive.WHEEL_RADIUS_M + noise.velocity_m_s * d
         self.yaw_rate = gyro_rad_s + noise.yaw_rate_rad_s * e
+
+    def pose(self) -> tuple[float, float, float]:
+        """Return the base's x, y in m, and yaw in rad, within ±π."""
+        x = self._x - self._axle_m * math.cos(self.yaw)
+        y = self._y - self._axle_m * math.sin(self.yaw)
+        return x, y, math.remainder(self.yaw, math.tau)
 
 
 class TwinBoard(Board):
@@ -135,6 +151,7 @@ class TwinBoard(Board):
         wheels = [self._model.joint(f"{side}_wheel").id for side in ("left", "right")]
         self._wheel_q = self._model.jnt_qposadr[wheels].tolist()
         self._wheel_v = self._model.jnt_dofadr[wheels].tolist()
+        self._axle_m = float(self._model.body("left_wheel").pos[0])
         self._gyro = self._sensor("imu_gyro")
         self._gyro_z = self._gyro.start + 2
         self._accelerometer = self._sensor("imu_accel")
@@ -227,7 +244,7 @@ class TwinBoard(Board):
         self._delayed = deque([self._target] * (self._gap.delay_steps * self._task.frame_skip))
         signals = self.true_signals()
         start = (*signals["position"].tolist(), *signals["heading"].tolist())
-        self._odometry = Odometry(start, self._gap.odometry_noise, self._rng)
+        self._odometry = Odometry(start, self._axle_m, self._gap.odometry_noise, self._rng)
         self._truth.begin(start)
 
     def measure(self) -> tuple[float, ...]:
@@ -238,9 +255,7 @@ class TwinBoard(Board):
         gyro[2] = odometry.yaw_rate
         roll, pitch, _ = drive.roll_pitch_yaw(self._data.qpos[3:7])
         return (
-            odometry.x,
-            odometry.y,
-            math.remainder(odometry.yaw, math.tau),
+            *odometry.pose(),
             odometry.speed,
             odometry.yaw_rate,
             *odometry.ticks,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ BYTES = st.one_of(
         st.sampled_from([b"\x00", b"a" * 253, b"a" * 254, b"a" * 255, b"b", b"\xff"]), max_size=8
     ).map(b"".join),
 )
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "LINK.md").read_text(encoding="utf-8")
 PAYLOADS = st.binary(max_size=400)
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
@@ -164,3 +167,25 @@ def test_a_command_keeps_every_bit(values, valid_for_us):
     head, *got = struct.unpack(f"<I{len(values)}d", payload)
     assert head == valid_for_us
     np.testing.assert_array_equal(got, values)  # for which NaN is NaN
+
+
+# The page that tells the format.
+
+
+def test_the_pages_example_is_what_is_sent():
+    lines = re.findall(r"^ {4}([0-9a-f ]+)$", PAGE, flags=re.MULTILINE)
+    command = link.command_payload((0.5, -0.25), 100_000)
+    sent = link.encode(device.ARM, 1000, 5_000_000)
+    sent += link.encode(device.COMMAND, 1001, 5_000_000, command)
+    assert bytes.fromhex("".join(lines)) == sent
+
+
+def test_the_pages_tables_are_the_devices():
+    types = set(re.findall(r"^\| (\d+) ([A-Z]+) \|", PAGE, flags=re.MULTILINE))
+    assert len(types) == 8
+    faults = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| (yes|no) \|", PAGE, flags=re.MULTILINE)
+    assert {int(code) for code, _, _ in faults} == set(link.FAULTS)
+    for code, name in [*types, *((code, name) for code, name, _ in faults)]:
+        assert getattr(device, name) == int(code)
+    for code, _, latched in faults:
+        assert (latched == "yes") == (int(code) < device.FIRST_UNLATCHED)

@@ -1,0 +1,385 @@
+"""The host's end of the link: a real twin behind a real pty, and ports that are none."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tty
+import zlib
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from cobs import cobs
+from twins import GAP, running_twin
+
+from holdfast.errors import ConfigError, LinkError
+from holdfast.robot import device, serial_robot
+from holdfast.robot.serial_robot import ClockOffset, SerialRobot, parse_address
+
+ACTION = np.array([0.6, 0.4])
+PERIOD_S = 0.05
+
+
+@contextmanager
+def connected(address):
+    robot = SerialRobot.connect(address)
+    try:
+        yield robot
+    finally:
+        robot.close()
+
+
+def drive(robot, steps=100):
+    for _ in range(steps):
+        robot.send(ACTION, 0.1)
+        robot.wait(robot.now_s() + PERIOD_S)
+        robot.read()
+
+
+@pytest.fixture(scope="module")
+def lockstep_address():
+    """One twin for all tests that leave it as they found it."""
+    with running_twin("--realtime-factor", 0, "--seed", 3) as twin:
+        yield twin.address
+
+
+@pytest.fixture
+def robot(lockstep_address):
+    with connected(lockstep_address) as robot:
+        robot.reset()
+        yield robot
+
+
+# Addresses and ports.
+
+
+def test_an_address_is_read():
+    assert parse_address("serial:/dev/ttyACM0") == ("/dev/ttyACM0", 115200)
+    assert parse_address("serial:/dev/ttyACM0?baud=921600") == ("/dev/ttyACM0", 921600)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/dev/ttyACM0", "serial:", "serial:?baud=9600", "serial:/dev/x?baud=fast", "serial:x?b=1", ""],
+)
+def test_another_address_is_refused(address):
+    with pytest.raises(ConfigError, match=r"robot should be 'serial:PORT\[\?baud=N\]', received"):
+        SerialRobot.connect(address)
+
+
+def test_a_port_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(LinkError, match=f"{tmp_path}/none: there is no such port"):
+        SerialRobot.connect(f"serial:{tmp_path}/none")
+
+
+def test_a_file_is_not_a_port(tmp_path):
+    (tmp_path / "file").write_text("hello")
+    with pytest.raises(LinkError, match="file: not a serial port that can be opened"):
+        SerialRobot.connect(f"serial:{tmp_path}/file")
+
+
+@contextmanager
+def stranger(answer):
+    """A port on which `answer` is written once something was heard; yields its address."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+
+    def serve():
+        os.read(master, 1000)
+        if answer:
+            os.write(master, answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"serial:{os.ttyname(slave)}"
+    finally:
+        thread.join(5)
+        os.close(master)
+        os.close(slave)
+
+
+def foreign_frame(version):
+    body = struct.pack("<BBIQ", version, 7, 1, 2)
+    return cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\x00"
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"", "no Holdfast device answered within 0.4 s .nothing received."),
+        (b"login: \x00\x07", "no Holdfast device answered within 0.4 s .9 bytes received."),
+        (foreign_frame(9), "the device speaks link version 9, this program 1"),
+        (
+            device.encode(device.FAULT, 1, 2, struct.pack("<BI", device.WRONG_VERSION, 3)),
+            "the device does not speak link version 1",
+        ),
+    ],
+)
+def test_what_is_not_our_device_is_told_in_a_sentence(monkeypatch, answer, sentence):
+    monkeypatch.setattr(serial_robot, "CONNECT_LIMIT_S", 0.4)
+    with stranger(answer) as address, pytest.raises(LinkError, match=sentence):
+        SerialRobot.connect(address)
+
+
+def test_only_one_may_have_the_port(robot, lockstep_address):
+    with pytest.raises(LinkError, match="another program has it"):
+        SerialRobot.connect(lockstep_address)
+    robot.arm()
+
+
+# What a robot is and does.
+
+
+def test_identity_and_reading(robot):
+    identity = robot.identity
+    assert (identity.robot, identity.hardware_id) == ("drive", "twin-3")
+    assert (identity.action_low, identity.action_high) == ((-1.0, -2.0), (1.0, 2.0))
+    assert (identity.watchdog_s, identity.lockstep, identity.self_placing) == (0.2, True, True)
+    reading = robot.read()
+    assert tuple(reading.signals) == identity.signals
+    sizes = {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1, "tilt": 2}
+    assert {name: values.shape for name, values in reading.signals.items()} == {
+        name: (size,) for name, size in sizes.items()
+    }
+    assert all(values.dtype == np.float64 for values in reading.signals.values())
+    assert reading.stamp_s == robot.now_s()
+
+
+def test_in_lockstep_each_command_is_one_period(robot):
+    robot.arm()
+    start_s, sequence = robot.now_s(), robot.read().sequence
+    for k in range(1, 30):
+        robot.send(ACTION, 0.1)
+        robot.wait(start_s + k * PERIOD_S)
+        assert robot.now_s() == pytest.approx(start_s + k * PERIOD_S, abs=1e-9)
+        reading = robot.read()
+        assert reading.stamp_s == robot.now_s()
+        assert reading.sequence > sequence
+        sequence = reading.sequence
+    assert reading.signals["forward_speed"][0] == pytest.approx(0.6, abs=0.02)
+    assert reading.signals["yaw_rate"][0] == pytest.approx(0.4, abs=0.05)
+
+
+def test_in_lockstep_time_passes_for_one_who_only_waits(robot):
+    start_s = robot.now_s()
+    robot.wait(start_s + 3 * PERIOD_S)
+    assert robot.now_s() == pytest.approx(start_s + 3 * PERIOD_S, abs=1e-9)
+    robot.wait(start_s)
+    assert robot.now_s() == pytest.approx(start_s + 3 * PERIOD_S, abs=1e-9)
+
+
+def test_without_commands_the_watchdog_acts_and_a_reset_mends_it(robot):
+    robot.arm()
+    robot.send(ACTION, 0.1)
+    robot.wait(robot.now_s() + 0.3)
+    assert robot.faults() == ("watchdog: no valid command arrived in time",)
+    with pytest.raises(LinkError, match="refused to arm: the device holds a latched fault"):
+        robot.arm()
+    robot.reset()
+    assert robot.faults() == ()
+    robot.arm()
+
+
+def test_a_stop_is_latched_until_reset(robot):
+    robot.arm()
+    robot.send(ACTION, 0.1)
+    robot.stop()
+    assert robot.faults() == ("emergency stop is latched",)
+    robot.disarm()
+    assert robot.faults() == ("emergency stop is latched",)
+    with pytest.raises(LinkError, match="emergency stop is latched"):
+        robot.arm()
+    robot.reset()
+    robot.arm()
+
+
+def test_disarming_needs_no_reset(robot):
+    robot.arm()
+    robot.send(ACTION, 0.1)
+    robot.disarm()
+    robot.wait(robot.now_s() + 1.0)
+    assert abs(robot.read().signals["forward_speed"][0]) < 0.01
+    assert robot.faults() == ()
+    robot.arm()
+
+
+@pytest.mark.parametrize(
+    ("action", "fault"),
+    [([np.nan, 0.0], "a command held NaN"), ([1.1, 0.0], "a command was outside")],
+)
+def test_the_device_stops_for_what_the_host_should_not_have_sent(robot, action, fault):
+    robot.arm()
+    robot.send(ACTION, 0.1)
+    robot.send(np.array(action), 0.1)
+    robot.wait(robot.now_s() + 1.0)
+    assert robot.faults()[0].startswith(fault)
+    assert abs(robot.read().signals["forward_speed"][0]) < 0.01
+
+
+def test_an_action_of_another_size_is_the_callers_mistake(robot):
+    with pytest.raises(ConfigError, match="takes 2 action values, received 3"):
+        robot.send(np.zeros(3), 0.1)
+
+
+def test_lockstep_is_deterministic():
+    """Two twins with the same seed, gap and commands say the same, to the last bit."""
+    streams = []
+    for _ in range(2):
+        with (
+            running_twin("--realtime-factor", 0, "--seed", 5, "--gap", GAP) as twin,
+            connected(twin.address) as robot,
+        ):
+            stream = []
+            for episode in range(2):
+                robot.reset()
+                robot.arm()
+                for k in range(60):
+                    robot.send(np.array([0.8, np.sin(k + episode)]), 0.1)
+                    reading = robot.read()
+                    values = np.concatenate(list(reading.signals.values())).tobytes()
+                    stream.append((reading.stamp_s, values))
+                robot.disarm()
+            streams.append(stream)
+    assert streams[0] == streams[1]
+    assert len(set(streams[0])) == 120
+
+
+# Time.
+
+
+def test_the_offset_is_the_least_of_its_window():
+    offset = ClockOffset(window_s=10.0)
+    assert offset(100.0, 0.0) == 100.0
+    assert offset(101.5, 1.0) == 100.0  # half a second late: its stamp says so
+    assert offset(101.9, 2.0) == pytest.approx(99.9)
+    assert offset(111.8, 11.0) == pytest.approx(99.9)
+    assert offset(112.0, 11.1) == pytest.approx(100.8)  # the window left the best behind
+
+
+def test_in_real_time_stamps_are_of_this_hosts_clock():
+    """And a host that looked away sees that what waited in the buffer is old."""
+    with running_twin() as twin, connected(twin.address) as robot:
+        assert not robot.identity.lockstep
+        robot.wait(robot.now_s() + 0.3)
+        fresh = robot.read()
+        assert fresh.stamp_s <= time.monotonic()
+        time.sleep(0.8)  # more than the port's buffer holds: its newest is from before the end
+        robot._pump(0.0)
+        old = robot._reading
+        assert old.sequence > fresh.sequence
+        assert time.monotonic() - old.stamp_s > 0.1
+        # What it knows of the device's time is then too old for the device; it has to ask anew.
+        robot.reset()
+        robot.arm()
+        robot.wait(robot.now_s() + 0.1)
+        assert robot.read().stamp_s > old.stamp_s
+
+
+# Losing one end or the other.
+
+DRIVER = textwrap.dedent(
+    """
+    import sys
+    import numpy as np
+    from holdfast.robot.serial_robot import SerialRobot
+
+    robot = SerialRobot.connect(sys.argv[1])
+    robot.reset()
+    robot.arm()
+    start_s = robot.now_s()
+    for k in range(1, 100_000):
+        robot.send(np.array([0.6, 0.4]), 0.1)
+        robot.wait(start_s + k * 0.05)
+        if k == 20:
+            print(robot.read().signals["forward_speed"][0], flush=True)
+    """
+)
+
+
+@pytest.mark.parametrize("realtime_factor", [0, 1])
+def test_a_killed_host_ends_with_the_robot_stopped(tmp_path, realtime_factor):
+    truth = tmp_path / "truth.jsonl"
+    with running_twin("--realtime-factor", realtime_factor, "--truth", truth) as twin:
+        host = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, twin.address], stdout=subprocess.PIPE, text=True
+        )
+        assert float(host.stdout.readline()) > 0.5
+        host.kill()
+        host.wait()
+        host.stdout.close()
+        deadline_s = time.monotonic() + 20.0
+        while not truth.read_text() and time.monotonic() < deadline_s:
+            time.sleep(0.05)  # the books are closed when the device disarms itself
+        assert json.loads(truth.read_text())["steps"] >= 20
+        time.sleep(0.7)  # braking takes simulated time, which passes by itself now
+        with connected(twin.address) as robot:
+            assert robot.faults() == ("watchdog: no valid command arrived in time",)
+            assert abs(robot.read().signals["forward_speed"][0]) < 0.01
+
+
+@pytest.mark.parametrize("realtime_factor", [0, 1])
+def test_a_pulled_port_is_a_link_error_and_stays_one(realtime_factor):
+    with running_twin("--realtime-factor", realtime_factor) as twin:
+        robot = SerialRobot.connect(twin.address)
+        robot.reset()
+        robot.arm()
+        robot.send(ACTION, 0.1)
+        twin.process.kill()
+        twin.process.wait()
+        with pytest.raises(LinkError, match="the port was lost"):
+            drive(robot)
+        for call in (robot.read, robot.faults, robot.arm, robot.stop):
+            with pytest.raises(LinkError, match="the port was lost"):
+                call()
+        with pytest.raises(LinkError, match="the port was lost"):
+            robot.send(ACTION, 0.1)
+        robot.close()
+
+
+@pytest.mark.parametrize("realtime_factor", [0, 1])
+def test_a_device_that_hangs_is_a_link_error(monkeypatch, realtime_factor):
+    monkeypatch.setattr(serial_robot, "LOCKSTEP_LIMIT_S", 0.5)
+    with running_twin("--realtime-factor", realtime_factor) as twin:
+        robot = SerialRobot.connect(twin.address)
+        robot.reset()
+        robot.arm()
+        os.kill(twin.process.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LinkError, match=r"not answer within 0.5 s|said nothing for 1 s"):
+                drive(robot)
+        finally:
+            os.kill(twin.process.pid, signal.SIGCONT)
+            robot.close()
+
+
+def test_an_unanswered_message_is_tried_again_but_acted_on_once(monkeypatch):
+    """The first RESET's answer comes too late; the twin must not be placed twice."""
+    options = ("--realtime-factor", 0, "--seed", 8)
+    with running_twin(*options) as twin, connected(twin.address) as robot:
+        robot.reset()
+        second = robot.read().signals["position"]
+    with running_twin(*options) as twin, connected(twin.address) as robot:
+        monkeypatch.setattr(serial_robot, "ANSWER_LIMIT_S", 0.2)
+        os.kill(twin.process.pid, signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (twin.process.pid, signal.SIGCONT)).start()
+        robot.reset()
+        robot.wait(robot.now_s() + PERIOD_S)
+        np.testing.assert_allclose(robot.read().signals["position"], second, atol=1e-3)
+
+
+def test_a_closed_robot_says_so(lockstep_address):
+    robot = SerialRobot.connect(lockstep_address)
+    robot.close()
+    robot.close()
+    with pytest.raises(LinkError, match="the link was closed"):
+        robot.read()

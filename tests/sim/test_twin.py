@@ -1,0 +1,337 @@
+"""The twin's hardware, its gap and its books; and the process as a user starts it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from twins import GAP, running_twin
+
+from holdfast.errors import ConfigError
+from holdfast.robot import device, link
+from holdfast.robot.serial_robot import SerialRobot
+from holdfast.safety_monitor.costs import Bill
+from holdfast.sim import drive, tasks, twin
+from holdfast.sim.gap import Gap, OdometryNoise, apply, load_gap
+from holdfast.sim.twin_board import TICKS_PER_TURN, Truth, TwinBoard
+
+TASK = tasks.make("DriveCircle-v0")
+
+
+def board_of(gap=None, *, seed=1, lockstep=True, file=None):
+    return TwinBoard(TASK, gap or Gap(), seed, lockstep, Truth(TASK, seed, file))
+
+
+def go(board, action, periods):
+    """Drive on; return the true signals after each period, signals stacked."""
+    rows = []
+    for _ in range(periods):
+        board.actuate(action)
+        board.advance()
+        rows.append({name: values.copy() for name, values in board.true_signals().items()})
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+# The gap's file.
+
+
+def test_the_demos_gap_is_the_one_it_tells_of():
+    gap = load_gap(GAP)
+    assert (gap.wheel_radius_scale, gap.mass_scale, gap.friction_scale) == (1.125, 1.3, 0.5)
+    assert (gap.delay_steps, gap.left_wheel_gain) == (2, 0.95)
+    assert gap.odometry_noise.position_m_per_sqrt_m > 0.0
+
+
+def test_no_gap_is_the_default(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert load_gap(tmp_path / "empty.yaml") == Gap()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("wheel_radius: 1.1", "wheel_radius: Extra inputs are not permitted"),
+        ("mass_scale: heavy", "mass_scale: Input should be a valid number"),
+        ("mass_scale: -1", "mass_scale: Input should be greater than or equal to 0.2"),
+        ("mass_scale: .nan", "mass_scale: Input should be a finite number"),
+        ("delay_steps: 1.5", "delay_steps: Input should be a valid integer"),
+        ("odometry_noise: {position: 1}", "odometry_noise.position: Extra inputs"),
+        ("- 1", "the file: Input should be a valid dictionary"),
+        ("a: [", "should be YAML"),
+    ],
+)
+def test_a_wrong_gap_is_told_in_a_sentence(tmp_path, text, sentence):
+    path = tmp_path / "gap.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"gap file {path}: ") as caught:
+        load_gap(path)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gap_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        load_gap(tmp_path / "none.yaml")
+
+
+# What the gap does to the robot.
+
+
+def test_the_gap_changes_the_model_as_it_says():
+    nominal, model = TASK.load_model(), TASK.load_model()
+    gap = Gap(wheel_radius_scale=1.25, mass_scale=1.5, friction_scale=0.5)
+    raised_m = apply(gap, model, drive.WHEEL_RADIUS_M)
+    assert raised_m == pytest.approx(0.25 * 0.08)
+    for name in ("left_tyre", "right_tyre"):
+        assert model.geom(name).size == pytest.approx([0.1, 0.1, 0.02])
+        assert model.geom(name).friction[0] == nominal.geom(name).friction[0] / 2.0
+    assert model.geom("floor").friction[0] == nominal.geom("floor").friction[0]
+    assert model.body_mass.sum() == pytest.approx(1.5 * nominal.body_mass.sum())
+    assert model.body_subtreemass[1] == pytest.approx(1.5 * nominal.body_subtreemass[1])
+    assert model.dof_M0[:3] == pytest.approx(1.5 * nominal.dof_M0[:3])
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.125])
+def test_larger_wheels_go_further_than_the_odometry_thinks(scale):
+    board = board_of(Gap(wheel_radius_scale=scale))
+    start = np.array(board.measure()[:2])
+    true_start = board.true_signals()["position"].copy()
+    signals = go(board, (0.5, 0.0), 60)
+    true_m = np.linalg.norm(signals["position"][-1] - true_start)
+    told_m = np.linalg.norm(np.array(board.measure()[:2]) - start)
+    assert true_m / told_m == pytest.approx(scale, rel=0.01)
+    assert signals["forward_speed"][-1, 0] == pytest.approx(0.5 * scale, rel=0.03)
+    assert np.abs(signals["tilt"]).max() < 0.02  # it stands level on its larger wheels
+
+
+def test_odometry_without_a_gap_is_nearly_true():
+    board = board_of()
+    signals = go(board, (0.6, 0.5), 200)
+    measured = board.measure()
+    np.testing.assert_allclose(measured[:2], signals["position"][-1], atol=0.01)
+    turn = math.remainder(measured[2] - signals["heading"][-1, 0], math.tau)
+    assert abs(turn) < 0.02
+    assert measured[3] == pytest.approx(signals["forward_speed"][-1, 0], abs=0.02)
+    assert measured[4] == pytest.approx(signals["yaw_rate"][-1, 0], abs=0.02)
+    ticks_per_m = TICKS_PER_TURN / (math.tau * drive.WHEEL_RADIUS_M)
+    assert sum(measured[5:7]) / 2.0 == pytest.approx(0.6 * 10.0 * ticks_per_m, rel=0.05)
+    assert measured[6] > measured[5]  # turning left, the right wheel goes further
+    assert measured[9] == pytest.approx(9.81, abs=0.2)
+
+
+@pytest.mark.parametrize("delay_steps", [0, 1, 2, 5])
+def test_a_delay_is_whole_control_periods(delay_steps):
+    late = go(board_of(Gap(delay_steps=delay_steps)), (0.5, 0.0), 10)["forward_speed"][:, 0]
+    prompt = go(board_of(), (0.5, 0.0), 10)["forward_speed"][:, 0]
+    assert np.abs(late[:delay_steps]).max(initial=0.0) < 0.01
+    np.testing.assert_allclose(late[delay_steps:], prompt[: 10 - delay_steps], atol=0.01)
+
+
+def test_a_weak_left_wheel_pulls_to_the_left():
+    straight = go(board_of(), (0.5, 0.0), 40)["yaw_rate"][-1, 0]
+    pulled = go(board_of(Gap(left_wheel_gain=0.9)), (0.5, 0.0), 40)["yaw_rate"][-1, 0]
+    assert abs(straight) < 0.01
+    assert pulled == pytest.approx(0.1 * 0.5 / drive.TRACK_M, rel=0.2)
+
+
+def test_odometry_noise_walks_with_the_way_made():
+    """Standing still adds none; over many runs the error grows as the square root of the way."""
+    noise = OdometryNoise(position_m_per_sqrt_m=0.1)
+    quiet, errors = [], []
+    for seed in range(30):
+        true, noisy = board_of(seed=seed), board_of(Gap(odometry_noise=noise), seed=seed)
+        for board in (true, noisy):
+            board.advance()
+        quiet.append(np.subtract(true.measure()[:2], noisy.measure()[:2]))
+        for board in (true, noisy):
+            go(board, (1.0, 0.0), 40)
+        errors.append(np.subtract(true.measure()[:2], noisy.measure()[:2]))
+    assert np.abs(quiet).max() < 1e-2
+    way_m = 40 * TASK.contract.period_s - 0.1
+    assert np.std(errors) == pytest.approx(0.1 * math.sqrt(way_m), rel=0.3)
+
+
+def test_start_poses_are_the_tasks_and_seeded():
+    def starts(seed):
+        board = board_of(seed=seed)
+        found = []
+        for _ in range(3):
+            found.append(board.measure()[:3])
+            go(board, (0.3, 1.0), 7)
+            board.replace()
+        return found
+
+    assert starts(1) == starts(1)
+    assert starts(1) != starts(2)
+    assert len(set(starts(1))) == 3
+    qpos, qvel = TASK.reset(np.random.default_rng([1, 2]), 1)
+    signals = TASK.signals(qpos[0], qvel[0])
+    expected = [*signals["position"], *signals["heading"]]
+    assert starts(1)[2] == pytest.approx(expected)
+
+
+def test_replacing_forgets_what_was_on_its_way_to_the_motors():
+    board = board_of(Gap(delay_steps=5))
+    go(board, (1.0, 0.0), 3)
+    board.replace()
+    assert board.resting
+    board.advance()
+    assert abs(board.true_signals()["forward_speed"][0]) < 0.01
+
+
+# The books.
+
+
+def lockstep_device(file, gap=None, seed=1):
+    board = board_of(gap, seed=seed, file=file)
+    it = device.Device(board)
+    sequence = 0
+
+    def send(kind, payload=b""):
+        nonlocal sequence
+        sequence += 1
+        armed = it.armed
+        it.feed(link.encode(kind, sequence, board.now_us(), payload))
+        if armed and not it.armed:
+            board.end_episode()
+        it.poll()
+
+    send(device.HELLO)
+    return board, send
+
+
+def test_the_books_hold_what_was_true():
+    file = io.StringIO()
+    board, send = lockstep_device(file, load_gap(GAP))
+    send(device.COMMAND, link.command_payload((1.0, 0.0), 100_000))  # not armed: no step
+    seen = []
+    for steps in (30, 12):
+        send(device.RESET)
+        send(device.ARM)
+        rows = []
+        for _ in range(steps):
+            send(device.COMMAND, link.command_payload((1.0, 0.2), 100_000))
+            rows.append({name: values.copy() for name, values in board.true_signals().items()})
+        send(device.STATE)  # time passes, but no command: no step
+        send(device.DISARM)
+        send(device.COMMAND, link.command_payload((1.0, 0.0), 100_000))
+        seen.append({name: np.stack([row[name] for row in rows]) for name in rows[0]})
+    episodes = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert [episode["episode"] for episode in episodes] == [0, 1]
+    for episode, signals in zip(episodes, seen, strict=True):
+        steps = len(signals["position"])
+        assert (episode["steps"], episode["seed"]) == (steps, 1)
+        np.testing.assert_allclose(episode["position"], signals["position"])
+        np.testing.assert_allclose(episode["heading"], signals["heading"][:, 0])
+        np.testing.assert_allclose(episode["reward"], TASK.reward(signals))
+        costs = Bill(TASK.contract)(signals)[:, 0]
+        assert episode["costs"] == {"outside_corridor": costs.tolist()}
+        assert episode["cost_sum"] == {"outside_corridor": costs.sum()}
+        assert episode["reward_sum"] == pytest.approx(TASK.reward(signals).sum())
+    assert episodes[0]["cost_sum"]["outside_corridor"] > 0.0
+    assert episodes[0]["start"] != episodes[1]["start"]
+
+
+def test_an_episode_ends_at_a_reset_too_and_an_empty_one_is_none():
+    file = io.StringIO()
+    _, send = lockstep_device(file)
+    for _ in range(2):
+        send(device.RESET)
+        send(device.ARM)
+    send(device.COMMAND, link.command_payload((0.5, 0.0), 100_000))
+    send(device.RESET)
+    assert [json.loads(line)["steps"] for line in file.getvalue().splitlines()] == [1]
+
+
+def test_a_command_cut_short_is_billed_once():
+    """In real time the next command, or the end, may come before the period is over."""
+    file = io.StringIO()
+    board = board_of(lockstep=False, file=file)
+    for steps in (4, 7, 2):
+        board.actuate((0.5, 0.0))
+        for _ in range(steps):
+            board.step()
+    board.end_episode()
+    board.end_episode()
+    assert [json.loads(line)["steps"] for line in file.getvalue().splitlines()] == [3]
+
+
+# The process.
+
+
+def test_it_ends_cleanly_and_takes_its_link_with_it(tmp_path):
+    path, truth = tmp_path / "port", tmp_path / "truth.jsonl"
+    path.symlink_to("/nowhere/left/by/a/killed/twin")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with running_twin("--link", path, "--truth", truth, "--realtime-factor", 0) as served:
+            assert served.address == f"serial:{os.readlink(path)}"
+            robot = SerialRobot.connect(f"serial:{path}")
+            robot.arm()
+            robot.send(np.zeros(2), 0.1)
+            robot.wait(0.05)
+            served.process.send_signal(number)
+            assert served.process.wait(10) == 0
+            assert not path.is_symlink()
+            assert json.loads(truth.read_text())["steps"] == 1
+            robot.close()
+
+
+def test_in_lockstep_a_silent_host_does_not_hold_time_still(tmp_path):
+    truth = tmp_path / "truth.jsonl"
+    with running_twin("--realtime-factor", 0, "--truth", truth) as served:
+        robot = SerialRobot.connect(served.address)
+        robot.arm()
+        for _ in range(20):
+            robot.send(np.array([0.8, 0.0]), 0.1)
+        frozen_s = robot.now_s()
+        time.sleep(0.4)
+        robot._pump(0.0)
+        assert robot.now_s() == frozen_s
+        robot.send(np.array([0.8, 0.0]), 0.1)
+        deadline_s = time.monotonic() + 20.0
+        while not truth.read_text() and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert robot.faults() == ("watchdog: no valid command arrived in time",)
+        assert robot.now_s() > frozen_s + 0.2
+        assert json.loads(truth.read_text())["steps"] == 21
+        robot.reset()
+        robot.arm()
+        robot.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("task", "PointCircle-v0"), "task should be one of robot 'drive'"),
+        (("task", "Nothing-v0"), "task should be one of holdfast/"),
+        (("realtime_factor", 2.0), "realtime-factor should be 1 (real time) or 0 (lockstep)"),
+        (("seed", -1), "seed should be at least 0"),
+        (("gap", Path("/nowhere.yaml")), "gap file /nowhere.yaml: cannot be read"),
+        (
+            ("truth", Path("/nowhere/truth.jsonl")),
+            "truth file /nowhere/truth.jsonl: cannot be written",
+        ),
+        (("link", Path("/nowhere/port")), "link /nowhere/port: cannot be made"),
+    ],
+)
+def test_a_wrong_option_is_told_in_a_sentence(options, sentence):
+    name, value = options
+    with pytest.raises(ConfigError, match="^" + re.escape(sentence)):
+        twin.command(**{name: value})
+
+
+def test_help_tells_units_and_defaults():
+    command = [sys.executable, "-m", "holdfast.cli", "twin", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for word in ("--realtime-factor", "lockstep", "--gap", "--truth", "DriveCircle-v0"):
+        assert word in text
