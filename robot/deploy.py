@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
 from holdfast import __version__
@@ -73,7 +72,7 @@ class Settings:
                 raise ConfigError(f"{name} should be at least {least}, received {value}")
 
 
-def command(settings: Annotated[Settings, tyro.conf.arg(name="", prefix_name=False)]) -> int:
+def command(settings: Settings) -> int:
     """Run a policy on a robot, behind the safety monitor, and log everything.
 
     Exit status: 0 when all episodes were run, also if the budget stopped some; 1 when a fault

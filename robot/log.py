@@ -41,8 +41,8 @@ class Event:
 class Episode:
     """One episode, one row per reading: index k is what was seen before action k.
 
-    The last row is the last reading, after the last action: what it proposes and applies was
-    not sent. costs[k + 1] is what action k cost.
+    What the last row applies was not sent, or nobody saw where it led: it is there for its
+    reading. So there is a transition per row but the last, and costs[k + 1] is what action k cost.
 
     Attributes:
         observation: shape (rows, n). proposed, applied: (rows, actions), physical units.
@@ -228,7 +228,7 @@ def _episodes(
         if not len(rows):
             continue
         result = results.get(number)
-        if result is not None and len(rows) != result.steps + 1:
+        if result is not None and len(rows) < result.steps:
             result = None
         part = steps[rows]
         names = ("now_s", "observation", "proposed", "applied", "log_prob")

@@ -47,6 +47,7 @@ def build(
     log_std: float = -1.0,
     cost_to_go: float = 0.0,
     seed: int = 0,
+    nan_at: float | None = None,
     entries: dict[str, str] | None = None,
     sizes: tuple[int, int] | None = None,
 ) -> bytes:
@@ -57,6 +58,8 @@ def build(
 
     Args:
         cost_to_go: what the critics always predict.
+        nan_at: where the last observation value is this (within 0.001), the action is NaN;
+            too rare for the checks of loading to find.
         entries: metadata to put in place of what belongs there, by key without "holdfast_".
         sizes: the graph's observation and action sizes, where they shall not fit the contract.
     """
@@ -75,12 +78,23 @@ def build(
         "log_std_value": np.full(actions, log_std),
         "no_cost": np.zeros((n, costs)),
         "cost_value": np.full(costs, cost_to_go),
+        "last": np.eye(n)[:, -1:],
+        "nan_at": np.array([9e9 if nan_at is None else nan_at]),
+        "tolerance": np.array([1e-6]),
+        "zero": np.array([0.0]),
     }
     nodes = [
         helper.make_node("Gemm", ["observation", "weight", "bias"], ["linear"]),
         helper.make_node("Tanh", ["linear"], ["squashed"]),
         helper.make_node("Mul", ["squashed", "half_range"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "center"], ["action"]),
+        helper.make_node("Add", ["scaled", "center"], ["good_action"]),
+        helper.make_node("MatMul", ["observation", "last"], ["left"]),
+        helper.make_node("Sub", ["left", "nan_at"], ["distance"]),
+        helper.make_node("Mul", ["distance", "distance"], ["squared"]),
+        helper.make_node("Sub", ["squared", "tolerance"], ["under_root"]),
+        helper.make_node("Sqrt", ["under_root"], ["root"]),
+        helper.make_node("Mul", ["root", "zero"], ["zero_or_nan"]),
+        helper.make_node("Add", ["good_action", "zero_or_nan"], ["action"]),
         helper.make_node("Gemm", ["observation", "nothing", "log_std_value"], ["log_std"]),
         helper.make_node("Gemm", ["observation", "no_cost", "cost_value"], ["cost_to_go"]),
     ]

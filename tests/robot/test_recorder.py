@@ -104,7 +104,7 @@ def test_overflow_is_counted_and_seen_by_the_reader(tmp_path, monkeypatch):
 
 
 def _run(code: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1))\n" + textwrap.dedent(code)
+    code = "import sys, holdfast; sys.path.insert(0, sys.argv.pop(1))\n" + textwrap.dedent(code)
     command = [sys.executable, "-c", code, str(TESTS), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 

@@ -1,0 +1,198 @@
+"""Whoever dies, the nearest hop that still lives stops the robot: real processes and signals.
+
+The twin closes the books of an episode when it is disarmed, by whomever; that is awaited
+before anything talks to it again. Latched faults then tell who stopped it. Most runs are in
+lockstep, where a busy machine cannot be taken for a fault.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import runs
+from bundles import drive_contract, write_bundle
+
+from holdfast.robot import config as configs
+from holdfast.robot.log import Log
+from holdfast.safety_monitor.messages import State
+
+EMERGENCY = "emergency stop"
+WATCHDOG = "watchdog"
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    """A robot that ordinary faults leave alive."""
+    with runs.twin(tmp_path_factory.mktemp("twin"), lockstep=True) as the_twin:
+        yield the_twin
+
+
+@pytest.fixture
+def twin_in_real_time(tmp_path):
+    with runs.twin(tmp_path, lockstep=False) as the_twin:
+        yield the_twin
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """Moves on a circle of 0.4 m: it would go on for an hour."""
+    contract = drive_contract(episode_steps=72_000)
+    return write_bundle(tmp_path / "policy.onnx", contract, action=(0.4, 1.0))
+
+
+def last_words(err: str) -> str:
+    """What was said on standard error: one sentence, never a traceback."""
+    assert err.count("\n") == 1, err
+    return err.strip()
+
+
+def states(log: Log) -> list[State]:
+    """The monitor's states while armed, each as often as it was entered."""
+    (episode,) = log.episodes
+    changes = [State(int(s)) for s in episode.state]
+    return [s for s, before in zip(changes, [None, *changes], strict=False) if s is not before]
+
+
+def check_stopped(twin: runs.Twin, *faults: str) -> None:
+    speed, latched = twin.inspect()
+    assert speed < 0.01
+    assert len(latched) == len(faults)
+    for fault, sentence in zip(faults, latched, strict=True):
+        assert fault in sentence.lower()
+
+
+def interrupt(twin, folder, policy, steps, number):
+    before = twin.episodes()
+    with runs.deployment(folder / "run", twin.address, policy) as run:
+        run.wait_for_steps(steps)
+        pid = run.policy
+        os.killpg(run.process.pid, number)  # as a terminal's Ctrl-C does
+        status, out, err = run.end()
+    assert (status, err) == (130, "")
+    assert "interrupted" in out
+    assert twin.episodes() == before + 1
+    check_stopped(twin)
+    log = run.log()
+    assert not log.torn
+    assert log.episodes[0].result.code == "interrupted"
+    assert log.events[-1].name == "stop"
+    assert states(log) == [State.ACTIVE]
+    assert runs.gone(pid)
+
+
+def test_sigterm_disarms(tmp_path, twin, policy):
+    interrupt(twin, tmp_path, policy, 20, signal.SIGTERM)
+
+
+def test_ctrl_c_disarms_in_real_time(tmp_path, twin_in_real_time, policy):
+    interrupt(twin_in_real_time, tmp_path, policy, 4, signal.SIGINT)
+
+
+def test_a_killed_policy(tmp_path, twin, policy):
+    before = twin.episodes()
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        run.wait_for_steps(20)
+        os.kill(run.policy, signal.SIGKILL)
+        status, _, err = run.end()
+    assert status == 1
+    assert "the policy process was killed (SIGKILL)" in last_words(err)
+    assert twin.episodes() == before + 1
+    check_stopped(twin, EMERGENCY)
+    log = run.log()
+    assert not log.torn
+    assert states(log) == [State.ACTIVE, State.FALLBACK, State.STOPPED]
+    result = log.episodes[0].result
+    assert (result.ended, result.code) == ("stopped", "proposal_stale")
+    speeds = log.episodes[0].signals["forward_speed"][:, 0]
+    assert speeds.max() > 0.3
+    assert abs(speeds[-1]) < 0.1  # it was brought to a stop, not cut off
+
+
+def test_a_hung_policy(tmp_path, twin, policy):
+    """Lockstep's time stands still while the loop waits: the limit is on the wall clock."""
+    config = tmp_path / "drive.yaml"
+    text = configs.find("drive").read_text()
+    config.write_text(text.replace("lockstep_wait_s: 2.0", "lockstep_wait_s: 0.5"))
+    with runs.deployment(tmp_path / "run", twin.address, policy, "--config", str(config)) as run:
+        run.wait_for_steps(20)
+        pid = run.policy
+        os.kill(pid, signal.SIGSTOP)
+        status, _, err = run.end()
+    assert status == 1
+    assert "the policy process hangs" in last_words(err)
+    check_stopped(twin, EMERGENCY)
+    assert states(run.log()) == [State.ACTIVE, State.FALLBACK, State.STOPPED]
+    assert runs.gone(pid)
+
+
+def kill_monitor(twin, folder, policy, steps):
+    before = twin.episodes()
+    with runs.deployment(folder / "run", twin.address, policy) as run:
+        run.wait_for_steps(steps)
+        pid = run.policy
+        run.process.kill()
+        run.process.wait()
+        runs.until(lambda: twin.episodes() > before, 10.0)
+        runs.until(lambda: runs.gone(pid), 10.0)
+    check_stopped(twin, WATCHDOG)
+    log = run.log()
+    assert log.torn
+    assert log.episodes[0].result.ended == "torn"
+    assert log.episodes[0].result.steps >= steps - 1
+
+
+def test_a_killed_monitor(tmp_path, twin, policy):
+    kill_monitor(twin, tmp_path, policy, 20)
+
+
+def test_a_killed_monitor_in_real_time(tmp_path, twin_in_real_time, policy):
+    kill_monitor(twin_in_real_time, tmp_path, policy, 4)
+
+
+def test_a_monitor_that_sleeps(tmp_path, twin, policy):
+    """The device stops the robot meanwhile; the monitor does not go on when it wakes."""
+    before = twin.episodes()
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        run.wait_for_steps(20)
+        run.process.send_signal(signal.SIGSTOP)
+        runs.until(lambda: twin.episodes() > before, 10.0)
+        run.process.send_signal(signal.SIGCONT)
+        status, _, err = run.end()
+    assert status == 1
+    assert WATCHDOG in last_words(err)
+    assert twin.episodes() == before + 1
+    assert run.log().episodes[0].result.code == "device_fault"
+    assert states(run.log())[-1] is State.STOPPED
+
+
+def test_a_pulled_port(tmp_path, policy):
+    with (
+        runs.twin(tmp_path, lockstep=True) as twin,
+        runs.deployment(tmp_path / "run", twin.address, policy) as run,
+    ):
+        run.wait_for_steps(20)
+        pid = run.policy
+        twin.process.kill()
+        status, _, err = run.end()
+    assert status == 1
+    assert "the port was lost" in last_words(err)
+    assert runs.gone(pid)
+    log = run.log()
+    assert not log.torn
+    assert log.episodes[0].result.code == "link_lost"
+
+
+def test_a_policy_that_says_nan(tmp_path, twin):
+    contract = drive_contract(episode_steps=200)
+    path = write_bundle(tmp_path / "nan.onnx", contract, action=(0.4, 1.0), nan_at=0.9)
+    with runs.deployment(tmp_path / "run", twin.address, path) as run:
+        status, _, err = run.end()
+    assert status == 1
+    assert "the proposed action is [nan, nan]" in last_words(err)
+    check_stopped(twin, EMERGENCY)
+    (episode,) = run.log().episodes
+    assert episode.result.code == "proposal_not_finite"
+    assert episode.result.steps == 20
+    assert states(run.log()) == [State.ACTIVE, State.STOPPED]
