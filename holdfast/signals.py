@@ -47,6 +47,13 @@ CATALOGUE: Mapping[str, Signal] = {
         Signal("forward_speed", 1, "m/s", "along the base's x axis"),
         Signal("yaw_rate", 1, "rad/s", "about the base's z axis, counter-clockwise"),
         Signal("tilt", 2, "rad", "roll, pitch of the base"),
+        Signal(
+            "scan",
+            36,
+            "m",
+            "nearest thing in each sector of 10 degrees, seen from the base; counter-clockwise, "
+            "the first centred on its x axis; the sensor's largest range where there is nothing",
+        ),
     )
 }
 

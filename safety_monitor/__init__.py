@@ -1,6 +1,8 @@
 """May this action reach the motors? NumPy and stdlib alone; time is an argument."""
 
-from holdfast.safety_monitor.limits import Box, Limits, Tiers
+from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
+from holdfast.safety_monitor.geofence import Geofence
+from holdfast.safety_monitor.limits import Limits, Tiers
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,
@@ -13,9 +15,10 @@ from holdfast.safety_monitor.messages import (
 from holdfast.safety_monitor.monitor import Monitor
 
 __all__ = [
-    "Box",
     "BudgetStatus",
     "Check",
+    "Familiarity",
+    "Geofence",
     "Limits",
     "Monitor",
     "Proposal",
@@ -24,4 +27,5 @@ __all__ = [
     "State",
     "Tiers",
     "Verdict",
+    "fit_familiarity",
 ]

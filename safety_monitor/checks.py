@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from holdfast.contract import Contract
-from holdfast.safety_monitor.limits import Limits, Tiers
+from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State
 from holdfast.signals import CATALOGUE, Array
 
@@ -17,17 +17,18 @@ MOTION = ("linear_velocity", "forward_speed", "heading", "yaw_rate")
 """Signals that tell how the robot moves, wherever there are any."""
 
 
-def required_signals(contract: Contract, billed: tuple[str, ...], limits: Limits) -> frozenset[str]:
+def required_signals(contract: Contract, also: Iterable[str], limits: Limits) -> frozenset[str]:
     """Return the signals without which the robot may not move."""
-    names = {*contract.signals, *billed, *limits.tracking_error}
-    for name, limit in (
-        ("position", limits.position_box_m),
-        ("forward_speed", limits.forward_speed_m_s),
-        ("yaw_rate", limits.yaw_rate_rad_s),
-        ("tilt", limits.tilt_rad),
+    names = {*contract.signals, *also, *limits.tracking_error}
+    for limit, needs in (
+        (limits.geofence, ("position",)),
+        (limits.forward_speed_m_s, ("forward_speed",)),
+        (limits.yaw_rate_rad_s, ("yaw_rate",)),
+        (limits.tilt_rad, ("tilt",)),
+        (limits.footprint_radius_m, ("scan", "heading")),
     ):
         if limit is not None:
-            names.add(name)
+            names.update(needs)
     return frozenset(names)
 
 
@@ -43,29 +44,27 @@ def measure(
     for source, reading in sources.items():
         for name, array in reading.signals.items():
             if name in found:
-                _stop(
-                    reasons, Check.CONTRACT, "signal_ambiguous", f"{source} repeats signal {name}"
-                )
+                stop(reasons, Check.CONTRACT, "signal_ambiguous", f"{source} repeats signal {name}")
             elif name in required or name in MOTION:
                 found[name] = array
     for name, array in found.items():
         size = CATALOGUE[name].size
         if array.shape != (size,):
             text = f"{name} should have shape ({size},), received {array.shape}"
-            _stop(reasons, Check.CONTRACT, "signal_shape", text)
+            stop(reasons, Check.CONTRACT, "signal_shape", text)
             continue
         numbers: list[float] = array.tolist()
         if all(map(math.isfinite, numbers)):
             arrays[name], values[name] = array, numbers
         else:
-            _stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
+            stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
     missing = required - found.keys()
     if missing:
         text = f"no source carries {', '.join(sorted(missing))}"
-        _stop(reasons, Check.CONTRACT, "signal_missing", text)
+        stop(reasons, Check.CONTRACT, "signal_missing", text)
     if not ("linear_velocity" in found or {"forward_speed", "heading"} <= found.keys()):
         text = "no source carries linear_velocity, or forward_speed and heading"
-        _stop(reasons, Check.CONTRACT, "signal_missing", text)
+        stop(reasons, Check.CONTRACT, "signal_missing", text)
 
 
 def velocity(values: Values) -> tuple[float, float] | None:
@@ -95,13 +94,13 @@ def check_clock(
 ) -> None:
     """The monitor's own clock: finite, never backwards, never asleep while the robot moves."""
     if not math.isfinite(now_s):
-        _stop(reasons, Check.FINITE, "clock_not_finite", f"the clock says {now_s}")
+        stop(reasons, Check.FINITE, "clock_not_finite", f"the clock says {now_s}")
     elif now_s < last_s:
         text = f"the clock went back by {last_s - now_s:.3f} s"
-        _stop(reasons, Check.FRESH, "clock_backwards", text)
+        stop(reasons, Check.FRESH, "clock_backwards", text)
     elif moving and now_s - last_s > limits.max_step_gap_s:
         text = f"the monitor did not run for {now_s - last_s:.3f} s"
-        _stop(reasons, Check.FRESH, "step_late", text)
+        stop(reasons, Check.FRESH, "step_late", text)
 
 
 def check_proposal(proposal: Proposal, contract: Contract, reasons: list[Reason]) -> bool:
@@ -112,19 +111,19 @@ def check_proposal(proposal: Proposal, contract: Contract, reasons: list[Reason]
             f"the proposer runs under contract {proposal.contract_hash[:12]}, "
             f"the monitor under {contract.hash[:12]}"
         )
-        _stop(reasons, Check.CONTRACT, "proposal_contract", text)
+        stop(reasons, Check.CONTRACT, "proposal_contract", text)
         usable = False
     if proposal.action.shape != (contract.action_size,):
         text = (
             f"a proposed action should have shape ({contract.action_size},), "
             f"received {proposal.action.shape}"
         )
-        _stop(reasons, Check.CONTRACT, "proposal_shape", text)
+        stop(reasons, Check.CONTRACT, "proposal_shape", text)
         return False
     numbers = proposal.action.tolist()
     if not all(map(math.isfinite, numbers)):
         text = f"the proposed action is {numbers}"
-        _stop(reasons, Check.FINITE, "proposal_not_finite", text)
+        stop(reasons, Check.FINITE, "proposal_not_finite", text)
         usable = False
     return usable
 
@@ -135,53 +134,10 @@ def cost_to_go(prediction: Array, costs: int, reasons: list[Reason]) -> list[flo
         numbers: list[float] = prediction.tolist()
         return numbers
     text = f"cost-to-go should have shape ({costs},), received {prediction.shape}"
-    _stop(reasons, Check.CONTRACT, "cost_to_go_shape", text)
+    stop(reasons, Check.CONTRACT, "cost_to_go_shape", text)
     return None
 
 
-def check_envelope(values: Values, limits: Limits, reasons: list[Reason]) -> None:
-    """Where the robot is and how it moves, against the limits that are set."""
-    _check_tiers(values, "forward_speed", limits.forward_speed_m_s, reasons)
-    _check_tiers(values, "yaw_rate", limits.yaw_rate_rad_s, reasons)
-    _check_tiers(values, "tilt", limits.tilt_rad, reasons)
-    moving = velocity(values)
-    if limits.position_box_m is not None and "position" in values and moving is not None:
-        _check_box(values["position"], moving, limits, reasons)
-
-
-def _check_tiers(values: Values, name: str, tiers: Tiers | None, reasons: list[Reason]) -> None:
-    if tiers is None or name not in values:
-        return
-    magnitude = max(map(abs, values[name]))
-    if magnitude <= tiers.limited:
-        return
-    state, limit = State.LIMITED, tiers.limited
-    if magnitude > tiers.stopped:
-        state, limit = State.STOPPED, tiers.stopped
-    text = f"{name} {magnitude:.3f} {CATALOGUE[name].unit} exceeds {limit:g}"
-    reasons.append(Reason(Check.ENVELOPE, f"{name}_exceeded", state, text))
-
-
-def _check_box(
-    position: list[float], moving: tuple[float, float], limits: Limits, reasons: list[Reason]
-) -> None:
-    box = limits.position_box_m
-    assert box is not None
-    x, y = position
-    if not box.holds(x, y):
-        text = f"position ({x:.3f}, {y:.3f}) m is outside the position box"
-        _stop(reasons, Check.ENVELOPE, "outside_box", text)
-        return
-    # The stopping distance is v t + v^2 / (2 a), along v.
-    stop_s = limits.reaction_time_s + math.hypot(*moving) / (2.0 * limits.deceleration_m_s2)
-    x, y = x + moving[0] * stop_s, y + moving[1] * stop_s
-    if not box.holds(x, y):
-        text = f"the robot could stop no earlier than at ({x:.3f}, {y:.3f}) m, outside the box"
-        reasons.append(Reason(Check.ENVELOPE, "box_not_stoppable", State.FALLBACK, text))
-    elif not box.holds(x, y, limits.slow_margin_m):
-        text = f"the stopping point ({x:.3f}, {y:.3f}) m is near the edge of the box"
-        reasons.append(Reason(Check.ENVELOPE, "box_near", State.LIMITED, text))
-
-
-def _stop(reasons: list[Reason], check: Check, code: str, text: str) -> None:
+def stop(reasons: list[Reason], check: Check, code: str, text: str) -> None:
+    """Append a reason that allows nothing."""
     reasons.append(Reason(check, code, State.STOPPED, text))

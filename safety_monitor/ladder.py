@@ -19,6 +19,7 @@ class Ladder:
     """
 
     def __init__(self, limits: Limits) -> None:
+        self._trigger_steps = limits.trigger_steps
         self._release_steps = limits.release_steps
         self._fallback_max_s = limits.fallback_max_s
         self._released = Reason(
@@ -27,7 +28,7 @@ class Ladder:
             State.LIMITED,
             f"the fallback ended; slow until {limits.release_steps} more steps are clean",
         )
-        self._clean_steps = 0
+        self._clean_steps = self._slow_steps = 0
         self._fallback_since_s = 0.0
         self.state = State.STOPPED
         self.causes: tuple[Reason, ...] = (POWER_ON,)
@@ -40,7 +41,7 @@ class Ladder:
     def enter(self, state: State, causes: Iterable[Reason] = ()) -> None:
         """Go to a state because of an event; forgets everything about the one before."""
         self.state, self.causes = state, tuple(causes)
-        self._clean_steps = 0
+        self._clean_steps = self._slow_steps = 0
 
     def stop(self, reason: Reason) -> None:
         """Latch STOPPED. A robot that is stopped already keeps its first causes."""
@@ -66,9 +67,11 @@ class Ladder:
                 self._end_fallback(now_s, standing)
 
     def _judge_moving(self, now_s: float, allowed: State, reasons: list[Reason]) -> None:
-        if allowed <= self.state:
-            if allowed is State.ACTIVE:
+        if self.state is State.ACTIVE:
+            self._slow_steps = self._slow_steps + 1 if allowed is State.LIMITED else 0
+            if allowed is State.ACTIVE or 0 < self._slow_steps < self._trigger_steps:
                 return
+        if allowed <= self.state:
             if allowed is State.FALLBACK and self.state is not State.FALLBACK:
                 self._fallback_since_s = now_s
             self.enter(allowed, _down_to(allowed, reasons))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from holdfast.contract import Contract, strict
 from holdfast.errors import ConfigError, ContractError
+from holdfast.safety_monitor.geofence import Geofence
 from holdfast.signals import CATALOGUE
 
 WHERE = "monitor limits"
@@ -36,32 +36,6 @@ class Tiers:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A rectangle in the odom frame, metres; its edge belongs to it."""
-
-    x_min_m: float
-    x_max_m: float
-    y_min_m: float
-    y_max_m: float
-
-    def __post_init__(self) -> None:
-        sides = dataclasses.astuple(self)
-        _require(
-            all(map(math.isfinite, sides))
-            and self.x_min_m < self.x_max_m
-            and self.y_min_m < self.y_max_m,
-            f"a box should be finite with each min below its max, received {sides}",
-        )
-
-    def holds(self, x_m: float, y_m: float, margin_m: float = 0.0) -> bool:
-        """Whether a point lies inside, at least `margin_m` from every side."""
-        return (
-            self.x_min_m + margin_m <= x_m <= self.x_max_m - margin_m
-            and self.y_min_m + margin_m <= y_m <= self.y_max_m - margin_m
-        )
-
-
-@dataclass(frozen=True)
 class Limits:
     """Everything the monitor compares with. A value at a limit is allowed; beyond it is not.
 
@@ -75,16 +49,21 @@ class Limits:
         future_tolerance_s: how far ahead of the clock a stamp may be.
         max_step_gap_s: the monitor itself slept if two moving steps are further apart: STOPPED.
         max_skipped: sequence numbers that may be lost between two steps; more means LIMITED.
-        position_box_m: where the robot may be.
+        geofence: where the robot may be.
         forward_speed_m_s, yaw_rate_rad_s, tilt_rad: bounds on measured magnitudes.
         tracking_error: by action channel, how far the measured signal of the same name may be
             from the command, in its unit.
         tracking_s: for how long it may be further: LIMITED, then STOPPED.
         deceleration_m_s2, reaction_time_s: stopping distance is v * reaction_time +
-            v^2 / (2 deceleration). It may not lead out of the box: a controlled stop follows.
-        slow_margin_m: the stopping point nearer than this to the edge means LIMITED.
+            v^2 / (2 deceleration). If it leads to the geofence's edge or into an obstacle, a
+            controlled stop follows.
+        slow_margin_m: coming nearer than this to either on the way to a stop means LIMITED.
+        footprint_radius_m: of the circle about the base's origin that holds the robot; None:
+            there is no scan, and obstacles are not checked.
         standing_speed_m_s, standing_yaw_rate_rad_s: at most this is standing still.
         limited_scale: in LIMITED, proposals are multiplied by this.
+        trigger_steps: consecutive steps with a reason for LIMITED that lead from ACTIVE to it.
+            Worse reasons act at once.
         release_steps: consecutive clean steps that lead one rung up: FALLBACK to LIMITED,
             LIMITED to ACTIVE. Nothing but a reset leads out of STOPPED.
         fallback_max_s: FALLBACK ends in STOPPED when the robot stands, at latest after this.
@@ -102,7 +81,7 @@ class Limits:
     future_tolerance_s: float
     max_step_gap_s: float
     max_skipped: int
-    position_box_m: Box | None
+    geofence: Geofence | None
     forward_speed_m_s: Tiers | None
     yaw_rate_rad_s: Tiers | None
     tilt_rad: Tiers | None
@@ -111,9 +90,11 @@ class Limits:
     deceleration_m_s2: float
     reaction_time_s: float
     slow_margin_m: float
+    footprint_radius_m: float | None
     standing_speed_m_s: float
     standing_yaw_rate_rad_s: float
     limited_scale: float
+    trigger_steps: int
     release_steps: int
     fallback_max_s: float
     episode_budget: Mapping[str, float] | None
@@ -165,19 +146,18 @@ class Limits:
             0.0 < self.limited_scale < 1.0,
             f"limited_scale should be between 0 and 1, received {self.limited_scale}",
         )
-        _require(
-            self.release_steps >= 1,
-            f"release_steps should be at least 1, received {self.release_steps}",
-        )
+        for name in ("trigger_steps", "release_steps"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} should be at least 1, received {value}")
         for name, value in self.tracking_error.items():
             _require(
                 math.isfinite(value) and value > 0.0,
                 f"tracking_error.{name} should be finite and above 0, received {value}",
             )
-        box, margin = self.position_box_m, self.slow_margin_m
+        radius = self.footprint_radius_m
         _require(
-            box is None or 2.0 * margin < min(box.x_max_m - box.x_min_m, box.y_max_m - box.y_min_m),
-            f"slow_margin_m {margin} leaves nothing of position_box_m",
+            radius is None or (math.isfinite(radius) and radius > 0.0),
+            f"footprint_radius_m should be finite and above 0, received {radius}",
         )
 
     def require_fit(self, contract: Contract) -> None:

@@ -12,12 +12,18 @@ from holdfast.contract import Contract
 from holdfast.safety_monitor import checks
 from holdfast.safety_monitor.budget import Budget
 from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.envelope import check_envelope
+from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.freshness import Freshness
 from holdfast.safety_monitor.ladder import Ladder
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.tracking import Tracking
 from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, Array, Observer
+
+RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
+"""Reasons for FALLBACK that speak against the policy, not against the robot's own senses."""
 
 
 @dataclass
@@ -56,10 +62,13 @@ class Monitor:
         contract: what the policy was trained under.
         limits: of this robot.
         run_budget: by cost name; may tighten the contract's, never loosen it.
+        familiarity: of the bundle; None: strange observations are not noticed.
 
     Raises:
-        ContractError: a run budget that is loosened, unknown or below one step's cost.
+        ContractError: a run budget that is loosened, unknown or below one step's cost; a
+            recovery that is not known.
         ConfigError: limits that contradict the contract.
+        BundleError: a familiarity of other observations.
     """
 
     def __init__(
@@ -67,15 +76,22 @@ class Monitor:
         contract: Contract,
         limits: Limits,
         run_budget: Mapping[str, float] | None = None,
+        familiarity: Familiarity | None = None,
     ) -> None:
         limits.require_fit(contract)
+        if familiarity is not None:
+            familiarity.require_size(contract.observation_size)
         self._contract, self._limits = contract, limits
         self._observer = Observer(contract)
         self._bill = Bill(contract)
         self._budget = Budget(contract, self._bill.largest, run_budget, limits.episode_budget)
-        self._required = checks.required_signals(contract, self._bill.signals, limits)
+        self._recovery = RecoveryController(contract)
+        also = (*self._bill.signals, *self._recovery.signals)
+        self._required = checks.required_signals(contract, also, limits)
         self._ladder = Ladder(limits)
         self._tracking = Tracking(contract, limits)
+        self._drift = None if familiarity is None else Drift(familiarity)
+        self._observed = frozenset(contract.signals)
         self._zero = np.zeros(contract.action_size)
         self._zero.setflags(write=False)
         self._nothing = (0.0,) * len(contract.costs)
@@ -100,6 +116,10 @@ class Monitor:
         """Return the observation, shape (n,); a signal that cannot be used shows as NaN."""
         arrays: dict[str, Array] = {}
         checks.measure(sources, self._required, arrays, {}, [])
+        return self._observation(arrays)
+
+    def _observation(self, measured: Mapping[str, Array]) -> Array:
+        arrays = dict(measured)
         for name in self._contract.signals:
             if name not in arrays:
                 arrays[name] = np.full(CATALOGUE[name].size, math.nan)
@@ -129,7 +149,7 @@ class Monitor:
         self._streams.clear()
         self._proposals = Freshness("proposal", "the newest proposal", self._limits)
         self._proposal = None
-        self._tracking.forget()
+        self._forget()
 
     def reset(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
         """STOPPED to READY. Returns why not; empty means done.
@@ -151,8 +171,13 @@ class Monitor:
         if not refusals:
             self._ladder.enter(State.ACTIVE)
             self._last_s = now_s
-            self._tracking.forget()
+            self._forget()
         return refusals
+
+    def _forget(self) -> None:
+        self._tracking.forget()
+        if self._drift is not None:
+            self._drift.forget()
 
     def disarm(self) -> None:
         """End an episode: a moving state becomes READY, at once and without fault."""
@@ -198,7 +223,7 @@ class Monitor:
         predicted = self._budget.judge_episode(found.cost_to_go, found.reasons)
         found.reasons.sort(key=_by_check)
         self._ladder.judge(now_s, found.reasons, self._standing(found))
-        self._applied, intervened = self._act(was, found.action)
+        self._applied, intervened = self._act(was, found)
         return Verdict(
             action=self._applied,
             state=self.state,
@@ -248,9 +273,12 @@ class Monitor:
             self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
             if checks.check_proposal(proposal, self._contract, reasons):
                 found.action = proposal.action
-        checks.check_envelope(found.values, self._limits, reasons)
+        check_envelope(found.values, self._limits, reasons)
         if moving:
             self._tracking.judge(now_s, found.values, self._applied, reasons)
+            if self._drift is not None and found.arrays.keys() >= self._observed:
+                self._drift.add(self._observation(found.arrays))
+                self._drift.judge(reasons)
         if cost_to_go is not None:
             found.cost_to_go = checks.cost_to_go(cost_to_go, len(self._nothing), reasons)
 
@@ -285,16 +313,16 @@ class Monitor:
         reasons.append(Reason(Check.BUDGET, "cost_invalid", State.STOPPED, text))
         return None
 
-    def _act(self, was: State, wanted: Array | None) -> tuple[Array, bool]:
+    def _act(self, was: State, found: _Findings) -> tuple[Array, bool]:
         """Return the action of the present state, and whether it intervenes."""
         if was <= State.READY:
             return self._zero, False
         if self.state <= State.READY:
             return self._zero, True
-        contract, previous = self._contract, self._applied
+        contract, previous, wanted = self._contract, self._applied, found.action
         free = None if wanted is None else contract.admissible(previous, wanted)
         if self.state is State.FALLBACK or wanted is None or free is None:
-            action = contract.admissible(previous, self._zero)
+            action = contract.admissible(previous, self._fall_back(found))
         elif self.state is State.LIMITED:
             # Clipped first: a proposal far outside the limits would not be slowed otherwise.
             within = np.clip(wanted, contract.action_low, contract.action_high)
@@ -303,6 +331,16 @@ class Monitor:
             action = free
         fell = self.state is State.FALLBACK and was is not State.FALLBACK
         return action, fell or free is None or not np.array_equal(action, free)
+
+    def _fall_back(self, found: _Findings) -> Array:
+        """Return what the robot heads for: the recovery's action where it can be trusted, or zero.
+
+        A robot that does not know where it is, or that could run into something, only stops.
+        """
+        if any(r.state <= State.FALLBACK and r.code not in RECOVERABLE for r in found.reasons):
+            return self._zero
+        action = self._recovery.act(found.values)
+        return self._zero if action is None else action
 
     def _standing(self, found: _Findings) -> bool:
         return checks.standing(found.values, self._limits) and not self._applied.any()

@@ -41,7 +41,10 @@ PLAIN_LIMITS = {
     "future_tolerance_s": 0.03125,
     "max_step_gap_s": 0.5,
     "max_skipped": 3,
-    "position_box_m": {"x_min_m": -4.0, "x_max_m": 5.0, "y_min_m": -3.0, "y_max_m": 2.0},
+    "geofence": {
+        "keep_in_m": [[-4.0, -3.0], [5.0, -3.0], [5.0, 2.0], [-4.0, 2.0]],
+        "keep_out_m": [],
+    },
     "forward_speed_m_s": {"limited": 1.25, "stopped": 1.5},
     "yaw_rate_rad_s": {"limited": 2.5, "stopped": 3.0},
     "tilt_rad": {"limited": 0.25, "stopped": 0.5},
@@ -50,9 +53,11 @@ PLAIN_LIMITS = {
     "deceleration_m_s2": 2.0,
     "reaction_time_s": 0.25,
     "slow_margin_m": 0.5,
+    "footprint_radius_m": None,
     "standing_speed_m_s": 0.0625,
     "standing_yaw_rate_rad_s": 0.125,
     "limited_scale": 0.5,
+    "trigger_steps": 1,
     "release_steps": 3,
     "fallback_max_s": 1.0,
     "episode_budget": None,
@@ -75,8 +80,9 @@ class Rig:
     Everything that a test wants to be wrong is a keyword of `step`.
     """
 
-    def __init__(self, limits: Limits = LIMITS, **monitor) -> None:
-        self.monitor = Monitor(CONTRACT, limits, **monitor)
+    def __init__(self, limits: Limits = LIMITS, contract: Contract = CONTRACT, **monitor) -> None:
+        self.contract = contract
+        self.monitor = Monitor(contract, limits, **monitor)
         self.now_s = 10.0
         self.sequence = 0
         self.x_m, self.y_m, self.heading_rad = 0.0, 0.0, 0.0
@@ -103,7 +109,7 @@ class Rig:
         return {"base": Reading(self.now_s, self.sequence, signals)}
 
     def propose(self, forward=0.0, yaw=0.0) -> Proposal:
-        return Proposal(self.now_s, self.sequence, np.array([forward, yaw]), CONTRACT.hash)
+        return Proposal(self.now_s, self.sequence, np.array([forward, yaw]), self.contract.hash)
 
     def tick(self, dt_s: float = PERIOD_S) -> None:
         """Let time pass while the robot does what it was last told."""

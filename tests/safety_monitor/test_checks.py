@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from monitor_rig import CONTRACT, LIMITS, codes, limits, states
+from monitor_rig import CONTRACT, LIMITS, codes, limits
 
 from holdfast.safety_monitor import Check, Proposal, Reading, State, Tiers, checks
 
@@ -36,25 +36,28 @@ def test_required_signals_are_those_that_anything_uses():
         "tilt",
     }
     bare = limits(
-        position_box_m=None,
+        geofence=None,
         forward_speed_m_s=None,
         yaw_rate_rad_s=None,
         tilt_rad=None,
         tracking_error={},
     )
-    assert checks.required_signals(CONTRACT, (), bare) == {"position", "heading"}
-    for name, value, signal in (
-        ("forward_speed_m_s", Tiers(1.0, 2.0), "forward_speed"),
-        ("yaw_rate_rad_s", Tiers(1.0, 2.0), "yaw_rate"),
-        ("tilt_rad", Tiers(1.0, 2.0), "tilt"),
-        ("tracking_error", {"yaw_rate": 1.0}, "yaw_rate"),
-    ):
-        names = checks.required_signals(CONTRACT, (), dataclasses.replace(bare, **{name: value}))
-        assert names == {"position", "heading", signal}
     no_position = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[1:])
+    assert checks.required_signals(CONTRACT, (), bare) == {"position", "heading"}
     assert checks.required_signals(no_position, (), bare) == {"heading"}
-    boxed = dataclasses.replace(bare, position_box_m=LIMITS.position_box_m)
-    assert checks.required_signals(no_position, (), boxed) == {"heading", "position"}
+    for name, value, signals in (
+        ("forward_speed_m_s", Tiers(1.0, 2.0), {"forward_speed"}),
+        ("yaw_rate_rad_s", Tiers(1.0, 2.0), {"yaw_rate"}),
+        ("tilt_rad", Tiers(1.0, 2.0), {"tilt"}),
+        ("tracking_error", {"yaw_rate": 1.0}, {"yaw_rate"}),
+        ("geofence", LIMITS.geofence, {"position"}),
+        ("footprint_radius_m", 0.25, {"scan"}),
+    ):
+        changed = dataclasses.replace(bare, **{name: value})
+        assert checks.required_signals(no_position, (), changed) == {"heading", *signals}
+    blind = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[2:])
+    scanning = dataclasses.replace(bare, footprint_radius_m=0.25)
+    assert checks.required_signals(blind, (), scanning) == {"scan", "heading"}
 
 
 def test_signals_of_several_sources_are_gathered():
@@ -237,92 +240,3 @@ def test_cost_to_go():
     assert (reason.check, reason.code) == (Check.CONTRACT, "cost_to_go_shape")
     assert reason.state is State.STOPPED
     assert reason.text == "cost-to-go should have shape (2,), received (1,)"
-
-
-def enveloped(limits=LIMITS, **values):
-    reasons = []
-    checks.check_envelope(values, limits, reasons)
-    assert all(reason.check is Check.ENVELOPE for reason in reasons)
-    return reasons
-
-
-@pytest.mark.parametrize(
-    ("name", "limited", "stopped"),
-    [("forward_speed", 1.25, 1.5), ("yaw_rate", 2.5, 3.0), ("tilt", 0.25, 0.5)],
-)
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("place", [0, 1])
-def test_magnitudes_at_each_limit(name, limited, stopped, sign, place):
-    for value, expected in (
-        (limited, {}),
-        (math.nextafter(limited, UP), {f"{name}_exceeded": State.LIMITED}),
-        (stopped, {f"{name}_exceeded": State.LIMITED}),
-        (math.nextafter(stopped, UP), {f"{name}_exceeded": State.STOPPED}),
-        (1e300, {f"{name}_exceeded": State.STOPPED}),
-    ):
-        values = [sign * value]
-        if name == "tilt":
-            values.insert(place, 0.0)
-        assert states(enveloped(**{name: values})) == expected
-
-
-def test_the_text_names_value_unit_and_limit():
-    (reason,) = enveloped(tilt=[0.0, -0.3])
-    assert reason.text == "tilt 0.300 rad exceeds 0.25"
-    (reason,) = enveloped(forward_speed=[9.0])
-    assert reason.text == "forward_speed 9.000 m/s exceeds 1.5"
-
-
-def test_limits_that_are_not_set_are_not_checked():
-    bare = limits(position_box_m=None, forward_speed_m_s=None, yaw_rate_rad_s=None, tilt_rad=None)
-    far = {"position": [99.0, 99.0], "linear_velocity": [9.0, 9.0]}
-    assert enveloped(bare, forward_speed=[9.0], yaw_rate=[9.0], tilt=[9.0, 9.0], **far) == []
-
-
-def test_the_box_needs_position_and_motion():
-    assert enveloped(position=[99.0, 0.0]) == []
-    assert enveloped(linear_velocity=[1.0, 0.0]) == []
-
-
-@pytest.mark.parametrize(("x", "y"), [(5.0001, 0.0), (-4.0001, 0.0), (0.0, 2.0001), (0.0, -3.01)])
-def test_outside_the_box(x, y):
-    (reason,) = enveloped(position=[x, y], linear_velocity=[0.0, 0.0])
-    assert (reason.code, reason.state) == ("outside_box", State.STOPPED)
-    assert reason.text == f"position ({x:.3f}, {y:.3f}) m is outside the position box"
-
-
-@pytest.mark.parametrize(("x", "y"), [(5.0, 0.0), (-4.0, 0.0), (0.0, 2.0), (0.0, -3.0)])
-def test_on_the_box_s_edge_the_robot_may_only_be_slow(x, y):
-    (reason,) = enveloped(position=[x, y], linear_velocity=[0.0, 0.0])
-    assert (reason.code, reason.state) == ("box_near", State.LIMITED)
-    assert reason.text == f"the stopping point ({x:.3f}, {y:.3f}) m is near the edge of the box"
-
-
-def test_stopping_distance_in_numbers():
-    # At 1 m/s, 0.25 s of reaction and 2 m/s^2: 0.25 + 0.25 = 0.5 m; the margin is 0.5 m.
-    for x, expected in (
-        (4.0, {}),
-        (math.nextafter(4.0, UP), {"box_near": State.LIMITED}),
-        (4.5, {"box_near": State.LIMITED}),
-        (math.nextafter(4.5, UP), {"box_not_stoppable": State.FALLBACK}),
-    ):
-        assert states(enveloped(position=[x, 0.0], linear_velocity=[1.0, 0.0])) == expected
-    (reason,) = enveloped(position=[4.75, 1.0], linear_velocity=[1.0, 0.0])
-    assert (
-        reason.text == "the robot could stop no earlier than at (5.250, 1.000) m, outside the box"
-    )
-
-
-def test_stopping_distance_grows_with_the_square_and_points_along_the_motion():
-    # At 2 m/s: 0.5 + 1 = 1.5 m, here along -y from -1.5 m to the edge at -3 m.
-    assert states(enveloped(position=[0.0, -1.5], linear_velocity=[0.0, -2.0])) == {
-        "box_near": State.LIMITED
-    }
-    assert states(enveloped(position=[0.0, -1.51], linear_velocity=[0.0, -2.0])) == {
-        "box_not_stoppable": State.FALLBACK
-    }
-    assert enveloped(position=[0.0, -1.51], linear_velocity=[0.0, 2.0]) == []
-    # Along a diagonal at 1 m/s, 0.5 m are 0.3 in x and 0.4 in y.
-    assert enveloped(position=[4.2, 1.1], linear_velocity=[0.6, 0.8]) == []
-    assert codes(enveloped(position=[4.2001, 1.1], linear_velocity=[0.6, 0.8])) == {"box_near"}
-    assert codes(enveloped(position=[4.2, 1.1001], linear_velocity=[0.6, 0.8])) == {"box_near"}

@@ -177,3 +177,43 @@ def test_entering_forgets_the_clean_steps():
     made.enter(State.LIMITED)
     made.judge(0.0, [], standing=False)
     assert made.state is State.LIMITED
+
+
+def test_slowing_takes_as_many_steps_as_it_triggers_after():
+    made = Ladder(limits(trigger_steps=3))
+    made.enter(State.ACTIVE)
+    slow = [reason(State.LIMITED)]
+    for _ in range(3):
+        for _ in range(2):
+            made.judge(0.0, slow, standing=False)
+            assert (made.state, made.causes) == (State.ACTIVE, ())
+        made.judge(0.0, [], standing=False)
+    for expected in (State.ACTIVE, State.ACTIVE, State.LIMITED):
+        made.judge(0.0, slow, standing=False)
+        assert made.state is expected
+    assert made.causes == tuple(slow)
+
+
+@pytest.mark.parametrize("allowed", [State.FALLBACK, State.STOPPED])
+def test_what_is_worse_acts_at_once(allowed):
+    made = Ladder(limits(trigger_steps=9))
+    made.enter(State.ACTIVE)
+    made.judge(0.0, [reason(allowed)], standing=False)
+    assert made.state is allowed
+
+
+def test_within_limited_nothing_is_triggered_again():
+    made = Ladder(limits(trigger_steps=3, release_steps=2))
+    made.enter(State.LIMITED)
+    for _ in range(4):
+        made.judge(0.0, [], standing=False)
+        made.judge(0.0, [reason(State.LIMITED)], standing=False)
+        assert made.state is State.LIMITED
+
+
+def test_entering_forgets_the_slow_steps():
+    made = Ladder(limits(trigger_steps=2))
+    for _ in range(3):
+        made.enter(State.ACTIVE)
+        made.judge(0.0, [reason(State.LIMITED)], standing=False)
+        assert made.state is State.ACTIVE

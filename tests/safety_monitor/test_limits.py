@@ -7,7 +7,7 @@ import yaml
 from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 
 from holdfast.errors import ConfigError
-from holdfast.safety_monitor import Box, Limits, Monitor, Tiers
+from holdfast.safety_monitor import Geofence, Limits, Monitor, Tiers
 from holdfast.sim.drive import DriveCircle
 
 CONFIG = Path(__file__).parents[2] / "config" / "drive.yaml"
@@ -20,7 +20,8 @@ def changed(name, value):
 
 
 def test_plain_data_becomes_limits():
-    assert LIMITS.position_box_m == Box(-4.0, 5.0, -3.0, 2.0)
+    assert LIMITS.geofence == Geofence(((-4.0, -3.0), (5.0, -3.0), (5.0, 2.0), (-4.0, 2.0)), ())
+    assert LIMITS.footprint_radius_m is None
     assert LIMITS.tilt_rad == Tiers(0.25, 0.5)
     assert LIMITS.tracking_error == {"forward_speed": 0.5, "yaw_rate": 1.0}
     assert LIMITS.episode_budget is None
@@ -95,10 +96,11 @@ def test_limited_is_slower_but_not_standing(value):
         limits(limited_scale=value)
 
 
-def test_release_takes_a_step():
-    with pytest.raises(ConfigError, match="release_steps should be at least 1"):
-        limits(release_steps=0)
-    assert limits(release_steps=1).release_steps == 1
+@pytest.mark.parametrize("name", ["trigger_steps", "release_steps"])
+def test_trigger_and_release_take_a_step(name):
+    with pytest.raises(ConfigError, match=f"{name} should be at least 1, received 0"):
+        limits(**{name: 0})
+    assert getattr(limits(**{name: 1}), name) == 1
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
@@ -120,39 +122,11 @@ def test_tiers_may_coincide():
     assert Tiers(1.0, 1.0).limited == 1.0
 
 
-@pytest.mark.parametrize(
-    "sides",
-    [
-        (1.0, 1.0, 0.0, 1.0),
-        (0.0, 1.0, 1.0, 1.0),
-        (2.0, 1.0, 0.0, 1.0),
-        (0.0, 1.0, 2.0, 1.0),
-        (-math.inf, 1.0, 0.0, 1.0),
-        (0.0, math.nan, 0.0, 1.0),
-    ],
-)
-def test_a_box_has_an_inside(sides):
-    with pytest.raises(ConfigError, match="a box should be finite with each min below its max"):
-        Box(*sides)
-
-
-def test_a_box_holds_its_edge_and_its_margin_s_edge():
-    box = Box(-1.0, 2.0, -3.0, 4.0)
-    for x, y in ((-1.0, 0.0), (2.0, 0.0), (0.0, -3.0), (0.0, 4.0)):
-        assert box.holds(x, y)
-        assert not box.holds(x * 1.0001, y * 1.0001)
-        assert not box.holds(x, y, 0.5)
-    for x, y in ((-0.5, 0.0), (1.5, 0.0), (0.0, -2.5), (0.0, 3.5)):
-        assert box.holds(x, y, 0.5)
-        assert not box.holds(x * 1.0001, y * 1.0001, 0.5)
-
-
-def test_a_margin_that_leaves_nothing_of_the_box():
-    for margin, box in ((2.5, Box(-4.0, 5.0, -3.0, 2.0)), (1.0, Box(0.0, 2.0, 0.0, 9.0))):
-        with pytest.raises(ConfigError, match="leaves nothing of position_box_m"):
-            limits(slow_margin_m=margin, position_box_m=box)
-        limits(slow_margin_m=margin * 0.999, position_box_m=box)
-        limits(slow_margin_m=margin, position_box_m=None)
+@pytest.mark.parametrize("value", [0.0, -0.1, math.nan, math.inf])
+def test_a_footprint_has_a_size(value):
+    with pytest.raises(ConfigError, match="footprint_radius_m should be finite and above 0"):
+        limits(footprint_radius_m=value)
+    assert limits(footprint_radius_m=0.001).footprint_radius_m == 0.001
 
 
 @pytest.mark.parametrize(

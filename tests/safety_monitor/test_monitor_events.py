@@ -14,7 +14,7 @@ def test_a_reset_is_refused_while_the_cause_persists():
     rig = Rig()
     rig.x_m = 6.0
     rig.step()
-    assert reset(rig) == {"outside_box"}
+    assert reset(rig) == {"outside_geofence"}
     rig.x_m = 0.0
     rig.step()
     assert reset(rig) == set()

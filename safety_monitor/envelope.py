@@ -1,0 +1,102 @@
+"""The envelope: where the robot is and how it moves, against the limits that are set."""
+
+from __future__ import annotations
+
+import math
+
+from holdfast.safety_monitor.checks import Values, stop, velocity
+from holdfast.safety_monitor.limits import Limits, Tiers
+from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.signals import CATALOGUE
+
+
+def check_envelope(values: Values, limits: Limits, reasons: list[Reason]) -> None:
+    """Append what is beyond its limit, or could not stop before it."""
+    _check_tiers(values, "forward_speed", limits.forward_speed_m_s, reasons)
+    _check_tiers(values, "yaw_rate", limits.yaw_rate_rad_s, reasons)
+    _check_tiers(values, "tilt", limits.tilt_rad, reasons)
+    moving = velocity(values)
+    if moving is None:
+        return
+    # The stopping distance v t + v^2 / (2 a), as the time that v would take for it.
+    stop_s = limits.reaction_time_s + math.hypot(*moving) / (2.0 * limits.deceleration_m_s2)
+    if limits.geofence is not None and "position" in values:
+        _check_geofence(values["position"], moving, stop_s, limits, reasons)
+    if limits.footprint_radius_m is not None and "scan" in values and "heading" in values:
+        toward_rad = math.atan2(moving[1], moving[0]) - values["heading"][0]
+        stop_m = math.hypot(*moving) * stop_s
+        _check_obstacles(values["scan"], toward_rad, stop_m, limits, reasons)
+
+
+def _check_tiers(values: Values, name: str, tiers: Tiers | None, reasons: list[Reason]) -> None:
+    if tiers is None or name not in values:
+        return
+    magnitude = max(map(abs, values[name]))
+    if magnitude <= tiers.limited:
+        return
+    state, limit = State.LIMITED, tiers.limited
+    if magnitude > tiers.stopped:
+        state, limit = State.STOPPED, tiers.stopped
+    text = f"{name} {magnitude:.3f} {CATALOGUE[name].unit} exceeds {limit:g}"
+    reasons.append(Reason(Check.ENVELOPE, f"{name}_exceeded", state, text))
+
+
+def _check_geofence(
+    position: list[float],
+    moving: tuple[float, float],
+    stop_s: float,
+    limits: Limits,
+    reasons: list[Reason],
+) -> None:
+    """The whole way to the stopping point counts, not only its end."""
+    fence = limits.geofence
+    assert fence is not None
+    x, y = position
+    if not fence.allows(x, y):
+        text = f"position ({x:.3f}, {y:.3f}) m is outside the geofence"
+        stop(reasons, Check.ENVELOPE, "outside_geofence", text)
+        return
+    clearance_m = fence.clearance_m((x, y, x + moving[0] * stop_s, y + moving[1] * stop_s))
+    if clearance_m <= 0.0:
+        text = f"from ({x:.3f}, {y:.3f}) m the robot could not stop inside the geofence"
+        reasons.append(Reason(Check.ENVELOPE, "geofence_not_stoppable", State.FALLBACK, text))
+    elif clearance_m < limits.slow_margin_m:
+        text = f"the way to standing still is {clearance_m:.3f} m from the geofence"
+        reasons.append(Reason(Check.ENVELOPE, "geofence_near", State.LIMITED, text))
+
+
+def _check_obstacles(
+    ranges: list[float],
+    toward_rad: float,
+    stop_m: float,
+    limits: Limits,
+    reasons: list[Reason],
+) -> None:
+    """A disc that holds the robot, on its straight way to standing still.
+
+    A disc of radius R whose centre is r away from a point can move at least r - R before it
+    touches that point, whatever the direction; and it never will if the point lies further
+    than R beside the way.
+    """
+    radius_m = limits.footprint_radius_m
+    assert radius_m is not None
+    if min(ranges) < radius_m:
+        text = f"something is {min(ranges):.3f} m away, within the robot's {radius_m:g} m"
+        stop(reasons, Check.ENVELOPE, "obstacle_contact", text)
+        return
+    half_sector_rad = math.pi / len(ranges)
+    nearest_m = math.inf
+    for sector, range_m in enumerate(ranges):
+        if range_m - radius_m >= stop_m + limits.slow_margin_m:
+            continue
+        aside_rad = abs(math.remainder(2.0 * half_sector_rad * sector - toward_rad, math.tau))
+        aside_rad = max(aside_rad - half_sector_rad, 0.0)
+        ahead = aside_rad < math.pi / 2.0
+        if ahead and range_m * math.sin(aside_rad) <= radius_m:
+            nearest_m = min(nearest_m, range_m - radius_m)
+    if nearest_m <= stop_m:
+        text = f"{nearest_m:.3f} m are free ahead, the robot needs {stop_m:.3f} m to stop"
+        reasons.append(Reason(Check.ENVELOPE, "obstacle_not_stoppable", State.FALLBACK, text))
+    elif nearest_m < math.inf:
+        text = f"{nearest_m:.3f} m are free ahead, {stop_m:.3f} m of them needed to stop"
+        reasons.append(Reason(Check.ENVELOPE, "obstacle_near", State.LIMITED, text))

@@ -1,0 +1,206 @@
+"""Familiarity: how far an observation is from those that a policy was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract import strict
+from holdfast.errors import BundleError, ContractError
+from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.signals import Array
+
+WHERE = "familiarity"
+
+REFERENCE_QUANTILE = 0.99
+"""Of the squared distances seen in training: what lies beyond it counts as odd."""
+
+RIDGE = 1e-4
+"""Share of each channel's variance that is added to it, so that channels which move as one in
+training do not turn the noise of their difference into a distance."""
+
+LEAST_STD = 1e-3
+"""A channel that hardly moved in training is measured by this, in its own unit."""
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """What training knew, and how much oddness is ordinary.
+
+    An observation's squared Mahalanobis distance is |whitening (x - mean)|^2. A step's oddness
+    is its ratio to `reference`, less 1, clipped to [-1, 1]; a CUSUM adds it up over an episode
+    and never falls below 0. One odd sample adds at most 1, a drift adds up.
+
+    Attributes:
+        mean: of the observations, (n,).
+        whitening: lower triangular, (n, n) by rows: inverse Cholesky factor of the covariance.
+        reference: squared distance that is just not odd.
+        threshold: of the CUSUM; crossed in at most a share `false_alarm_rate` of episodes
+            like those it was calibrated on.
+        episodes: how many those were.
+    """
+
+    mean: tuple[float, ...]
+    whitening: tuple[tuple[float, ...], ...]
+    reference: float
+    threshold: float
+    false_alarm_rate: float
+    episodes: int
+
+    @staticmethod
+    def from_mapping(data: Any) -> Familiarity:
+        """Build it from a bundle's plain data.
+
+        Raises:
+            BundleError: a missing or unknown key, a wrong type, shape or value.
+        """
+        try:
+            return strict(Familiarity, data, WHERE)
+        except ContractError as error:
+            raise BundleError(str(error)) from None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain data, which JSON holds without loss."""
+        return {
+            "mean": list(self.mean),
+            "whitening": [list(row) for row in self.whitening],
+            "reference": self.reference,
+            "threshold": self.threshold,
+            "false_alarm_rate": self.false_alarm_rate,
+            "episodes": self.episodes,
+        }
+
+    def __post_init__(self) -> None:
+        n = len(self.mean)
+        square = len(self.whitening) == n and all(len(row) == n for row in self.whitening)
+        if not (n and square):
+            raise BundleError(f"{WHERE}: whitening should be {n} rows of {n}, n at least 1")
+        numbers = (*self.mean, *(value for row in self.whitening for value in row))
+        if not all(map(math.isfinite, numbers)):
+            raise BundleError(f"{WHERE}: mean and whitening should be finite")
+        if not (0.0 < self.reference < math.inf and 1.0 <= self.threshold < math.inf):
+            raise BundleError(
+                f"{WHERE}: reference should be above 0 and threshold at least 1, both finite, "
+                f"received {self.reference} and {self.threshold}"
+            )
+
+    def require_size(self, size: int) -> None:
+        """Check that it is of observations of this size.
+
+        Raises:
+            BundleError: it is not.
+        """
+        if len(self.mean) != size:
+            raise BundleError(
+                f"{WHERE}: should be of {size} observed values, received {len(self.mean)}"
+            )
+
+
+class Drift:
+    """The CUSUM of one episode.
+
+    Beyond the threshold the robot is slowed; beyond twice the threshold a controlled stop
+    follows. So the false alarms that stop a robot are fewer than those that were calibrated.
+    """
+
+    def __init__(self, familiarity: Familiarity) -> None:
+        self._mean = np.array(familiarity.mean)
+        self._whitening = np.array(familiarity.whitening)
+        self._reference = familiarity.reference
+        self._threshold = familiarity.threshold
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.total = 0.0
+
+    def add(self, observation: Array) -> None:
+        """Count one observation, shape (n,), finite."""
+        z = self._whitening @ (observation - self._mean)
+        oddness = min(float(z @ z) / self._reference, 2.0) - 1.0
+        # Held within reach, so that what has become familiar again is soon so judged.
+        self.total = min(max(self.total + oddness, 0.0), 2.0 * self._threshold + 1.0)
+
+    def judge(self, reasons: list[Reason]) -> None:
+        """Append what the total says."""
+        if self.total <= self._threshold:
+            return
+        state = State.LIMITED if self.total <= 2.0 * self._threshold else State.FALLBACK
+        text = (
+            f"observations have been unlike those of training: {self.total:.1f}, "
+            f"ordinary up to {self._threshold:.1f}"
+        )
+        reasons.append(Reason(Check.FAMILIARITY, "unfamiliar", state, text))
+
+
+def fit_familiarity(episodes: Sequence[Array], false_alarm_rate: float) -> Familiarity:
+    """Measure and calibrate familiarity on episodes of the policy in simulation.
+
+    The first half gives mean, covariance and reference; on the other half the CUSUM's largest
+    value per episode gives the threshold, by split conformal prediction: of n such values the
+    ceil((n + 1)(1 - rate))-th smallest is exceeded by that of a new episode with a probability
+    of at most `rate`, whatever their distribution, as long as episodes are exchangeable (Vovk
+    et al. 2005). Steps within one need not be independent.
+
+    Args:
+        episodes: observations, (steps, n) each, in no particular order.
+        false_alarm_rate: per episode.
+
+    Raises:
+        BundleError: too few episodes for the rate, or not finite.
+    """
+    arrays = [np.asarray(episode, dtype=np.float64) for episode in episodes]
+    if not arrays or any(array.ndim != 2 or array.size == 0 for array in arrays):
+        raise BundleError(f"{WHERE}: episodes should be arrays of shape (steps, n)")
+    half = len(arrays) // 2
+    calibrating = len(arrays) - half
+    if not 0.0 < false_alarm_rate < 1.0:
+        raise BundleError(
+            f"{WHERE}: false_alarm_rate should be between 0 and 1, received {false_alarm_rate}"
+        )
+    rank = math.ceil((calibrating + 1) * (1.0 - false_alarm_rate))
+    if half == 0 or rank > calibrating:
+        least = 2 * math.ceil(1.0 / false_alarm_rate - 1.0)
+        raise BundleError(
+            f"{WHERE}: a false-alarm rate of {false_alarm_rate} takes about {least} episodes, "
+            f"received {len(arrays)}"
+        )
+    seen = np.concatenate(arrays[:half])
+    mean = seen.mean(axis=0)
+    covariance = np.atleast_2d(np.cov(seen, rowvar=False, bias=True))
+    covariance += np.diag(RIDGE * np.diag(covariance) + LEAST_STD**2)
+    if not np.isfinite(covariance).all():
+        raise BundleError(f"{WHERE}: episodes should be finite")
+    whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+    reference = float(np.quantile(_squared_distance(seen, mean, whitening), REFERENCE_QUANTILE))
+    largest = sorted(
+        _largest_total(_squared_distance(array, mean, whitening) / reference)
+        for array in arrays[half:]
+    )
+    return Familiarity(
+        mean=tuple(mean.tolist()),
+        whitening=tuple(tuple(row) for row in whitening.tolist()),
+        reference=reference,
+        # At least 1, so that a single sample alone is never enough.
+        threshold=max(largest[rank - 1], 1.0),
+        false_alarm_rate=false_alarm_rate,
+        episodes=calibrating,
+    )
+
+
+def _squared_distance(observations: Array, mean: Array, whitening: Array) -> Array:
+    z = (observations - mean) @ whitening.T
+    squared: Array = np.einsum("ij,ij->i", z, z)
+    return squared
+
+
+def _largest_total(ratios: Array) -> float:
+    total = largest = 0.0
+    for oddness in (np.minimum(ratios, 2.0) - 1.0).tolist():
+        total = max(total + oddness, 0.0)
+        largest = max(largest, total)
+    return largest

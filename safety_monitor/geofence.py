@@ -1,0 +1,149 @@
+"""Geofence: polygons that the robot stays inside of, and outside of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from holdfast.errors import ConfigError
+
+Corners = tuple[tuple[float, ...], ...]
+Edge = tuple[float, float, float, float]
+"""From (ax, ay) to (bx, by), metres."""
+
+TOUCH_M = 1e-9
+"""Nearer than this is touching: less than rounding can tell apart."""
+
+
+@dataclass(frozen=True)
+class Geofence:
+    """Where the robot may be, in the odom frame.
+
+    Attributes:
+        keep_in_m: corners (x, y) of the polygon that the robot stays in, in either order; the
+            last is joined to the first. Its edge is inside.
+        keep_out_m: polygons that it stays out of. Their edges are theirs.
+
+    Raises:
+        ConfigError: a polygon with fewer than three corners, or that crosses or touches itself.
+    """
+
+    keep_in_m: Corners
+    keep_out_m: tuple[Corners, ...]
+
+    def __post_init__(self) -> None:
+        _require_simple(self.keep_in_m, "keep_in_m")
+        for number, corners in enumerate(self.keep_out_m):
+            _require_simple(corners, f"keep_out_m[{number}]")
+
+    @cached_property
+    def _keep_in(self) -> tuple[Edge, ...]:
+        return tuple(_edges(self.keep_in_m))
+
+    @cached_property
+    def _keep_out(self) -> tuple[tuple[Edge, ...], ...]:
+        return tuple(tuple(_edges(corners)) for corners in self.keep_out_m)
+
+    def allows(self, x_m: float, y_m: float) -> bool:
+        """Whether the robot may be at a point."""
+        return _holds(self._keep_in, x_m, y_m) and not any(
+            _holds(edges, x_m, y_m) for edges in self._keep_out
+        )
+
+    def clearance_m(self, path: Edge) -> float:
+        """Return the least distance of a straight path to any edge; 0 if it meets one."""
+        nearest = min(_gap_m(path, edge) for edge in self._keep_in)
+        for edges in self._keep_out:
+            nearest = min(nearest, *(_gap_m(path, edge) for edge in edges))
+        return nearest
+
+
+def _edges(corners: Corners) -> Iterator[Edge]:
+    for a, b in zip(corners, (*corners[1:], corners[0]), strict=True):
+        yield a[0], a[1], b[0], b[1]
+
+
+def _require_simple(corners: Corners, name: str) -> None:
+    """Refuse what is not a simple polygon."""
+    where = f"monitor limits.geofence.{name}"
+    if len(corners) < 3 or any(len(corner) != 2 for corner in corners):
+        raise ConfigError(f"{where}: should be at least three corners of x and y, metres")
+    if not all(math.isfinite(value) for corner in corners for value in corner):
+        raise ConfigError(f"{where}: corners should be finite")
+    edges = list(_edges(corners))
+    for edge in edges:
+        if edge[:2] == edge[2:]:
+            raise ConfigError(f"{where}: corner {edge[:2]} is repeated")
+    for i, first in enumerate(edges):
+        for j in range(i + 1, len(edges)):
+            second = edges[j]
+            if j == i + 1:
+                meet = _turns_back(first, second)
+            elif i == 0 and j == len(edges) - 1:
+                meet = _turns_back(second, first)
+            else:
+                meet = _gap_m(first, second) == 0.0
+            if meet:
+                raise ConfigError(
+                    f"{where}: crosses or touches itself where the edge from {first[:2]} to "
+                    f"{first[2:]} meets the one from {second[:2]} to {second[2:]}"
+                )
+
+
+def _turns_back(first: Edge, second: Edge) -> bool:
+    """Whether an edge runs back along the one before it."""
+    ax, ay, bx, by = first
+    cx, cy = second[2:]
+    along = (bx - ax) * (cx - bx) + (by - ay) * (cy - by)
+    return along < 0.0 and _turn(ax, ay, bx, by, cx, cy) == 0.0
+
+
+def _turn(ax: float, ay: float, bx: float, by: float, cx: float, cy: float) -> float:
+    """Return twice the signed area of a triangle: above 0 if a, b, c turn to the left."""
+    return (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+
+
+def _gap_m(first: Edge, second: Edge) -> float:
+    """Return the least distance between two segments; 0 if they cross or touch."""
+    if _parted(first, second) and _parted(second, first):
+        return 0.0
+    gap_m = min(
+        _point_gap_m(*first[:2], second),
+        _point_gap_m(*first[2:], second),
+        _point_gap_m(*second[:2], first),
+        _point_gap_m(*second[2:], first),
+    )
+    return 0.0 if gap_m < TOUCH_M else gap_m
+
+
+def _parted(first: Edge, second: Edge) -> bool:
+    """Whether the ends of `second` lie on different sides of the line through `first`."""
+    a, b = _turn(*first, *second[:2]), _turn(*first, *second[2:])
+    return a < 0.0 < b or b < 0.0 < a
+
+
+def _point_gap_m(x: float, y: float, edge: Edge) -> float:
+    ax, ay, bx, by = edge
+    dx, dy = bx - ax, by - ay
+    squared = dx * dx + dy * dy
+    along = 0.0 if squared == 0.0 else ((x - ax) * dx + (y - ay) * dy) / squared
+    along = min(max(along, 0.0), 1.0)
+    return math.hypot(ax + along * dx - x, ay + along * dy - y)
+
+
+def _holds(edges: tuple[Edge, ...], x: float, y: float) -> bool:
+    """Whether a point is inside a polygon or on its edge (even-odd rule)."""
+    inside = False
+    for edge in edges:
+        ax, ay, bx, by = edge
+        if (
+            _turn(*edge, x, y) == 0.0
+            and min(ax, bx) <= x <= max(ax, bx)
+            and min(ay, by) <= y <= max(ay, by)
+        ):
+            return True
+        if (ay > y) != (by > y) and x < ax + (bx - ax) * (y - ay) / (by - ay):
+            inside = not inside
+    return inside

@@ -1,0 +1,105 @@
+"""Recovery: what the robot may do by itself in FALLBACK, if the contract names it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from holdfast.contract import Contract
+from holdfast.errors import ContractError
+from holdfast.safety_monitor.checks import Values
+from holdfast.signals import Array
+
+
+@dataclass(frozen=True)
+class RecoveryFunction:
+    """A fallback controller, simple enough to be read and believed.
+
+    Attributes:
+        act: signals as numbers, and keyword parameters, to an action; zero when it is done.
+        signals: what it reads.
+        parameters: the names of its keyword parameters, each above 0 unless in `signed`.
+        channels: the action channels it writes, in order.
+    """
+
+    act: Callable[..., tuple[float, ...]]
+    signals: tuple[str, ...]
+    parameters: tuple[str, ...]
+    signed: tuple[str, ...]
+    channels: tuple[str, ...]
+
+
+def return_to_point(
+    values: Values,
+    *,
+    x_m: float,
+    y_m: float,
+    speed_m_s: float,
+    yaw_rate_rad_s: float,
+    arrived_m: float,
+) -> tuple[float, float]:
+    """Turn towards a point and drive to it; stop within `arrived_m`."""
+    x, y = values["position"]
+    ahead, aside = x_m - x, y_m - y
+    if math.hypot(ahead, aside) <= arrived_m:
+        return 0.0, 0.0
+    bearing = math.remainder(math.atan2(aside, ahead) - values["heading"][0], math.tau)
+    # One radian off asks for the whole yaw rate; nothing is driven away from the point.
+    turn = yaw_rate_rad_s * min(max(bearing, -1.0), 1.0)
+    return speed_m_s * max(math.cos(bearing), 0.0), turn
+
+
+FUNCTIONS: Mapping[str, RecoveryFunction] = {
+    "return_to_point": RecoveryFunction(
+        return_to_point,
+        ("position", "heading"),
+        ("x_m", "y_m", "speed_m_s", "yaw_rate_rad_s", "arrived_m"),
+        ("x_m", "y_m"),
+        ("forward_speed", "yaw_rate"),
+    ),
+}
+
+
+class RecoveryController:
+    """The contract's recovery, or none.
+
+    Raises:
+        ContractError: an unknown name, other parameters than it takes, or action channels
+            that it cannot write.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._function: RecoveryFunction | None = None
+        self.signals: tuple[str, ...] = ()
+        recovery = contract.recovery
+        if recovery is None:
+            return
+        where = f"recovery '{recovery.name}'"
+        function = FUNCTIONS.get(recovery.name)
+        if function is None:
+            raise ContractError(f"{where}: should be one of {', '.join(FUNCTIONS)}")
+        if set(recovery.parameters) != set(function.parameters):
+            raise ContractError(
+                f"{where}: parameters should be {', '.join(function.parameters)}, "
+                f"received {', '.join(recovery.parameters) or 'none'}"
+            )
+        for name, value in recovery.parameters.items():
+            if name not in function.signed and value <= 0.0:
+                raise ContractError(f"{where}: {name} should be above 0, received {value}")
+        channels = tuple(channel.name for channel in contract.action)
+        if channels != function.channels:
+            raise ContractError(
+                f"{where}: writes {', '.join(function.channels)}; the contract's action is "
+                f"{', '.join(channels)}"
+            )
+        self._function, self.signals = function, function.signals
+        self._parameters = dict(recovery.parameters)
+
+    def act(self, values: Values) -> Array | None:
+        """Return the action, physical units; None if there is no controller or it is blind."""
+        if self._function is None or any(name not in values for name in self.signals):
+            return None
+        return np.array(self._function.act(values, **self._parameters))

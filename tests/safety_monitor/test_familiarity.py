@@ -1,0 +1,276 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from monitor_rig import LIMITS, Rig, states
+
+from holdfast.errors import BundleError
+from holdfast.safety_monitor import Check, Familiarity, Monitor, State, fit_familiarity
+from holdfast.safety_monitor.familiarity import Drift
+
+PLAIN = {
+    "mean": [1.0, 2.0],
+    "whitening": [[2.0, 0.0], [0.0, 1.0]],
+    "reference": 4.0,
+    "threshold": 3.0,
+    "false_alarm_rate": 0.01,
+    "episodes": 100,
+}
+FAMILIAR = Familiarity.from_mapping(PLAIN)
+
+
+def episodes(rng, count, steps=60, shift=0.0):
+    """Episodes of a correlated walk in three channels, one of them the sum of the others."""
+    noise = rng.normal(size=(count, steps, 2))
+    walk = np.zeros_like(noise)
+    for t in range(1, steps):
+        walk[:, t] = 0.9 * walk[:, t - 1] + noise[:, t]
+    both = walk.sum(axis=2, keepdims=True)
+    return np.concatenate((walk + shift, both + 2.0 * shift), axis=2)
+
+
+def crossed(familiarity, batch):
+    """Return the share of episodes whose CUSUM passes the threshold."""
+    drift, count = Drift(familiarity), 0
+    for episode in batch:
+        drift.forget()
+        largest = 0.0
+        for observation in episode:
+            drift.add(observation)
+            largest = max(largest, drift.total)
+        count += largest > familiarity.threshold
+    return count / len(batch)
+
+
+def test_plain_data_is_read_and_written_without_loss():
+    fitted = fit_familiarity(episodes(np.random.default_rng(0), 40), 0.1)
+    for one in (FAMILIAR, fitted):
+        assert Familiarity.from_mapping(json.loads(json.dumps(one.to_mapping()))) == one
+    assert FAMILIAR.to_mapping() == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": [1.0]}, "whitening should be 1 rows of 1"),
+        ({"mean": [], "whitening": []}, "whitening should be 0 rows of 0, n at least 1"),
+        ({"whitening": [[1.0, 0.0]]}, "whitening should be 2 rows of 2"),
+        ({"whitening": [[1.0], [0.0, 1.0]]}, "whitening should be 2 rows of 2"),
+        ({"reference": 0.0}, "reference should be above 0 and threshold at least 1"),
+        ({"threshold": 0.999}, "reference should be above 0 and threshold at least 1"),
+        ({"mean": [math.nan, 0.0]}, "should be a finite number"),
+        ({"mean": None}, "familiarity.mean: should be a list"),
+        ({"more": 1.0}, "familiarity: unknown more"),
+    ],
+)
+def test_malformed_data_is_refused(change, message):
+    with pytest.raises(BundleError, match=message):
+        Familiarity.from_mapping({**PLAIN, **change})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_are_finite(value):
+    eye = ((1.0,),)
+    for mean, whitening in (((value,), eye), ((0.0,), ((value,),))):
+        with pytest.raises(BundleError, match="mean and whitening should be finite"):
+            Familiarity(mean, whitening, 1.0, 1.0, 0.1, 1)
+    for reference, threshold in ((value, 1.0), (1.0, value)):
+        with pytest.raises(BundleError, match="both finite"):
+            Familiarity((0.0,), eye, reference, threshold, 0.1, 1)
+    assert Familiarity((0.0,), eye, 1.0, 1.0, 0.1, 1).threshold == 1.0
+
+
+def test_a_monitor_refuses_a_familiarity_of_other_observations():
+    with pytest.raises(BundleError, match="should be of 7 observed values, received 2"):
+        Rig(familiarity=FAMILIAR)
+
+
+# The CUSUM, by hand: the distance of (1 + a, 2 + b) is 4 a^2 + b^2, the reference 4.
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "oddness"),
+    [(0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, 2.0, 0.0), (1.0, 1.0, 0.25), (0.0, 99.0, 1.0)],
+)
+def test_oddness(a, b, oddness):
+    drift = Drift(FAMILIAR)
+    drift.add(np.array([1.0, 9.0]))
+    drift.add(np.array([1.0, 9.0]))
+    assert drift.total == 2.0
+    drift.add(np.array([1.0 + a, 2.0 + b]))
+    assert drift.total == 2.0 + oddness
+
+
+def test_the_total_stays_between_zero_and_what_is_soon_forgotten():
+    drift = Drift(FAMILIAR)
+    for _ in range(3):
+        drift.add(np.array([1.0, 2.0]))
+        assert drift.total == 0.0
+    for _ in range(50):
+        drift.add(np.array([1.0, 99.0]))
+    assert drift.total == 7.0
+
+
+def test_slow_beyond_the_threshold_and_stop_beyond_twice():
+    drift, seen = Drift(FAMILIAR), []
+    for _ in range(7):
+        drift.add(np.array([1.0, 99.0]))
+        reasons = []
+        drift.judge(reasons)
+        seen.append(states(reasons).get("unfamiliar"))
+        assert all(reason.check is Check.FAMILIARITY for reason in reasons)
+    assert seen == [None] * 3 + [State.LIMITED] * 3 + [State.FALLBACK]
+    assert reasons[0].text == (
+        "observations have been unlike those of training: 7.0, ordinary up to 3.0"
+    )
+    drift.forget()
+    assert drift.total == 0.0
+
+
+# Fitting.
+
+
+def test_whitened_training_data_has_unit_covariance_and_zero_mean():
+    rng = np.random.default_rng(1)
+    mixing = np.array([[2.0, 0.0], [1.5, 0.5]])
+    data = rng.normal(size=(40, 50, 2)) @ mixing.T + [3.0, -1.0]
+    fitted = fit_familiarity(data, 0.1)
+    seen = data[:20].reshape(-1, 2)
+    white = (seen - fitted.mean) @ np.array(fitted.whitening).T
+    np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(2), atol=0.01)
+    # Chi-square with two degrees of freedom: -2 ln 0.01.
+    assert fitted.reference == pytest.approx(9.21, rel=0.15)
+    assert (fitted.false_alarm_rate, fitted.episodes) == (0.1, 20)
+
+
+def test_a_channel_that_never_moved_is_measured_by_a_thousandth():
+    data = np.concatenate(
+        (np.random.default_rng(2).normal(size=(40, 50, 1)), np.ones((40, 50, 1))), 2
+    )
+    fitted = fit_familiarity(data, 0.1)
+    assert fitted.whitening[1][1] == pytest.approx(1000.0, rel=1e-6)
+
+
+def test_the_threshold_is_the_conformal_quantile_of_the_second_half():
+    # With a mean of 0 and a variance of 1, each later episode has so many odd steps in a row.
+    first = [np.array([[-1.0], [1.0]])] * 9
+    second = [
+        np.array([[0.0]] * 3 + [[99.0]] * odd + [[0.0]]) for odd in (5, 3, 8, 1, 2, 9, 4, 7, 6)
+    ]
+    for rate, expected in ((0.1, 9.0), (0.2, 8.0), (0.5, 5.0), (0.85, 2.0)):
+        fitted = fit_familiarity(first + second, rate)
+        assert fitted.threshold == expected
+        assert fitted.episodes == 9
+
+
+def test_of_an_odd_number_the_larger_half_calibrates():
+    data = episodes(np.random.default_rng(3), 19)
+    assert fit_familiarity(data, 0.1).episodes == 10
+    with pytest.raises(BundleError, match="takes about 20 episodes, received 17"):
+        fit_familiarity(data[:17], 0.099)
+
+
+def test_one_sample_alone_is_never_enough():
+    calm = [np.array([[-1.0], [1.0], [0.0], [0.5], [0.2]])] * 20
+    assert fit_familiarity(calm, 0.2).threshold == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_false_alarms_are_as_rare_as_stated(rate):
+    rng = np.random.default_rng(4)
+    shares = [
+        crossed(fit_familiarity(episodes(rng, 80), rate), episodes(rng, 50)) for _ in range(12)
+    ]
+    # 600 episodes; the bound is on the mean over calibrations.
+    assert np.mean(shares) <= rate + 3.0 * math.sqrt(rate * (1.0 - rate) / 600)
+
+
+def test_a_drift_is_noticed():
+    rng = np.random.default_rng(5)
+    fitted = fit_familiarity(episodes(rng, 100), 0.05)
+    assert crossed(fitted, episodes(rng, 30, shift=12.0)) == 1.0
+    broken = episodes(rng, 30)
+    broken[:, 30:, 2] += 3.0  # the third channel no longer is the sum of the others
+    assert crossed(fitted, broken) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("data", "rate", "message"),
+    [
+        ([], 0.1, r"arrays of shape \(steps, n\)"),
+        ([np.zeros(3)], 0.1, r"arrays of shape \(steps, n\)"),
+        ([np.zeros((0, 3))] * 40, 0.1, r"arrays of shape \(steps, n\)"),
+        ([np.zeros((4, 3))], 0.9, "takes about 2 episodes, received 1"),
+        ([np.zeros((4, 3))] * 17, 0.09, "takes about 22 episodes, received 17"),
+        ([np.zeros((4, 3))] * 40, 0.0, "false_alarm_rate should be between 0 and 1, received 0.0"),
+        ([np.zeros((4, 3))] * 40, 1.0, "false_alarm_rate should be between 0 and 1, received 1.0"),
+        ([np.full((4, 3), math.nan)] * 40, 0.1, "episodes should be finite"),
+    ],
+)
+def test_what_cannot_be_fitted(data, rate, message):
+    with pytest.raises(BundleError, match=message):
+        fit_familiarity(data, rate)
+
+
+# In the monitor. The rig's observation has seven values; the first is x.
+
+AT_X = Familiarity(
+    (0.0,) * 7,
+    tuple(tuple(float(i == j and i == 0) for j in range(7)) for i in range(7)),
+    reference=1.0,
+    threshold=2.0,
+    false_alarm_rate=0.01,
+    episodes=100,
+)
+
+
+def test_one_odd_observation_does_not_slow_the_robot_but_a_drift_stops_it():
+    rig = Rig(familiarity=AT_X).to_active()
+    for x, state in ((0.9, State.ACTIVE), (-0.9, State.ACTIVE), (0.0, State.ACTIVE)):
+        rig.x_m = x
+        assert rig.step((0.2, 0.0)).state is state
+    seen = []
+    for _ in range(6):
+        rig.x_m = 1.5  # squared over the reference, less 1, clipped: odd by 1
+        seen.append(rig.step((0.2, 0.0)).state)
+    assert seen[:5] == [State.ACTIVE] * 2 + [State.LIMITED] * 2 + [State.FALLBACK]
+
+
+def test_familiarity_is_judged_only_while_moving_and_anew_with_each_arming():
+    rig = Rig(familiarity=AT_X).to_ready()
+    rig.x_m = 1.5
+    for _ in range(9):
+        assert rig.step().reasons == ()
+    for _ in range(2):
+        rig.monitor.arm(rig.now_s, rig.sources)
+        for _ in range(2):
+            assert rig.step().state is State.ACTIVE
+        assert rig.step().state is State.LIMITED
+        rig.monitor.disarm()
+        rig.step()
+
+
+def test_an_episode_begins_familiar():
+    rig = Rig(familiarity=AT_X).to_active()
+    rig.x_m = 1.5
+    rig.step()
+    rig.monitor.disarm()
+    rig.monitor.begin_episode(rig.now_s)
+    assert rig.monitor._drift.total == 0.0
+
+
+def test_what_cannot_be_observed_is_not_judged_strange():
+    rig = Rig(familiarity=AT_X).to_active()
+    rig.tick()
+    assert "unfamiliar" not in states(rig.step(sources=rig.read(position=None)).reasons)
+    assert rig.monitor._drift.total == 0.0
+
+
+def test_without_familiarity_nothing_is_strange():
+    rig = Rig().to_active()
+    rig.x_m = 3.0
+    assert rig.step().state is State.ACTIVE
+    assert isinstance(rig.monitor, Monitor)
+    assert LIMITS is not None
