@@ -44,7 +44,6 @@ SECTIONS: dict[str, tuple[type, str]] = {
     "record": (Recorder, "step"),
     "whole period": (Run, "_tick"),
 }
-TWIN = "import tyro; from holdfast.sim.twin import command; tyro.cli(command)"
 
 
 def timed(function: Callable[..., Any], into: list[float]) -> Callable[..., Any]:
@@ -77,7 +76,7 @@ def main(policy: Path | None = None, episodes: int = 20, explore: bool = True) -
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         twin = subprocess.Popen(
-            [sys.executable, "-c", TWIN, "--realtime-factor", "0", "--seed", "1"],
+            [sys.executable, "-m", "holdfast.cli", "twin", "--realtime-factor", "0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -91,7 +90,12 @@ def main(policy: Path | None = None, episodes: int = 20, explore: bool = True) -
             out=folder / "run",
         )
         deploy.command(settings)
-        twin_cpu_s = cpu_s(twin.pid)
+        twin_cpu_s, usages = cpu_s(twin.pid), {}
+        for who, number in (
+            ("monitor", resource.RUSAGE_SELF),
+            ("policy", resource.RUSAGE_CHILDREN),
+        ):
+            usages[who] = resource.getrusage(number)
         twin.terminate()
         twin.wait()
     whole = np.array(times["whole period"])
@@ -105,9 +109,8 @@ def main(policy: Path | None = None, episodes: int = 20, explore: bool = True) -
             f"{share:8.0%}"
         )
     print(f"{1.0 / whole.mean():.0f} steps/s")
-    for name, who in (("monitor", resource.RUSAGE_SELF), ("policy", resource.RUSAGE_CHILDREN)):
-        usage = resource.getrusage(who)
-        print(f"CPU, {name}'s process: {usage.ru_utime + usage.ru_stime:.2f} s")
+    for who, usage in usages.items():
+        print(f"CPU, {who}'s process: {usage.ru_utime + usage.ru_stime:.2f} s")
     print(f"CPU, twin's process: {twin_cpu_s:.2f} s")
 
 

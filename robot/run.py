@@ -35,7 +35,7 @@ OF_THE_EPISODE = frozenset({Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY})
 
 
 class Interrupted(Exception):
-    """Somebody wants the run to end: SIGINT or SIGTERM."""
+    """Somebody wants the run to end: SIGINT, SIGTERM or SIGHUP."""
 
     code = "interrupted"
 
@@ -277,17 +277,20 @@ class Run:
             code=code,
             text=text,
         )
-        self._report(result)
-        self._recorder.episode(self._now_s, result)
+        try:
+            self._recorder.episode(self._now_s, result)
+        finally:
+            self._report(result)
 
     @contextlib.contextmanager
     def _signals_caught(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM end the run between two periods, never within one."""
+        """Let signals end the run between two periods, never within one."""
 
         def interrupt(*_: object) -> None:
             self._interrupted = True
 
-        before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal went
+        before = {number: signal.signal(number, interrupt) for number in numbers}
         try:
             yield
         finally:

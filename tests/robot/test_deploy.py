@@ -1,0 +1,189 @@
+"""`holdfast deploy` refuses what does not fit, in one sentence and before anything moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import runs
+from bundles import drive_contract, write_bundle
+
+from holdfast.contract import ActionChannel, ObservationChannel
+from holdfast.errors import BundleError, ConfigError, ContractError, LinkError, RunError
+from holdfast.policy.bundle import load
+from holdfast.robot import deploy
+from holdfast.robot.base import Identity
+from holdfast.robot.deploy import Settings
+
+IDENTITY = Identity(
+    robot="drive",
+    hardware_id="unit-7",
+    action_low=(-1.0, -2.0),
+    action_high=(1.0, 2.0),
+    watchdog_s=0.2,
+    signals=("position", "heading", "forward_speed", "yaw_rate", "tilt"),
+    lockstep=False,
+    self_placing=False,
+)
+
+
+def bundle_of(tmp_path, **changes):
+    return load(write_bundle(tmp_path / "policy.onnx", drive_contract(**changes)))
+
+
+def test_a_robot_that_fits(tmp_path):
+    deploy.require_fit(bundle_of(tmp_path), IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"robot": "walker"}, BundleError, "trained for robot 'drive', not 'walker'"),
+        (
+            {"action_high": (1.0, 1.5)},
+            RunError,
+            r"unit-7 allows yaw_rate in \[-2.0, 1.5\] rad/s; the contract needs \[-2.0, 2.0\]",
+        ),
+        ({"action_low": (-0.5, -2.0)}, RunError, "allows forward_speed"),
+        (
+            {"action_low": (-1.0,), "action_high": (1.0,)},
+            RunError,
+            "takes 1 action values, the contract has 2",
+        ),
+        ({"signals": ("position", "heading")}, RunError, "not measure forward_speed, yaw_rate;"),
+        ({"watchdog_s": 0.05}, RunError, "stops after 0.05 s without a command"),
+    ],
+)
+def test_a_robot_that_does_not_fit(tmp_path, changes, error, sentence):
+    with pytest.raises(error, match=sentence):
+        deploy.require_fit(bundle_of(tmp_path), dataclasses.replace(IDENTITY, **changes))
+
+
+def test_a_signal_that_only_a_cost_needs(tmp_path):
+    """Without its position in the observation, the corridor must still be billed."""
+    speed = (ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),)
+    bundle = bundle_of(tmp_path, observation=speed)
+    blind = dataclasses.replace(IDENTITY, signals=("forward_speed",))
+    with pytest.raises(RunError, match="does not measure position"):
+        deploy.require_fit(bundle, blind)
+
+
+def test_run_budgets_are_read():
+    assert deploy.parse_budget(["a=3", "b=0.5"]) == {"a": 3.0, "b": 0.5}
+    for text in ("a", "=3", "a=", "a=x"):
+        with pytest.raises(ConfigError, match=f"NAME=VALUE, once for each cost, received '{text}'"):
+            deploy.parse_budget([text])
+    with pytest.raises(ConfigError, match="received 'a=4'"):
+        deploy.parse_budget(["a=3", "a=4"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"run_budget": ("outside_corridor=31",)}, ContractError, "at most the contract's 30"),
+        ({"run_budget": ("bumps=1",)}, ContractError, "bumps"),
+        ({"config": "nothing.yaml"}, ConfigError, "cannot be read"),
+        ({"robot": "usb0"}, ConfigError, r"robot should be 'serial:PORT"),
+        ({"robot": "serial:/dev/nothing"}, LinkError, "/dev/nothing: there is no such port"),
+        ({"policy": "nothing.onnx"}, BundleError, r"nothing\.onnx: cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, changes, error, sentence):
+    values = {"robot": "serial:/dev/nothing", "policy": "policy.onnx", **changes}
+    for name in ("policy", "config"):
+        if name in values:
+            values[name] = tmp_path / values[name]
+    write_bundle(tmp_path / "policy.onnx")
+    with pytest.raises(error, match=sentence):
+        deploy.command(Settings(out=tmp_path / "run", **values))
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_that_cannot_be():
+    with pytest.raises(ConfigError, match="episodes should be at least 1, received 0"):
+        Settings(robot="serial:x", policy="p", episodes=0)
+    with pytest.raises(ConfigError, match="seed should be at least 0, received -1"):
+        Settings(robot="serial:x", policy="p", seed=-1)
+
+
+def test_a_policy_of_another_robot_never_gets_to_move_this_one(tmp_path):
+    wide = (
+        ActionChannel("forward_speed", "m/s", -1.5, 1.5, 4.0),
+        ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
+    )
+    policy = write_bundle(tmp_path / "policy.onnx", drive_contract(action=wide), action=(0.4, 0.0))
+    with runs.twin(tmp_path, lockstep=True) as twin:
+        with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+            status, out, err = run.end()
+        assert (status, out) == (1, "")
+        assert "twin-1 allows forward_speed in [-1.0, 1.0] m/s" in err
+        assert err.count("\n") == 1
+        assert twin.episodes() == 0
+        assert not run.out.exists()
+
+
+def test_a_run_is_never_written_over_another(tmp_path):
+    policy = write_bundle(tmp_path / "policy.onnx", drive_contract(episode_steps=10))
+    with runs.twin(tmp_path, lockstep=True) as twin:
+        for wanted in (0, 1):
+            with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+                status, _, err = run.end()
+            assert status == wanted
+        assert "never overwritten" in err
+        assert twin.episodes() == 1
+
+
+UNABLE = """
+import sys
+from holdfast import cli
+from holdfast.sim.twin_board import TwinBoard
+TwinBoard.self_placing = False
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def unable_twin():
+    """Its address: a robot that has to be placed by a person."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNABLE, "twin", "--realtime-factor", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def test_a_person_places_the_robot_before_each_episode(tmp_path, unable_twin):
+    policy = write_bundle(tmp_path / "policy.onnx", drive_contract(episode_steps=10))
+    with runs.deployment(tmp_path / "run", unable_twin, policy, "--episodes", "2") as run:
+        stdout, stdin = run.process.stdout, run.process.stdin
+        for number in (1, 2):
+            while "Place the robot" not in (line := stdout.readline()):
+                assert line
+            assert line == f"Place the robot for episode {number}, then press Enter.\n"
+            steps = len(run.log().steps)
+            runs.until(lambda steps=steps: len(run.log().steps) > steps + 20)
+            assert len(run.log().episodes) == number - 1
+            stdin.write("\n")
+            stdin.flush()
+        assert run.end()[0] == 0
+    assert [episode.result.steps for episode in run.log().episodes] == [10, 10]
+
+
+def test_nobody_there_to_place_it(tmp_path, unable_twin):
+    policy = write_bundle(tmp_path / "policy.onnx", drive_contract(episode_steps=10))
+    with runs.deployment(tmp_path / "run", unable_twin, policy) as run:
+        run.process.stdin.close()
+        run.process.stdin = None
+        status, _, err = run.end()
+    assert status == 1
+    assert "nobody can press Enter" in err
+    with runs.deployment(tmp_path / "run2", unable_twin, policy, "--no-prompt") as run:
+        status, out, err = run.end()
+    assert (status, err) == (0, "")
+    assert "Place" not in out
