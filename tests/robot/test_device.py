@@ -376,6 +376,30 @@ def test_what_was_obeyed_is_told_apart_from_what_was_heard():
     assert (said.heard, said.obeyed, said.command_sequence) == (obeyed + 1, obeyed, obeyed)
 
 
+@pytest.mark.parametrize(
+    "kind", [device.HELLO, device.DISARM, device.ESTOP, device.RESET, device.ARM, device.STATE]
+)
+def test_every_message_is_answered_by_a_state_that_tells_it_was_obeyed(kind):
+    rig = Rig()
+    rig.drive()
+    said = state(rig.send(kind))
+    assert (said.heard, said.obeyed) == (rig.sequence, rig.sequence)
+
+
+@pytest.mark.parametrize("kind", [device.HELLO, device.RESET])
+def test_a_new_beginning_has_no_command(kind):
+    rig = Rig()
+    rig.drive()
+    assert state(rig.wait(50_000)).command_age_us == 50_000
+    assert state(rig.send(kind)).command_age_us == device.NO_AGE
+
+
+def test_what_the_device_says_is_numbered():
+    rig = Rig()
+    messages = [*rig.send(device.HELLO), *rig.send(99), *rig.wait(200_000), *rig.send(device.ARM)]
+    assert [message.sequence for message in messages] == list(range(1, len(messages) + 1))
+
+
 def test_a_new_host_takes_over_only_a_stopped_robot():
     rig = Rig()
     rig.drive()

@@ -150,8 +150,17 @@ def test_the_longest_frame_is_the_longest_on_both_ends(length, found):
     body = struct.pack("<BBIQ", device.VERSION + 1, device.STATE, 1, 2) + payload
     frame = cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\x00"
     assert len(frame) - 1 == length
-    assert len(device.Decoder().feed(frame)) == found
-    assert len(link.Decoder().feed(frame)) == found
+    for decoder in (device.Decoder(), link.Decoder()):
+        assert len(decoder.feed(frame)) == found
+        assert len(decoder.feed(frame[:-1]) + decoder.feed(frame[-1:])) == found
+
+
+@pytest.mark.parametrize("length", range(15))
+def test_a_frame_too_short_for_its_header_is_noise(length):
+    body = bytes([device.VERSION] * length)
+    frame = cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\x00"
+    assert len(device.Decoder().feed(frame)) == (length == 14)
+    assert link.Decoder().feed(frame) == []
 
 
 def test_a_sound_frame_with_the_wrong_payload_is_damage():
