@@ -1,5 +1,6 @@
 """May this action reach the motors? NumPy and stdlib alone; time is an argument."""
 
+from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.geofence import Geofence
 from holdfast.safety_monitor.limits import Limits, Tiers
@@ -17,6 +18,7 @@ from holdfast.safety_monitor.monitor import Monitor
 __all__ = [
     "BudgetStatus",
     "Check",
+    "Evidence",
     "Familiarity",
     "Geofence",
     "Limits",

@@ -13,6 +13,7 @@ from holdfast.safety_monitor import checks
 from holdfast.safety_monitor.budget import Budget
 from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.envelope import check_envelope
+from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.freshness import Freshness
 from holdfast.safety_monitor.ladder import Ladder
@@ -63,6 +64,8 @@ class Monitor:
         limits: of this robot.
         run_budget: by cost name; may tighten the contract's, never loosen it.
         familiarity: of the bundle; None: strange observations are not noticed.
+        evidence: of the deployment's episodes so far; an alarm in it refuses `reset` and `arm`.
+            The caller adds each episode to it, and saves it.
 
     Raises:
         ContractError: a run budget that is loosened, unknown or below one step's cost; a
@@ -77,11 +80,12 @@ class Monitor:
         limits: Limits,
         run_budget: Mapping[str, float] | None = None,
         familiarity: Familiarity | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         limits.require_fit(contract)
         if familiarity is not None:
             familiarity.require_size(contract.observation_size)
-        self._contract, self._limits = contract, limits
+        self._contract, self._limits, self._evidence = contract, limits, evidence
         self._observer = Observer(contract)
         self._bill = Bill(contract)
         self._budget = Budget(contract, self._bill.largest, run_budget, limits.episode_budget)
@@ -360,6 +364,8 @@ class Monitor:
         found = self._look(now_s, sources, self._proposal, None, stepping=False)
         refusals = [reason for reason in found.reasons if reason.state <= State.FALLBACK]
         self._budget.judge_run(refusals)
+        if self._evidence is not None:
+            self._evidence.judge(refusals)
         if found.action is not None and found.action.any():
             text = f"the newest proposal is {found.action.tolist()}, not zero"
             refusals.append(Reason(Check.EVENT, "proposal_not_zero", State.STOPPED, text))

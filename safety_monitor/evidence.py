@@ -1,0 +1,275 @@
+"""Evidence over episodes: is the mean cost above the limit d, or not?
+
+The third clock of the budget. Steps within an episode are correlated, so it counts episodes,
+and it may be looked at after every one of them: an e-process is a bet against a hypothesis,
+made with play money, and money that grows twentyfold under a fair or losing game is as
+unlikely as 1/20, at any time (Ville 1939; Waudby-Smith and Ramdas 2024 for bounded means).
+The run budget bounds what an episode can cost, and so how much a bet can lose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.contract import Contract, strict
+from holdfast.errors import ConfigError, ContractError
+from holdfast.safety_monitor.budget import Budget
+from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.messages import Check, Reason, State
+
+BETS = 10
+BOLDEST, MEEKEST = 0.9, 0.02
+FRACTIONS = tuple(BOLDEST * (MEEKEST / BOLDEST) ** (i / (BETS - 1)) for i in range(BETS))
+"""Of what a bet could stake without ever losing everything; even in the logarithm, since how
+far the truth is from the hypothesis, and so which bet is best, is not known."""
+
+LEAST_MEAN = 1e-6
+"""A hypothesis of a lower mean is tested as this one, which it implies."""
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """All that an e-process remembers."""
+
+    count: int
+    log_wealth: tuple[float, ...]
+    reached_at: int | None
+
+    def __post_init__(self) -> None:
+        if len(self.log_wealth) != BETS:
+            raise ConfigError(
+                f"saved evidence: log_wealth should hold {BETS} bets, received "
+                f"{len(self.log_wealth)}"
+            )
+
+
+class EProcess:
+    """Evidence against "each of these values in [0, 1] has at most this expectation".
+
+    Bet f multiplies its wealth by 1 + f / mean * (x - mean), which is 1 in expectation, or
+    less, if the hypothesis is true. The evidence is the average wealth of all bets.
+
+    Args:
+        mean: in [0, 1].
+        alpha: the evidence ever reaches 1/alpha under a true hypothesis with at most this
+            probability.
+
+    Attributes:
+        reached_at: after how many values it first did; None so far.
+    """
+
+    def __init__(self, mean: float, alpha: float) -> None:
+        self._mean = max(mean, LEAST_MEAN)
+        self._stakes = tuple(fraction / self._mean for fraction in FRACTIONS)
+        self._enough = -math.log(alpha)
+        self._log_wealth = (0.0,) * BETS
+        self.count = 0
+        self.reached_at: int | None = None
+
+    def add(self, x: float) -> None:
+        """Count one value in [0, 1]."""
+        gain = x - self._mean
+        self._log_wealth = tuple(
+            wealth + math.log1p(stake * gain)
+            for wealth, stake in zip(self._log_wealth, self._stakes, strict=True)
+        )
+        self.count += 1
+        if self.reached_at is None and self.log_evidence >= self._enough:
+            self.reached_at = self.count
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of the average wealth."""
+        most = max(self._log_wealth)
+        return most + math.log(sum(math.exp(w - most) for w in self._log_wealth) / BETS)
+
+    def save(self) -> ProcessState:
+        """Return all that it remembers."""
+        return ProcessState(self.count, self._log_wealth, self.reached_at)
+
+    def restore(self, state: ProcessState) -> None:
+        """Go on where another left off, exactly."""
+        self.count, self.reached_at = state.count, state.reached_at
+        self._log_wealth = state.log_wealth
+
+
+@dataclass(frozen=True)
+class CostState:
+    """All that is remembered of one cost."""
+
+    name: str
+    run_budget: float
+    total: float
+    exceeds: ProcessState
+    keeps: ProcessState
+    capped: ProcessState
+
+
+class CostEvidence:
+    """What the episodes say of one cost.
+
+    Attributes:
+        total: the sum of all episodes' costs.
+        exceeds: evidence that the mean is above d: reaching 1/alpha is the alarm.
+        keeps: evidence that it is below: reaching 1/alpha is the certificate.
+        capped: evidence that the run budget is hit more often than is tolerated. A capped
+            cost hides how bad the worst episodes would have been; this shows that they are.
+    """
+
+    def __init__(
+        self, name: str, limit: float, run_budget: float, alpha: float, cap_hit_rate: float
+    ) -> None:
+        self.name, self.limit, self.run_budget = name, limit, run_budget
+        self.total = 0.0
+        share = min(limit / run_budget, 1.0)
+        self.exceeds = EProcess(share, alpha)
+        self.keeps = EProcess(1.0 - share, alpha)
+        self.capped = EProcess(cap_hit_rate, alpha)
+
+    def add(self, spent: float, capped: bool, complete: bool) -> None:
+        """Count one episode; where its cost is not fully known, in favour of neither side."""
+        self.total += spent
+        self.exceeds.add(spent / self.run_budget)
+        self.keeps.add(1.0 - spent / self.run_budget if complete and not capped else 0.0)
+        self.capped.add(1.0 if capped else 0.0)
+
+    def save(self) -> CostState:
+        """Return all that is remembered."""
+        processes = (self.exceeds.save(), self.keeps.save(), self.capped.save())
+        return CostState(self.name, self.run_budget, self.total, *processes)
+
+    def restore(self, state: CostState) -> None:
+        """Go on where another left off, exactly."""
+        self.total = state.total
+        self.exceeds.restore(state.exceeds)
+        self.keeps.restore(state.keeps)
+        self.capped.restore(state.capped)
+
+
+@dataclass(frozen=True)
+class EvidenceState:
+    """All that is remembered of a deployment."""
+
+    contract_hash: str
+    alpha: float
+    cap_hit_rate: float
+    costs: tuple[CostState, ...]
+
+
+class Evidence:
+    """What the episodes of a deployment say of the contract's costs.
+
+    Args:
+        contract: names the costs, their limits d and run budgets.
+        run_budget: by cost name, as the monitor is given it; the same for all episodes.
+        alpha: of each alarm and each certificate.
+        cap_hit_rate: how often the run budget may be hit.
+
+    Raises:
+        ContractError: as the monitor's run budget.
+        ConfigError: alpha or cap_hit_rate not in (0, 1).
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        run_budget: Mapping[str, float] | None = None,
+        alpha: float = 0.05,
+        cap_hit_rate: float = 0.05,
+    ) -> None:
+        for name, value in (("alpha", alpha), ("cap_hit_rate", cap_hit_rate)):
+            if not 0.0 < value < 1.0:
+                raise ConfigError(f"evidence: {name} should be between 0 and 1, received {value}")
+        self._contract_hash, self._alpha, self._cap_hit_rate = contract.hash, alpha, cap_hit_rate
+        self._budget = Budget(contract, Bill(contract).largest, run_budget, None)
+        self.costs = tuple(
+            CostEvidence(cost.name, cost.limit, run, alpha, cap_hit_rate)
+            for cost, run in zip(contract.costs, self._budget.run, strict=True)
+        )
+
+    @property
+    def episodes(self) -> int:
+        """How many were counted."""
+        return self.costs[0].exceeds.count
+
+    def add(self, spent: Sequence[float], complete: bool) -> None:
+        """Count an episode.
+
+        Args:
+            spent: the last verdict's, in the contract's order.
+            complete: it ran to its end, or until its run budget stopped it. What anything else
+                cut short would have cost is not known: for the alarm it counts what it had
+                cost, for the certificate the whole run budget.
+
+        Raises:
+            ContractError: a cost that no episode under these run budgets can have.
+        """
+        budget = self._budget
+        if len(spent) != len(self.costs) or not all(
+            0.0 <= value <= run for value, run in zip(spent, budget.run, strict=True)
+        ):
+            raise ContractError(
+                f"evidence: an episode's costs should be between 0 and {list(budget.run)}, "
+                f"received {list(spent)}"
+            )
+        for cost, value, most in zip(self.costs, spent, budget.largest, strict=True):
+            cost.add(value, value + most > cost.run_budget, complete)
+
+    def judge(self, reasons: list[Reason]) -> None:
+        """Append what is evident: it forbids another episode."""
+        for cost in self.costs:
+            if cost.exceeds.reached_at is not None:
+                text = (
+                    f"{cost.name}: the mean cost exceeds {cost.limit:g}, evident after "
+                    f"{cost.exceeds.reached_at} episodes"
+                )
+                reasons.append(Reason(Check.BUDGET, "mean_cost_exceeded", State.STOPPED, text))
+            if cost.capped.reached_at is not None:
+                text = (
+                    f"{cost.name}: more than {self._cap_hit_rate:g} of episodes hit the run "
+                    f"budget, evident after {cost.capped.reached_at} episodes"
+                )
+                reasons.append(Reason(Check.BUDGET, "run_budget_often_hit", State.STOPPED, text))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain data, from which JSON restores every bit."""
+        costs = tuple(cost.save() for cost in self.costs)
+        state = EvidenceState(self._contract_hash, self._alpha, self._cap_hit_rate, costs)
+        plain: dict[str, Any] = _listed(dataclasses.asdict(state))
+        return plain
+
+    def restore(self, data: Any) -> None:
+        """Go on where a saved deployment left off.
+
+        Raises:
+            ConfigError: malformed, or saved under another contract, run budget or alpha. What
+                was counted so far then stays as it was.
+        """
+        try:
+            state = strict(EvidenceState, data, "saved evidence")
+        except ContractError as error:
+            raise ConfigError(str(error)) from None
+        mine = (self._contract_hash, self._alpha, self._cap_hit_rate)
+        runs = tuple((cost.name, cost.run_budget) for cost in self.costs)
+        if mine != (state.contract_hash, state.alpha, state.cap_hit_rate) or runs != tuple(
+            (cost.name, cost.run_budget) for cost in state.costs
+        ):
+            raise ConfigError(
+                "saved evidence: is of another contract, run budget, alpha or cap_hit_rate; "
+                "evidence cannot be carried over"
+            )
+        for cost, saved in zip(self.costs, state.costs, strict=True):
+            cost.restore(saved)
+
+
+def _listed(value: Any) -> Any:
+    """Return plain data with lists for tuples, as JSON and `strict` know them."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_listed(item) for item in value]
+    return value
