@@ -52,7 +52,8 @@ class Settings:
             runs/<task>-<date>-<time>.
         config: the robot's configuration file. Default: config/<robot>.yaml.
         run_budget: NAME=VALUE for each cost whose run budget is tightened, in cost units.
-        prompt: ask a person to place a robot that cannot place itself before each episode.
+        prompt: ask a person to place a robot that cannot place itself before each episode;
+            otherwise an episode starts where the last one ended.
     """
 
     robot: str

@@ -48,7 +48,8 @@ class Episode:
         observation: shape (rows, n). proposed, applied: (rows, actions), physical units.
         log_prob: (rows,), of the proposed action; NaN where the policy did not explore.
         costs, cost_to_go: (rows, costs). state: (rows,), `messages.State` numbers.
-        intervened: (rows,), where applied is not what the behaviour policy chose.
+        intervened: (rows,), where applied is not what the policy chose at this reading: the
+            monitor changed it, or no proposal came in time and the last one went on.
         signals: by catalogue name, (rows, size). reasons: the verdict's codes per row.
     """
 
@@ -242,7 +243,7 @@ def _episodes(
             Episode(
                 result=result or _torn_result(number, part),
                 state=np.ascontiguousarray(part["state"]),
-                intervened=np.ascontiguousarray(part["intervened"]),
+                intervened=part["intervened"] | ~part["proposal_present"],
                 signals=signals,
                 reasons=tuple(reasons[row] for row in rows),
                 **arrays,

@@ -106,7 +106,6 @@ class Run:
         try:
             self._make_ready(number)
             stopped = self._act(number)
-            self._robot.disarm()
         except Exception as error:
             self._halt(error)
             with contextlib.suppress(LogError):
@@ -118,10 +117,10 @@ class Run:
 
     def _make_ready(self, number: int) -> None:
         """Place the robot, and wait until the monitor lets it be armed."""
-        self._robot.disarm()
         if self._prompt:
             self._ask_person(number)
-        self._robot.reset()
+        if self._prompt or self._robot.identity.self_placing or number == 0:
+            self._robot.reset()  # else it goes on from where it stands, and so does its odometry
         self._now_s = self._next_s = self._robot.now_s()
         self._monitor.begin_episode(self._now_s)
         self._recorder.event(self._now_s, "begin_episode")
@@ -189,7 +188,11 @@ class Run:
     # A period.
 
     def _tick(self, number: int, step: int) -> Verdict:
-        """One period: wait, read, propose, judge, act, record. Not armed in NO_STEP."""
+        """One period: wait, read, propose, judge, act, record. The last one of an episode disarms.
+
+        Args:
+            step: of the episode; NO_STEP while the robot is not armed.
+        """
         armed = step != NO_STEP
         final = step == self._contract.episode_steps
 

@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import runs
 from bundles import drive_contract, write_bundle
@@ -183,7 +184,18 @@ def test_nobody_there_to_place_it(tmp_path, unable_twin):
         status, _, err = run.end()
     assert status == 1
     assert "nobody can press Enter" in err
-    with runs.deployment(tmp_path / "run2", unable_twin, policy, "--no-prompt") as run:
+    assert err.count("\n") == 1
+
+
+def test_without_a_person_an_episode_starts_where_the_last_one_ended(tmp_path, unable_twin):
+    """Also in the odometry: the box that the robot may not leave stays where it is."""
+    contract = drive_contract(episode_steps=20)
+    policy = write_bundle(tmp_path / "policy.onnx", contract, action=(0.5, 0.0))
+    options = ["--no-prompt", "--episodes", "2"]
+    with runs.deployment(tmp_path / "run", unable_twin, policy, *options) as run:
         status, out, err = run.end()
     assert (status, err) == (0, "")
     assert "Place" not in out
+    first, second = (episode.signals["position"] for episode in run.log().episodes)
+    assert np.hypot(*(first[-1] - first[0])) > 0.3
+    assert np.hypot(*(second[0] - first[-1])) < 0.1
