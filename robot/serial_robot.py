@@ -241,8 +241,6 @@ class SerialRobot:
         on it at most once; one that was refused as late has a new one, and the time that came
         with the refusal.
         """
-        if self.identity.lockstep:
-            self._settle()
         self._pump(0.0)
         sequence: int | None = None
         for _ in range(TRIES):
@@ -300,13 +298,18 @@ class SerialRobot:
             self._take_state(message, host_s)
         elif isinstance(message, link.Fault):
             self._refusal = (message.about, message.code)
-            if message.code == device.WRONG_VERSION:
+            if message.code == device.WRONG_VERSION and message.about > self._first:
                 self._lose(f"the device does not speak link version {device.VERSION}")
         elif isinstance(message, link.Foreign):
             self._lose(
                 f"the device speaks link version {message.version}, this program {device.VERSION}"
             )
         elif message.answers > self._first:
+            if unknown := set(message.identity.signals) - set(_SIGNALS):
+                self._lose(
+                    f"the device should measure only {', '.join(_SIGNALS)}, "
+                    f"received {', '.join(sorted(unknown))}"
+                )
             self._hello = message
 
     def _take_state(self, state: link.State, host_s: float) -> None:

@@ -45,6 +45,11 @@ def drive(robot, steps=100):
         robot.read()
 
 
+def send_on_and_on(robot, commands=10_000):
+    for _ in range(commands):
+        robot.send(ACTION, 0.1)
+
+
 @pytest.fixture(scope="module")
 def lockstep_address():
     """One twin for all tests that leave it as they found it."""
@@ -113,6 +118,17 @@ def foreign_frame(version):
     return cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\x00"
 
 
+def hello(signals):
+    """Return a HELLO that answers whatever was asked."""
+    head = struct.pack("<IBHIB", 2**31, 0, 200, 50_000, 0)
+    return device.encode(device.HELLO, 1, 2, head + b"\x01r\x01h" + bytes([len(signals)]) + signals)
+
+
+def state(time_us):
+    payload = struct.pack(device.STATE_HEAD, 0, 0, 0, 0, 0, 0) + bytes(4 * 16)
+    return device.encode(device.STATE, 3, time_us, payload)
+
+
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
@@ -120,8 +136,13 @@ def foreign_frame(version):
         (b"login: \x00\x07", "no Holdfast device answered within 0.4 s .9 bytes received."),
         (foreign_frame(9), "the device speaks link version 9, this program 1"),
         (
-            device.encode(device.FAULT, 1, 2, struct.pack("<BI", device.WRONG_VERSION, 3)),
+            device.encode(device.FAULT, 1, 2, struct.pack("<BI", device.WRONG_VERSION, 2**31)),
             "the device does not speak link version 1",
+        ),
+        (hello(b"tilt") + state(5_000_000) + state(40_000), "the device restarted"),
+        (
+            hello(b"tilt,gravity"),
+            "the device should measure only position, .*, tilt, received gravity",
         ),
     ],
 )
@@ -278,7 +299,8 @@ def test_in_real_time_stamps_are_of_this_hosts_clock():
         old = robot._reading
         assert old.sequence > fresh.sequence
         assert time.monotonic() - old.stamp_s > 0.1
-        # What it knows of the device's time is then too old for the device; it has to ask anew.
+        # What it knows of the device's time is then too old for the device: it has to ask anew.
+        time.sleep(0.8)
         robot.reset()
         robot.arm()
         robot.wait(robot.now_s() + 0.1)
@@ -360,6 +382,29 @@ def test_a_device_that_hangs_is_a_link_error(monkeypatch, realtime_factor):
         finally:
             os.kill(twin.process.pid, signal.SIGCONT)
             robot.close()
+
+
+def test_a_device_that_hangs_does_not_hold_up_a_stop(monkeypatch):
+    monkeypatch.setattr(serial_robot, "ANSWER_LIMIT_S", 0.1)
+    with running_twin() as twin:
+        robot = SerialRobot.connect(twin.address)
+        os.kill(twin.process.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LinkError, match="the device did not answer to stop"):
+                robot.stop()
+        finally:
+            os.kill(twin.process.pid, signal.SIGCONT)
+
+
+def test_a_device_that_takes_nothing_in_is_a_link_error():
+    with running_twin() as twin:
+        robot = SerialRobot.connect(twin.address)
+        os.kill(twin.process.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LinkError, match="the device takes nothing in"):
+                send_on_and_on(robot)
+        finally:
+            os.kill(twin.process.pid, signal.SIGCONT)
 
 
 def test_an_unanswered_message_is_tried_again_but_acted_on_once(monkeypatch):
