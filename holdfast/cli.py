@@ -41,10 +41,14 @@ class Command:
 
 
 COMMANDS = {
+    "demo": Command("holdfast.policy.demo:command", "the whole loop, on a twin", "train"),
     "train": Command("holdfast.policy.train:command", "learn a policy in simulation", "train"),
     "export": Command("holdfast.policy.export:command", "write it as a bundle", "train"),
+    "verify": Command("holdfast.policy.verify:command", "check a bundle", "train"),
     "twin": Command("holdfast.sim.twin:command", "serve a simulated robot on a port", "train"),
     "deploy": Command("holdfast.robot.deploy:command", "run a bundle on a robot, and log it"),
+    "finetune": Command("holdfast.policy.finetune:command", "learn from logged runs", "train"),
+    "report": Command("holdfast.policy.report:command", "make a demo's page again", "train"),
     "doctor": Command("holdfast.doctor:command", "say what is installed and whether it works"),
 }
 

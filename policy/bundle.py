@@ -74,12 +74,12 @@ class Bundle:
     def act(self, observation: Array) -> tuple[Array, Array]:
         """Return the mean action (actions,), physical units, and log_std (actions,), of the
         action scaled to [-1, 1], for one observation (n,)."""
-        mean, log_std = self._run(OUTPUTS[:2], observation[None])
+        mean, log_std = self.outputs(observation[None], OUTPUTS[:2])
         return mean[0], log_std[0]
 
     def cost_to_go(self, observation: Array) -> Array:
         """Return the critics' expected cost from here to the episode's end, shape (costs,)."""
-        (costs,) = self._run(OUTPUTS[2:], observation[None])
+        (costs,) = self.outputs(observation[None], OUTPUTS[2:])
         return np.asarray(costs[0])
 
     def expect(self, robot: str | None = None, task: str | None = None) -> None:
@@ -93,8 +93,9 @@ class Bundle:
                     f"{self.path}: this policy was trained for {kind} '{held}', not '{wanted}'"
                 )
 
-    def _run(self, outputs: tuple[str, ...], observations: Array) -> list[Array]:
-        values = self._session.run(list(outputs), {"observation": observations.astype(np.float32)})
+    def outputs(self, observations: Array, names: tuple[str, ...] = OUTPUTS) -> list[Array]:
+        """Return the named outputs of the graph for observations (batch, n)."""
+        values = self._session.run(list(names), {"observation": observations.astype(np.float32)})
         return [value.astype(np.float64) for value in values]
 
 
@@ -265,7 +266,7 @@ def _golden(text: str, contract: Contract) -> Golden:
 
 def _check_golden(bundle: Bundle) -> None:
     golden = bundle.golden
-    for name, values in zip(OUTPUTS, bundle._run(OUTPUTS, golden.observation), strict=True):
+    for name, values in zip(OUTPUTS, bundle.outputs(golden.observation), strict=True):
         expected = getattr(golden, name)
         worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()
         if not worst <= GOLDEN_TOLERANCE:  # also when it is NaN
@@ -281,7 +282,7 @@ def _check_limits(bundle: Bundle) -> None:
     rng = np.random.default_rng(0)
     far = rng.standard_normal((256, contract.observation_size)) * np.logspace(-2, 6, 256)[:, None]
     observations = np.concatenate((bundle.golden.observation, far))
-    action, log_std, cost_to_go = bundle._run(OUTPUTS, observations)
+    action, log_std, cost_to_go = bundle.outputs(observations)
     slack = 1e-6 * contract.action_half_range  # float32
     outside = (action < contract.action_low - slack) | (action > contract.action_high + slack)
     finite = all(np.isfinite(values).all() for values in (action, log_std, cost_to_go))

@@ -25,7 +25,8 @@ class StepSettings:
         damping: added to the Fisher matrix's diagonal.
         cg_iterations: conjugate-gradient iterations, at most.
         fisher_share: share of the batch that Fisher products are taken on.
-        backtrack: the line search's step ratio; backtracks: its tries.
+        backtrack: each try of the line search is this times the one before.
+        backtracks: tries, at most.
         slack: of the line search's cost check, as a share of the limit d. Not in the paper,
             whose exact check (0) makes most steps at the boundary shrink or fail.
     """

@@ -38,10 +38,12 @@ class FinetuneSettings:
         target: what the bounded cost is brought down to, as a share of the limit d. Below 1
             because the surrogate underestimates the cost that a change of policy leads to.
         bound: standard errors added to the estimated cost.
-        max_kl: most KL(behaviour ‖ new), nats per step. min_share: least effective sample size,
-            (Σρ)²/Σρ², as a share of the samples.
+        max_kl: most KL(behaviour ‖ new), nats per step.
+        min_share: least effective sample size, (Σρ)²/Σρ², as a share of the samples.
         steps: constrained steps, at most; it ends as soon as the bounded cost meets the target.
-        critic_steps: Adam steps on the log; critic_minibatch, critic_rate: their size, rate.
+        critic_steps: Adam steps on the log.
+        critic_minibatch: samples per such step.
+        critic_rate: Adam's learning rate.
         step: each constrained step.
     """
 
@@ -51,8 +53,8 @@ class FinetuneSettings:
     max_kl: float = 0.15
     min_share: float = 0.3
     steps: int = 30
-    critic_steps: int = 200
-    critic_minibatch: int = 4096
+    critic_steps: int = 400
+    critic_minibatch: int = 512
     critic_rate: float = 1e-3
     step: StepSettings = field(default_factory=lambda: StepSettings(delta=0.01, fisher_share=0.5))
 
@@ -116,7 +118,7 @@ class Finetuner:
         """Fit the critics, which know the simulator, to the log; several passes, fresh targets."""
         s, experience, networks = self.settings, self.experience, self.networks
         generator = torch.Generator().manual_seed(s.seed)
-        optimiser = torch.optim.Adam(networks.critic.parameters(), lr=s.critic_rate)
+        optimiser = torch.optim.Adam(networks.critic.parameters(), lr=s.critic_rate, fused=True)
         x = networks.normaliser(experience.rows(experience.observation[:, :-1]))
         passes = 5
         for _ in range(passes):

@@ -45,7 +45,9 @@ class TrainSettings:
         initial_std: of actions, where 1 is half of the range.
         gamma: discount of the reward; a cost's is in the contract.
         lam: GAE λ of the reward.
-        critic_steps: Adam steps per iteration; critic_minibatch, critic_rate: their size, rate.
+        critic_steps: Adam steps per iteration on the critics.
+        critic_minibatch: samples per such step.
+        critic_rate: Adam's learning rate.
         correction: rate of the running mean of (realised − predicted) cost change that is
             added to the excess; 0 for the paper's own rule, which settles above the limit.
         step: the constrained step.
@@ -62,8 +64,8 @@ class TrainSettings:
     initial_std: float = 1.0
     gamma: float = 0.99
     lam: float = 0.95
-    critic_steps: int = 20
-    critic_minibatch: int = 4096
+    critic_steps: int = 160
+    critic_minibatch: int = 512
     critic_rate: float = 1e-3
     correction: float = 0.1
     step: StepSettings = field(default_factory=StepSettings)
@@ -141,7 +143,9 @@ class Learner:
         )
         self.policy, self.critic = self.networks.policy, self.networks.critic
         self.normaliser = self.networks.normaliser
-        self.optimiser = torch.optim.Adam(self.critic.parameters(), lr=settings.critic_rate)
+        self.optimiser = torch.optim.Adam(
+            self.critic.parameters(), lr=settings.critic_rate, fused=True
+        )
         self.batch = Batch(task, settings.copies, settings.seed)
         self.collector = Collector(self.batch, self.generator)
         self.tracker = CostTracker(settings.correction)

@@ -138,8 +138,9 @@ def kl(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> 
 class Critic(nn.Module):
     """V(s) of the reward and of each cost: one network each, in physical units.
 
-    Targets are scaled by a mean and standard deviation that follow them slowly, so that one
-    learning rate serves returns of 0.1 and of 1000.
+    The networks are stacked, so that all of them take one matrix product per layer. Targets
+    are scaled by a mean and standard deviation that follow them, so that one learning rate
+    serves returns of 0.1 and of 1000.
     """
 
     mean: Tensor
@@ -147,13 +148,28 @@ class Critic(nn.Module):
 
     def __init__(self, size: int, outputs: int, hidden: Sequence[int], generator: torch.Generator):
         super().__init__()
-        self.bodies = nn.ModuleList(mlp([size, *hidden, 1], generator) for _ in range(outputs))
+        stacks = [
+            [layer for layer in mlp([size, *hidden, 1], generator) if isinstance(layer, nn.Linear)]
+            for _ in range(outputs)
+        ]
+        layers = list(zip(*stacks, strict=True))
+        self.weights = nn.ParameterList(
+            torch.stack([linear.weight.detach().T for linear in layer]) for layer in layers
+        )
+        self.biases = nn.ParameterList(
+            torch.stack([linear.bias.detach()[None] for linear in layer]) for layer in layers
+        )
         self.register_buffer("mean", torch.zeros(outputs))
         self.register_buffer("std", torch.ones(outputs))
 
     def scaled(self, x: Tensor) -> Tensor:
         """Return (B, outputs) in the scaled units that are fitted."""
-        return torch.cat([body(x) for body in self.bodies], dim=-1)
+        h = x.expand(len(self.mean), *x.shape)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = torch.baddbmm(bias, h, weight)
+            if i < len(self.weights) - 1:
+                h = torch.tanh(h)
+        return h[..., 0].T
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs) in the units of the returns."""
@@ -166,11 +182,10 @@ class Critic(nn.Module):
         (PopArt: van Hasselt et al. 2016, equation 9.)
         """
         mean, std = targets.mean(0), targets.std(0).clamp_min(1e-2)
-        for i, body in enumerate(self.bodies):
-            last = list(body.children())[-1]
-            assert isinstance(last, nn.Linear)
-            last.weight.mul_(self.std[i] / std[i])
-            last.bias.mul_(self.std[i]).add_(self.mean[i] - mean[i]).div_(std[i])
+        weight, bias = self.weights[-1], self.biases[-1]
+        weight.mul_((self.std / std)[:, None, None])
+        bias.copy_(bias * self.std[:, None, None] + (self.mean - mean)[:, None, None])
+        bias.div_(std[:, None, None])
         self.mean.copy_(mean)
         self.std.copy_(std)
 

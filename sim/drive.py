@@ -72,7 +72,7 @@ class DriveCircle(Task):
                     limit=10.0,
                     run_budget=30.0,
                     gamma=1.0,
-                    lam=0.95,
+                    lam=0.97,
                 ),
             ),
         )

@@ -1,0 +1,237 @@
+"""`holdfast demo`: the whole loop, with the programs that a user would run."""
+
+from __future__ import annotations
+
+import json
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from holdfast import share
+from holdfast.errors import ConfigError, RunError
+from holdfast.policy import bundle, report, verify
+from holdfast.policy.export import export
+from holdfast.policy.finetune import FinetuneSettings, finetune
+from holdfast.policy.learner import TrainSettings
+from holdfast.policy.train import CHECKPOINT, PROGRESS, train
+from holdfast.robot import log
+
+TWIN_START_S = 30.0
+MARKER = ".holdfast-demo"
+"""Says that a folder is a demo's, finished or not, and may be replaced."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo does.
+
+    Attributes:
+        out: folder for everything that it writes; a demo that is there already is replaced.
+        seed: of training, of the twin and of the sampled actions.
+        iterations: of training in simulation.
+        episodes: per run on the twin.
+        rounds: of fine-tuning, at most.
+        gap: how the twin differs from the simulator. Default: config/gap_demo.yaml.
+    """
+
+    out: Path = Path("runs/demo")
+    seed: int = 0
+    iterations: int = 65
+    episodes: int = 80
+    rounds: int = 5
+    gap: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("seed", 0), ("iterations", 1), ("episodes", 2), ("rounds", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"{name} should be at least {least}, received {getattr(self, name)}"
+                )
+
+
+def command(settings: DemoSettings) -> None:
+    """Train, ship, run on a twin with a gap, learn from its logs, and run again.
+
+    Ends with a table, summary.json and report.html in the output folder.
+    """
+    Demo(settings).run()
+
+
+class Demo:
+    """One demo; `seconds` says what each stage took."""
+
+    def __init__(self, settings: DemoSettings) -> None:
+        self.settings, self.console = settings, Console()
+        self.gap = settings.gap or share.folder() / "config" / "gap_demo.yaml"
+        self.seconds: dict[str, float] = {}
+        self.runs = 0
+
+    @contextmanager
+    def _stage(self, name: str, text: str) -> Iterator[None]:
+        self.console.print(f"[bold]{text}[/bold]")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+    def run(self) -> None:
+        """Go round the loop."""
+        out, s = self.settings.out, self.settings
+        if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
+            raise ConfigError(f"{out}: holds something other than a demo; give another --out")
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        (out / MARKER).touch()
+        parent = out / "policy_0.onnx"
+        with self._stage("train", "1. Train DriveCircle under its limit, in simulation (CPO)"):
+            settings = TrainSettings(seed=s.seed, iterations=s.iterations)
+            train(settings, out / "train", False, 10, self.console)
+        with self._stage("export", "2. Export to ONNX with the contract, and verify"):
+            provenance = export(out / "train" / CHECKPOINT, parent, 100)
+            self._verify(parent)
+        limit = bundle.load(parent).contract.costs[0].limit
+        with self._stage("runs", "3. Run on a twin that differs from the simulator"):
+            before = self._deploy(parent)
+        rows = {"simulator": provenance["measured"], "twin before": self._row(before)}
+        rounds, policy, latest = self._learn(parent, before, rows["twin before"], limit)
+        after = latest
+        if rounds:
+            with self._stage("runs", "5. Run the last policy once more, to judge it"):
+                after = self._deploy(policy)
+        rows["twin after"] = self._row(after)
+        cost = bundle.load(parent).contract.costs[0]
+        summary = {
+            "format": report.FORMAT,
+            "seed": s.seed,
+            "limit": cost.limit,
+            "run_budget": cost.run_budget,
+            "rows": rows,
+            "rounds": rounds,
+            "gap": yaml.safe_load(self.gap.read_text()),
+            "bundles": {"before": bundle.load(parent).hash, "after": bundle.load(policy).hash},
+            "progress": f"train/{PROGRESS}",
+            "before": before.name,
+            "after": after.name,
+            "seconds": self.seconds,
+        }
+        self._finish(summary)
+
+    def _learn(
+        self, policy: Path, latest: Path, row: dict[str, Any], limit: float
+    ) -> tuple[list[dict[str, Any]], Path, Path]:
+        """Fine-tune and run until the limit is met, in as many rounds as are allowed."""
+        rounds: list[dict[str, Any]] = []
+        while row["cost"]["mean"] > limit and len(rounds) < self.settings.rounds:
+            number = len(rounds) + 1
+            with self._stage("finetune", f"4.{number} Cost is over the limit: learn from the log"):
+                child = self.settings.out / f"policy_{number}.onnx"
+                learned = finetune(policy, [latest], child, FinetuneSettings(seed=number))
+            with self._stage("runs", f"4.{number} Run the child on the twin"):
+                latest = self._deploy(child)
+            row, policy = self._row(latest), child
+            rounds.append(
+                {"finetune": learned["finetune"], "cost": row["cost"], "run": latest.name}
+            )
+        return rounds, policy, latest
+
+    def _verify(self, path: Path) -> None:
+        if verify.command(path, robot="drive"):
+            raise RunError(f"{path}: was refused", "not_verified")
+
+    def _truth(self, run: Path) -> Path:
+        return run.with_suffix(".truth.jsonl")
+
+    def _row(self, run: Path) -> dict[str, Any]:
+        row = report.row(log.read(run), self._truth(run))
+        self.console.print(
+            f"  return {report.span(row['return'])}  cost {report.span(row['cost'])}  "
+            f"stopped {row['stopped']}  interventions {row['interventions']}"
+        )
+        return row
+
+    def _deploy(self, policy: Path) -> Path:
+        """Run episodes on a new twin, as two programs; return the run's folder."""
+        s = self.settings
+        run = s.out / f"run_{self.runs}"
+        seed = s.seed * 1000 + self.runs  # new start poses and noise each time
+        self.runs += 1
+        twin_line = ["twin", "--gap", self.gap, "--seed", seed, "--realtime-factor", 0,
+                     "--truth", self._truth(run)]  # fmt: skip
+        with _program(twin_line) as twin:
+            address = _first_line(twin)
+            line = ["deploy", "--robot", address, "--policy", policy, "--out", run,
+                    "--episodes", s.episodes, "--explore", "--seed", seed]  # fmt: skip
+            with _program(line) as deploy:
+                self._follow(deploy)
+        return run
+
+    def _follow(self, deploy: subprocess.Popen[str]) -> None:
+        """Show a running deploy's episodes as a bar."""
+        assert deploy.stdout is not None
+        said = []
+        columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())  # noqa: E501  # fmt: skip
+        with Progress(*columns, console=self.console) as progress:
+            bar = progress.add_task("episodes on the twin", total=self.settings.episodes)
+            for line in deploy.stdout:
+                said.append(line)
+                if line.startswith("episode "):
+                    progress.advance(bar)
+        if deploy.wait():
+            raise RunError(
+                f"deploy failed: {said[-1].strip() if said else 'it said nothing'}", "demo"
+            )
+
+    def _finish(self, summary: dict[str, Any]) -> None:
+        out = self.settings.out
+        with self._stage("report", "6. Report"):
+            page = report.write(out, summary)
+        (out / report.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+        table = Table()
+        for name in report.COLUMNS:
+            table.add_column(name, justify="right" if name else "left")
+        for cells in report.table_rows(summary):
+            table.add_row(*cells)
+        self.console.print(table)
+        colour = "green" if report.met(summary) else "red"
+        self.console.print(f"[{colour}]{report.verdict(summary)}[/{colour}]")
+        total = sum(self.seconds.values())
+        self.console.print(f"{total:.0f} s in all. {page}, {out / report.SUMMARY}")
+
+
+@contextmanager
+def _program(line: list[object]) -> Iterator[subprocess.Popen[str]]:
+    """Run `holdfast LINE...` beside this process; end it when left."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "holdfast.cli", *map(str, line)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if line[0] == "deploy" else subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _first_line(twin: subprocess.Popen[str]) -> str:
+    assert twin.stdout is not None
+    ready, _, _ = select.select([twin.stdout], [], [], TWIN_START_S)
+    line = twin.stdout.readline().strip() if ready else ""
+    if not line.startswith("serial:"):
+        raise RunError(f"the twin did not start within {TWIN_START_S:g} s", "demo")
+    return line

@@ -1,0 +1,166 @@
+"""The report's pictures, as SVG texts that stand in the page itself."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+
+from holdfast.contract import Contract
+from holdfast.robot.log import Episode, Log
+from holdfast.safety_monitor.messages import State
+from holdfast.sim.task import Task
+
+BEFORE, AFTER, LIMIT, OUTSIDE = "#b45309", "#0f766e", "#b91c1c", "#dc2626"
+STATE_COLOURS = {
+    State.STOPPED: "#b91c1c",
+    State.READY: "#9ca3af",
+    State.FALLBACK: "#f97316",
+    State.LIMITED: "#facc15",
+    State.ACTIVE: "#bbf7d0",
+}
+PATHS_SHOWN = 24
+
+mpl.rcParams.update(
+    {
+        "svg.hashsalt": "holdfast",  # the same figure gives the same text
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e5e7eb",
+        "legend.frameon": False,
+    }
+)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _pair(width: float, height: float) -> tuple[Figure, Axes, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    left.set_title("before fine-tuning")
+    right.set_title("after fine-tuning")
+    return figure, left, right
+
+
+def training(records: Sequence[Mapping[str, Any]], contract: Contract) -> str:
+    """Reward and cost return over the simulated steps of training."""
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = [record["steps"] / 1e6 for record in records]
+    left.plot(steps, [record["return"] for record in records], color=AFTER)
+    left.set(xlabel="million steps", ylabel="reward return", ylim=(0, None))
+    right.plot(steps, [record["cost"] for record in records], color=BEFORE)
+    right.axhline(contract.costs[0].limit, color=LIMIT, linestyle="--", label="limit d")
+    right.set(xlabel="million steps", ylabel="cost return per episode", ylim=(0, None))
+    right.legend()
+    return _svg(figure)
+
+
+def paths(before: Log, after: Log, task: Task) -> str:
+    """Where the robot believes it drove, over the corridor; red where it was billed."""
+    figure, left, right = _pair(9, 4.6)
+    x_limit = task.contract.costs[0].parameters.get("x_limit_m")
+    radius = getattr(task, "radius_m", None)
+    for axes, run in ((left, before), (right, after)):
+        if x_limit is not None:
+            axes.axvspan(-x_limit, x_limit, color="#ecfdf5")
+            for x in (-x_limit, x_limit):
+                axes.axvline(x, color="#6ee7b7", linewidth=1)
+        if radius is not None:
+            angle = np.linspace(0.0, 2.0 * np.pi, 200)
+            x, y = radius * np.cos(angle), radius * np.sin(angle)
+            axes.plot(x, y, color="#9ca3af", linewidth=1, linestyle=":")
+        for episode in run.episodes[:PATHS_SHOWN]:
+            position = episode.signals["position"]
+            pieces = np.stack((position[:-1], position[1:]), axis=1)
+            billed = episode.costs[1:, 0] > 0.0
+            colours = np.where(billed, OUTSIDE, "#1d4ed8")
+            axes.add_collection(
+                LineCollection(list(pieces), colors=colours, linewidths=0.6, alpha=0.6)
+            )
+        axes.set(xlabel="x [m]", aspect="equal")
+        axes.autoscale_view()
+    left.set_ylabel("y [m]")
+    return _svg(figure)
+
+
+def costs(before: Log, after: Log) -> str:
+    """Each episode's cost against the limit and the run budget."""
+    figure, left, right = _pair(9, 3.0)
+    cost = before.info.contract.costs[0]
+    budget = before.info.run_budget[cost.name]
+    for axes, run, colour in ((left, before, BEFORE), (right, after, AFTER)):
+        values = np.array([episode.result.costs[0] for episode in run.episodes])
+        axes.scatter(range(1, len(values) + 1), values, s=12, color=colour, zorder=3)
+        axes.axhline(values.mean(), color=colour, label=f"mean {values.mean():.1f}")
+        axes.axhline(cost.limit, color=LIMIT, linestyle="--", label=f"limit d = {cost.limit:g}")
+        axes.axhline(budget, color="#111827", linestyle=":", label=f"run budget {budget:g}")
+        axes.set(xlabel="episode", ylim=(-0.5, budget * 1.25))
+        axes.legend(loc="upper right", ncols=3, fontsize=7)
+    left.set_ylabel("cost per episode")
+    return _svg(figure)
+
+
+def _dearest(run: Log) -> Episode:
+    return max(run.episodes, key=lambda episode: float(episode.costs.sum()))
+
+
+def budget(before: Log, after: Log) -> str:
+    """Spent and predicted cost within each run's dearest episode."""
+    figure, left, right = _pair(9, 3.0)
+    contract = before.info.contract
+    cost = contract.costs[0]
+    run_budget = before.info.run_budget[cost.name]
+    for axes, run, colour in ((left, before, BEFORE), (right, after, AFTER)):
+        episode = _dearest(run)
+        spent = np.cumsum(episode.costs[:, 0])
+        seconds = np.arange(len(spent)) * contract.period_s
+        predicted = spent + np.maximum(episode.cost_to_go[:, 0], 0.0)
+        axes.plot(seconds, spent, color=colour, label="spent")
+        axes.plot(seconds, predicted, color=colour, linewidth=0.8, alpha=0.6,
+                  label="spent + predicted to come")  # fmt: skip
+        axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
+        axes.axhline(run_budget, color="#111827", linestyle=":", label="run budget: hard stop")
+        axes.set(xlabel=f"time in episode {episode.result.episode + 1} [s]")
+        axes.legend(loc="upper left", fontsize=7)
+    left.set_ylabel("cost")
+    return _svg(figure)
+
+
+def verdicts(before: Log, after: Log) -> str:
+    """The monitor's state over each episode, a line per episode."""
+    figure, left, right = _pair(9, 3.4)
+    contract = before.info.contract
+    states = list(STATE_COLOURS)
+    colours = ListedColormap([STATE_COLOURS[state] for state in states])
+    norm = BoundaryNorm([state - 0.5 for state in states] + [states[-1] + 0.5], len(states))
+    for axes, run in ((left, before), (right, after)):
+        length = contract.episode_steps + 1
+        grid = np.full((len(run.episodes), length), np.nan)
+        for i, episode in enumerate(run.episodes):
+            grid[i, : len(episode.state)] = episode.state
+        extent = (0.0, length * contract.period_s, len(grid) + 0.5, 0.5)
+        axes.imshow(grid, aspect="auto", interpolation="nearest", cmap=colours, norm=norm,
+                    extent=extent)  # fmt: skip
+        axes.set(xlabel="time in episode [s]")
+        axes.grid(visible=False)
+    left.set_ylabel("episode")
+    handles = [
+        mpl.patches.Patch(color=colour, label=state.name) for state, colour in STATE_COLOURS.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return _svg(figure)
