@@ -234,9 +234,10 @@ class Contract:
         The simulator and the monitor both apply exactly this, so a policy is trained under
         the limits that it is run under. Shapes (..., actions), physical units.
         """
-        limited = np.clip(proposed, self.action_low, self.action_high)
         step = self.action_max_step
-        return np.clip(limited, previous - step, previous + step)
+        limited = np.minimum(np.maximum(proposed, self.action_low), self.action_high)
+        within: Array = np.minimum(np.maximum(limited, previous - step), previous + step)
+        return within
 
     def normalised(self, action: Array) -> Array:
         """Scale an action from physical units to [-1, 1]."""

@@ -32,37 +32,43 @@ def required_signals(contract: Contract, also: Iterable[str], limits: Limits) ->
     return frozenset(names)
 
 
+def wanted_shapes(required: frozenset[str]) -> dict[str, tuple[int]]:
+    """Return the shape of every signal that is looked at."""
+    return {name: (CATALOGUE[name].size,) for name in (*MOTION, *sorted(required))}
+
+
 def measure(
     sources: Mapping[str, Reading],
     required: frozenset[str],
+    shapes: Mapping[str, tuple[int]],
     arrays: dict[str, Array],
     values: dict[str, list[float]],
     reasons: list[Reason],
 ) -> None:
     """Sort the used signals of all sources: the usable into `arrays` and `values`, or a reason."""
-    found: dict[str, Array] = {}
+    found: set[str] = set()
     for source, reading in sources.items():
         for name, array in reading.signals.items():
+            shape = shapes.get(name)
+            if shape is None:
+                continue
             if name in found:
                 stop(reasons, Check.CONTRACT, "signal_ambiguous", f"{source} repeats signal {name}")
-            elif name in required or name in MOTION:
-                found[name] = array
-    for name, array in found.items():
-        size = CATALOGUE[name].size
-        if array.shape != (size,):
-            text = f"{name} should have shape ({size},), received {array.shape}"
-            stop(reasons, Check.CONTRACT, "signal_shape", text)
-            continue
-        numbers: list[float] = array.tolist()
-        if all(map(math.isfinite, numbers)):
-            arrays[name], values[name] = array, numbers
-        else:
-            stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
-    missing = required - found.keys()
-    if missing:
-        text = f"no source carries {', '.join(sorted(missing))}"
+                continue
+            found.add(name)
+            if array.shape != shape:
+                text = f"{name} should have shape {shape}, received {array.shape}"
+                stop(reasons, Check.CONTRACT, "signal_shape", text)
+                continue
+            numbers: list[float] = array.tolist()
+            if all(map(math.isfinite, numbers)):
+                arrays[name], values[name] = array, numbers
+            else:
+                stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
+    if not required <= found:
+        text = f"no source carries {', '.join(sorted(required - found))}"
         stop(reasons, Check.CONTRACT, "signal_missing", text)
-    if not ("linear_velocity" in found or {"forward_speed", "heading"} <= found.keys()):
+    if "linear_velocity" not in found and not {"forward_speed", "heading"} <= found:
         text = "no source carries linear_velocity, or forward_speed and heading"
         stop(reasons, Check.CONTRACT, "signal_missing", text)
 

@@ -31,7 +31,7 @@ class CostFunction:
 
 def corridor(signals: Signals, *, x_limit_m: float) -> Array:
     """Return 1 where |x| > x_limit_m, else 0 (the Circle cost of Achiam et al. 2017)."""
-    return (np.abs(signals["position"][..., 0]) > x_limit_m).astype(np.float64)
+    return (abs(signals["position"][..., 0]) > x_limit_m).astype(np.float64)
 
 
 FUNCTIONS: Mapping[str, CostFunction] = {
@@ -65,6 +65,10 @@ class Bill:
             names.extend(function.signals)
         self.signals = tuple(dict.fromkeys(names))
         self.largest = tuple(FUNCTIONS[cost.function].largest for cost in contract.costs)
+
+    def step(self, signals: Signals) -> tuple[float, ...]:
+        """Return the costs of one step of one robot; as `__call__`, without its arrays."""
+        return tuple(float(f(signals, **parameters)) for f, parameters in self._parts)
 
     def __call__(self, signals: Signals) -> Array:
         """Return the costs of one step, shape (..., costs)."""

@@ -56,7 +56,10 @@ def _check_geofence(
         text = f"position ({x:.3f}, {y:.3f}) m is outside the geofence"
         stop(reasons, Check.ENVELOPE, "outside_geofence", text)
         return
-    clearance_m = fence.clearance_m((x, y, x + moving[0] * stop_s, y + moving[1] * stop_s))
+    stop_x, stop_y = moving[0] * stop_s, moving[1] * stop_s
+    if fence.gap_m(x, y) > math.hypot(stop_x, stop_y) + limits.slow_margin_m:
+        return  # whatever the direction; this is the usual case, and the cheaper one
+    clearance_m = fence.clearance_m((x, y, x + stop_x, y + stop_y))
     if clearance_m <= 0.0:
         text = f"from ({x:.3f}, {y:.3f}) m the robot could not stop inside the geofence"
         reasons.append(Reason(Check.ENVELOPE, "geofence_not_stoppable", State.FALLBACK, text))
@@ -80,14 +83,18 @@ def _check_obstacles(
     """
     radius_m = limits.footprint_radius_m
     assert radius_m is not None
-    if min(ranges) < radius_m:
-        text = f"something is {min(ranges):.3f} m away, within the robot's {radius_m:g} m"
+    reach_m = radius_m + stop_m + limits.slow_margin_m
+    least_m = min(ranges)
+    if least_m >= reach_m:
+        return
+    if least_m < radius_m:
+        text = f"something is {least_m:.3f} m away, within the robot's {radius_m:g} m"
         stop(reasons, Check.ENVELOPE, "obstacle_contact", text)
         return
     half_sector_rad = math.pi / len(ranges)
     nearest_m = math.inf
     for sector, range_m in enumerate(ranges):
-        if range_m - radius_m >= stop_m + limits.slow_margin_m:
+        if range_m >= reach_m:
             continue
         aside_rad = abs(math.remainder(2.0 * half_sector_rad * sector - toward_rad, math.tau))
         aside_rad = max(aside_rad - half_sector_rad, 0.0)

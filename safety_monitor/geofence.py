@@ -52,12 +52,17 @@ class Geofence:
             _holds(edges, x_m, y_m) for edges in self._keep_out
         )
 
+    @cached_property
+    def _all_edges(self) -> tuple[Edge, ...]:
+        return (*self._keep_in, *(edge for edges in self._keep_out for edge in edges))
+
+    def gap_m(self, x_m: float, y_m: float) -> float:
+        """Return the distance of a point to the nearest edge."""
+        return min(_point_gap_m(x_m, y_m, edge) for edge in self._all_edges)
+
     def clearance_m(self, path: Edge) -> float:
         """Return the least distance of a straight path to any edge; 0 if it meets one."""
-        nearest = min(_gap_m(path, edge) for edge in self._keep_in)
-        for edges in self._keep_out:
-            nearest = min(nearest, *(_gap_m(path, edge) for edge in edges))
-        return nearest
+        return min(_gap_m(path, edge) for edge in self._all_edges)
 
 
 def _edges(corners: Corners) -> Iterator[Edge]:
@@ -136,14 +141,16 @@ def _point_gap_m(x: float, y: float, edge: Edge) -> float:
 def _holds(edges: tuple[Edge, ...], x: float, y: float) -> bool:
     """Whether a point is inside a polygon or on its edge (even-odd rule)."""
     inside = False
-    for edge in edges:
-        ax, ay, bx, by = edge
-        if (
-            _turn(*edge, x, y) == 0.0
-            and min(ax, bx) <= x <= max(ax, bx)
-            and min(ay, by) <= y <= max(ay, by)
-        ):
-            return True
+    for ax, ay, bx, by in edges:
         if (ay > y) != (by > y) and x < ax + (bx - ax) * (y - ay) / (by - ay):
             inside = not inside
-    return inside
+    return inside or any(_lies_on(edge, x, y) for edge in edges)
+
+
+def _lies_on(edge: Edge, x: float, y: float) -> bool:
+    ax, ay, bx, by = edge
+    return (
+        _turn(*edge, x, y) == 0.0
+        and min(ax, bx) <= x <= max(ax, bx)
+        and min(ay, by) <= y <= max(ay, by)
+    )

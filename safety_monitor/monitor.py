@@ -27,7 +27,7 @@ RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
 """Reasons for FALLBACK that speak against the policy, not against the robot's own senses."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Findings:
     """What one look at the world found; nothing in the monitor has changed yet."""
 
@@ -92,6 +92,7 @@ class Monitor:
         self._recovery = RecoveryController(contract)
         also = (*self._bill.signals, *self._recovery.signals)
         self._required = checks.required_signals(contract, also, limits)
+        self._shapes = checks.wanted_shapes(self._required)
         self._ladder = Ladder(limits)
         self._tracking = Tracking(contract, limits)
         self._drift = None if familiarity is None else Drift(familiarity)
@@ -119,7 +120,7 @@ class Monitor:
     def observe(self, sources: Mapping[str, Reading]) -> Array:
         """Return the observation, shape (n,); a signal that cannot be used shows as NaN."""
         arrays: dict[str, Array] = {}
-        checks.measure(sources, self._required, arrays, {}, [])
+        checks.measure(sources, self._required, self._shapes, arrays, {}, [])
         return self._observation(arrays)
 
     def _observation(self, measured: Mapping[str, Array]) -> Array:
@@ -226,7 +227,7 @@ class Monitor:
             self._budget.judge_run(found.reasons)
         predicted = self._budget.judge_episode(found.cost_to_go, found.reasons)
         found.reasons.sort(key=_by_check)
-        self._ladder.judge(now_s, found.reasons, self._standing(found))
+        self._ladder.judge(now_s, found.reasons, self._standing(was, found))
         self._applied, intervened = self._act(was, found)
         return Verdict(
             action=self._applied,
@@ -265,8 +266,9 @@ class Monitor:
         cost_to_go: Array | None,
     ) -> None:
         moving, reasons = self._ladder.moving, found.reasons
-        checks.measure(sources, self._required, found.arrays, found.values, reasons)
-        found.costs = self._price(found.arrays, reasons)
+        arrays, values = found.arrays, found.values
+        checks.measure(sources, self._required, self._shapes, arrays, values, reasons)
+        found.costs = self._price(arrays, reasons)
         checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
         for name, reading in sources.items():
             self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
@@ -277,11 +279,11 @@ class Monitor:
             self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
             if checks.check_proposal(proposal, self._contract, reasons):
                 found.action = proposal.action
-        check_envelope(found.values, self._limits, reasons)
+        check_envelope(values, self._limits, reasons)
         if moving:
-            self._tracking.judge(now_s, found.values, self._applied, reasons)
-            if self._drift is not None and found.arrays.keys() >= self._observed:
-                self._drift.add(self._observation(found.arrays))
+            self._tracking.judge(now_s, values, self._applied, reasons)
+            if self._drift is not None and arrays.keys() >= self._observed:
+                self._drift.add(self._observation(arrays))
                 self._drift.judge(reasons)
         if cost_to_go is not None:
             found.cost_to_go = checks.cost_to_go(cost_to_go, len(self._nothing), reasons)
@@ -309,11 +311,11 @@ class Monitor:
         """Return the costs of this step, or None if they cannot be told."""
         if any(name not in arrays for name in self._bill.signals):
             return None
-        costs: list[float] = self._bill(arrays).tolist()
+        costs = self._bill.step(arrays)
         # Written so that NaN fails it.
         if all(0.0 <= cost <= most for cost, most in zip(costs, self._bill.largest, strict=True)):
-            return tuple(costs)
-        text = f"costs {costs} should be between 0 and {list(self._bill.largest)}"
+            return costs
+        text = f"costs {list(costs)} should be between 0 and {list(self._bill.largest)}"
         reasons.append(Reason(Check.BUDGET, "cost_invalid", State.STOPPED, text))
         return None
 
@@ -334,7 +336,8 @@ class Monitor:
         else:
             action = free
         fell = self.state is State.FALLBACK and was is not State.FALLBACK
-        return action, fell or free is None or not np.array_equal(action, free)
+        same = action is free or (free is not None and np.array_equal(action, free))
+        return action, fell or not same
 
     def _fall_back(self, found: _Findings) -> Array:
         """Return what the robot heads for: the recovery's action where it can be trusted, or zero.
@@ -346,13 +349,19 @@ class Monitor:
         action = self._recovery.act(found.values)
         return self._zero if action is None else action
 
-    def _standing(self, found: _Findings) -> bool:
+    def _standing(self, was: State, found: _Findings) -> bool:
+        """Whether the robot stands at zero; it matters, and is looked at, only in FALLBACK."""
+        if was is not State.FALLBACK and not found.reasons:
+            return False
         return checks.standing(found.values, self._limits) and not self._applied.any()
 
     def _explain(self, reasons: list[Reason]) -> tuple[Reason, ...]:
         """Return this step's reasons, then what else keeps the state down."""
+        causes = self._ladder.causes
+        if not causes:
+            return tuple(reasons)
         said = {reason.code for reason in reasons}
-        return (*reasons, *(cause for cause in self._ladder.causes if cause.code not in said))
+        return (*reasons, *(cause for cause in causes if cause.code not in said))
 
     def _refusals(
         self, now_s: float, sources: Mapping[str, Reading], needed: State

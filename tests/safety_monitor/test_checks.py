@@ -17,7 +17,9 @@ def reading(**signals):
 def measured(*readings, required=("position", "tilt")):
     arrays, values, reasons = {}, {}, []
     sources = {f"source{i}": one for i, one in enumerate(readings)}
-    checks.measure(sources, frozenset(required), arrays, values, reasons)
+    required = frozenset(required)
+    shapes = checks.wanted_shapes(required)
+    checks.measure(sources, required, shapes, arrays, values, reasons)
     assert arrays.keys() == values.keys()
     return values, reasons
 

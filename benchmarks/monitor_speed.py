@@ -1,0 +1,198 @@
+"""How long a step of the safety monitor takes, and whether it keeps memory.
+
+    python benchmarks/monitor_speed.py [--steps N] [--growth]
+
+A step of a 24-value observation from four sources with three costs: hot (one after another)
+and cold (paced at 200 Hz, so that caches and clocks have gone to sleep in between).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+import tracemalloc
+
+import numpy as np
+
+from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
+from holdfast.safety_monitor import (
+    Evidence,
+    Familiarity,
+    Geofence,
+    Limits,
+    Monitor,
+    Proposal,
+    Reading,
+    State,
+    Tiers,
+)
+
+PERIOD_S = 0.005
+SIGNALS = {
+    "odometry": {"position": [0.1, 0.2], "heading": [0.3]},
+    "base": {"forward_speed": [0.1], "yaw_rate": [0.0], "linear_velocity": [0.1, 0.0]},
+    "imu": {"tilt": [0.01, 0.02]},
+    "lidar": {"scan": [4.0] * 36},
+}
+CHANNELS = (
+    ("position", 2, "m", "position", "identity"),
+    ("heading", 2, "1", "heading", "cos_sin"),
+    ("velocity", 2, "m/s", "linear_velocity", "identity"),
+    ("forward_speed", 1, "m/s", "forward_speed", "identity"),
+    ("yaw_rate", 1, "rad/s", "yaw_rate", "identity"),
+    ("tilt", 2, "rad", "tilt", "identity"),
+    ("attitude", 4, "1", "tilt", "cos_sin"),
+    ("applied_action", 2, "1", "applied_action", "identity"),
+    ("episode_left", 1, "1", "episode_left", "identity"),
+    # Again, as a policy with doubled inputs would have them: 24 values in all.
+    ("position_again", 2, "m", "position", "identity"),
+    ("velocity_again", 2, "m/s", "linear_velocity", "identity"),
+    ("speed_again", 1, "m/s", "forward_speed", "identity"),
+    ("yaw_rate_again", 1, "rad/s", "yaw_rate", "identity"),
+    ("bearing", 1, "rad", "heading", "identity"),
+)
+
+
+def make_contract() -> Contract:
+    return Contract(
+        robot="benchmark",
+        task="benchmark",
+        period_s=PERIOD_S,
+        episode_steps=1000,
+        observation=tuple(ObservationChannel(*channel) for channel in CHANNELS),
+        action=(
+            ActionChannel("forward_speed", "m/s", -1.0, 1.0, 4.0),
+            ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
+        ),
+        costs=tuple(
+            Cost(f"cost{i}", "corridor", {"x_limit_m": float(i + 1)}, 10.0, 30.0, 1.0, 0.95)
+            for i in range(3)
+        ),
+    )
+
+
+def make_limits() -> Limits:
+    corners = ((-3.0, -3.0), (3.0, -3.0), (3.0, 3.0), (-3.0, 3.0))
+    return Limits(
+        source_max_age_s=0.1,
+        source_lost_s=0.5,
+        proposal_max_age_s=0.1,
+        proposal_lost_s=0.5,
+        future_tolerance_s=0.01,
+        max_step_gap_s=60.0,
+        max_skipped=10,
+        geofence=Geofence(corners, ()),
+        forward_speed_m_s=Tiers(1.2, 2.0),
+        yaw_rate_rad_s=Tiers(2.5, 4.0),
+        tilt_rad=Tiers(0.3, 0.6),
+        tracking_error={"forward_speed": 0.6, "yaw_rate": 1.5},
+        tracking_s=Tiers(0.5, 1.5),
+        deceleration_m_s2=2.0,
+        reaction_time_s=0.2,
+        slow_margin_m=0.3,
+        footprint_radius_m=0.3,
+        standing_speed_m_s=0.15,
+        standing_yaw_rate_rad_s=0.1,
+        limited_scale=0.5,
+        trigger_steps=2,
+        release_steps=10,
+        fallback_max_s=1.5,
+        episode_budget=None,
+    )
+
+
+class Rig:
+    """Feeds a monitor with four sources that are always fresh."""
+
+    def __init__(self) -> None:
+        self.contract = make_contract()
+        n = self.contract.observation_size
+        assert n == 24
+        eye = tuple(tuple(float(i == j) for j in range(n)) for i in range(n))
+        familiar = Familiarity((0.0,) * n, eye, 100.0, 5.0, 0.01, 100)
+        self.monitor = Monitor(
+            self.contract, make_limits(), None, familiar, Evidence(self.contract)
+        )
+        self.signals = {
+            source: {name: np.array(values) for name, values in signals.items()}
+            for source, signals in SIGNALS.items()
+        }
+        self.count = 0
+        for event in (None, self.monitor.reset, self.monitor.arm):
+            inputs = self.inputs(0.0)
+            self.monitor.step(*inputs)
+            if event is not None:
+                assert event(inputs[0], inputs[1]) == ()
+        assert self.monitor.state is State.ACTIVE
+
+    def inputs(self, forward: float = 0.1):
+        """Return what a step is given: now_s, sources, proposal, cost_to_go."""
+        self.count += 1
+        now_s = self.count * PERIOD_S
+        sources = {
+            name: Reading(now_s, self.count, signals) for name, signals in self.signals.items()
+        }
+        action = np.array([forward, 0.0])
+        proposal = Proposal(now_s, self.count, action, self.contract.hash)
+        return now_s, sources, proposal, np.array([1.0, 2.0, 3.0])
+
+    def step_us(self) -> float:
+        """Return how long one step takes, inputs made beforehand."""
+        inputs = self.inputs()
+        begun = time.perf_counter_ns()
+        verdict = self.monitor.step(*inputs)
+        took = time.perf_counter_ns() - begun
+        assert verdict.state is State.ACTIVE, verdict.reasons
+        return took / 1e3
+
+
+def report(name: str, times_us: np.ndarray) -> None:
+    median, p99, most = np.quantile(times_us, (0.5, 0.99, 1.0))
+    print(f"{name:<22} median {median:7.1f}   p99 {p99:7.1f}   max {most:8.1f} us")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=20_000, help="hot steps (20,000)")
+    parser.add_argument("--paced", type=int, default=2_000, help="cold steps at 200 Hz (2,000)")
+    parser.add_argument("--growth", action="store_true", help="also a million steps for memory")
+    arguments = parser.parse_args()
+    rig = Rig()
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # as the run loop does
+    for _ in range(500):
+        rig.step_us()
+    report("hot loop", np.array([rig.step_us() for _ in range(arguments.steps)]))
+    cold = []
+    due = time.perf_counter()
+    for _ in range(arguments.paced):
+        due += PERIOD_S
+        time.sleep(max(0.0, due - time.perf_counter()))
+        cold.append(rig.step_us())
+    report("paced at 200 Hz", np.array(cold))
+    observing = []
+    for _ in range(arguments.steps):
+        _, sources, _, _ = rig.inputs()
+        begun = time.perf_counter_ns()
+        rig.monitor.observe(sources)
+        observing.append((time.perf_counter_ns() - begun) / 1e3)
+    report("observe", np.array(observing))
+    if arguments.growth:
+        growth(rig)
+
+
+def growth(rig: Rig) -> None:
+    """Nothing may be left behind by a step, even without the garbage collector."""
+    tracemalloc.start()
+    for step in range(1_000_001):
+        rig.monitor.step(*rig.inputs())
+        if step % 250_000 == 0:
+            print(f"{step:>9,} steps: {tracemalloc.get_traced_memory()[0]:>9,} bytes held")
+
+
+if __name__ == "__main__":
+    main()
