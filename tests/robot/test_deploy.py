@@ -30,6 +30,12 @@ IDENTITY = Identity(
 )
 
 
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    with runs.twin(tmp_path_factory.mktemp("twin"), lockstep=True) as the_twin:
+        yield the_twin
+
+
 def bundle_of(tmp_path, **changes):
     return load(write_bundle(tmp_path / "policy.onnx", drive_contract(**changes)))
 
@@ -109,31 +115,40 @@ def test_numbers_that_cannot_be():
         Settings(robot="serial:x", policy="p", seed=-1)
 
 
-def test_a_policy_of_another_robot_never_gets_to_move_this_one(tmp_path):
+def test_a_policy_of_another_robot_never_gets_to_move_this_one(tmp_path, twin):
     wide = (
         ActionChannel("forward_speed", "m/s", -1.5, 1.5, 4.0),
         ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
     )
     policy = write_bundle(tmp_path / "policy.onnx", drive_contract(action=wide), action=(0.4, 0.0))
-    with runs.twin(tmp_path, lockstep=True) as twin:
-        with runs.deployment(tmp_path / "run", twin.address, policy) as run:
-            status, out, err = run.end()
-        assert (status, out) == (1, "")
-        assert "twin-1 allows forward_speed in [-1.0, 1.0] m/s" in err
-        assert err.count("\n") == 1
-        assert twin.episodes() == 0
-        assert not run.out.exists()
+    before = twin.episodes()
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        status, out, err = run.end()
+    assert (status, out) == (1, "")
+    assert "twin-1 allows forward_speed in [-1.0, 1.0] m/s" in err
+    assert err.count("\n") == 1
+    assert twin.episodes() == before
+    assert not run.out.exists()
 
 
-def test_a_run_is_never_written_over_another(tmp_path):
-    policy = write_bundle(tmp_path / "policy.onnx", drive_contract(episode_steps=10))
-    with runs.twin(tmp_path, lockstep=True) as twin:
-        for wanted in (0, 1):
-            with runs.deployment(tmp_path / "run", twin.address, policy) as run:
-                status, _, err = run.end()
-            assert status == wanted
-        assert "never overwritten" in err
-        assert twin.episodes() == 1
+def test_a_run_of_the_mean_that_no_other_overwrites(tmp_path, twin):
+    contract = drive_contract(episode_steps=40)
+    policy = write_bundle(tmp_path / "policy.onnx", contract, action=(0.3, 0.5), log_std=1.0)
+    before = twin.episodes()
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        assert run.end()[0] == 0
+    log = run.log()
+    (episode,) = log.episodes
+    np.testing.assert_allclose(episode.proposed[:-1], [[0.3, 0.5]] * 40, atol=1e-6)
+    assert np.isnan(episode.log_prob).all()
+    assert not log.info.exploring
+    data = log.path.read_bytes()
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        status, _, err = run.end()
+    assert status == 1
+    assert "never overwritten" in err
+    assert log.path.read_bytes() == data
+    assert twin.episodes() == before + 1
 
 
 UNABLE = """
@@ -145,7 +160,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unable_twin():
     """Its address: a robot that has to be placed by a person."""
     process = subprocess.Popen(

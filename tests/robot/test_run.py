@@ -9,7 +9,6 @@ import pytest
 import runs
 from bundles import drive_contract, write_bundle
 
-from holdfast.contract import Contract
 from holdfast.policy.bundle import load
 from holdfast.robot.log import Log
 from holdfast.robot.log_format import COMPLETED, NO_STEP, STOPPED
@@ -207,17 +206,3 @@ def test_the_same_seeds_give_the_same_run(folder, log, tmp_path):
     (again,) = run.log().episodes
     for name in ("observation", "proposed", "applied", "log_prob", "costs", "state"):
         np.testing.assert_array_equal(getattr(again, name), getattr(log.episodes[0], name))
-
-
-def test_the_mean_is_not_sampled(folder, tmp_path):
-    contract: Contract = drive_contract(episode_steps=40)
-    path = write_bundle(tmp_path / "policy.onnx", contract, action=(0.3, 0.5), log_std=1.0)
-    with (
-        runs.twin(tmp_path, lockstep=True) as twin,
-        runs.deployment(tmp_path / "run", twin.address, path) as run,
-    ):
-        assert run.end()[0] == 0
-    (episode,) = run.log().episodes
-    np.testing.assert_allclose(episode.proposed[:-1], [[0.3, 0.5]] * 40, atol=1e-6)
-    assert np.isnan(episode.log_prob).all()
-    assert not run.log().info.exploring
