@@ -30,6 +30,13 @@ def test_a_bill_keeps_the_contract_s_order_and_any_leading_shape():
     np.testing.assert_array_equal(many, [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]])
 
 
+@pytest.mark.parametrize("x", [0.0, 1.0, np.nextafter(1.0, 2.0), -1.5, 2.0, -2.5])
+def test_one_step_of_one_robot_costs_the_same(x):
+    bill, signals = Bill(CONTRACT), {"position": np.array([x, 9.0])}
+    assert bill.step(signals) == tuple(bill(signals).tolist())
+    assert all(type(cost) is float for cost in bill.step(signals))
+
+
 def test_an_unknown_function_is_refused():
     with pytest.raises(ContractError) as caught:
         Bill(with_cost(function="coridor"))

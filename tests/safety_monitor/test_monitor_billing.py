@@ -1,10 +1,12 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
-from monitor_rig import Rig, arm, reset, states
+from monitor_rig import CONTRACT, Rig, arm, reset, states
 
-from holdfast.safety_monitor import Check, State
+from holdfast.safety_monitor import Check, State, costs
+from holdfast.safety_monitor.costs import CostFunction
 
 # Billing.
 
@@ -105,36 +107,31 @@ def test_signals_that_cannot_be_billed_cost_the_most():
         assert verdict.state is State.STOPPED
 
 
-@pytest.mark.parametrize("cost", [-0.5, 1.5, math.nan, math.inf])
-def test_a_cost_function_out_of_its_range(cost):
-    rig = Rig().to_active()
+def wild(monkeypatch, cost):
+    """Return an active rig whose second cost function begins to say whatever it is told to."""
+    says = [0.0]
+    function = CostFunction(lambda signals: np.float64(says[0]), (), (), 1.0)
+    monkeypatch.setitem(costs.FUNCTIONS, "wild", function)
+    changed = dataclasses.replace(CONTRACT.costs[1], function="wild", parameters={})
+    contract = dataclasses.replace(CONTRACT, costs=(CONTRACT.costs[0], changed))
+    rig = Rig(contract=contract).to_active()
     rig.step()
-    bill = rig.monitor._bill
-    rig.monitor._bill = _Replaced(bill, np.array([0.0, cost]))
-    verdict = rig.step()
+    says[0] = cost
+    return rig
+
+
+@pytest.mark.parametrize("cost", [-0.5, 1.5, math.nan, math.inf])
+def test_a_cost_function_out_of_its_range(monkeypatch, cost):
+    verdict = wild(monkeypatch, cost).step()
     assert verdict.costs == (1.0, 1.0)
     assert states(verdict.reasons) == {"cost_invalid": State.STOPPED}
     assert verdict.reasons[0].check is Check.BUDGET
     assert verdict.reasons[0].text == f"costs [0.0, {cost}] should be between 0 and [1.0, 1.0]"
 
 
-class _Replaced:
-    """A bill whose functions say something that no cost may."""
-
-    def __init__(self, bill, costs):
-        self.signals, self.largest = bill.signals, bill.largest
-        self.costs = costs
-
-    def __call__(self, signals):
-        return self.costs
-
-
-@pytest.mark.parametrize("costs", [0.0, 1.0])
-def test_costs_at_their_bounds(costs):
-    rig = Rig().to_active()
-    rig.step()
-    rig.monitor._bill = _Replaced(rig.monitor._bill, np.array([costs, costs]))
-    assert rig.step().costs == (costs, costs)
+@pytest.mark.parametrize("cost", [0.0, 1.0])
+def test_costs_at_their_bounds(monkeypatch, cost):
+    assert wild(monkeypatch, cost).step().costs == (0.0, cost)
 
 
 def test_the_run_budget_stops_before_it_is_broken():
