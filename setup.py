@@ -36,6 +36,7 @@ DEV = [
     "ruff>=0.9",
     "mypy>=1.11",
     "types-PyYAML",
+    "mcap-ros2-support>=0.5",
     "setuptools<80",  # colcon's --symlink-install needs setup.py develop
     "wheel",
     "colcon-core",

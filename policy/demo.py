@@ -73,7 +73,7 @@ class Demo:
     """One demo; `seconds` says what each stage took."""
 
     def __init__(self, settings: DemoSettings) -> None:
-        self.settings, self.console = settings, Console()
+        self.settings, self.console = settings, Console(soft_wrap=True, highlight=False)
         self.gap = settings.gap or share.folder() / "config" / "gap_demo.yaml"
         self.seconds: dict[str, float] = {}
         self.runs = 0

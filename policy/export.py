@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -32,23 +33,26 @@ GOLDEN_PAIRS = 8
 
 
 class Exported(nn.Module):
-    """Raw observation to action, log_std and cost-to-go, all in physical units."""
+    """Raw observation to action, log_std and cost-to-go, all in physical units.
+
+    Computes in double precision between float32 ends, so that a robot's processor, whatever
+    the order in which it sums, says the same to float32 precision.
+    """
 
     def __init__(self, networks: Networks, contract: Contract) -> None:
         super().__init__()
-        self.policy, self.critic, self.normaliser = (
-            networks.policy,
-            networks.critic,
-            networks.normaliser,
-        )
-        self.register_buffer("center", torch.from_numpy(contract.action_center).float())
-        self.register_buffer("half", torch.from_numpy(contract.action_half_range).float())
+        self.policy = copy.deepcopy(networks.policy).double()
+        self.critic = copy.deepcopy(networks.critic).double()
+        self.normaliser = copy.deepcopy(networks.normaliser)
+        self.register_buffer("center", torch.from_numpy(contract.action_center))
+        self.register_buffer("half_range", torch.from_numpy(contract.action_half_range))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the ONNX graph's three outputs."""
-        x = self.normaliser(observation)
-        mean = self.center + self.half * self.policy(x)
-        return mean, self.policy.log_std.expand_as(mean), self.critic(x)[:, 1:]
+        x = self.normaliser(observation.double())
+        mean = self.center + self.half_range * self.policy(x)
+        log_std, costs = self.policy.log_std.expand_as(mean), self.critic(x)[:, 1:]
+        return mean.float(), log_std.float(), costs.float()
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -76,7 +80,7 @@ def command(
         episodes: simulated to measure reward and cost return for the provenance.
     """
     measured = export(source, out, episodes)["measured"]
-    Console().print(
+    Console(soft_wrap=True, highlight=False).print(
         f"{out}: return {measured['return']['mean']:.1f}, cost {measured['cost']['mean']:.2f} "
         f"per episode in simulation; SHA-256 {file_hash(out)[:16]}"
     )

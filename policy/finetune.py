@@ -276,7 +276,7 @@ def command(
     provenance = finetune(policy, log, out, settings)
     learned = provenance["finetune"]
     before, after = learned["cost_before"], learned["cost_after"]
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{learned['episodes']} episodes ({learned['stopped_episodes']} stopped), "
         f"{learned['samples']} steps, {learned['masked']} overridden and masked"

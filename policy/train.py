@@ -32,7 +32,7 @@ def command(
             `iterations` may then differ.
         checkpoint_every: iterations between checkpoints; one is always written at the end.
     """
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     learner, records = train(settings, out, resume, checkpoint_every, console)
     if not records:
         console.print(f"{out / CHECKPOINT}: already at iteration {learner.iteration}")

@@ -29,7 +29,7 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
         robot: the robot that it should be for.
         task: the task that it should be for.
     """
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     held = bundle.load(policy)  # digest, graph and golden pairs are checked by loading
     held.expect(robot, task)
     console.print(
@@ -78,7 +78,7 @@ def check_parity(held: Bundle) -> str:
     found = held.outputs(x.astype(np.float64))
     worst = 0.0
     for name, a, b in zip(bundle.OUTPUTS, found, expected, strict=True):
-        scaled = np.abs(a - b.double().numpy()) / np.maximum(1.0, np.abs(a))
+        scaled = np.abs(a - b.detach().double().numpy()) / np.maximum(1.0, np.abs(a))
         worst = max(worst, float(scaled.max()))
         if not worst <= TOLERANCE:
             raise BundleError(

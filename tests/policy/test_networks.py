@@ -48,9 +48,7 @@ def test_fisher_of_the_mean_is_jacobian_form(policy):
     j = torch.cat([block.reshape(3, -1) for block in jacobian.values()], dim=1)
     expected = j.T @ torch.diag(torch.exp(-2 * policy.log_std.detach())) @ j
     size = 3 + j.shape[1]
-    columns = [
-        policy.fisher_product(x, row, 0.0) for row in torch.eye(size, dtype=torch.float64)
-    ]
+    columns = [policy.fisher_product(x, row, 0.0) for row in torch.eye(size, dtype=torch.float64)]
     torch.testing.assert_close(torch.stack(columns)[3:, 3:], expected)
 
 
