@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from monitor_rig import CONTRACT, PERIOD_S, Rig, limits
 
-from holdfast.safety_monitor import Proposal, Reading, State
+from holdfast.safety_monitor import Familiarity, Proposal, Reading, State
 
 EXAMPLES = settings(
     max_examples=100,
@@ -217,3 +217,27 @@ def test_replay_gives_the_same_verdicts(script):
     for given_inputs, verdict in play(rig, plain):
         again = replayed.step(*copy.deepcopy(given_inputs))
         assert repr(dataclasses.asdict(again)) == repr(dataclasses.asdict(verdict))
+
+
+def familiar():
+    """Everything within two metres is known, anything else odd."""
+    eye = tuple(tuple(float(i == j and i < 2) for j in range(7)) for i in range(7))
+    return Familiarity((0.0,) * 7, eye, 4.0, 1.0, 0.05, 100)
+
+
+@EXAMPLES
+@given(messy=STEPS, after=STEPS)
+def test_an_episode_knows_nothing_of_those_before(messy, after):
+    used = Rig(familiarity=familiar()).to_active()
+    for _ in play(used, messy):
+        pass
+    used.monitor.stop("operator", "end of the episode")
+    fresh = Rig(familiarity=familiar())
+    used.now_s, used.sequence = fresh.now_s, fresh.sequence
+    for rig in (used, fresh):
+        rig.x_m = rig.y_m = rig.heading_rad = 0.0
+        rig.action = np.zeros(2)
+        rig.monitor.begin_episode(rig.now_s)
+        rig.to_active()
+    for (_, first), (_, second) in zip(play(used, after), play(fresh, after), strict=True):
+        assert repr(dataclasses.asdict(first)) == repr(dataclasses.asdict(second))
