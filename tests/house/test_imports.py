@@ -124,6 +124,12 @@ def test_the_robot_side_imports_the_base_install_alone():
     assert strangers("robot", BASE_INSTALL | {f"holdfast.{m}" for m in ours | folders}) == []
 
 
+def test_of_policy_the_robot_imports_what_runs_alone():
+    for file in (ROOT / "robot").glob("*.py"):
+        names = {name for name in imported(file) if within(name, {"holdfast.policy"})}
+        assert names <= {"holdfast.policy", "holdfast.policy.bundle"}, file
+
+
 def test_the_simulator_knows_no_policy():
     for file in (ROOT / "sim").glob("*.py"):
         assert not [name for name in imported(file) if within(name, {"holdfast.policy"})], file
