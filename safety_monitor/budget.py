@@ -31,12 +31,12 @@ class Budget:
     def __init__(
         self,
         contract: Contract,
-        largest: Sequence[float],
+        largest: tuple[float, ...],
         run_budget: Mapping[str, float] | None,
         episode_budget: Mapping[str, float] | None,
     ) -> None:
         self.names = tuple(cost.name for cost in contract.costs)
-        self.largest = tuple(largest)
+        self.largest = largest
         run_budget, episode_budget = run_budget or {}, episode_budget or {}
         for kind, budgets, error in (
             ("run budget", run_budget, ContractError),

@@ -27,8 +27,7 @@ class Freshness:
         self._lost_s = limits.source_lost_s if is_source else limits.proposal_lost_s
         self._future_s = limits.future_tolerance_s
         self._max_skipped = limits.max_skipped
-        self._stamp_s = -math.inf
-        self._sequence: int | None = None
+        self._last: tuple[float, int] | None = None
 
     def judge(
         self, now_s: float, stamp_s: float, sequence: int, moving: bool, reasons: list[Reason]
@@ -46,21 +45,20 @@ class Freshness:
             self._say(reasons, "lost", State.STOPPED, f"is {age_s:.3f} s old while moving")
         elif age_s > self._max_age_s:
             self._say(reasons, "stale", State.FALLBACK, f"is {age_s:.3f} s old")
-        if self._sequence is not None:
-            self._judge_order(self._sequence, stamp_s, sequence, reasons)
+        if self._last is not None:
+            self._judge_order(*self._last, stamp_s, sequence, reasons)
 
-    def _judge_order(self, last: int, stamp_s: float, sequence: int, reasons: list[Reason]) -> None:
-        if sequence == last:
-            ordered = stamp_s == self._stamp_s
-        else:
-            ordered = sequence > last and stamp_s >= self._stamp_s
-        if not ordered:
+    def _judge_order(
+        self, last_s: float, last: int, stamp_s: float, sequence: int, reasons: list[Reason]
+    ) -> None:
+        newer = sequence > last and stamp_s >= last_s
+        same = sequence == last and stamp_s == last_s
+        if not (newer or same):
             self._say(
                 reasons,
                 "out_of_order",
                 State.STOPPED,
-                f"has sequence {sequence} stamped {stamp_s} after sequence {last} stamped "
-                f"{self._stamp_s}",
+                f"has sequence {sequence} stamped {stamp_s} after sequence {last} stamped {last_s}",
             )
         elif sequence - last - 1 > self._max_skipped:
             self._say(
@@ -80,4 +78,4 @@ class Freshness:
     def accept(self, stamp_s: float, sequence: int) -> None:
         """Remember a message: the next one is judged against it, whatever was wrong with it."""
         if math.isfinite(stamp_s):
-            self._stamp_s, self._sequence = stamp_s, sequence
+            self._last = stamp_s, sequence

@@ -28,10 +28,8 @@ class Ladder:
             State.LIMITED,
             f"the fallback ended; slow until {limits.release_steps} more steps are clean",
         )
-        self._clean_steps = self._slow_steps = 0
-        self._fallback_since_s = 0.0
-        self.state = State.STOPPED
-        self.causes: tuple[Reason, ...] = (POWER_ON,)
+        self._since_s = 0.0
+        self.enter(State.STOPPED, (POWER_ON,))
 
     @property
     def moving(self) -> bool:
@@ -40,7 +38,8 @@ class Ladder:
 
     def enter(self, state: State, causes: Iterable[Reason] = ()) -> None:
         """Go to a state because of an event; forgets everything about the one before."""
-        self.state, self.causes = state, tuple(causes)
+        self.state = state
+        self.causes = tuple(causes)
         self._clean_steps = self._slow_steps = 0
 
     def stop(self, reason: Reason) -> None:
@@ -72,8 +71,8 @@ class Ladder:
             if allowed is State.ACTIVE or 0 < self._slow_steps < self._trigger_steps:
                 return
         if allowed <= self.state:
-            if allowed is State.FALLBACK and self.state is not State.FALLBACK:
-                self._fallback_since_s = now_s
+            if allowed is not self.state:
+                self._since_s = now_s
             self.enter(allowed, _down_to(allowed, reasons))
             return
         self._clean_steps += 1
@@ -82,7 +81,7 @@ class Ladder:
             self.enter(higher, () if higher is State.ACTIVE else (self._released,))
 
     def _end_fallback(self, now_s: float, standing: bool) -> None:
-        lasted_s = now_s - self._fallback_since_s
+        lasted_s = now_s - self._since_s
         if standing:
             text = "the controlled stop is complete"
         elif lasted_s > self._fallback_max_s:

@@ -194,9 +194,9 @@ class Limits:
                 f"largest that the contract allows to command, {largest}",
             )
         forward = channels.get("forward_speed")
-        _require(
-            forward is None or self.deceleration_m_s2 <= forward.max_rate_per_s,
-            f"deceleration_m_s2 {self.deceleration_m_s2} should be at most the rate at which "
-            f"the contract lets forward_speed change, "
-            f"{forward.max_rate_per_s if forward else None}",
-        )
+        if forward is not None:
+            _require(
+                self.deceleration_m_s2 <= forward.max_rate_per_s,
+                f"deceleration_m_s2 {self.deceleration_m_s2} should be at most the rate at "
+                f"which the contract lets forward_speed change, {forward.max_rate_per_s}",
+            )

@@ -138,7 +138,8 @@ def _(node: ast.If | ast.IfExp) -> Iterator[ast.AST]:
 
 @variants.register
 def _(node: ast.Return) -> Iterator[ast.AST]:
-    yield ast.Pass()
+    if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        yield ast.Pass()
 
 
 @variants.register(ast.Raise)
@@ -168,6 +169,8 @@ def places(tree: ast.Module) -> Iterator[tuple[str, list[tuple[ast.AST, str, int
                     child, ast.Import | ast.ImportFrom | ast.Assert
                 ):
                     continue
+                if isinstance(child, ast.keyword) and child.arg == "strict":
+                    continue  # of zip: a second look at lengths that are equal anyway
                 here = [*path, (field, index)]
                 named = isinstance(child, ast.FunctionDef | ast.ClassDef)
                 there = ".".join(filter(None, (where, child.name))) if named else where

@@ -107,10 +107,11 @@ def test_a_bad_signal_hides_no_other():
 
 
 def test_a_missing_signal():
-    _, (reason,) = measured(reading(linear_velocity=[0.0, 0.0]))
+    names = ("tilt", "yaw_rate", "heading", "scan", "position", "forward_speed")
+    _, (reason,) = measured(reading(linear_velocity=[0.0, 0.0]), required=names)
     assert (reason.check, reason.code) == (Check.CONTRACT, "signal_missing")
     assert reason.state is State.STOPPED
-    assert reason.text == "no source carries position, tilt"
+    assert reason.text == "no source carries forward_speed, heading, position, scan, tilt, yaw_rate"
 
 
 def test_a_signal_from_two_sources():
@@ -125,6 +126,11 @@ def test_motion_must_be_known(motion):
     _, (reason,) = measured(reading(position=[0.0, 0.0], tilt=[0.0, 0.0], **motion))
     assert (reason.check, reason.code) == (Check.CONTRACT, "signal_missing")
     assert reason.text == "no source carries linear_velocity, or forward_speed and heading"
+
+
+def test_forward_speed_and_heading_are_enough():
+    known = {"forward_speed": [1.0], "heading": [2.0]}
+    assert measured(reading(**known), required=()) == (known, [])
 
 
 def test_velocity():

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 import yaml
 from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 
+from holdfast.contract import ActionChannel
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor import Geofence, Limits, Monitor, Tiers
 from holdfast.sim.drive import DriveCircle
@@ -159,3 +161,38 @@ def test_limits_that_contradict_the_contract(change, message):
 )
 def test_limits_at_the_edge_of_the_contract(change):
     Monitor(CONTRACT, limits(**change))
+
+
+def with_action(*channels):
+    return dataclasses.replace(CONTRACT, action=channels, observation=CONTRACT.observation[:2])
+
+
+FORWARD, YAW = CONTRACT.action
+
+
+@pytest.mark.parametrize(
+    ("channel", "name"),
+    [
+        (ActionChannel("spin", "rad/s", -1.0, 1.0, 1.0), "spin"),  # nothing measures it
+        (ActionChannel("yaw_rate", "deg/s", -1.0, 1.0, 1.0), "yaw_rate"),  # in another unit
+        (ActionChannel("tilt", "rad", -1.0, 1.0, 1.0), "tilt"),  # as two values
+    ],
+)
+def test_only_what_is_measured_as_commanded_can_be_tracked(channel, name):
+    contract = with_action(FORWARD, channel)
+    with pytest.raises(ConfigError, match=f"tracking_error.{name} should name an action channel"):
+        limits(tracking_error={name: 1.0}).require_fit(contract)
+    limits(tracking_error={"forward_speed": 1.0}).require_fit(contract)
+
+
+def test_limits_of_what_the_contract_does_not_command():
+    spin = ActionChannel("spin", "rad/s", -1.0, 1.0, 1.0)
+    limits(tracking_error={}, deceleration_m_s2=99.0).require_fit(with_action(spin))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-2.0, 1.0), (-1.0, 2.0), (0.0, 2.0), (-2.0, 0.0)])
+def test_the_largest_command_may_be_in_either_direction(low, high):
+    contract = with_action(dataclasses.replace(FORWARD, low=low, high=high), YAW)
+    with pytest.raises(ConfigError, match=r"the forward_speed that stops the robot, 2\.0, should"):
+        limits(forward_speed_m_s=Tiers(0.5, 2.0)).require_fit(contract)
+    limits(forward_speed_m_s=Tiers(0.5, 2.001)).require_fit(contract)
