@@ -81,28 +81,17 @@ def _require_simple(corners: Corners, name: str) -> None:
     for edge in edges:
         if edge[:2] == edge[2:]:
             raise ConfigError(f"{where}: corner {edge[:2]} is repeated")
+    if len(corners) == 3 and _turn(*edges[0], *corners[2]) == 0.0:
+        raise ConfigError(f"{where}: its three corners lie on one line")
+    # Edges that share a corner meet there. One that runs back along the other also meets the
+    # next edge but one, unless there is none.
     for i, first in enumerate(edges):
-        for j in range(i + 1, len(edges)):
-            second = edges[j]
-            if j == i + 1:
-                meet = _turns_back(first, second)
-            elif i == 0 and j == len(edges) - 1:
-                meet = _turns_back(second, first)
-            else:
-                meet = _gap_m(first, second) == 0.0
-            if meet:
+        for second in edges[i + 2 : len(edges) - (i == 0)]:
+            if _gap_m(first, second) == 0.0:
                 raise ConfigError(
                     f"{where}: crosses or touches itself where the edge from {first[:2]} to "
                     f"{first[2:]} meets the one from {second[:2]} to {second[2:]}"
                 )
-
-
-def _turns_back(first: Edge, second: Edge) -> bool:
-    """Whether an edge runs back along the one before it."""
-    ax, ay, bx, by = first
-    cx, cy = second[2:]
-    along = (bx - ax) * (cx - bx) + (by - ay) * (cy - by)
-    return along < 0.0 and _turn(ax, ay, bx, by, cx, cy) == 0.0
 
 
 def _turn(ax: float, ay: float, bx: float, by: float, cx: float, cy: float) -> float:

@@ -203,6 +203,13 @@ def test_a_sector_counts_by_the_edge_that_is_nearer_to_the_way():
     assert seen(scan(s10=0.2505), limits=fast) == {}
 
 
+def test_beside_something_near_what_lies_ahead_is_still_measured():
+    beside = {"s9": 0.5}
+    assert seen(scan(**beside)) == {}
+    assert seen(scan(s0=1.25, **beside)) == {}
+    assert seen(scan(s0=math.nextafter(1.25, 0), **beside)) == {"obstacle_near": State.LIMITED}
+
+
 def test_the_nearest_thing_decides():
     assert seen(scan(s0=1.0, s1=0.7)) == {"obstacle_not_stoppable": State.FALLBACK}
     assert seen(scan(s0=0.7, s35=1.0)) == {"obstacle_not_stoppable": State.FALLBACK}

@@ -23,6 +23,34 @@ def test_inside_outside_and_on_the_edge(turned):
         assert fence.allows(x, y) is (x == y == 2.0)
 
 
+def test_in_line_with_an_edge_but_beyond_it_is_outside():
+    fence = Geofence(SQUARE, ())
+    for x, y in itertools.product((0.0, 4.0), (-1.0, 5.0)):
+        assert not fence.allows(x, y)
+        assert not fence.allows(y, x)
+
+
+@pytest.mark.parametrize("turned", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
+def test_slanted_edges(turned):
+    corners = ((0.0, 0.0), (8.0, 2.0), (2.0, 8.0))
+    fence = Geofence(tuple(corners[i] for i in turned), ())
+    for x, y, inside in (
+        (4.0, 1.0, True),  # on the lower edge
+        (4.0, 1.001, True),
+        (4.0, 0.999, False),
+        (1.0, 4.0, True),  # on the left edge
+        (1.001, 4.0, True),
+        (0.999, 4.0, False),
+        (5.0, 5.0, True),  # on the upper edge
+        (4.999, 5.0, True),
+        (5.001, 5.0, False),
+        (7.0, 7.0, False),
+        (8.0, 2.0, True),
+        (8.001, 2.0, False),
+    ):
+        assert fence.allows(x, y) is inside, (x, y)
+
+
 def test_a_notch_is_outside():
     fence = Geofence(CORNER, ())
     assert fence.allows(1.0, 3.0)
@@ -129,7 +157,9 @@ CROSSING = {
     "edge over edge": ((0.0, 0.0), (4.0, 0.0), (4.0, 1.0), (3.0, 0.0), (1.0, 0.0), (0.0, 1.0)),
     "spike": ((0.0, 0.0), (4.0, 0.0), (2.0, 0.0), (2.0, 2.0)),
     "spike at the seam": ((2.0, 0.0), (4.0, 0.0), (4.0, 2.0), (1.0, 2.0), (1.0, 0.0), (5.0, 0.0)),
-    "line": ((0.0, 0.0), (1.0, 0.0), (2.0, 0.0)),
+    "line": ((0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0)),
+    "there and back": ((0.0, 0.0), (4.0, 0.0), (0.0, 0.0), (0.0, 4.0)),
+    "too far back": ((0.0, 0.0), (4.0, 0.0), (-1.0, 0.0), (0.0, 4.0)),
     "corner twice": ((0.0, 0.0), (2.0, 0.0), (1.0, 1.0), (2.0, 2.0), (0.0, 2.0), (1.0, 1.0)),
 }
 
@@ -141,6 +171,13 @@ def test_a_polygon_that_crosses_or_touches_itself(name):
             corners = turned[start:] + turned[:start]
             with pytest.raises(ConfigError, match="keep_in_m: crosses or touches itself where"):
                 Geofence(corners, ())
+
+
+@pytest.mark.parametrize("last", [(2.0, 2.0), (-1.0, -1.0), (0.5, 0.5)])
+def test_a_triangle_is_no_line(last):
+    with pytest.raises(ConfigError, match="keep_in_m: its three corners lie on one line"):
+        Geofence(((0.0, 0.0), (1.0, 1.0), last), ())
+    Geofence(((0.0, 0.0), (1.0, 1.0), (last[0], last[1] + 0.01)), ())
 
 
 def test_the_refusal_says_where():
