@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from holdfast import share
 from holdfast.errors import ConfigError, RunError
@@ -40,6 +40,7 @@ class DemoSettings:
     Attributes:
         out: folder for everything that it writes; a demo that is there already is replaced.
         seed: of training, of the twin and of the sampled actions.
+        limit: d, expected cost per episode. Default: the task's own.
         iterations: of training in simulation.
         episodes: per run on the twin.
         rounds: of fine-tuning, at most.
@@ -48,6 +49,7 @@ class DemoSettings:
 
     out: Path = Path("runs/demo")
     seed: int = 0
+    limit: float | None = None
     iterations: int = 65
     episodes: int = 80
     rounds: int = 5
@@ -77,6 +79,7 @@ class Demo:
         self.gap = settings.gap or share.folder() / "config" / "gap_demo.yaml"
         self.seconds: dict[str, float] = {}
         self.runs = 0
+        self.started = time.monotonic()
 
     @contextmanager
     def _stage(self, name: str, text: str) -> Iterator[None]:
@@ -95,7 +98,7 @@ class Demo:
         (out / MARKER).touch()
         parent = out / "policy_0.onnx"
         with self._stage("train", "1. Train DriveCircle under its limit, in simulation (CPO)"):
-            settings = TrainSettings(seed=s.seed, iterations=s.iterations)
+            settings = TrainSettings(seed=s.seed, iterations=s.iterations, limit=s.limit)
             train(settings, out / "train", False, 10, self.console)
         with self._stage("export", "2. Export to ONNX with the contract, and verify"):
             provenance = export(out / "train" / CHECKPOINT, parent, 100)
@@ -123,7 +126,7 @@ class Demo:
             "progress": f"train/{PROGRESS}",
             "before": before.name,
             "after": after.name,
-            "seconds": self.seconds,
+            "seconds": dict(self.seconds),
         }
         self._finish(summary)
 
@@ -194,18 +197,17 @@ class Demo:
 
     def _finish(self, summary: dict[str, Any]) -> None:
         out = self.settings.out
-        with self._stage("report", "6. Report"):
-            page = report.write(out, summary)
         (out / report.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-        table = Table()
-        for name in report.COLUMNS:
-            table.add_column(name, justify="right" if name else "left")
-        for cells in report.table_rows(summary):
+        self.console.print("[bold]6. Report[/bold]")
+        page = report.write(out, summary)
+        head, *rows = report.table_rows(summary)
+        table = Table(head[0], *(Column(name, justify="right") for name in head[1:]))
+        for cells in rows:
             table.add_row(*cells)
         self.console.print(table)
         colour = "green" if report.met(summary) else "red"
         self.console.print(f"[{colour}]{report.verdict(summary)}[/{colour}]")
-        total = sum(self.seconds.values())
+        total = time.monotonic() - self.started
         self.console.print(f"{total:.0f} s in all. {page}, {out / report.SUMMARY}")
 
 

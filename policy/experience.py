@@ -16,7 +16,7 @@ from holdfast.contract import Contract
 from holdfast.errors import LogError
 from holdfast.policy.gae import advantages
 from holdfast.policy.networks import Critic, Networks
-from holdfast.policy.rollout import ends_with_episode
+from holdfast.policy.rollout import discounts, ends_with_episode
 from holdfast.robot import log
 from holdfast.robot.log_format import COMPLETED
 from holdfast.signals import Array
@@ -135,13 +135,13 @@ class Experience:
 def logged_advantages(
     experience: Experience, networks: Networks, gamma: float, lam: float
 ) -> tuple[Array, Array]:
-    """Return GAE advantages and values (E, K, 1 + costs) of logged steps, rewards first."""
+    """Return GAE advantages and values (E, K, outputs) of logged steps, in the critics' order."""
     value = predict(networks, networks.critic, experience.observation)
     following = value[:, 1:].copy()
     following[experience.over] = 0.0
-    gains = np.concatenate((experience.reward[..., None], experience.costs), axis=-1)
-    gammas = np.array([gamma, *(cost.gamma for cost in networks.contract.costs)])
-    lams = np.array([lam, *(cost.lam for cost in networks.contract.costs)])
+    costs = experience.costs
+    gains = np.concatenate((experience.reward[..., None], costs, costs), axis=-1)
+    gammas, lams = discounts(networks.contract, gamma, lam)
 
     def by_time(array: Array) -> Array:
         return np.swapaxes(array, 0, 1)
@@ -159,7 +159,7 @@ def logged_advantages(
 
 @torch.no_grad()
 def predict(networks: Networks, critic: Critic, observation: NDArray[np.float32]) -> Array:
-    """Return the critics' values (..., 1 + costs) of raw observations (..., n)."""
+    """Return the critics' values (..., outputs) of raw observations (..., n)."""
     flat = torch.from_numpy(observation.reshape(-1, observation.shape[-1]))
     values: Array = critic(networks.normaliser(flat)).double().numpy()
     return values.reshape(*observation.shape[:-1], -1)

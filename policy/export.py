@@ -44,6 +44,7 @@ class Exported(nn.Module):
         self.policy = copy.deepcopy(networks.policy).double()
         self.critic = copy.deepcopy(networks.critic).double()
         self.normaliser = copy.deepcopy(networks.normaliser)
+        self.costs = len(contract.costs)
         self.register_buffer("center", torch.from_numpy(contract.action_center))
         self.register_buffer("half_range", torch.from_numpy(contract.action_half_range))
 
@@ -51,7 +52,8 @@ class Exported(nn.Module):
         """Return the ONNX graph's three outputs."""
         x = self.normaliser(observation.double())
         mean = self.center + self.half_range * self.policy(x)
-        log_std, costs = self.policy.log_std.expand_as(mean), self.critic(x)[:, 1:]
+        log_std, costs = self.policy.log_std.expand_as(mean), self.critic(x)
+        costs = costs[:, 1 + self.costs :]
         return mean.float(), log_std.float(), costs.float()
 
 

@@ -105,7 +105,8 @@ class Finetuner:
         advantage, _ = logged_advantages(experience, networks, gamma, lam)
         self.samples = self._samples(advantage)
         # What an episode had cost, and what the critic expects of the part that a stop cut off.
-        last = predict(networks, networks.critic, experience.observation[:, -1])[:, 1]
+        to_go = 1 + len(networks.contract.costs)
+        last = predict(networks, networks.critic, experience.observation[:, -1])[:, to_go]
         cut_off = ~experience.over.any(axis=1)
         cost = (experience.costs[..., 0] * experience.valid).sum(axis=1)
         self.episode_cost = cost + np.where(cut_off, np.maximum(last, 0.0), 0.0)

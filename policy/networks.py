@@ -136,8 +136,10 @@ def kl(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> 
 
 
 class Critic(nn.Module):
-    """V(s) of the reward and of each cost: one network each, in physical units.
+    """V(s) of the reward, of each cost under its discount, and of each cost undiscounted.
 
+    The first two make advantages; the last is the cost still to come in the episode, which
+    the monitor adds to what was spent. One network each, in the units of the returns.
     The networks are stacked, so that all of them take one matrix product per layer. Targets
     are scaled by a mean and standard deviation that follow them, so that one learning rate
     serves returns of 0.1 and of 1000.
@@ -208,7 +210,7 @@ class Networks:
         return Networks(
             contract,
             GaussianPolicy(n, actions, hidden, initial_std, generator),
-            Critic(n, 1 + len(contract.costs), hidden, generator),
+            Critic(n, 1 + 2 * len(contract.costs), hidden, generator),
             Normaliser(n),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -104,10 +104,10 @@ def verdict(summary: Mapping[str, Any]) -> str:
     before = summary["rows"]["twin before"]["cost"]
     after = summary["rows"]["twin after"]["cost"]
     limit, rounds = summary["limit"], len(summary["rounds"])
+    learned = f"in {rounds} round{'s' * (rounds != 1)} of fine-tuning" if rounds else "untouched"
     text = (
         f"On the twin the mean cost per episode went from {before['mean']:.1f} to "
-        f"{after['mean']:.1f} in {rounds} round{'s' * (rounds != 1)} of fine-tuning; "
-        f"the limit is {limit:g}"
+        f"{after['mean']:.1f}, {learned}; the limit is {limit:g}"
     )
     if not met(summary):
         return text + ": it is not met."
@@ -122,30 +122,22 @@ def span(values: Mapping[str, float], digits: int = 1) -> str:
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-COLUMNS = ("", "reward return", "cost return", "true cost", "limit", "episodes", "stopped",
-           "interventions", "deadline misses")  # fmt: skip
-
-
 def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the result table's cells as texts, a row for simulator, twin before, twin after."""
-    rows = []
-    for name, data in summary["rows"].items():
-        counts = [
-            str(data.get(key, "-")) for key in ("stopped", "interventions", "deadline_misses")
-        ]
-        true = span(data["true_cost"]) if "true_cost" in data else "-"
-        rows.append(
-            (
-                name,
-                span(data["return"]),
-                span(data["cost"]),
-                true,
-                f"{summary['limit']:g}",
-                str(data["episodes"]),
-                *counts,
-            )
-        )
-    return rows
+    """Return the result table's cells: a head, then a row per quantity, a column per run."""
+
+    def texts(key: str, form: Callable[[Any], str] = str) -> tuple[str, ...]:
+        return tuple(form(data[key]) if key in data else "-" for data in summary["rows"].values())
+
+    return [
+        ("", *summary["rows"]),
+        ("reward return", *texts("return", span)),
+        (f"cost return (limit {summary['limit']:g})", *texts("cost", span)),
+        ("true cost return", *texts("true_cost", span)),
+        ("episodes", *texts("episodes")),
+        ("stopped by the budget", *texts("stopped")),
+        ("interventions, steps", *texts("interventions")),
+        ("deadline misses", *texts("deadline_misses")),
+    ]
 
 
 def _html_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -157,7 +149,8 @@ def _html_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _table(summary: Mapping[str, Any]) -> str:
-    return _html_table(COLUMNS, table_rows(summary))
+    head, *rows = table_rows(summary)
+    return _html_table(head, rows)
 
 
 def _rounds(summary: Mapping[str, Any]) -> str:

@@ -95,9 +95,17 @@ def ends_with_episode(contract: Contract) -> bool:
     return any(channel.signal == EPISODE_LEFT for channel in contract.observation)
 
 
+def discounts(contract: Contract, gamma: float, lam: float) -> tuple[Array, Array]:
+    """Return γ and λ of each of the critics' outputs, given the reward's."""
+    costs = contract.costs
+    gammas = np.array([gamma, *(cost.gamma for cost in costs), *(1.0 for _ in costs)])
+    lams = np.array([lam, *(2 * [cost.lam for cost in costs])])
+    return gammas, lams
+
+
 @dataclass(frozen=True)
 class Estimates:
-    """Advantages (T, N, 1 + costs) and the critics' targets of the same shape, rewards first."""
+    """Advantages (T, N, outputs), the critics' targets and values, in the critics' order."""
 
     advantage: Array
     target: Array
@@ -113,7 +121,8 @@ def estimate(
     gamma: float,
     lam: float,
 ) -> Estimates:
-    """Return GAE estimates of the reward (γ, λ) and of each cost (its own γ, λ).
+    """Return GAE estimates of the reward (γ, λ), of each cost (its own γ, λ), and of each cost
+    undiscounted (1, its λ).
 
     An episode that ran out of time is bootstrapped with the critics' value, unless the
     observation shows the time left: then the value after the last step is 0 by definition.
@@ -133,9 +142,8 @@ def estimate(
         following[inner] = values(rollout.final_observation[inner])
     over = rollout.ended if ends_with_episode(contract) else rollout.terminated
     following[over] = 0.0
-    gains = np.concatenate((rollout.reward[..., None], rollout.costs), axis=-1)
-    gammas = np.array([gamma, *(cost.gamma for cost in contract.costs)])
-    lams = np.array([lam, *(cost.lam for cost in contract.costs)])
+    gains = np.concatenate((rollout.reward[..., None], rollout.costs, rollout.costs), axis=-1)
+    gammas, lams = discounts(contract, gamma, lam)
     advantage = advantages(gains, value, following, rollout.ended, gammas, lams)
     return Estimates(advantage, advantage + value, value)
 

@@ -108,8 +108,12 @@ class Batch:
         """Apply actions (N, actions), physical units, for one control period.
 
         Raises:
-            TrainingError: the simulation diverged.
+            TrainingError: an action is not finite, or the simulation diverged.
         """
+        if not np.isfinite(action).all():
+            raise TrainingError(
+                f"{self.contract.task}: actions should be finite, received {action}"
+            )
         self.applied = self.contract.admissible(self.applied, action)
         control = np.repeat(self.task.control(self.applied)[:, None], self.task.frame_skip, axis=1)
         self._pool.rollout(
@@ -122,6 +126,9 @@ class Batch:
             skip_checks=True,
             nstep=self.task.frame_skip,
         )
+        # MuJoCo restarts a copy that diverges, from time 0, and says so only on stderr.
+        if (self._trajectory[:, -1, 0] <= self._state[:, 0]).any():
+            raise TrainingError(f"{self.contract.task}: the simulation diverged")
         self._state[:] = self._trajectory[:, -1]
         self.elapsed += 1
         signals = self.task.signals(self.qpos, self.qvel)

@@ -71,8 +71,8 @@ class DriveCircle(Task):
                     parameters={"x_limit_m": 0.9},
                     limit=10.0,
                     run_budget=30.0,
-                    gamma=1.0,
-                    lam=0.97,
+                    gamma=0.99,
+                    lam=0.95,
                 ),
             ),
         )

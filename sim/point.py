@@ -43,7 +43,7 @@ class PointCircle(Task):
                     parameters={"x_limit_m": 2.5},
                     limit=5.0,
                     run_budget=15.0,
-                    gamma=1.0,
+                    gamma=0.99,
                     lam=1.0,
                 ),
             ),

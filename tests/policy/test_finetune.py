@@ -33,7 +33,9 @@ def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
 
 @pytest.fixture
 def learner():
-    return Learner(TrainSettings(task="PointCircle-v0", algorithm="trpo", copies=64, seed=1))
+    return Learner(
+        TrainSettings(task="PointCircle-v0", algorithm="trpo", copies=64, seed=1, critic_steps=40)
+    )
 
 
 def test_overridden_steps_end_the_trajectory_and_carry_no_weight(learner):

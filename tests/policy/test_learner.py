@@ -150,7 +150,7 @@ def test_advantages_use_each_cost_s_own_discount():
 def test_trpo_learns_to_circle():
     """A dozen unconstrained updates on the point mass: the return rises far above the start's."""
     learner = Learner(
-        TrainSettings(task="PointCircle-v0", algorithm="trpo", copies=64, iterations=12)
+        TrainSettings(task="PointCircle-v0", algorithm="trpo", copies=64, critic_steps=40)
     )
     returns = [learner.iterate()["return"] for _ in range(12)]
     assert returns[-1] > returns[0] + 20.0

@@ -1,0 +1,76 @@
+"""A Gymnasium face for each task: `gymnasium.make("holdfast.sim.env:holdfast/DriveCircle-v0")`.
+
+What stands before the colon is imported by Gymnasium, and importing this registers the tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from holdfast.errors import ConfigError
+from holdfast.signals import Array
+from holdfast.sim.batch import Batch
+from holdfast.sim.tasks import TASKS, make
+
+
+class TaskEnv(gymnasium.Env[Array, Array]):
+    """One copy of a task. Actions are in physical units, costs by name in `info["cost"]`.
+
+    Args:
+        task: its id.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(self, task: str) -> None:
+        self._batch = Batch(make(task), copies=1, seed=0, threads=1)
+        contract = self._batch.contract
+        self.contract = contract
+        unbounded = np.full(contract.observation_size, np.inf)
+        self.observation_space = spaces.Box(-unbounded, unbounded, dtype=np.float64)
+        self.action_space = spaces.Box(contract.action_low, contract.action_high, dtype=np.float64)
+        self._over = True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start an episode; a seed fixes this start and those that follow."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._batch.rng = np.random.default_rng(seed)
+        self._over = False
+        return self._batch.reset()[0], {"cost": self._named(np.zeros(len(self.contract.costs)))}
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Run one control period."""
+        if self._over:
+            raise ConfigError("step: the episode is over, or none was started; call reset first")
+        action = np.asarray(action, dtype=np.float64)
+        size = self.contract.action_size
+        if action.shape != (size,) or not np.isfinite(action).all():
+            raise ConfigError(f"action should be {size} finite numbers, received {action}")
+        step = self._batch.step(action[None])
+        self._over = bool(step.terminated[0] or step.truncated[0])
+        return (
+            step.final_observation[0],
+            float(step.reward[0]),
+            bool(step.terminated[0]),
+            bool(step.truncated[0]),
+            {"cost": self._named(step.costs[0])},
+        )
+
+    def close(self) -> None:
+        """End the physics."""
+        self._batch.close()
+
+    def _named(self, costs: Array) -> dict[str, float]:
+        names = (cost.name for cost in self.contract.costs)
+        return dict(zip(names, costs.tolist(), strict=True))
+
+
+for _task in TASKS:
+    gymnasium.register(_task, entry_point="holdfast.sim.env:TaskEnv", kwargs={"task": _task})

@@ -1,0 +1,147 @@
+"""The whole loop, small: every program that it runs is the real one."""
+
+import json
+import re
+import shutil
+import subprocess
+from math import cos, sin
+
+import pytest
+from bundles import drive_contract
+from recordings import info, record_episode
+
+from holdfast.errors import ConfigError, LogError
+from holdfast.policy import bundle, report
+from holdfast.policy.demo import Demo, DemoSettings
+from holdfast.robot import log
+from holdfast.robot.recorder import Recorder
+
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A hardly trained policy's demo, with a round of fine-tuning whatever its cost."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    made = Demo(DemoSettings(out=out, iterations=2, episodes=6, rounds=1))
+    learn = made._learn
+    made._learn = lambda parent, run, row, limit: learn(parent, run, row, limit=-1.0)
+    made.run()
+    return out
+
+
+@pytest.fixture(scope="module")
+def summary(demo):
+    return json.loads((demo / report.SUMMARY).read_text())
+
+
+def test_the_loop_went_round(demo, summary):
+    (learned,) = summary["rounds"]
+    assert learned["finetune"]["episodes"] == 6
+    before, after = log.read(demo / summary["before"]), log.read(demo / summary["after"])
+    assert len(before.episodes) == len(after.episodes) == 6
+    assert before.info.bundle_hash == summary["bundles"]["before"]
+    assert after.info.bundle_hash == summary["bundles"]["after"]
+    assert before.info.contract == after.info.contract
+
+
+def test_the_child_names_its_parent_and_its_logs(demo, summary):
+    parent, child = bundle.load(demo / "policy_0.onnx"), bundle.load(demo / "policy_1.onnx")
+    assert child.contract.hash == parent.contract.hash
+    assert child.provenance["parent"] == parent.hash
+    assert [run["run"] for run in child.provenance["logs"]] == ["run_0"]
+
+
+def test_costs_are_counted_three_times_over(demo, summary):
+    """Billed by the monitor; billed again from the log; and the twin's own account beside it."""
+    run = log.read(demo / summary["before"])
+    billed = [episode.result.costs[0] for episode in run.episodes]
+    again = [(abs(e.signals["position"][1:, 0]) > 0.9).sum() for e in run.episodes]
+    assert billed == again
+    lines = (demo / "run_0.truth.jsonl").read_text().splitlines()
+    assert len(lines) == len(billed)
+    row = summary["rows"]["twin before"]
+    assert row["cost"]["mean"] == pytest.approx(sum(billed) / 6)
+    true = [json.loads(line)["cost_sum"]["outside_corridor"] for line in lines]
+    assert row["true_cost"]["mean"] == pytest.approx(sum(true) / 6)
+
+
+def test_the_page_stands_alone(demo):
+    page = (demo / report.PAGE).read_text()
+    assert page.count("<svg") == 5
+    assert "$" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.S)  # nothing left to fill in
+    assert not re.search(r'(src|href)="(http|/|\.)', page)
+    assert report.command(demo) is None  # made again from what lies there
+    assert (demo / report.PAGE).read_text() == page
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page in")
+def test_a_browser_shows_the_page(demo, tmp_path):
+    line = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+            (demo / report.PAGE).resolve().as_uri()]  # fmt: skip
+    shown = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "twin after" in shown
+    assert shown.count("<svg") == 5
+
+
+def test_a_demo_replaces_a_demo_and_nothing_else(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="holds something other than a demo"):
+        Demo(DemoSettings(out=tmp_path)).run()
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(("name", "value"), [("iterations", 0), ("episodes", 1), ("seed", -1)])
+def test_bad_settings_are_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} should be at least"):
+        DemoSettings(**{name: value})
+
+
+def rows(before, after, high):
+    def cost(mean, high):
+        return {"cost": {"mean": mean, "low": 0.0, "high": high}}
+
+    return {
+        "limit": 10.0,
+        "rounds": [None],
+        "rows": {"twin before": cost(before, before), "twin after": cost(after, high)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "high", "met", "words"),
+    [(8.0, 9.5, True, "whole 95 %"), (8.0, 12.0, True, "reaches 12.0"), (11.0, 13.0, False, "not")],
+)
+def test_the_verdict_says_what_is(after, high, met, words):
+    data = rows(20.0, after, high)
+    assert report.met(data) is met
+    assert words in report.verdict(data)
+
+
+def test_row_of_a_recorded_run_by_hand(tmp_path):
+    recorder = Recorder(tmp_path / "run", info(contract=drive_contract()))
+    for episode in range(3):
+        record_episode(recorder, episode, 6)
+    recorder.close()
+    row = report.row(log.read(tmp_path / "run"))
+    assert row["cost"] == {"mean": 3.0, "low": 3.0, "high": 3.0}
+    assert row["episodes"] == 3
+    assert row["steps"] == 18
+    # At (k, −k), speed 0.2 along 0.01 k: the reward of six steps, from its definition.
+    expected = sum(
+        0.2 * (sin(0.01 * k) * k + cos(0.01 * k) * k) / (1.0 + abs(k * 2**0.5 - 1.5))
+        for k in range(1, 7)
+    )
+    assert row["return"]["mean"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("content", [None, "not json", '{"format": 99}'])
+def test_report_of_no_demo_is_refused(tmp_path, content):
+    if content:
+        (tmp_path / report.SUMMARY).write_text(content)
+    with pytest.raises(LogError, match=r"summary\.json"):
+        report.command(tmp_path)
