@@ -156,6 +156,8 @@ def fit_familiarity(episodes: Sequence[Array], false_alarm_rate: float) -> Famil
     arrays = [np.asarray(episode, dtype=np.float64) for episode in episodes]
     if not arrays or any(array.ndim != 2 or array.size == 0 for array in arrays):
         raise BundleError(f"{WHERE}: episodes should be arrays of shape (steps, n)")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise BundleError(f"{WHERE}: episodes should be finite")
     half = len(arrays) // 2
     calibrating = len(arrays) - half
     if not 0.0 < false_alarm_rate < 1.0:
@@ -173,8 +175,6 @@ def fit_familiarity(episodes: Sequence[Array], false_alarm_rate: float) -> Famil
     mean = seen.mean(axis=0)
     covariance = np.atleast_2d(np.cov(seen, rowvar=False, bias=True))
     covariance += np.diag(RIDGE * np.diag(covariance) + LEAST_STD**2)
-    if not np.isfinite(covariance).all():
-        raise BundleError(f"{WHERE}: episodes should be finite")
     whitening = np.linalg.inv(np.linalg.cholesky(covariance))
     reference = float(np.quantile(_squared_distance(seen, mean, whitening), REFERENCE_QUANTILE))
     largest = sorted(

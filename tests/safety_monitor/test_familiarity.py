@@ -7,7 +7,7 @@ from monitor_rig import LIMITS, Rig, states
 
 from holdfast.errors import BundleError
 from holdfast.safety_monitor import Check, Familiarity, Monitor, State, fit_familiarity
-from holdfast.safety_monitor.familiarity import Drift
+from holdfast.safety_monitor.familiarity import RIDGE, Drift
 
 PLAIN = {
     "mean": [1.0, 2.0],
@@ -139,7 +139,9 @@ def test_whitened_training_data_has_unit_covariance_and_zero_mean():
     seen = data[:20].reshape(-1, 2)
     white = (seen - fitted.mean) @ np.array(fitted.whitening).T
     np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=1e-12)
-    np.testing.assert_allclose(np.cov(white.T, bias=True), np.eye(2), atol=0.01)
+    covariance = np.cov(white.T, bias=True)
+    np.testing.assert_allclose(covariance, np.eye(2), atol=0.01)
+    assert covariance[0, 0] == pytest.approx(1.0 / (1.0 + RIDGE), rel=1e-5)
     # Chi-square with two degrees of freedom: -2 ln 0.01.
     assert fitted.reference == pytest.approx(9.21, rel=0.15)
     assert (fitted.false_alarm_rate, fitted.episodes) == (0.1, 20)
@@ -157,7 +159,8 @@ def test_the_threshold_is_the_conformal_quantile_of_the_second_half():
     # With a mean of 0 and a variance of 1, each later episode has so many odd steps in a row.
     first = [np.array([[-1.0], [1.0]])] * 9
     second = [
-        np.array([[0.0]] * 3 + [[99.0]] * odd + [[0.0]]) for odd in (5, 3, 8, 1, 2, 9, 4, 7, 6)
+        np.array([[0.0]] * (odd % 3) + [[99.0]] * odd + [[0.0]])
+        for odd in (5, 3, 8, 1, 2, 9, 4, 7, 6)
     ]
     for rate, expected in ((0.1, 9.0), (0.2, 8.0), (0.5, 5.0), (0.85, 2.0)):
         fitted = fit_familiarity(first + second, rate)
@@ -202,11 +205,13 @@ def test_a_drift_is_noticed():
         ([], 0.1, r"arrays of shape \(steps, n\)"),
         ([np.zeros(3)], 0.1, r"arrays of shape \(steps, n\)"),
         ([np.zeros((0, 3))] * 40, 0.1, r"arrays of shape \(steps, n\)"),
+        ([np.ones((4, 3)), np.zeros(3)] * 20, 0.1, r"arrays of shape \(steps, n\)"),
         ([np.zeros((4, 3))], 0.9, "takes about 2 episodes, received 1"),
         ([np.zeros((4, 3))] * 17, 0.09, "takes about 22 episodes, received 17"),
         ([np.zeros((4, 3))] * 40, 0.0, "false_alarm_rate should be between 0 and 1, received 0.0"),
         ([np.zeros((4, 3))] * 40, 1.0, "false_alarm_rate should be between 0 and 1, received 1.0"),
         ([np.full((4, 3), math.nan)] * 40, 0.1, "episodes should be finite"),
+        ([*[np.ones((4, 2))] * 39, np.array([[0.0, math.inf]])], 0.1, "episodes should be finite"),
     ],
 )
 def test_what_cannot_be_fitted(data, rate, message):
