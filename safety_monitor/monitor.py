@@ -335,6 +335,7 @@ class Monitor:
             action = contract.admissible(previous, self._limits.limited_scale * within)
         else:
             action = free
+        action.setflags(write=False)  # it is also what the next one is compared with
         fell = self.state is State.FALLBACK and was is not State.FALLBACK
         same = action is free or (free is not None and np.array_equal(action, free))
         return action, fell or not same

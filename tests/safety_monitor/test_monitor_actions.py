@@ -93,9 +93,11 @@ def test_no_new_proposal_is_the_last_one_repeated():
         np.testing.assert_allclose(verdict.action, [0.4, 0.5], rtol=1e-15)
 
 
-def test_the_zero_action_cannot_be_written_to():
+@pytest.mark.parametrize("state", State)
+def test_an_action_cannot_be_changed_behind_the_monitor_s_back(state):
+    verdict = Rig().to(state).step((0.5, 0.5))
     with pytest.raises(ValueError, match="read-only"):
-        Rig().step().action[0] = 1.0
+        verdict.action[0] = 9.0
 
 
 # Freshness, as the whole monitor sees it.
