@@ -152,9 +152,9 @@ class Finetuner:
         return torch.exp(log_prob - self.samples.log_prob)
 
     def cost(self) -> CostEstimate:
-        """Estimate the policy's episode cost: Σ_t ρ_t A_C,t above what the episode had cost."""
+        """Estimate the episode cost: what it had cost, plus Σ_t (ρ_t − 1) A_C,t."""
         gain = np.zeros(self.experience.valid.shape)
-        rows = self.ratio() * self.samples.cost_advantage * self.samples.weight
+        rows = (self.ratio() - 1.0) * self.samples.cost_advantage * self.samples.weight
         gain[self.experience.valid] = rows.double().numpy()
         episodes = self.episode_cost + gain.sum(axis=1)
         error = episodes.std(ddof=1) / math.sqrt(len(episodes)) if len(episodes) > 1 else math.inf

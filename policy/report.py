@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -95,8 +96,10 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
 
 
 def met(summary: Mapping[str, Any]) -> bool:
-    """Return whether the robot's mean cost after fine-tuning is within the limit."""
-    return bool(summary["rows"]["twin after"]["cost"]["mean"] <= summary["limit"])
+    """Return whether the mean cost after fine-tuning is within the limit, billed and true."""
+    after = summary["rows"]["twin after"]
+    costs = [after[key]["mean"] for key in ("cost", "true_cost") if key in after]
+    return bool(max(costs) <= summary["limit"])
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -109,8 +112,11 @@ def verdict(summary: Mapping[str, Any]) -> str:
         f"On the twin the mean cost per episode went from {before['mean']:.1f} to "
         f"{after['mean']:.1f}, {learned}; the limit is {limit:g}"
     )
-    if not met(summary):
+    if after["mean"] > limit:
         return text + ": it is not met."
+    if not met(summary):
+        true = summary["rows"]["twin after"]["true_cost"]["mean"]
+        return text + f". Met as billed, but the true cost, which odometry misses, is {true:.1f}."
     if after["high"] > limit:
         return text + f": met, though the 95 % interval reaches {after['high']:.1f}."
     return text + ": met, with its whole 95 % interval."
@@ -130,12 +136,12 @@ def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
     return [
         ("", *summary["rows"]),
-        ("reward return", *texts("return", span)),
-        (f"cost return (limit {summary['limit']:g})", *texts("cost", span)),
-        ("true cost return", *texts("true_cost", span)),
+        ("reward return", *texts("return", partial(span, digits=0))),
+        (f"cost, limit {summary['limit']:g}", *texts("cost", span)),
+        ("true cost", *texts("true_cost", span)),
         ("episodes", *texts("episodes")),
-        ("stopped by the budget", *texts("stopped")),
-        ("interventions, steps", *texts("interventions")),
+        ("stopped episodes", *texts("stopped")),
+        ("interventions", *texts("interventions")),
         ("deadline misses", *texts("deadline_misses")),
     ]
 

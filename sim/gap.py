@@ -28,6 +28,15 @@ class OdometryNoise(BaseModel):
     yaw_rate_rad_s: Annotated[float, Field(ge=0.0)] = 0.0
 
 
+class LocalisationNoise(BaseModel):
+    """Of each reading of the pose, independent of the last, as standard deviations."""
+
+    model_config = _STRICT
+
+    position_m: Annotated[float, Field(ge=0.0)]
+    heading_rad: Annotated[float, Field(ge=0.0)]
+
+
 class Gap(BaseModel):
     """Factors on the nominal robot; the default is no gap.
 
@@ -35,6 +44,9 @@ class Gap(BaseModel):
         friction_scale: on the friction between tyres and floor.
         delay_steps: control periods between a command's arrival and the motors.
         left_wheel_gain: factor on the left motor's speed target.
+        localisation: the robot is told its pose from outside (motion capture, matched scans),
+            with this noise. None: it reckons it from its wheels, with the nominal radius, and
+            is not billed for what wheels that are larger, or slip, hide from it.
     """
 
     model_config = _STRICT
@@ -44,6 +56,7 @@ class Gap(BaseModel):
     friction_scale: Annotated[float, Field(ge=0.05, le=5.0)] = 1.0
     delay_steps: Annotated[int, Field(ge=0, le=20)] = 0
     left_wheel_gain: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    localisation: LocalisationNoise | None = None
     odometry_noise: OdometryNoise = OdometryNoise()
 
 

@@ -247,6 +247,17 @@ class TwinBoard(Board):
         self._odometry = Odometry(start, self._axle_m, self._gap.odometry_noise, self._rng)
         self._truth.begin(start)
 
+    def _pose(self) -> tuple[float, float, float]:
+        """Return the x, y in m, and yaw in rad, that the robot is told or reckons."""
+        noise = self._gap.localisation
+        if noise is None:
+            return self._odometry.pose()
+        a, b, c = self._rng.standard_normal(3).tolist()
+        signals = self.true_signals()
+        x, y = signals["position"].tolist()
+        yaw = float(signals["heading"][0]) + noise.heading_rad * c
+        return x + noise.position_m * a, y + noise.position_m * b, math.remainder(yaw, math.tau)
+
     def measure(self) -> tuple[float, ...]:
         """Return odometry, encoders, IMU and battery as the link orders them."""
         odometry = self._odometry
@@ -255,7 +266,7 @@ class TwinBoard(Board):
         gyro[2] = odometry.yaw_rate
         roll, pitch, _ = drive.roll_pitch_yaw(self._data.qpos[3:7])
         return (
-            *odometry.pose(),
+            *self._pose(),
             odometry.speed,
             odometry.yaw_rate,
             *odometry.ticks,
