@@ -54,7 +54,7 @@ class EProcess:
     less, if the hypothesis is true. The evidence is the average wealth of all bets.
 
     Args:
-        mean: in [0, 1].
+        mean: of the hypothesis; from 1 on, nothing speaks against it.
         alpha: the evidence ever reaches 1/alpha under a true hypothesis with at most this
             probability.
 
@@ -125,7 +125,7 @@ class CostEvidence:
     ) -> None:
         self.name, self.limit, self.run_budget = name, limit, run_budget
         self.total = 0.0
-        share = min(limit / run_budget, 1.0)
+        share = limit / run_budget  # above 1 where a deployment allows less than d: no alarm then
         self.exceeds = EProcess(share, alpha)
         self.keeps = EProcess(1.0 - share, alpha)
         self.capped = EProcess(cap_hit_rate, alpha)

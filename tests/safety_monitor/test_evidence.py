@@ -150,6 +150,15 @@ def test_hitting_the_run_budget_often_is_evident_though_the_mean_is_low():
     )
 
 
+def test_a_hit_counts_as_one():
+    (first, second), tolerated = fed([(6.0, 0.0)]).costs, EProcess(0.05, 0.05)
+    tolerated.add(1.0)
+    assert first.capped.log_evidence == tolerated.log_evidence
+    tolerated = EProcess(0.05, 0.05)
+    tolerated.add(0.0)
+    assert second.capped.log_evidence == tolerated.log_evidence
+
+
 def test_what_one_more_step_could_break_has_hit_the_run_budget():
     evidence = fed([(5.0, 2.0)])
     assert [math.exp(c.capped.log_evidence) < 1.0 for c in evidence.costs] == [True, True]
