@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
 
 from holdfast.errors import TrainingError
 from holdfast.policy.learner import Learner, TrainSettings, append_jsonl, last_costs
 
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
+SCALARS = ("return", "cost", "kl", "lam", "nu", "shortfall", "reward_change", "cost_change")
+"""What TensorBoard shows of each iteration; progress.jsonl has all of it."""
 
 
 def command(
@@ -27,7 +30,7 @@ def command(
 
     Args:
         settings: what and how to train.
-        out: folder for checkpoint.safetensors and progress.jsonl.
+        out: folder for checkpoint.safetensors, progress.jsonl and TensorBoard's event files.
         resume: go on from the checkpoint in `out`, bit for bit; of the settings, only
             `iterations` may then differ.
         checkpoint_every: iterations between checkpoints; one is always written at the end.
@@ -62,15 +65,18 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     _forget_after(out / PROGRESS, learner.iteration)
     records: list[dict[str, Any]] = []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-        console=console,
-    ) as progress:
+    with (
+        SummaryWriter(out, purge_step=learner.iteration + 1) as board,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+        ) as progress,
+    ):
         bar = progress.add_task(
             learner.contract.task, total=settings.iterations, completed=learner.iteration, status=""
         )
@@ -78,6 +84,8 @@ def train(
             record = learner.iterate()
             records.append(record)
             append_jsonl(out / PROGRESS, record)
+            for name in SCALARS:
+                board.add_scalar(name, record[name], learner.iteration)
             status = f"return {record['return']:.1f}  cost {record['cost']:.1f}  {record['case']}"
             progress.update(bar, completed=learner.iteration, status=status)
             if learner.iteration % checkpoint_every == 0:
