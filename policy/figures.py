@@ -18,7 +18,8 @@ from holdfast.robot.log import Episode, Log
 from holdfast.safety_monitor.messages import State
 from holdfast.sim.task import Task
 
-BEFORE, AFTER, LIMIT, OUTSIDE = "#b45309", "#0f766e", "#b91c1c", "#dc2626"
+BEFORE, AFTER, LIMIT = "#b45309", "#0f766e", "#b91c1c"
+DRIVEN, OUTSIDE = "#1d4ed8", "#dc2626"
 STATE_COLOURS = {
     State.STOPPED: "#b91c1c",
     State.READY: "#9ca3af",
@@ -88,7 +89,7 @@ def paths(before: Log, after: Log, task: Task) -> str:
             position = episode.signals["position"]
             pieces = np.stack((position[:-1], position[1:]), axis=1)
             billed = episode.costs[1:, 0] > 0.0
-            colours = np.where(billed, OUTSIDE, "#1d4ed8")
+            colours = np.where(billed, OUTSIDE, DRIVEN)
             axes.add_collection(
                 LineCollection(list(pieces), colors=colours, linewidths=0.6, alpha=0.6)
             )
@@ -125,19 +126,21 @@ def budget(before: Log, after: Log) -> str:
     contract = before.info.contract
     cost = contract.costs[0]
     run_budget = before.info.run_budget[cost.name]
-    for axes, run, colour in ((left, before, BEFORE), (right, after, AFTER)):
+    for axes, run in ((left, before), (right, after)):
         episode = _dearest(run)
         spent = np.cumsum(episode.costs[:, 0])
         seconds = np.arange(len(spent)) * contract.period_s
         predicted = spent + np.maximum(episode.cost_to_go[:, 0], 0.0)
-        axes.plot(seconds, spent, color=colour, label="spent")
-        axes.plot(seconds, predicted, color=colour, linewidth=0.8, alpha=0.6,
+        axes.plot(seconds, spent, color=DRIVEN, label="spent")
+        axes.plot(seconds, predicted, color=DRIVEN, linewidth=0.8, alpha=0.5,
                   label="spent + predicted to come")  # fmt: skip
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
         axes.axhline(run_budget, color="#111827", linestyle=":", label="run budget: hard stop")
         axes.set(xlabel=f"time in episode {episode.result.episode + 1} [s]")
-        axes.legend(loc="upper left", fontsize=7)
     left.set_ylabel("cost")
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     return _svg(figure)
 
 
