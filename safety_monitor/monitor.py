@@ -136,7 +136,7 @@ class Monitor:
     # Events.
 
     def begin_episode(self, now_s: float) -> None:
-        """Zero the accounts and `applied`; the clock may start anew here.
+        """Zero the accounts; the clock may start anew here.
 
         Senders' order is judged afresh, so a device whose clock and numbers restart with the
         episode is fine, and the next `reset` or `arm` needs a proposal that came after this.
@@ -148,7 +148,6 @@ class Monitor:
         if self._ladder.moving:
             raise RuntimeError(f"begin_episode in {self.state.name}; disarm or stop first")
         self._budget.begin()
-        self._applied = self._zero
         self._elapsed = 0
         self._last_s = now_s if math.isfinite(now_s) else -math.inf
         self._streams.clear()
@@ -167,7 +166,6 @@ class Monitor:
         refusals = self._refusals(now_s, sources, State.STOPPED)
         if not refusals:
             self._ladder.enter(State.READY)
-            self._applied = self._zero
         return refusals
 
     def arm(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:

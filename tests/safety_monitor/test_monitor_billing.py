@@ -91,6 +91,12 @@ def test_an_episode_may_begin_on_another_clock():
     assert rig.step((0.1, 0.0)).state is State.ACTIVE
 
 
+def test_the_clock_runs_from_the_beginning_of_the_episode():
+    rig = Rig().to_ready()
+    rig.monitor.begin_episode(rig.now_s + 5.0)
+    assert codes(rig.step().reasons) == {"clock_backwards"}
+
+
 def test_an_episode_that_begins_on_no_clock_takes_the_next():
     rig = Rig().to_ready()
     rig.monitor.begin_episode(math.nan)
