@@ -227,6 +227,7 @@ class Monitor:
         found.reasons.sort(key=_by_check)
         self._ladder.judge(now_s, found.reasons, self._standing(was, found))
         self._applied, intervened = self._act(was, found)
+        self._applied.setflags(write=False)  # the next one is compared with it
         return Verdict(
             action=self._applied,
             state=self.state,
@@ -321,22 +322,21 @@ class Monitor:
         """Return the action of the present state, and whether it intervenes."""
         if was <= State.READY:
             return self._zero, False
-        if self.state <= State.READY:
+        if not self._ladder.moving:
             return self._zero, True
         contract, previous, wanted = self._contract, self._applied, found.action
-        free = None if wanted is None else contract.admissible(previous, wanted)
-        if self.state is State.FALLBACK or wanted is None or free is None:
+        if self.state is State.FALLBACK or wanted is None:
             action = contract.admissible(previous, self._fall_back(found))
-        elif self.state is State.LIMITED:
-            # Clipped first: a proposal far outside the limits would not be slowed otherwise.
-            within = np.clip(wanted, contract.action_low, contract.action_high)
-            action = contract.admissible(previous, self._limits.limited_scale * within)
-        else:
-            action = free
-        action.setflags(write=False)  # it is also what the next one is compared with
-        fell = self.state is State.FALLBACK and was is not State.FALLBACK
-        same = action is free or (free is not None and np.array_equal(action, free))
-        return action, fell or not same
+            free = None if wanted is None else contract.admissible(previous, wanted)
+            same = was is State.FALLBACK and free is not None and np.array_equal(action, free)
+            return action, not same
+        free = contract.admissible(previous, wanted)
+        if self.state is State.ACTIVE:
+            return free, False
+        # Clipped first: a proposal far outside the limits would not be slowed otherwise.
+        within = np.clip(wanted, contract.action_low, contract.action_high)
+        action = contract.admissible(previous, self._limits.limited_scale * within)
+        return action, not np.array_equal(action, free)
 
     def _fall_back(self, found: _Findings) -> Array:
         """Return what the robot heads for: the recovery's action where it can be trusted, or zero.

@@ -1,10 +1,12 @@
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
-from monitor_rig import LIMITS, Rig, states
+from monitor_rig import CONTRACT, LIMITS, Rig, limits, states
 
+from holdfast.contract import ObservationChannel
 from holdfast.errors import BundleError
 from holdfast.safety_monitor import Check, Familiarity, Monitor, State, fit_familiarity
 from holdfast.safety_monitor.familiarity import RIDGE, Drift
@@ -271,6 +273,28 @@ def test_what_cannot_be_observed_is_not_judged_strange():
     rig.tick()
     assert "unfamiliar" not in states(rig.step(sources=rig.read(position=None)).reasons)
     assert rig.monitor._drift.total == 0.0
+
+
+def test_nothing_but_what_is_observed_needs_to_be_measured():
+    observation = (
+        *CONTRACT.observation[:2],
+        ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),
+    )
+    bare = limits(
+        geofence=None,
+        forward_speed_m_s=None,
+        yaw_rate_rad_s=None,
+        tilt_rad=None,
+        tracking_error={},
+    )
+    eye = tuple(tuple(float(i == j == 0) for j in range(5)) for i in range(5))
+    known = Familiarity((0.0,) * 5, eye, 1.0, 2.0, 0.01, 100)
+    contract = dataclasses.replace(CONTRACT, observation=observation)
+    rig = Rig(bare, contract, familiarity=known).to_active()
+    rig.x_m = 1.5
+    rig.tick()
+    assert rig.step(sources=rig.read(yaw_rate=None, tilt=None)).state is State.ACTIVE
+    assert rig.monitor._drift.total == 1.0
 
 
 def test_without_familiarity_nothing_is_strange():

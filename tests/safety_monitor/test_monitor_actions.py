@@ -52,11 +52,17 @@ def test_fallback_ramps_down_and_ends_stopped():
     assert codes(verdict.reasons) == {"proposal_stale", "fallback_ended"}
 
 
-def test_falling_into_fallback_intervenes_even_on_a_proposal_of_zero():
+def test_falling_into_fallback_intervenes_even_where_it_changes_nothing():
     rig = Rig().to_active()
-    old = rig.propose(0.0, 0.0)
-    verdicts = [rig.step(old) for _ in range(3)]
-    assert [verdict.intervened for verdict in verdicts] == [False, False, True]
+    for _ in range(6):
+        rig.step((1.0, 0.0))
+    brake = rig.step((0.0, 0.0))
+    verdicts = [brake, *(rig.step(None) for _ in range(4))]
+    np.testing.assert_allclose(
+        [verdict.action[0] for verdict in verdicts], [0.8, 0.6, 0.4, 0.2, 0.0], atol=1e-15
+    )
+    assert [verdict.state for verdict in verdicts] == [State.ACTIVE] * 3 + [State.FALLBACK] * 2
+    assert [verdict.intervened for verdict in verdicts] == [False] * 3 + [True, False]
 
 
 def test_fallback_intervenes_only_where_it_changes_something():

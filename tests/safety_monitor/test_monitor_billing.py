@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from monitor_rig import CONTRACT, Rig, arm, reset, states
+from monitor_rig import CONTRACT, Rig, arm, codes, reset, states
 
 from holdfast.safety_monitor import Check, State, costs
 from holdfast.safety_monitor.costs import CostFunction
@@ -111,6 +111,21 @@ def test_signals_that_cannot_be_billed_cost_the_most():
         verdict = rig.step(sources=rig.read(**broken))
         assert verdict.costs == (1.0, 1.0)
         assert verdict.state is State.STOPPED
+        assert "monitor_failed" not in codes(verdict.reasons)
+
+
+def test_a_cost_that_lacks_one_of_its_signals_cannot_be_billed(monkeypatch):
+    function = CostFunction(lambda signals: signals["tilt"][0] * 0.0, ("position", "tilt"), (), 1.0)
+    monkeypatch.setitem(costs.FUNCTIONS, "tilted", function)
+    changed = dataclasses.replace(CONTRACT.costs[1], function="tilted", parameters={})
+    rig = Rig(
+        contract=dataclasses.replace(CONTRACT, costs=(CONTRACT.costs[0], changed))
+    ).to_active()
+    assert rig.step().costs == (0.0, 0.0)
+    rig.tick()
+    verdict = rig.step(sources=rig.read(tilt=None))
+    assert verdict.costs == (1.0, 1.0)
+    assert codes(verdict.reasons) == {"signal_missing"}
 
 
 def wild(monkeypatch, cost):

@@ -140,6 +140,15 @@ def test_a_robot_about_to_leave_the_geofence_only_stops():
     assert not actions[1][1:].any()
 
 
+def test_what_only_slows_does_not_keep_a_robot_from_returning():
+    rig = recovering()
+    rig.x_m, rig.heading_rad = 4.6, math.pi
+    for _ in range(2):
+        verdict = rig.step(None)
+        assert "geofence_near" in codes(verdict.reasons)
+    assert verdict.action[1] < 0.0  # it turns home, which a controlled stop would not
+
+
 def test_the_recovery_ends_after_its_time():
     rig = recovering(fallback_max_s=0.3)
     verdicts = []
