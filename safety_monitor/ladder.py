@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Check, Reason, State
@@ -49,11 +49,11 @@ class Ladder:
         elif all(reason.code != cause.code for cause in self.causes):
             self.causes = (*self.causes, reason)
 
-    def judge(self, now_s: float, reasons: list[Reason], standing: bool) -> None:
+    def judge(self, now_s: float, reasons: list[Reason], standing: Callable[[], bool]) -> None:
         """Answer the checks of one step; the most severe reason wins.
 
         Args:
-            standing: the robot stands and nothing but zero was last sent to it.
+            standing: tells whether the robot stands and was last sent zero; asked in FALLBACK.
         """
         allowed = min((reason.state for reason in reasons), default=State.ACTIVE)
         if self.state is State.READY:
@@ -80,9 +80,9 @@ class Ladder:
             higher = State(self.state + 1)
             self.enter(higher, () if higher is State.ACTIVE else (self._released,))
 
-    def _end_fallback(self, now_s: float, standing: bool) -> None:
+    def _end_fallback(self, now_s: float, standing: Callable[[], bool]) -> None:
         lasted_s = now_s - self._since_s
-        if standing:
+        if standing():
             text = "the controlled stop is complete"
         elif lasted_s > self._fallback_max_s:
             text = f"the controlled stop took longer than {self._fallback_max_s} s"

@@ -225,7 +225,7 @@ class Monitor:
             self._budget.judge_run(found.reasons)
         predicted = self._budget.judge_episode(found.cost_to_go, found.reasons)
         found.reasons.sort(key=_by_check)
-        self._ladder.judge(now_s, found.reasons, self._standing(was, found))
+        self._ladder.judge(now_s, found.reasons, lambda: self._stands(found))
         self._applied, intervened = self._act(was, found)
         self._applied.setflags(write=False)  # the next one is compared with it
         return Verdict(
@@ -348,19 +348,14 @@ class Monitor:
         action = self._recovery.act(found.values)
         return self._zero if action is None else action
 
-    def _standing(self, was: State, found: _Findings) -> bool:
-        """Whether the robot stands at zero; it matters, and is looked at, only in FALLBACK."""
-        if was is not State.FALLBACK and not found.reasons:
-            return False
+    def _stands(self, found: _Findings) -> bool:
+        """Whether the robot stands, and was last sent zero."""
         return checks.standing(found.values, self._limits) and not self._applied.any()
 
     def _explain(self, reasons: list[Reason]) -> tuple[Reason, ...]:
         """Return this step's reasons, then what else keeps the state down."""
-        causes = self._ladder.causes
-        if not causes:
-            return tuple(reasons)
         said = {reason.code for reason in reasons}
-        return (*reasons, *(cause for cause in causes if cause.code not in said))
+        return (*reasons, *(c for c in self._ladder.causes if c.code not in said))
 
     def _refusals(
         self, now_s: float, sources: Mapping[str, Reading], needed: State

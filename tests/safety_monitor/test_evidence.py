@@ -225,6 +225,12 @@ def test_a_loosened_run_budget_is_refused():
         Evidence(CONTRACT, {"outside": 6.5})
 
 
+def test_a_single_cost_is_enough():
+    evidence = Evidence(dataclasses.replace(CONTRACT, costs=CONTRACT.costs[:1]))
+    evidence.add((1.0,), True)
+    assert evidence.episodes == 1
+
+
 # Saving.
 
 

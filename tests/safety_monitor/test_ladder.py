@@ -8,6 +8,14 @@ LIMITS = limits(release_steps=3, fallback_max_s=1.0)
 MOVING = (State.FALLBACK, State.LIMITED, State.ACTIVE)
 
 
+def stands():
+    return True
+
+
+def moves():
+    return False
+
+
 def reason(state, code="why"):
     return Reason(Check.ENVELOPE, code, state, "because")
 
@@ -38,7 +46,7 @@ def test_which_states_move(state):
 @pytest.mark.parametrize("allowed", [*MOVING, State.STOPPED])
 def test_every_moving_state_against_every_answer(state, allowed):
     made = ladder(state)
-    made.judge(0.0, [reason(allowed)], standing=False)
+    made.judge(0.0, [reason(allowed)], moves)
     assert made.state is min(state, allowed)
 
 
@@ -46,7 +54,7 @@ def test_every_moving_state_against_every_answer(state, allowed):
 def test_only_what_needs_a_reset_leads_out_of_ready(allowed):
     made = ladder(State.READY)
     why = reason(allowed)
-    made.judge(0.0, [why], standing=True)
+    made.judge(0.0, [why], stands)
     if allowed is State.STOPPED:
         assert (made.state, made.causes) == (State.STOPPED, (why,))
     else:
@@ -57,24 +65,24 @@ def test_only_what_needs_a_reset_leads_out_of_ready(allowed):
 def test_nothing_judged_leads_out_of_stopped(allowed):
     made = Ladder(LIMITS)
     for step in range(20):
-        made.judge(step * 1.0, [reason(allowed)], standing=True)
-        made.judge(step * 1.0, [], standing=False)
+        made.judge(step * 1.0, [reason(allowed)], stands)
+        made.judge(step * 1.0, [], moves)
     assert (made.state, made.causes) == (State.STOPPED, (POWER_ON,))
 
 
 def test_the_most_severe_answer_wins_and_is_the_cause():
     made = ladder(State.ACTIVE)
     stopped = [reason(State.STOPPED, "a"), reason(State.STOPPED, "b")]
-    made.judge(0.0, [reason(State.LIMITED), stopped[0], reason(State.FALLBACK), stopped[1]], False)
+    made.judge(0.0, [reason(State.LIMITED), stopped[0], reason(State.FALLBACK), stopped[1]], moves)
     assert (made.state, made.causes) == (State.STOPPED, tuple(stopped))
 
 
 def test_up_one_rung_after_enough_clean_steps():
     made = ladder(State.ACTIVE)
-    made.judge(0.0, [reason(State.FALLBACK)], standing=False)
+    made.judge(0.0, [reason(State.FALLBACK)], moves)
     seen = []
     for step in range(7):
-        made.judge(step * 0.01, [], standing=False)
+        made.judge(step * 0.01, [], moves)
         seen.append(made.state)
     assert seen == [State.FALLBACK] * 2 + [State.LIMITED] * 3 + [State.ACTIVE] * 2
     assert made.causes == ()
@@ -83,7 +91,7 @@ def test_up_one_rung_after_enough_clean_steps():
 def test_a_rung_given_back_says_so():
     made = ladder(State.FALLBACK, (reason(State.FALLBACK),))
     for _ in range(3):
-        made.judge(0.0, [], standing=False)
+        made.judge(0.0, [], moves)
     (cause,) = made.causes
     assert (cause.code, cause.state, cause.check) == ("released", State.LIMITED, Check.EVENT)
     assert cause.text == "the fallback ended; slow until 3 more steps are clean"
@@ -93,9 +101,9 @@ def test_a_rung_given_back_says_so():
 def test_an_unclean_step_starts_the_count_again(state):
     made = ladder(state)
     for _ in range(5):
-        made.judge(0.0, [], standing=False)
-        made.judge(0.0, [], standing=False)
-        made.judge(0.0, [reason(state)], standing=False)
+        made.judge(0.0, [], moves)
+        made.judge(0.0, [], moves)
+        made.judge(0.0, [reason(state)], moves)
         assert made.state is state
     assert made.causes == (reason(state),)
 
@@ -103,21 +111,21 @@ def test_an_unclean_step_starts_the_count_again(state):
 def test_a_lesser_reason_does_not_hold_a_fallback_but_holds_limited():
     made = ladder(State.FALLBACK)
     for _ in range(9):
-        made.judge(0.0, [reason(State.LIMITED)], standing=False)
+        made.judge(0.0, [reason(State.LIMITED)], moves)
     assert made.state is State.LIMITED
     assert made.causes == (reason(State.LIMITED),)
 
 
 def test_a_reason_that_allows_active_changes_nothing():
     made = ladder(State.ACTIVE)
-    made.judge(0.0, [reason(State.ACTIVE)], standing=False)
+    made.judge(0.0, [reason(State.ACTIVE)], moves)
     assert (made.state, made.causes) == (State.ACTIVE, ())
 
 
 def test_a_fallback_ends_stopped_when_the_robot_stands():
     made = ladder(State.ACTIVE)
-    made.judge(0.0, [reason(State.FALLBACK)], standing=False)
-    made.judge(0.1, [reason(State.FALLBACK)], standing=True)
+    made.judge(0.0, [reason(State.FALLBACK)], moves)
+    made.judge(0.1, [reason(State.FALLBACK)], stands)
     assert made.state is State.STOPPED
     assert [cause.code for cause in made.causes] == ["why", "fallback_ended"]
     ended = made.causes[-1]
@@ -128,17 +136,17 @@ def test_a_fallback_ends_stopped_when_the_robot_stands():
 def test_standing_ends_nothing_else():
     for state in (State.READY, State.LIMITED, State.ACTIVE):
         made = ladder(state)
-        made.judge(0.0, [], standing=True)
+        made.judge(0.0, [], stands)
         assert made.state is state
 
 
 def test_a_fallback_ends_stopped_after_its_time():
     made = ladder(State.ACTIVE)
-    made.judge(5.0, [reason(State.FALLBACK)], standing=False)
+    made.judge(5.0, [reason(State.FALLBACK)], moves)
     for now_s in (5.5, 6.0):
-        made.judge(now_s, [reason(State.FALLBACK)], standing=False)
+        made.judge(now_s, [reason(State.FALLBACK)], moves)
         assert made.state is State.FALLBACK
-    made.judge(6.001, [reason(State.FALLBACK)], standing=False)
+    made.judge(6.001, [reason(State.FALLBACK)], moves)
     assert made.state is State.STOPPED
     assert made.causes[-1].text == "the controlled stop took longer than 1.0 s"
 
@@ -146,10 +154,10 @@ def test_a_fallback_ends_stopped_after_its_time():
 def test_every_fallback_has_its_own_time():
     made = ladder(State.ACTIVE)
     for start_s in (0.0, 10.0):
-        made.judge(start_s, [reason(State.FALLBACK)], standing=False)
+        made.judge(start_s, [reason(State.FALLBACK)], moves)
         assert made.state is State.FALLBACK
         for _ in range(3):
-            made.judge(start_s + 0.9, [], standing=False)
+            made.judge(start_s + 0.9, [], moves)
         assert made.state is State.LIMITED
 
 
@@ -172,10 +180,10 @@ def test_a_stop_that_is_repeated_is_said_once():
 
 def test_entering_forgets_the_clean_steps():
     made = ladder(State.LIMITED)
-    made.judge(0.0, [], standing=False)
-    made.judge(0.0, [], standing=False)
+    made.judge(0.0, [], moves)
+    made.judge(0.0, [], moves)
     made.enter(State.LIMITED)
-    made.judge(0.0, [], standing=False)
+    made.judge(0.0, [], moves)
     assert made.state is State.LIMITED
 
 
@@ -185,11 +193,11 @@ def test_slowing_takes_as_many_steps_as_it_triggers_after():
     slow = [reason(State.LIMITED)]
     for _ in range(3):
         for _ in range(2):
-            made.judge(0.0, slow, standing=False)
+            made.judge(0.0, slow, moves)
             assert (made.state, made.causes) == (State.ACTIVE, ())
-        made.judge(0.0, [], standing=False)
+        made.judge(0.0, [], moves)
     for expected in (State.ACTIVE, State.ACTIVE, State.LIMITED):
-        made.judge(0.0, slow, standing=False)
+        made.judge(0.0, slow, moves)
         assert made.state is expected
     assert made.causes == tuple(slow)
 
@@ -198,7 +206,7 @@ def test_slowing_takes_as_many_steps_as_it_triggers_after():
 def test_what_is_worse_acts_at_once(allowed):
     made = Ladder(limits(trigger_steps=9))
     made.enter(State.ACTIVE)
-    made.judge(0.0, [reason(allowed)], standing=False)
+    made.judge(0.0, [reason(allowed)], moves)
     assert made.state is allowed
 
 
@@ -206,8 +214,8 @@ def test_within_limited_nothing_is_triggered_again():
     made = Ladder(limits(trigger_steps=3, release_steps=2))
     made.enter(State.LIMITED)
     for _ in range(4):
-        made.judge(0.0, [], standing=False)
-        made.judge(0.0, [reason(State.LIMITED)], standing=False)
+        made.judge(0.0, [], moves)
+        made.judge(0.0, [reason(State.LIMITED)], moves)
         assert made.state is State.LIMITED
 
 
@@ -215,5 +223,5 @@ def test_entering_forgets_the_slow_steps():
     made = Ladder(limits(trigger_steps=2))
     for _ in range(3):
         made.enter(State.ACTIVE)
-        made.judge(0.0, [reason(State.LIMITED)], standing=False)
+        made.judge(0.0, [reason(State.LIMITED)], moves)
         assert made.state is State.ACTIVE

@@ -71,6 +71,24 @@ def test_fallback_intervenes_only_where_it_changes_something():
     assert rig.step((1.0, 0.0)).intervened
 
 
+def test_a_robot_that_coasts_on_does_not_stand_yet():
+    rig = Rig(limits(proposal_lost_s=9.0, fallback_max_s=9.0, tracking_error={})).to_fallback()
+    while rig.monitor.applied.any():
+        rig.step(None)
+    for _ in range(5):
+        rig.tick()
+        assert rig.step(None, sources=rig.read(forward_speed=[0.3])).state is State.FALLBACK
+    assert rig.step(None).state is State.STOPPED
+
+
+def test_a_robot_that_is_still_told_to_move_does_not_stand_yet():
+    rig = Rig(limits(proposal_lost_s=9.0, tracking_error={})).to_fallback()
+    still = {"forward_speed": [0.0], "yaw_rate": [0.0]}
+    while rig.monitor.applied.any():
+        rig.tick(0.0)
+        assert rig.step(None, sources=rig.read(**still)).state is State.FALLBACK
+
+
 def test_a_short_silence_is_ridden_through():
     rig = Rig().to_fallback()
     verdicts = [rig.step((1.0, 0.0)) for _ in range(6)]
