@@ -47,6 +47,7 @@ COMMANDS = {
     "verify": Command("holdfast.policy.verify:command", "check a bundle", "train"),
     "twin": Command("holdfast.sim.twin:command", "serve a simulated robot on a port", "train"),
     "deploy": Command("holdfast.robot.deploy:command", "run a bundle on a robot, and log it"),
+    "replay": Command("holdfast.robot.replay:command", "put a log through the monitor again"),
     "finetune": Command("holdfast.policy.finetune:command", "learn from logged runs", "train"),
     "report": Command("holdfast.policy.report:command", "make a demo's page again", "train"),
     "doctor": Command("holdfast.doctor:command", "say what is installed and whether it works"),

@@ -26,6 +26,7 @@ class RobotConfig(BaseModel):
             meanwhile: only a policy that hangs takes so long.
         command_valid_for_s: the device obeys a command for so long at the most.
         ready_wait_s: how long an episode's start may wait for the monitor to agree.
+        familiarity: whether observations unlike those of the simulation slow and stop it.
         monitor: its limits.
     """
 
@@ -36,6 +37,7 @@ class RobotConfig(BaseModel):
     lockstep_wait_s: Seconds
     command_valid_for_s: Seconds
     ready_wait_s: Seconds
+    familiarity: bool
     monitor: Annotated[InstanceOf[Limits], BeforeValidator(Limits.from_mapping)]
 
     def require_fit(self, contract: Contract) -> None:

@@ -25,12 +25,15 @@ from holdfast.errors import ConfigError, HoldfastError, RunError
 from holdfast.policy import bundle as bundles
 from holdfast.robot import config as configs
 from holdfast.robot.base import Identity
+from holdfast.robot.deployment import Deployment
 from holdfast.robot.log_format import EpisodeResult, RunInfo
 from holdfast.robot.policy_process import PolicyProcess
 from holdfast.robot.recorder import Recorder
 from holdfast.robot.run import SOURCE, Interrupted, Run
 from holdfast.robot.serial_robot import SerialRobot
 from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.evidence import Evidence
+from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.monitor import Monitor
 
@@ -52,6 +55,10 @@ class Settings:
             runs/<task>-<date>-<time>.
         config: the robot's configuration file. Default: config/<robot>.yaml.
         run_budget: NAME=VALUE for each cost whose run budget is tightened, in cost units.
+        evidence: a file that keeps, over many runs, what the episodes of this robot under this
+            contract say of its mean cost; made if missing. Once it is evident that the mean is
+            above its limit d, or that the run budget is hit too often, the robot is not started
+            any more. A policy that learned from the alarm needs a new file. Default: none.
         prompt: ask a person to place a robot that cannot place itself before each episode;
             otherwise an episode starts where the last one ended.
     """
@@ -64,6 +71,7 @@ class Settings:
     out: Path | None = None
     config: Path | None = None
     run_budget: tuple[str, ...] = ()
+    evidence: Path | None = None
     prompt: bool = True
 
     def __post_init__(self) -> None:
@@ -84,13 +92,19 @@ def command(settings: Settings) -> int:
     config = configs.load(settings.config or configs.find(contract.robot))
     config.require_fit(contract)
     tightened = parse_budget(settings.run_budget)
-    monitor = Monitor(contract, config.monitor, tightened)
+    known = config.familiarity and bundle.familiarity is not None
+    familiarity = Familiarity.from_mapping(bundle.familiarity) if known else None
+    evidence = Evidence(contract, tightened) if settings.evidence is not None else None
+    monitor = Monitor(contract, config.monitor, tightened, familiarity, evidence)
     with ExitStack() as stack:
         policy = PolicyProcess(bundle, settings.explore, settings.seed)
         stack.callback(policy.close)
         robot = SerialRobot.connect(settings.robot)
         stack.callback(robot.close)
         require_fit(bundle, robot.identity)
+        deployment = None
+        if settings.evidence is not None and evidence is not None:
+            deployment = Deployment(settings.evidence, robot.identity.hardware_id, evidence)
         policy.wait_ready()
         directory = settings.out or _default_directory(contract)
         info = RunInfo(
@@ -102,13 +116,15 @@ def command(settings: Settings) -> int:
             sources={SOURCE: robot.identity.signals},
             limits=_plain(config.monitor),
             run_budget={c.name: c.run_budget for c in contract.costs} | tightened,
+            familiarity=familiarity.to_mapping() if familiarity is not None else None,
+            evidence=evidence.to_mapping() if evidence is not None else None,
             identity=dataclasses.asdict(robot.identity),
             versions=versions(),
             clock_offset_s=time.time() - robot.now_s(),
         )
         recorder = Recorder(directory, info)
         stack.callback(recorder.close)
-        progress = Progress(info, settings.episodes, recorder)
+        progress = Progress(info, settings.episodes, recorder, deployment)
         run = Run(robot, bundle, monitor, policy, recorder, config, settings.prompt, progress.add)
         return progress.follow(run)
 
@@ -116,8 +132,11 @@ def command(settings: Settings) -> int:
 class Progress:
     """Says between episodes how the run goes, and writes its summary in the end."""
 
-    def __init__(self, info: RunInfo, episodes: int, recorder: Recorder) -> None:
+    def __init__(
+        self, info: RunInfo, episodes: int, recorder: Recorder, deployment: Deployment | None
+    ) -> None:
         self._info, self._episodes, self._recorder = info, episodes, recorder
+        self._deployment = deployment
         self._results: list[EpisodeResult] = []
         self._console = Console(highlight=False, soft_wrap=True)
         self._began_s = time.monotonic()
@@ -139,7 +158,11 @@ class Progress:
         return status
 
     def add(self, result: EpisodeResult) -> None:
-        """Say how an episode went."""
+        """Say how an episode went, and count it for the deployment.
+
+        Raises:
+            RunError: the evidence cannot be written.
+        """
         self._results.append(result)
         width = len(str(self._episodes))
         parts = [
@@ -151,6 +174,8 @@ class Progress:
             result.ended + (f": {result.text}" if result.text else ""),
         ]
         self._console.print("  ".join(parts))
+        if self._deployment is not None:
+            self._deployment.add(result)
 
     def _costs(self, values: Sequence[float]) -> list[str]:
         budgets = self._info.run_budget
@@ -190,6 +215,7 @@ class Progress:
                 name: sum(values) / len(values) if values else None
                 for name, values in costs.items()
             },
+            "evidence": None if self._deployment is None else self._deployment.summary(),
             "episodes": [dataclasses.asdict(result) for result in results],
         }
         path = self._recorder.path.parent / SUMMARY_FILE
@@ -210,6 +236,8 @@ class Progress:
                 ]
             )
         )
+        for sentence in self._deployment.sentences() if self._deployment is not None else ():
+            self._console.print(sentence)
         self._console.print(f"log: {self._recorder.path}")
 
 

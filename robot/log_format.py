@@ -12,7 +12,7 @@ from holdfast.errors import ContractError, LogError
 from holdfast.robot.cdr import Layout
 from holdfast.signals import CATALOGUE
 
-FORMAT = "1"
+FORMAT = "2"
 METADATA = "holdfast"
 """Name of the MCAP Metadata record that holds `RunInfo`."""
 
@@ -182,6 +182,8 @@ class RunInfo:
     Attributes:
         sources: names of the monitor's sources and the signals that each brings.
         limits: the monitor's, as in force; run_budget: by cost name, as in force.
+        familiarity: the bundle's, where the monitor was given it.
+        evidence: the deployment's, as it was before the run, where one is kept.
         identity: what the robot said of itself; versions: of the software that ran.
         clock_offset_s: wall clock (Unix time) minus the run's clock.
     """
@@ -194,6 +196,8 @@ class RunInfo:
     sources: Mapping[str, tuple[str, ...]]
     limits: Mapping[str, Any]
     run_budget: Mapping[str, float]
+    familiarity: Mapping[str, Any] | None
+    evidence: Mapping[str, Any] | None
     identity: Mapping[str, Any]
     versions: Mapping[str, str]
     clock_offset_s: float

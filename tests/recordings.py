@@ -31,6 +31,8 @@ def info(**changes: object) -> RunInfo:
         "sources": SOURCES,
         "limits": {"source_max_age_s": 0.1},
         "run_budget": {"outside_corridor": 30.0},
+        "familiarity": None,
+        "evidence": None,
         "identity": {"robot": "drive"},
         "versions": {"holdfast": "0"},
         "clock_offset_s": 1_700_000_000.0,

@@ -10,12 +10,10 @@ import runs
 from bundles import drive_contract, write_bundle
 
 from holdfast.policy.bundle import load
-from holdfast.robot.log import Log
 from holdfast.robot.log_format import COMPLETED, NO_STEP, STOPPED
+from holdfast.robot.replay import replay
 from holdfast.safety_monitor.costs import Bill
-from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Proposal, Reading, State
-from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.messages import State
 
 EPISODES = 3
 BUDGET = 12.0
@@ -152,46 +150,14 @@ def test_the_summary_says_what_the_log_says(folder, log):
     assert [row["steps"] for row in summary["episodes"]] == [e.result.steps for e in log.episodes]
 
 
-def replay(log: Log) -> None:
-    """Call a fresh monitor as the log says the run did; compare every answer."""
-    info = log.info
-    monitor = Monitor(info.contract, Limits.from_mapping(info.limits), info.run_budget)
-    (source,), sources = info.sources, {}
-    events = list(log.events)
-    for index, (step, codes) in enumerate(zip(log.steps, log.reasons, strict=True)):
-        while events and events[0].before <= index:
-            event = events.pop(0)
-            if event.name == "begin_episode":
-                monitor.begin_episode(event.now_s)
-            elif event.name == "disarm":
-                monitor.disarm()
-            else:
-                refused = getattr(monitor, event.name)(event.now_s, sources)
-                assert (refused[0].code if refused else "") == event.code
-        signals, start = {}, 0
-        for name in info.sources[source]:
-            size = 2 if name in ("position", "tilt") else 1
-            signals[name] = step["signals"][start : start + size]
-            start += size
-        stamp, number = step["signal_stamps_s"][0], int(step["signal_sequences"][0])
-        sources = {source: Reading(float(stamp), number, signals)}
-        proposal = Proposal(
-            float(step["proposal_stamp_s"]),
-            int(step["proposal_sequence"]),
-            step["proposed"],
-            info.contract.hash,
-        )
-        np.testing.assert_array_equal(monitor.observe(sources), step["observation"])
-        verdict = monitor.step(float(step["now_s"]), sources, proposal, step["cost_to_go"])
-        assert verdict.state == step["state"], index
-        assert tuple(reason.code for reason in verdict.reasons) == codes
-        np.testing.assert_array_equal(verdict.action, step["applied"])
-        np.testing.assert_array_equal(verdict.costs, step["costs"])
-        assert verdict.intervened == step["intervened"]
-
-
 def test_the_log_is_enough_to_replay_the_monitor(log):
-    replay(log)
+    """To get every verdict again, bit for bit."""
+    again = replay(log)
+    for name in ("observation", "applied", "costs", "state", "intervened"):
+        np.testing.assert_array_equal(getattr(again, name), log.steps[name])
+    assert again.reasons == log.reasons
+    assert again.refusals == {}
+    assert not again.differs(log).any()
 
 
 def test_the_same_seeds_give_the_same_run(folder, log, tmp_path):

@@ -1,0 +1,110 @@
+"""A deployment: evidence over the episodes of many runs of one robot, kept in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import ConfigError, RunError
+from holdfast.robot.log_format import COMPLETED, EpisodeResult
+from holdfast.safety_monitor.evidence import Evidence
+
+
+def count(evidence: Evidence, result: EpisodeResult) -> None:
+    """Add an episode to the evidence; only its end or its run budget make it a whole one."""
+    whole = result.ended == COMPLETED or result.code == "run_budget_spent"
+    evidence.add(result.costs, whole)
+
+
+class Deployment:
+    """Evidence in a file, so that a stop of any kind loses at most the episode under way.
+
+    Args:
+        path: of the file; made with the first episode if it does not exist.
+        hardware_id: the robot's; another robot's file is refused.
+        evidence: new; goes on where the file left off.
+
+    Raises:
+        ConfigError: the file is of another robot, contract or run budget, or malformed.
+    """
+
+    def __init__(self, path: Path, hardware_id: str, evidence: Evidence) -> None:
+        self.path, self._hardware_id, self.evidence = path, hardware_id, evidence
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error})") from None
+        try:
+            data: Any = json.loads(text)
+            robot, saved = data["hardware_id"], data["evidence"]
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(
+                f"{path}: should hold the evidence of a deployment, as deploy wrote it"
+            ) from None
+        if robot != hardware_id:
+            raise ConfigError(
+                f"{path}: is the evidence of robot '{robot}', not of '{hardware_id}'; "
+                "give each robot its own --evidence"
+            )
+        try:
+            evidence.restore(saved)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}; give another --evidence") from None
+
+    def add(self, result: EpisodeResult) -> None:
+        """Count an episode; when this returns, it is on the disk.
+
+        Raises:
+            RunError: it cannot be written; the file is as it was.
+        """
+        count(self.evidence, result)
+        data = {"hardware_id": self._hardware_id, "evidence": self.evidence.to_mapping()}
+        part = self.path.with_name(self.path.name + ".part")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("w") as file:
+                file.write(json.dumps(data, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, self.path)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: the evidence cannot be written ({error.strerror})", "evidence_lost"
+            ) from None
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Return, by cost name, the mean and after how many episodes what became evident."""
+        episodes = self.evidence.episodes
+        return {
+            cost.name: {
+                "episodes": episodes,
+                "mean": cost.total / episodes if episodes else None,
+                "limit": cost.limit,
+                "mean_exceeds_limit_since": cost.exceeds.reached_at,
+                "mean_keeps_limit_since": cost.keeps.reached_at,
+                "run_budget_often_hit_since": cost.capped.reached_at,
+            }
+            for cost in self.evidence.costs
+        }
+
+    def sentences(self) -> list[str]:
+        """Return a line per cost for a person: alarms first, else certificate, else neither."""
+        said = []
+        for name, cost in self.summary().items():
+            since = {
+                f"ALARM: the mean is above d {cost['limit']:g}": cost["mean_exceeds_limit_since"],
+                "ALARM: the run budget is hit too often": cost["run_budget_often_hit_since"],
+                f"certificate: the mean is below d {cost['limit']:g}": cost[
+                    "mean_keeps_limit_since"
+                ],
+            }
+            evident = [f"{what} (since episode {n})" for what, n in since.items() if n is not None]
+            said.append(
+                f"evidence of {cost['episodes']} episodes, {name}: "
+                + ("; ".join(evident) or "not enough yet for an alarm or a certificate")
+            )
+        return said

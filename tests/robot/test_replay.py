@@ -1,0 +1,242 @@
+"""Replay of real runs: every verdict again, what differs is found, other limits are tried out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import runs
+import yaml
+from bundles import write_bundle
+from recordings import info, record_episode
+
+from holdfast.cli import main
+from holdfast.errors import ConfigError, LogError
+from holdfast.robot import config as configs
+from holdfast.robot import log_format, replay
+from holdfast.robot.log import read
+from holdfast.robot.recorder import Recorder
+from holdfast.safety_monitor.messages import State
+
+OPTIONS = ["--episodes", "3", "--explore", "--seed", "5", "--run-budget", "outside_corridor=20"]
+FAMILIARITY = {
+    "mean": [0.0] * 9,
+    "whitening": np.eye(9).tolist(),
+    "reference": 4.0,
+    "threshold": 8.0,
+    "false_alarm_rate": 0.1,
+    "episodes": 10,
+}
+"""Made up so that the end of a long drive is unlike what it knows."""
+
+
+def configuration(path, familiarity=False, **limits):
+    """Write the drive robot's file with some limits changed."""
+    data = yaml.safe_load(configs.find("drive").read_text())
+    data["familiarity"] = familiarity
+    data["monitor"] |= limits
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+SLOW = {"forward_speed_m_s": {"limited": 0.45, "stopped": 2.0}, "trigger_steps": 5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two runs, alike but for the limits, each on a twin of its own."""
+    folder = tmp_path_factory.mktemp("replay")
+    options = {"action": (0.5, 0.6), "gain": 0.01, "log_std": -1.5}
+    entries = {"familiarity": json.dumps(FAMILIARITY)}
+    policy = write_bundle(folder / "policy.onnx", entries=entries, **options)
+    usual = configuration(folder / "usual.yaml", familiarity=True)
+    slow = configuration(folder / "slow.yaml", familiarity=True, **SLOW)
+    for name, config in (("run", usual), ("slow", slow)):
+        evidence = ["--evidence", str(folder / f"{name}.evidence.json")]
+        arguments = [*OPTIONS, "--config", str(config), *evidence]
+        (folder / f"{name}-twin").mkdir()
+        with (
+            runs.twin(folder / f"{name}-twin", lockstep=True) as twin,
+            runs.deployment(folder / name, twin.address, policy, *arguments) as run,
+        ):
+            status, _, err = run.end()
+            assert (status, err) == (0, "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def log(folder):
+    return read(folder / "run")
+
+
+def test_the_runs_have_something_to_replay(folder, log):
+    """Otherwise the tests below would be empty."""
+    codes = {code for reasons in log.reasons for code in reasons}
+    assert {"unfamiliar", "run_budget_spent"} <= codes
+    slow = read(folder / "slow")
+    assert any("forward_speed_exceeded" in reasons for reasons in slow.reasons)
+    assert {State.ACTIVE, State.LIMITED, State.STOPPED} <= set(slow.steps["state"].tolist())
+
+
+def test_every_verdict_is_as_logged(folder, capsys):
+    assert main(["replay", str(folder / "run"), str(folder / "slow" / "slow_0.mcap")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    for line, name in ((first, "run_0.mcap"), (second, "slow_0.mcap")):
+        assert f"{name}: 3 episodes" in line
+        assert line.endswith("every verdict is as logged")
+
+
+def altered(log, index, folder, **values):
+    """Copy a log with fields of one step changed: as if the monitor of that day had said it."""
+    row = log.steps[index : index + 1]
+    other = row.copy()
+    for name, value in values.items():
+        other[name] = value
+    data = log.path.read_bytes()
+    assert data.count(row.tobytes()) == 1
+    path = folder / "run_0.mcap"
+    path.write_bytes(data.replace(row.tobytes(), other.tobytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"state": State.LIMITED}, "logged: LIMITED, action"),
+        ({"applied": [0.25, 0.125]}, "logged: ACTIVE, action [0.25, 0.125]"),
+        ({"costs": 0.5}, "logged: ACTIVE"),
+        ({"intervened": True}, "logged: ACTIVE"),
+    ],
+)
+def test_a_verdict_that_differs_is_found(log, tmp_path, capsys, values, sentence):
+    index = int(np.flatnonzero((log.steps["episode"] == 1) & (log.steps["step"] == 7))[0])
+    path = altered(log, index, tmp_path, **values)
+    assert main(["replay", str(path)]) == 1
+    said = capsys.readouterr().out
+    seconds = log.steps["now_s"][index] - log.steps["now_s"][0]
+    rows = (log.steps["episode"] == 1).sum()
+    assert said.startswith(
+        f"episode 2: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log\n"
+    )
+    assert f"  {sentence}" in said
+    assert "  now:    ACTIVE, action [" in said
+    assert said.endswith("1 periods in 1 episodes differ\n")
+
+
+def test_a_signal_that_differs_changes_all_that_follows_from_it(log, tmp_path):
+    """Its observation, and, had the robot been outside of its box, the verdict."""
+    index = int(np.flatnonzero((log.steps["episode"] == 1) & (log.steps["step"] == 7))[0])
+    signals = log.steps["signals"][index].copy()
+    signals[0] = 9.0  # x, m
+    again = replay.replay(read(altered(log, index, tmp_path, signals=signals)))
+    assert again.state[index] == State.STOPPED
+    assert np.flatnonzero(again.differs(log))[0] == index
+    # The run would have reset it for the next episode, which then is as it was.
+    last = (log.steps["episode"] == 2) & (log.steps["step"] != log_format.NO_STEP)
+    assert last.any()
+    assert not again.differs(log)[last].any()
+
+
+def test_a_torn_log_is_replayed_to_its_tear(log, tmp_path, capsys):
+    data = log.path.read_bytes()
+    path = tmp_path / "run_0.mcap"
+    path.write_bytes(data[: len(data) * 2 // 3])
+    assert main(["replay", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    torn = read(path)
+    assert torn.torn
+    assert f"{len(torn.steps)} periods up to where it is torn: every verdict is as logged" in said
+
+
+def test_other_limits_say_what_a_run_under_them_says(folder, log):
+    """Up to and including the first action that differs: after it the robots are elsewhere."""
+    limits = configs.load(folder / "slow.yaml").monitor
+    supposed, real = replay.replay(log, limits), read(folder / "slow")
+    otherwise = np.flatnonzero(supposed.acts_otherwise(log))
+    first = int(otherwise[0]) + 1
+    assert first > 20
+    for name in ("state", "applied", "costs", "intervened", "observation"):
+        np.testing.assert_array_equal(getattr(supposed, name)[:first], real.steps[name][:first])
+    assert supposed.reasons[:first] == real.reasons[:first]
+    assert not np.array_equal(log.steps["state"][:first], real.steps["state"][:first])
+
+
+def test_other_limits_are_shown_as_a_table(folder, log, capsys):
+    assert main(["replay", str(folder / "run"), "--limits", str(folder / "slow.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "after it the robot would not have been where the log says it was" in said
+    rows = [line.split() for line in said.splitlines()]
+    logged = [row for row in rows if "logged" in row[:2]]
+    new = [row for row in rows if row[:1] == ["new"]]
+    assert len(logged) == len(new) == 3
+    supposed = replay.replay(log, configs.load(folder / "slow.yaml").monitor)
+    for number, (was, would) in enumerate(zip(logged, new, strict=True)):
+        episode = log.episodes[number]
+        assert was[0] == str(number + 1)
+        assert was[2:5] == [str((episode.state == s).sum()) for s in (4, 3, 2)]
+        assert was[5] == str(episode.result.interventions)
+        rows = (log.steps["episode"] == number) & (log.steps["step"] != log_format.NO_STEP)
+        changed = log.steps["step"][rows & supposed.acts_otherwise(log)]
+        assert f"step {changed[0]} forward_speed_exceeded" in " ".join(would)
+
+
+def test_the_same_limits_change_nothing(folder, log, capsys):
+    assert main(["replay", str(folder / "run"), "--limits", str(folder / "usual.yaml")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert sum("its end" in line for line in said) == 3
+
+
+def test_a_box_that_the_robot_starts_outside_of(folder, tmp_path, log):
+    """The new limits would not let any episode start."""
+    fence = {"keep_in_m": [[8.0, 8.0], [9.0, 8.0], [9.0, 9.0]], "keep_out_m": []}
+    limits = configs.load(configuration(tmp_path / "new.yaml", geofence=fence)).monitor
+    supposed = replay.replay(log, limits)
+    assert (supposed.state == State.STOPPED).all()
+    assert not supposed.applied.any()
+    assert set(supposed.refusals.values()) == {"outside_geofence"}
+
+
+def test_what_cannot_be_replayed(folder, log, tmp_path, capsys):
+    for arguments, sentence in (
+        ([], "which log?"),
+        ([str(tmp_path / "none")], "cannot be read"),
+        ([str(folder / "run"), "--limits", str(tmp_path / "none.yaml")], "cannot be read"),
+    ):
+        assert main(["replay", *arguments]) == 1
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert said.count("\n") == 1
+
+
+def test_a_log_under_limits_of_another_kind(tmp_path):
+    recorder = Recorder(tmp_path / "run", info())
+    record_episode(recorder, 0, 3)
+    recorder.close()
+    with pytest.raises(
+        LogError, match=r"run_0\.mcap: cannot be replayed \(monitor limits: missing"
+    ):
+        replay.command((tmp_path / "run",))
+
+
+def test_limits_that_contradict_the_contract(folder, log, tmp_path):
+    gap = configuration(tmp_path / "new.yaml", max_step_gap_s=0.01)
+    with pytest.raises(ConfigError, match=r"cannot be replayed \(monitor limits: max_step_gap_s"):
+        replay.command((folder / "run",), gap)
+    data = yaml.safe_load(gap.read_text()) | {"robot": "walker"}
+    gap.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match="configuration is of robot 'walker'"):
+        replay.command((folder / "run",), gap)
+
+
+def test_a_log_with_lost_steps_is_refused(log, tmp_path):
+    """Cut out of the middle: what the monitor was told is not known."""
+    index = len(log.steps) // 2
+    sequence = log.steps["sequence"][index]
+    later = altered(log, index, tmp_path, sequence=sequence)
+    assert replay.replay(read(later)) is not None
+    last = altered(log, len(log.steps) - 1, tmp_path, sequence=len(log.steps) + 4)
+    with pytest.raises(LogError, match="5 periods were not logged"):
+        replay.replay(read(last))
+    shutil.rmtree(tmp_path)
