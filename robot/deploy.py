@@ -92,9 +92,14 @@ def command(settings: Settings) -> int:
     config = configs.load(settings.config or configs.find(contract.robot))
     config.require_fit(contract)
     tightened = parse_budget(settings.run_budget)
-    known = config.familiarity and bundle.familiarity is not None
-    familiarity = Familiarity.from_mapping(bundle.familiarity) if known else None
-    evidence = Evidence(contract, tightened) if settings.evidence is not None else None
+    known = bundle.familiarity
+    familiarity = None if known is None else Familiarity.from_mapping(known)
+    if not config.familiarity:
+        familiarity = None
+    deployment = None
+    if settings.evidence is not None:
+        deployment = Deployment(settings.evidence, Evidence(contract, tightened))
+    evidence = None if deployment is None else deployment.evidence
     monitor = Monitor(contract, config.monitor, tightened, familiarity, evidence)
     with ExitStack() as stack:
         policy = PolicyProcess(bundle, settings.explore, settings.seed)
@@ -102,9 +107,8 @@ def command(settings: Settings) -> int:
         robot = SerialRobot.connect(settings.robot)
         stack.callback(robot.close)
         require_fit(bundle, robot.identity)
-        deployment = None
-        if settings.evidence is not None and evidence is not None:
-            deployment = Deployment(settings.evidence, robot.identity.hardware_id, evidence)
+        if deployment is not None:
+            deployment.claim(robot.identity.hardware_id)
         policy.wait_ready()
         directory = settings.out or _default_directory(contract)
         info = RunInfo(
@@ -116,8 +120,8 @@ def command(settings: Settings) -> int:
             sources={SOURCE: robot.identity.signals},
             limits=_plain(config.monitor),
             run_budget={c.name: c.run_budget for c in contract.costs} | tightened,
-            familiarity=familiarity.to_mapping() if familiarity is not None else None,
-            evidence=evidence.to_mapping() if evidence is not None else None,
+            familiarity=None if familiarity is None else familiarity.to_mapping(),
+            evidence=None if evidence is None else evidence.to_mapping(),
             identity=dataclasses.asdict(robot.identity),
             versions=versions(),
             clock_offset_s=time.time() - robot.now_s(),

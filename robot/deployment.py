@@ -22,38 +22,46 @@ class Deployment:
     """Evidence in a file, so that a stop of any kind loses at most the episode under way.
 
     Args:
-        path: of the file; made with the first episode if it does not exist.
-        hardware_id: the robot's; another robot's file is refused.
+        path: of the file; need not exist yet.
         evidence: new; goes on where the file left off.
 
     Raises:
-        ConfigError: the file is of another robot, contract or run budget, or malformed.
+        ConfigError: the file is of another contract or run budget, or malformed.
     """
 
-    def __init__(self, path: Path, hardware_id: str, evidence: Evidence) -> None:
-        self.path, self._hardware_id, self.evidence = path, hardware_id, evidence
+    def __init__(self, path: Path, evidence: Evidence) -> None:
+        self.path, self.evidence = path, evidence
+        self._hardware_id: str | None = None
         try:
-            text = path.read_text()
+            data: Any = json.loads(path.read_text())
+            self._hardware_id, saved = data["hardware_id"], data["evidence"]
         except FileNotFoundError:
             return
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read ({error})") from None
-        try:
-            data: Any = json.loads(text)
-            robot, saved = data["hardware_id"], data["evidence"]
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
         except (ValueError, TypeError, KeyError):
             raise ConfigError(
-                f"{path}: should hold the evidence of a deployment, as deploy wrote it"
+                f"{path}: should hold the evidence of a deployment, as deploy writes it"
             ) from None
-        if robot != hardware_id:
-            raise ConfigError(
-                f"{path}: is the evidence of robot '{robot}', not of '{hardware_id}'; "
-                "give each robot its own --evidence"
-            )
         try:
             evidence.restore(saved)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}; give another --evidence") from None
+
+    def claim(self, hardware_id: str) -> None:
+        """Make it this robot's, and see that it can be written.
+
+        Raises:
+            ConfigError: it is another robot's.
+            RunError: it cannot be written.
+        """
+        if self._hardware_id not in (None, hardware_id):
+            raise ConfigError(
+                f"{self.path}: is the evidence of robot '{self._hardware_id}', not of "
+                f"'{hardware_id}'; give another --evidence"
+            )
+        self._hardware_id = hardware_id
+        self._save()
 
     def add(self, result: EpisodeResult) -> None:
         """Count an episode; when this returns, it is on the disk.
@@ -62,6 +70,9 @@ class Deployment:
             RunError: it cannot be written; the file is as it was.
         """
         count(self.evidence, result)
+        self._save()
+
+    def _save(self) -> None:
         data = {"hardware_id": self._hardware_id, "evidence": self.evidence.to_mapping()}
         part = self.path.with_name(self.path.name + ".part")
         try:
