@@ -22,7 +22,7 @@ from rich.table import Column, Table
 from holdfast import share
 from holdfast.errors import ConfigError, RunError
 from holdfast.policy import bundle, report, verify
-from holdfast.policy.export import export
+from holdfast.policy.export import EPISODES, export
 from holdfast.policy.finetune import FinetuneSettings, finetune
 from holdfast.policy.learner import TrainSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
@@ -101,7 +101,7 @@ class Demo:
             settings = TrainSettings(seed=s.seed, iterations=s.iterations, limit=s.limit)
             train(settings, out / "train", False, 10, self.console)
         with self._stage("export", "2. Export to ONNX with the contract, and verify"):
-            provenance = export(out / "train" / CHECKPOINT, parent, 100)
+            provenance = export(out / "train" / CHECKPOINT, parent, EPISODES)
             self._verify(parent)
         limit = bundle.load(parent).contract.costs[0].limit
         with self._stage("runs", "3. Run on a twin that differs from the simulator"):

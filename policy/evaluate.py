@@ -31,13 +31,16 @@ class Evaluation:
     """Finished episodes of the behaviour policy in simulation.
 
     Attributes:
-        returns: (episodes,). cost_returns: (episodes, costs). observations: (steps, n).
+        returns: (episodes,). cost_returns: (episodes, costs).
+        observations: of one episode each, (steps, n). costs: theirs, (steps, costs): what the
+            action at each step cost.
     """
 
     seed: int
     returns: Array
     cost_returns: Array
-    observations: Array
+    observations: tuple[Array, ...]
+    costs: tuple[Array, ...]
 
     def summary(self) -> dict[str, Any]:
         """Return means and intervals as JSON data; the cost is the contract's first."""
@@ -59,10 +62,40 @@ def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
         networks.policy, networks.normaliser, networks.contract.episode_steps
     )
     batch.close()
-    n = networks.contract.observation_size
+    # Of each copy its first episode: all of these end within the horizon, so that none is
+    # left out for being long.
+    lengths = (rollout.ended.argmax(axis=0) + 1).tolist()
     return Evaluation(
         seed,
         rollout.returns,
         rollout.cost_returns,
-        rollout.observation.reshape(-1, n).astype(np.float64),
+        tuple(rollout.observation[:t, i].astype(np.float64) for i, t in enumerate(lengths)),
+        tuple(rollout.costs[:t, i] for i, t in enumerate(lengths)),
     )
+
+
+@torch.no_grad()
+def judge_prediction(networks: Networks, evaluation: Evaluation) -> dict[str, Any]:
+    """Return, by cost name, how well spent plus cost-to-go foretells an episode's cost.
+
+    That is what the monitor compares with the episode budget. At an episode's start nothing
+    is spent; in its middle about half is known. `covered` is the share of episodes that cost
+    no more than was foretold: a mean covers about half, whatever its quality.
+    """
+    costs = networks.contract.costs
+    totals = np.stack([episode.sum(axis=0) for episode in evaluation.costs])
+    report: dict[str, Any] = {cost.name: {} for cost in costs}
+    for place, share in (("start", 0.0), ("middle", 0.5)):
+        steps = [int(share * len(episode)) for episode in evaluation.costs]
+        spent = np.stack([e[:t].sum(axis=0) for e, t in zip(evaluation.costs, steps, strict=True)])
+        seen = np.stack([o[t] for o, t in zip(evaluation.observations, steps, strict=True)])
+        x = networks.normaliser(torch.from_numpy(seen.astype(np.float32)))
+        ahead = networks.critic(x)[:, 1 + len(costs) :].double().numpy()
+        error = spent + np.maximum(ahead, 0.0) - totals
+        for k, cost in enumerate(costs):
+            report[cost.name][place] = {
+                "mean_error": float(error[:, k].mean()),
+                "rmse": float(np.sqrt((error[:, k] ** 2).mean())),
+                "covered": float((error[:, k] >= 0.0).mean()),
+            }
+    return report

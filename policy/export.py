@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,13 +24,21 @@ from torch import Tensor, nn
 
 import holdfast
 from holdfast.contract import Contract
+from holdfast.errors import ConfigError
 from holdfast.policy import bundle, checkpoint
-from holdfast.policy.evaluate import evaluate
+from holdfast.policy.evaluate import evaluate, judge_prediction
 from holdfast.policy.networks import Networks
+from holdfast.safety_monitor.familiarity import fit_familiarity
 from holdfast.signals import Array
 
 OPSET = 18
 GOLDEN_PAIRS = 8
+
+EPISODES = 200
+"""Simulated at an export by default; half of them calibrate familiarity."""
+
+LEAST_FALSE_ALARM_RATE = 0.01
+"""Of familiarity, per episode: fewer false alarms would only make it slower to notice."""
 
 
 class Exported(nn.Module):
@@ -72,14 +81,16 @@ def command(
         "runs/train/checkpoint.safetensors"
     ),
     out: Path = Path("runs/train/policy.onnx"),
-    episodes: int = 100,
+    episodes: int = EPISODES,
 ) -> None:
     """Write a trained policy as a bundle: one ONNX file with its cost critics and its contract.
 
     Args:
         source: what `holdfast train` wrote. A copy goes beside the bundle, for fine-tuning.
         out: the bundle.
-        episodes: simulated to measure reward and cost return for the provenance.
+        episodes: simulated to measure reward and cost return for the provenance, how well the
+            episode's cost is foretold, and which observations are familiar. Half of them
+            calibrate familiarity: its false-alarm rate is at least 2 / episodes.
     """
     measured = export(source, out, episodes)["measured"]
     Console(soft_wrap=True, highlight=False).print(
@@ -96,7 +107,12 @@ def export(
     Args:
         source: the checkpoint.
         extra: what a fine-tuned child adds to its provenance (parent, logs).
+
+    Raises:
+        ConfigError: too few episodes.
     """
+    if episodes < GOLDEN_PAIRS:
+        raise ConfigError(f"episodes should be at least {GOLDEN_PAIRS}, received {episodes}")
     networks, data = checkpoint.load_networks(source)
     seed = data["settings"]["seed"]
     measured = evaluate(networks, episodes, seed)
@@ -114,6 +130,7 @@ def export(
         "checkpoint": {"file": checkpoint_of(out).name, "sha256": file_hash(source)},
         "evaluation_episodes": episodes,
         "measured": measured.summary(),
+        "prediction": judge_prediction(networks, measured),
         **(extra or {}),
     }
     content = serialise(networks, measured.observations, provenance)
@@ -126,20 +143,24 @@ def export(
     return provenance
 
 
-def serialise(networks: Networks, observations: Array, provenance: dict[str, Any]) -> bytes:
+def serialise(networks: Networks, episodes: Sequence[Array], provenance: dict[str, Any]) -> bytes:
     """Return the sealed bytes of a bundle.
 
     Args:
-        observations: (B, n), seen in simulation; golden pairs and familiarity come from them.
+        episodes: observations of each in simulation, (steps, n); golden pairs and familiarity
+            come from them.
     """
     contract = networks.contract
     module = Exported(networks, contract).eval()
     model = _graph(module, contract)
+    # The lowest rate that the calibrating half can show is one in as many as it holds.
+    rate = max(LEAST_FALSE_ALARM_RATE, 1.0 / (len(episodes) - len(episodes) // 2))
+    familiarity = fit_familiarity(episodes, rate)
     entries = {
         "format": bundle.FORMAT,
         "contract": contract.to_json(),
-        "golden": json.dumps(_golden(module, observations)),
-        "familiarity": "null",
+        "golden": json.dumps(_golden(module, np.concatenate(episodes))),
+        "familiarity": json.dumps(familiarity.to_mapping()),
         "provenance": json.dumps(provenance, sort_keys=True),
         "digest": bundle.PLACEHOLDER,
     }

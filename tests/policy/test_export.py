@@ -6,12 +6,14 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+import torch
 
-from holdfast.errors import BundleError, TrainingError
+from holdfast.errors import BundleError, ConfigError, TrainingError
 from holdfast.policy import bundle, checkpoint, verify
-from holdfast.policy.evaluate import interval
+from holdfast.policy.evaluate import Evaluation, evaluate, interval, judge_prediction
 from holdfast.policy.export import checkpoint_of, export
 from holdfast.policy.learner import Learner, TrainSettings
+from holdfast.safety_monitor.familiarity import Drift, Familiarity
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, copies=16, critic_steps=5)
 
@@ -70,6 +72,102 @@ def test_provenance(shipped):
     assert measured["cost"]["low"] <= measured["cost"]["mean"] <= measured["cost"]["high"]
 
 
+def test_the_bundle_knows_what_the_simulation_shows(shipped):
+    """Episodes of other seeds than it was fitted on are familiar; what never happens is not."""
+    held = bundle.load(shipped)
+    familiarity = Familiarity.from_mapping(held.familiarity)
+    familiarity.require_size(held.contract.observation_size)
+    assert (familiarity.episodes, familiarity.false_alarm_rate) == (10, 0.1)
+    networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
+    evaluation = evaluate(networks, 40, seed=77)
+
+    def alarms(change):
+        count = 0
+        for episode in evaluation.observations:
+            drift, reasons = Drift(familiarity), []
+            for observation in episode:
+                drift.add(change(observation))
+                drift.judge(reasons)
+            count += bool(reasons)
+        return count
+
+    # 4 are to be expected of 40, but with 10 episodes to calibrate on the rate itself is
+    # Beta(1, 10): that it is above a half has a probability of 1e-3.
+    assert alarms(lambda x: x) <= 20
+    assert alarms(lambda x: x + 10.0 * evaluation.observations[0].std(axis=0)) == 40
+
+
+def test_evaluation_holds_one_whole_episode_of_each_copy(shipped):
+    networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
+    contract, evaluation = networks.contract, evaluate(networks, 12, seed=5)
+    assert len(evaluation.observations) == len(evaluation.costs) == 12
+    left = [channel.name for channel in contract.observation].index("episode_left")
+    place = sum(channel.size for channel in contract.observation[:left])
+    for observations, costs in zip(evaluation.observations, evaluation.costs, strict=True):
+        rows = contract.episode_steps
+        assert observations.shape == (rows, contract.observation_size)
+        assert costs.shape == (rows, len(contract.costs))
+        # Of one and the same copy, in the order of time.
+        np.testing.assert_allclose(observations[:, place], 1.0 - np.arange(rows) / rows, atol=1e-6)
+        again = (np.abs(observations[1:, 0]) > contract.costs[0].parameters["x_limit_m"]) * 1.0
+        np.testing.assert_array_equal(costs[:-1, 0], again)
+    sums = sorted(episode.sum() for episode in evaluation.costs)
+    np.testing.assert_array_equal(sums, sorted(evaluation.cost_returns[:, 0]))
+
+
+class Foreteller:
+    """Stands for the critics: foretells the same cost for each observation."""
+
+    def __init__(self, ahead):
+        self.ahead = ahead
+
+    def __call__(self, x):
+        return torch.tensor([[0.0, 99.0, self.ahead]]).expand(len(x), 3)
+
+
+def test_how_well_the_cost_is_foretold_by_hand(shipped):
+    """Two episodes of 4 steps that cost 2 and 6; 1 and 4 of them in the first half."""
+    networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
+    n = networks.contract.observation_size
+    costs = [np.array(c)[:, None] for c in ([1.0, 0.0, 0.0, 1.0], [3.0, 1.0, 1.0, 1.0])]
+    evaluation = Evaluation(0, np.zeros(2), np.zeros((2, 1)), (np.zeros((4, n)),) * 2, tuple(costs))
+    name = networks.contract.costs[0].name
+
+    def judged(ahead):
+        return judge_prediction(
+            dataclasses.replace(networks, critic=Foreteller(ahead)), evaluation
+        )[name]
+
+    found = judged(3.0)
+    assert found["start"] == {  # 3 and 3, of 2 and 6
+        "mean_error": pytest.approx(-1.0),
+        "rmse": pytest.approx(np.sqrt((1.0 + 9.0) / 2.0)),
+        "covered": 0.5,
+    }
+    assert found["middle"] == {  # 1 + 3 and 4 + 3
+        "mean_error": pytest.approx(1.5),
+        "rmse": pytest.approx(np.sqrt((4.0 + 1.0) / 2.0)),
+        "covered": 1.0,
+    }
+    assert judged(-5.0)["middle"]["mean_error"] == pytest.approx(-1.5)  # below 0 is 0
+
+
+def test_the_prediction_is_reported_for_each_cost(shipped):
+    held = bundle.load(shipped)
+    prediction = held.provenance["prediction"]
+    assert set(prediction) == {cost.name for cost in held.contract.costs}
+    for place in ("start", "middle"):
+        found = prediction[held.contract.costs[0].name][place]
+        assert 0.0 <= found["covered"] <= 1.0
+        assert abs(found["mean_error"]) <= found["rmse"]
+
+
+def test_too_few_episodes_are_refused(shipped, tmp_path):
+    with pytest.raises(ConfigError, match="episodes should be at least 8, received 7"):
+        export(checkpoint_of(shipped), tmp_path / "policy.onnx", episodes=7)
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_flipped_byte_is_noticed(copied):
     whole = copied.read_bytes()
     rng = np.random.default_rng(0)
@@ -118,7 +216,7 @@ def test_other_robot_or_task_is_refused(shipped):
 
 def test_export_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="no such file"):
-        export(tmp_path / "none.safetensors", tmp_path / "policy.onnx", episodes=2)
+        export(tmp_path / "none.safetensors", tmp_path / "policy.onnx", episodes=8)
     assert not list(tmp_path.iterdir())
 
 
