@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from bundles import drive_contract, write_bundle
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.errors import BundleError, ConfigError, ContractError, LinkError, RunError
 from holdfast.policy.bundle import load
+from holdfast.robot import config as configs
 from holdfast.robot import deploy
 from holdfast.robot.base import Identity
 from holdfast.robot.deploy import Settings
@@ -106,6 +108,33 @@ def test_settings_that_cannot_be(tmp_path, changes, error, sentence):
     with pytest.raises(error, match=sentence):
         deploy.command(Settings(out=tmp_path / "run", **values))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("familiarity", "sentence"),
+    [
+        ({"mean": [0.0]}, "familiarity: missing whitening"),
+        (
+            {
+                "mean": [0.0],
+                "whitening": [[1.0]],
+                "reference": 1.0,
+                "threshold": 1.0,
+                "false_alarm_rate": 0.1,
+                "episodes": 10,
+            },
+            "should be of 9 observed values, received 1",
+        ),
+    ],
+)
+def test_a_familiarity_that_cannot_be(tmp_path, familiarity, sentence):
+    entries = {"familiarity": json.dumps(familiarity)}
+    policy = write_bundle(tmp_path / "policy.onnx", entries=entries)
+    config = tmp_path / "robot.yaml"
+    text = configs.find("drive").read_text()
+    config.write_text(text.replace("familiarity: false", "familiarity: true"))
+    with pytest.raises(BundleError, match=sentence):
+        deploy.command(Settings("serial:/dev/nothing", policy, config=config))
 
 
 def test_numbers_that_cannot_be():
