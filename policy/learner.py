@@ -25,6 +25,7 @@ from holdfast.policy.rollout import (
     explained_variance,
     fit_critic,
 )
+from holdfast.safety_monitor.costs import Bill
 from holdfast.sim.batch import Batch
 from holdfast.sim.tasks import make
 
@@ -92,9 +93,9 @@ def contract_of(settings: TrainSettings) -> Contract:
     if settings.limit is None:
         return contract
     cost = contract.costs[0]
-    # The hard stop keeps its distance from the limit.
-    scale = cost.run_budget / cost.limit
-    cost = dataclasses.replace(cost, limit=settings.limit, run_budget=settings.limit * scale)
+    # The hard stop keeps its distance from the limit, but one step must be affordable.
+    budget = max(settings.limit * cost.run_budget / cost.limit, *Bill(contract).largest)
+    cost = dataclasses.replace(cost, limit=settings.limit, run_budget=budget)
     return dataclasses.replace(contract, costs=(cost,))
 
 

@@ -63,8 +63,10 @@ def command(run: Path = Path("runs/demo")) -> None:
     """
     try:
         summary = json.loads((run / SUMMARY).read_text())
-    except (OSError, ValueError) as error:
-        raise LogError(f"{run / SUMMARY}: cannot be read ({error})") from None
+    except OSError as error:
+        raise LogError(f"{run / SUMMARY}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise LogError(f"{run / SUMMARY}: should be JSON ({error})") from None
     if summary.get("format") != FORMAT:
         raise LogError(
             f"{run / SUMMARY}: format should be {FORMAT}, received {summary.get('format')}"

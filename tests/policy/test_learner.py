@@ -9,7 +9,7 @@ import torch
 
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy import checkpoint
-from holdfast.policy.learner import CostTracker, Learner, TrainSettings
+from holdfast.policy.learner import CostTracker, Learner, TrainSettings, contract_of
 from holdfast.policy.rollout import Collector, _episode_sums, estimate
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command
 
@@ -80,6 +80,13 @@ def test_command_trains_resumes_and_never_overwrites(tmp_path):
 def test_bad_settings_are_refused(change, sentence):
     with pytest.raises(TrainingError, match=sentence):
         dataclasses.replace(SMALL, **change)
+
+
+@pytest.mark.parametrize(("limit", "budget"), [(None, 15.0), (2.0, 6.0), (0.0, 1.0)])
+def test_the_run_budget_follows_the_limit(limit, budget):
+    (cost,) = contract_of(dataclasses.replace(SMALL, limit=limit)).costs
+    assert cost.limit == (5.0 if limit is None else limit)
+    assert cost.run_budget == budget
 
 
 def test_unknown_task_is_refused():
