@@ -15,7 +15,8 @@ import runs
 from bundles import drive_contract, write_bundle
 
 from holdfast.robot import config as configs
-from holdfast.robot.log import Log
+from holdfast.robot.log import Log, read
+from holdfast.robot.replay import replay
 from holdfast.safety_monitor.messages import State
 
 EMERGENCY = "emergency stop"
@@ -40,6 +41,15 @@ def policy(tmp_path):
     """Moves on a circle of 0.4 m: it would go on for an hour."""
     contract = drive_contract(episode_steps=72_000)
     return write_bundle(tmp_path / "policy.onnx", contract, action=(0.4, 1.0))
+
+
+@pytest.fixture(autouse=True)
+def every_fault_can_be_replayed(tmp_path):
+    """Whatever happened, a fresh monitor that is told the same says the same."""
+    yield
+    log = read(tmp_path / "run")
+    assert len(log.steps)
+    assert not replay(log).differs(log).any()
 
 
 def last_words(err: str) -> str:
