@@ -238,7 +238,7 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
                 console.print(f"  {told}")
     total = f"{log.path}: {len(log.episodes)} episodes, {len(steps)} periods{_torn(log)}: "
     if numbers:
-        total += f"{differs.sum()} periods in {len(numbers)} episodes differ"
+        total += f"{differs.sum()} differ, in {len(numbers)} of the episodes"
     else:
         total += "every verdict is as logged"
     console.print(total)
