@@ -1,4 +1,5 @@
 """What CPO's two additions to the paper do: slack in the line search, correction of the excess.
+And how the critics are fitted, and what is there without a limit.
 
 Trains each combination over several seeds and prints a table: mean over seeds (and its range)
 of the return and cost of the last 20 iterations, and the share of steps that were taken.
@@ -24,6 +25,7 @@ RULES = {
     "no slack": {"slack": 0.0},
     "no correction": {"correction": 0.0},
     "neither (the paper's)": {"slack": 0.0, "correction": 0.0},
+    "20 critic steps on 4,096": {"critic_steps": 20, "critic_minibatch": 4096},
     "TRPO, no limit": {"algorithm": "trpo"},
 }
 
