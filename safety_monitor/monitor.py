@@ -327,9 +327,9 @@ class Monitor:
         contract, previous, wanted = self._contract, self._applied, found.action
         if self.state is State.FALLBACK or wanted is None:
             action = contract.admissible(previous, self._fall_back(found))
-            free = None if wanted is None else contract.admissible(previous, wanted)
-            same = was is State.FALLBACK and free is not None and np.array_equal(action, free)
-            return action, not same
+            if wanted is None or was is not State.FALLBACK:
+                return action, True
+            return action, not np.array_equal(action, contract.admissible(previous, wanted))
         free = contract.admissible(previous, wanted)
         if self.state is State.ACTIVE:
             return free, False

@@ -124,6 +124,11 @@ def test_an_action_cannot_be_changed_behind_the_monitor_s_back(state):
         verdict.action[0] = 9.0
 
 
+def test_nor_can_what_was_applied_before_anything_was():
+    with pytest.raises(ValueError, match="read-only"):
+        Rig().monitor.applied[0] = 9.0
+
+
 # Freshness, as the whole monitor sees it.
 
 
