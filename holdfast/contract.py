@@ -47,6 +47,11 @@ class ObservationChannel:
     signal: str
     transform: str = "identity"
 
+    @property
+    def signal_size(self) -> int:
+        """How many values the signal has, before the transform."""
+        return self.size // TRANSFORMS[self.transform][1]
+
 
 @dataclass(frozen=True)
 class ActionChannel:
@@ -160,8 +165,15 @@ class Contract:
                 len(set(names)) == len(names),
                 f"contract: {kind} names should be unique, received {', '.join(names)}",
             )
+        sizes: dict[str, int] = {}
         for channel in self.observation:
             self._check_observation(channel)
+            size = sizes.setdefault(channel.signal, channel.signal_size)
+            _require(
+                channel.signal_size == size,
+                f"observation channel '{channel.name}': signal '{channel.signal}' should have the "
+                f"{size} values that another channel says, received {channel.signal_size}",
+            )
 
     def _check_observation(self, channel: ObservationChannel) -> None:
         where = f"observation channel '{channel.name}'"
@@ -170,6 +182,7 @@ class Contract:
             f"{where}: transform should be one of {', '.join(TRANSFORMS)}, "
             f"received '{channel.transform}'",
         )
+        size: int | None
         if channel.signal == APPLIED_ACTION:
             size, unit = len(self.action), "1"
         elif channel.signal == EPISODE_LEFT:
@@ -183,6 +196,8 @@ class Contract:
             size, unit = CATALOGUE[channel.signal].size, CATALOGUE[channel.signal].unit
         _, factor, transformed_unit = TRANSFORMS[channel.transform]
         unit = transformed_unit or unit
+        if size is None:  # the robot's own: any whole number of them
+            size = max(channel.size // factor, 1)
         _require(
             channel.size == size * factor,
             f"{where}: size should be {size * factor}, received {channel.size}",
@@ -206,6 +221,15 @@ class Contract:
         """Signals that the observation needs from the robot, in the contract's order."""
         names = (channel.signal for channel in self.observation)
         return tuple(dict.fromkeys(name for name in names if name in CATALOGUE))
+
+    def signal_size(self, name: str) -> int | None:
+        """Return how many values a catalogue signal has; None if it is the robot's to say, and
+        no channel does."""
+        size = CATALOGUE[name].size
+        if size is None:
+            listed = (c.signal_size for c in self.observation if c.signal == name)
+            return next(listed, None)
+        return size
 
     @cached_property
     def action_low(self) -> Array:

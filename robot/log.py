@@ -236,7 +236,7 @@ def _episodes(
         arrays = {name: np.ascontiguousarray(part[name]) for name in names}
         arrays |= {name: np.ascontiguousarray(part[name]) for name in ("costs", "cost_to_go")}
         signals, start = {}, 0
-        for (_, name), size in log_format.signal_sizes(info.sources).items():
+        for (_, name), size in log_format.signal_sizes(info.sources, info.contract).items():
             signals[name] = np.ascontiguousarray(part["signals"][:, start : start + size])
             start += size
         episodes.append(

@@ -10,7 +10,6 @@ from typing import Any
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, LogError
 from holdfast.robot.cdr import Layout
-from holdfast.signals import CATALOGUE
 
 FORMAT = "2"
 METADATA = "holdfast"
@@ -246,7 +245,7 @@ def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]
         STEP_TOPIC: {
             "signal_stamps_s": len(sources),
             "signal_sequences": len(sources),
-            "signals": sum(signal_sizes(sources).values()),
+            "signals": sum(signal_sizes(sources, contract).values()),
             "observation": contract.observation_size,
             "proposed": actions,
             "applied": actions,
@@ -262,6 +261,16 @@ def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]
     return Layout(SCHEMAS[topic][1], constants.get(topic, {}))
 
 
-def signal_sizes(sources: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, str], int]:
-    """Return the size of each (source, signal), in the order in which a step holds them."""
-    return {(s, name): CATALOGUE[name].size for s, names in sources.items() for name in names}
+def signal_sizes(
+    sources: Mapping[str, tuple[str, ...]], contract: Contract
+) -> dict[tuple[str, str], int]:
+    """Return the size of each (source, signal), in the order in which a step holds them.
+
+    A signal whose size neither the catalogue nor the contract tells is not logged.
+    """
+    return {
+        (source, name): size
+        for source, names in sources.items()
+        for name in names
+        if (size := contract.signal_size(name)) is not None
+    }

@@ -122,7 +122,7 @@ class Recorder:
         self._twist_fields = [TWIST_FIELDS.get(channel.name) for channel in info.contract.action]
         self._signals: list[tuple[str, str, slice]] = []
         start = 0
-        for (source, name), size in log_format.signal_sizes(info.sources).items():
+        for (source, name), size in log_format.signal_sizes(info.sources, info.contract).items():
             self._signals.append((source, name, slice(start, start + size)))
             start += size
         self._offset_ns = round(info.clock_offset_s * 1e9)

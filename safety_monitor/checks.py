@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 
 from holdfast.contract import Contract
-from holdfast.safety_monitor.limits import Limits
+from holdfast.errors import ConfigError
+from holdfast.safety_monitor.limits import WHERE, Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State
-from holdfast.signals import CATALOGUE, Array
+from holdfast.signals import Array
 
 Values = Mapping[str, list[float]]
 """Usable signals as Python numbers: scalar arithmetic beats tiny arrays eight to nine times."""
@@ -32,9 +33,19 @@ def required_signals(contract: Contract, also: Iterable[str], limits: Limits) ->
     return frozenset(names)
 
 
-def wanted_shapes(required: frozenset[str]) -> dict[str, tuple[int]]:
-    """Return the shape of every signal that is looked at."""
-    return {name: (CATALOGUE[name].size,) for name in (*MOTION, *required)}
+def wanted_shapes(contract: Contract, required: frozenset[str]) -> dict[str, tuple[int]]:
+    """Return the shape of every signal that is looked at.
+
+    Raises:
+        ConfigError: a required one whose size neither the catalogue nor the contract tells.
+    """
+    shapes: dict[str, tuple[int]] = {}
+    for name in (*MOTION, *sorted(required)):
+        size = contract.signal_size(name)
+        if size is None:
+            raise ConfigError(f"{WHERE}: signal {name} is needed; the contract should observe it")
+        shapes[name] = (size,)
+    return shapes
 
 
 def measure(

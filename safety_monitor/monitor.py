@@ -21,7 +21,7 @@ from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State, Verdict
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.tracking import Tracking
-from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, Array, Observer
+from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
 
 RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
 """Reasons for FALLBACK that speak against the policy, not against the robot's own senses."""
@@ -92,7 +92,7 @@ class Monitor:
         self._recovery = RecoveryController(contract)
         also = (*self._bill.signals, *self._recovery.signals)
         self._required = checks.required_signals(contract, also, limits)
-        self._shapes = checks.wanted_shapes(self._required)
+        self._shapes = checks.wanted_shapes(contract, self._required)
         self._ladder = Ladder(limits)
         self._tracking = Tracking(contract, limits)
         self._drift = None if familiarity is None else Drift(familiarity)
@@ -127,7 +127,7 @@ class Monitor:
         arrays = dict(measured)
         for name in self._contract.signals:
             if name not in arrays:
-                arrays[name] = np.full(CATALOGUE[name].size, math.nan)
+                arrays[name] = np.full(self._shapes[name], math.nan)
         left = 1.0 - self._elapsed / self._contract.episode_steps
         arrays[APPLIED_ACTION] = self._contract.normalised(self._applied)
         arrays[EPISODE_LEFT] = np.array([max(left, 0.0)])

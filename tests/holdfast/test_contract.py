@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,39 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(path, wrong, sentence
     assert sentence in refusal(changed)
 
 
+def joints(size: int, transform: str = "identity", name: str = "joints") -> ObservationChannel:
+    unit = "rad" if transform == "identity" else "1"
+    return ObservationChannel(name, size, unit, "joint_position", transform)
+
+
+def with_channels(*channels: ObservationChannel) -> Contract:
+    contract = example()
+    return dataclasses.replace(contract, observation=(*contract.observation, *channels))
+
+
+def test_how_many_joints_a_robot_has_is_the_contracts_to_say():
+    contract = with_channels(joints(6, "cos_sin"), joints(3, name="again"))
+    assert contract.signal_size("joint_position") == 3
+    assert contract.signal_size("position") == 2
+    assert contract.signal_size("joint_velocity") is None
+
+
+@pytest.mark.parametrize(
+    ("channels", "sentence"),
+    [
+        ((joints(0),), "'joints': size should be 1, received 0"),
+        ((joints(5, "cos_sin"),), "'joints': size should be 4, received 5"),
+        (
+            (joints(4), joints(3, name="again")),
+            "'again': signal 'joint_position' should have the 4 values that another channel says",
+        ),
+    ],
+)
+def test_a_number_of_joints_that_cannot_be_is_refused(channels, sentence):
+    with pytest.raises(ContractError, match=re.escape(sentence)):
+        with_channels(*channels)
+
+
 def test_two_costs_of_one_name_are_refused():
     changed = data()
     changed["costs"] *= 2
@@ -283,7 +317,7 @@ def observation_channels(draw: st.DrawFn, actions: int) -> ObservationChannel:
     signal = draw(st.sampled_from([*CATALOGUE, APPLIED_ACTION, EPISODE_LEFT]))
     transform = draw(st.sampled_from([*TRANSFORMS]))
     sizes = {APPLIED_ACTION: (actions, "1"), EPISODE_LEFT: (1, "1")}
-    size, unit = sizes.get(signal) or (CATALOGUE[signal].size, CATALOGUE[signal].unit)
+    size, unit = sizes.get(signal) or (CATALOGUE[signal].size or 3, CATALOGUE[signal].unit)
     _, factor, other_unit = TRANSFORMS[transform]
     return ObservationChannel(draw(names), size * factor, other_unit or unit, signal, transform)
 

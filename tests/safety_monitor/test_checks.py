@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, LIMITS, codes, limits
 
+from holdfast.contract import ObservationChannel
+from holdfast.errors import ConfigError
 from holdfast.safety_monitor import Check, Proposal, Reading, State, Tiers, checks
 
 UP = math.inf
@@ -18,13 +20,22 @@ def measured(*readings, required=("position", "tilt")):
     arrays, values, reasons = {}, {}, []
     sources = {f"source{i}": one for i, one in enumerate(readings)}
     required = frozenset(required)
-    shapes = checks.wanted_shapes(required)
+    shapes = checks.wanted_shapes(CONTRACT, required)
     checks.measure(sources, required, shapes, arrays, values, reasons)
     assert arrays.keys() == values.keys()
     return values, reasons
 
 
 GOOD = {"position": [1.0, 2.0], "tilt": [0.0, 0.1], "linear_velocity": [0.5, 0.0]}
+
+
+def test_a_robots_own_number_of_joints_is_the_contracts_to_say():
+    joints = ObservationChannel("joints", 6, "1", "joint_position", "cos_sin")
+    with_joints = dataclasses.replace(CONTRACT, observation=(*CONTRACT.observation, joints))
+    needed = frozenset({"joint_position"})
+    assert checks.wanted_shapes(with_joints, needed)["joint_position"] == (3,)
+    with pytest.raises(ConfigError, match="joint_position is needed; the contract should observe"):
+        checks.wanted_shapes(CONTRACT, needed)
 
 
 def test_required_signals_are_those_that_anything_uses():
