@@ -27,9 +27,10 @@ from holdfast.robot import config as configs
 from holdfast.robot.base import Identity
 from holdfast.robot.deployment import Deployment
 from holdfast.robot.log_format import EpisodeResult, RunInfo
+from holdfast.robot.loop import Loop
 from holdfast.robot.policy_process import PolicyProcess
 from holdfast.robot.recorder import Recorder
-from holdfast.robot.run import SOURCE, Interrupted, Run
+from holdfast.robot.run import Interrupted, Run
 from holdfast.robot.serial_robot import SerialRobot
 from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.evidence import Evidence
@@ -117,7 +118,7 @@ def command(settings: Settings) -> int:
             bundle_hash=bundle.hash,
             seed=settings.seed,
             exploring=settings.explore,
-            sources={SOURCE: robot.identity.signals},
+            sources=robot.identity.sources,
             limits=_plain(config.monitor),
             run_budget={c.name: c.run_budget for c in contract.costs} | tightened,
             familiarity=None if familiarity is None else familiarity.to_mapping(),
@@ -129,8 +130,8 @@ def command(settings: Settings) -> int:
         recorder = Recorder(directory, info)
         stack.callback(recorder.close)
         progress = Progress(info, settings.episodes, recorder, deployment)
-        run = Run(robot, bundle, monitor, policy, recorder, config, settings.prompt, progress.add)
-        return progress.follow(run)
+        loop = Loop(robot, monitor, policy, bundle, recorder, config)
+        return progress.follow(Run(loop, config, settings.prompt, progress.add))
 
 
 class Progress:

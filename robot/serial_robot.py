@@ -8,6 +8,7 @@ import os
 import select
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -146,6 +147,10 @@ class SerialRobot:
         while self._newest.time_us / 1e6 < until_s - 1e-6:
             self._awaited = self._write(device.STATE)
             self._settle()
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Return the newest STATE as the readings of the one source."""
+        return {link.SOURCE: self.read()}
 
     def read(self) -> Reading:
         """Return the newest STATE as a reading; signals are those of the identity."""

@@ -26,7 +26,7 @@ IDENTITY = Identity(
     action_low=(-1.0, -2.0),
     action_high=(1.0, 2.0),
     watchdog_s=0.2,
-    signals=("position", "heading", "forward_speed", "yaw_rate", "tilt"),
+    sources={"robot": ("position", "heading", "forward_speed", "yaw_rate", "tilt")},
     lockstep=False,
     self_placing=False,
 )
@@ -61,7 +61,11 @@ def test_a_robot_that_fits(tmp_path):
             RunError,
             "takes 1 action values, the contract has 2",
         ),
-        ({"signals": ("position", "heading")}, RunError, "not measure forward_speed, yaw_rate;"),
+        (
+            {"sources": {"robot": ("position", "heading")}},
+            RunError,
+            "not measure forward_speed, yaw_rate;",
+        ),
         ({"watchdog_s": 0.05}, RunError, "stops after 0.05 s without a command"),
     ],
 )
@@ -74,7 +78,7 @@ def test_a_signal_that_only_a_cost_needs(tmp_path):
     """Without its position in the observation, the corridor must still be billed."""
     speed = (ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),)
     bundle = bundle_of(tmp_path, observation=speed)
-    blind = dataclasses.replace(IDENTITY, signals=("forward_speed",))
+    blind = dataclasses.replace(IDENTITY, sources={"robot": ("forward_speed",)})
     with pytest.raises(RunError, match="does not measure position"):
         deploy.require_fit(bundle, blind)
 
