@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot.graph import Graph
 from holdfast.robot.topics import ActionTopic, Joints, Ranges, SignalField, Source
@@ -77,7 +76,7 @@ class ActionCodec:
 
     Args:
         where: the section's key, for errors.
-        contract: the order of the action's channels.
+        channels: the action's, in its order.
 
     Attributes:
         stamped: its messages carry a stamp.
@@ -86,9 +85,11 @@ class ActionCodec:
         ConfigError: a type or a field that does not exist.
     """
 
-    def __init__(self, where: str, topic: ActionTopic, graph: Graph, contract: Contract) -> None:
+    def __init__(
+        self, where: str, topic: ActionTopic, graph: Graph, channels: Iterable[str]
+    ) -> None:
         self._frame, self._class = topic.frame, graph.message_class(topic.type)
-        self._paths = [topic.fields[channel.name] for channel in contract.action]
+        self._paths = [topic.fields[name] for name in channels]
         example = self._blank()
         self.stamped = hasattr(example, "header")
         self._get = [_float_getter(f"{where}.{path}", path, example) for path in self._paths]

@@ -66,5 +66,8 @@ class Graph(Protocol):
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger: `answer` returns success and a sentence."""
 
+    def flush(self) -> None:
+        """Wait, within a limit, until what was published has arrived."""
+
     def warn(self, sentence: str) -> None:
         """Say what somebody should know; at most once in a few seconds for each sentence."""

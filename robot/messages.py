@@ -112,9 +112,9 @@ class Field:
 
     name: str
     type: str
-    array: bool
-    count: int
-    text: int
+    array: bool = False
+    count: int = 0
+    text: int = 0
 
 
 @cache

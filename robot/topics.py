@@ -142,7 +142,9 @@ class RosSection(_Strict):
         command: what the robot's driver obeys.
         proposal: what a policy, a teleoperation or a navigation would like to send.
         command_timeout_s: the driver stops the robot by itself when no command came for so long.
-        stop_topics: std_msgs/Bool topics that say true while the robot's own hardware is stopped.
+        stop_topics: std_msgs/Bool topics that say true while the robot's own hardware is stopped,
+            each "latched" (published transient local) or "plain". Until one has spoken, the robot
+            counts as stopped.
     """
 
     frames: Frames = Frames()
@@ -150,7 +152,7 @@ class RosSection(_Strict):
     command: ActionTopic
     proposal: ActionTopic
     command_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    stop_topics: list[Name] = []
+    stop_topics: dict[Name, Annotated[str, Field(pattern=r"^(latched|plain)$")]] = {}
 
     def signals(self) -> dict[str, tuple[str, ...]]:
         """Return the signals of each source."""
