@@ -72,7 +72,11 @@ class Assembly:
 
 
 def assemble(
-    policy: Path, config: Path | None, run_budget: Sequence[str], evidence: Path | None
+    policy: Path,
+    config: Path | None,
+    run_budget: Sequence[str],
+    evidence: Path | None,
+    dry: bool = False,
 ) -> Assembly:
     """Load and check what a run is made of.
 
@@ -81,6 +85,7 @@ def assemble(
         config: the robot's configuration file; None: the installed one of the contract's robot.
         run_budget: NAME=VALUE for each cost whose run budget is tightened.
         evidence: the file that keeps it; None: none is kept.
+        dry: nothing will be sent, so the robot will not follow, and is not expected to.
 
     Raises:
         BundleError, ContractError, ConfigError: something is wrong, or does not fit another.
@@ -89,6 +94,9 @@ def assemble(
     contract = load_contract(policy) if bundle is None else bundle.contract
     robot_config = configs.load(config or configs.find(contract.robot))
     robot_config.require_fit(contract)
+    if dry:
+        limits = dataclasses.replace(robot_config.monitor, tracking_error={})
+        robot_config = robot_config.model_copy(update={"monitor": limits})
     tightened = parse_budget(run_budget)
     known = bundle.familiarity if bundle is not None and robot_config.familiarity else None
     familiarity = None if known is None else Familiarity.from_mapping(known)

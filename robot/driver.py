@@ -115,6 +115,9 @@ class Driver:
     Args:
         section: the command's topic, with the action's channels in the hardware's order.
 
+    Attributes:
+        faults: what the hardware had latched in the last turn.
+
     Raises:
         ConfigError: the command's type or a field of it does not exist.
     """
@@ -132,6 +135,7 @@ class Driver:
         self._obeyed: _Command | None = None
         self._requests = Requests("the driver")
         self._speed = (0.0, 0.0)
+        self.faults: tuple[str, ...] = ()
         self._said_stopped: bool | None = None
         self._publishers = {
             topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
@@ -189,7 +193,8 @@ class Driver:
         if measured is not None:
             self._speed = measured.velocity
             self._say(measured)
-        stopped = bool(self._hardware.faults())
+        self.faults = self._hardware.faults()
+        stopped = bool(self.faults)
         if stopped is not self._said_stopped:
             self._said_stopped = stopped
             message = self._graph.message_class(BOOL)()
@@ -228,6 +233,12 @@ class Driver:
         else:
             self._hardware.reset()
             request.answer(True, "released; the safety monitor has yet to be reset and armed")
+
+    def rest(self) -> None:
+        """Let the hardware stand still, until the next turn."""
+        with self._lock:
+            self._command = None
+        self._hardware.halt()
 
     def close(self) -> None:
         """Stop the hardware, and let go of it."""

@@ -20,6 +20,7 @@ from holdfast.robot.device import Device
 from holdfast.robot.driver import Driver, Look
 from holdfast.sim import tasks
 from holdfast.sim.gap import Gap, load_gap
+from holdfast.sim.task import Task
 from holdfast.sim.twin_board import Truth, TwinBoard
 from holdfast.sim.twin_hardware import SCAN_RANGE_M, TwinHardware
 
@@ -125,11 +126,7 @@ def command(
     if seed < 0:
         raise ConfigError(f"seed should be at least 0, received {seed}")
     the_task = tasks.make(task)
-    if the_task.contract.robot != "drive":
-        raise ConfigError(
-            f"task should be one of robot 'drive', which a twin can be; '{task}' is of robot "
-            f"'{the_task.contract.robot}'"
-        )
+    require_twin(the_task)
     if dds and (link or realtime_factor == 0.0):
         raise ConfigError("a twin in a ROS graph has no port to link, and runs in real time")
     if scan_rays < 0 or (scan_rays and not dds):
@@ -157,6 +154,16 @@ def command(
             file=sys.stderr,
         )
         twin.serve()
+
+
+def require_twin(task: Task) -> None:
+    """Raise ConfigError unless a twin can be the task's robot."""
+    contract = task.contract
+    if contract.robot != "drive":
+        raise ConfigError(
+            f"task should be one of robot 'drive', which a twin can be; '{contract.task}' is of "
+            f"robot '{contract.robot}'"
+        )
 
 
 def _serve_topics(board: TwinBoard, scan_rays: int, stack: ExitStack) -> None:

@@ -11,11 +11,13 @@ import mujoco
 import numpy as np
 
 from holdfast.robot.driver import Measured
+from holdfast.robot.requests import Requests
 from holdfast.signals import Array
 from holdfast.sim.twin_board import TICKS_PER_TURN, TwinBoard
 
 LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above everything of the robot
 SCAN_RANGE_M = (0.12, 10.0)
+PLACE_LIMIT_S = 2.0
 CATCH_UP_STEPS = 100  # physics steps before commands are looked at again
 
 
@@ -54,6 +56,7 @@ class TwinHardware:
         period_s: simulated time between two measurements.
         scan_rays: of its lidar; 0: it has none.
         scan_every: measurements between two scans.
+        stepped: called after each physics step.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class TwinHardware:
         period_s: float = 0.02,
         scan_rays: int = 0,
         scan_every: int = 5,
+        stepped: Callable[[], None] | None = None,
     ) -> None:
         self._board = board
         self.now_s = now_s or (lambda: board.now_us() / 1e6)
@@ -72,12 +76,17 @@ class TwinHardware:
         self._steps = self._measurements = 0
         self._lidar = Lidar(board.model, scan_rays) if scan_rays else None
         self._scan_every = scan_every
+        self._stepped = stepped
+        self._requests = Requests("the twin")
         self._halt_at_s = math.inf
         self._stopped = False
         self._next_s = time.monotonic()
 
     def wait(self, wake: int) -> Measured | None:
         """Make the physics steps that are due, up to the next measurement."""
+        for request in self._requests.taken():
+            self._board.replace()
+            request.answer(True, "placed")
         select.select([wake], [], [], max(self._next_s - time.monotonic(), 0.0))
         for _ in range(CATCH_UP_STEPS):
             if time.monotonic() < self._next_s:
@@ -85,6 +94,8 @@ class TwinHardware:
             if self.now_s() >= self._halt_at_s:
                 self.halt()
             self._board.step()
+            if self._stepped is not None:
+                self._stepped()
             self._next_s += self._step_s
             self._steps += 1
             if self._steps % self._every == 0:
@@ -109,9 +120,9 @@ class TwinHardware:
             scan_m=self._lidar(self._board.data) if self._lidar and scan else (),
         )
 
-    def place(self) -> None:
-        """Put the robot at its next start pose."""
-        self._board.replace()
+    def place(self) -> tuple[bool, str]:
+        """Put the robot at its next start pose. From any thread; waits for the driver's."""
+        return self._requests.result(self._requests.put("place"), PLACE_LIMIT_S)
 
     def faults(self) -> tuple[str, ...]:
         """Return whether it was stopped."""
