@@ -45,14 +45,7 @@ def generate_launch_description() -> LaunchDescription:
     port, seed = LaunchConfiguration("port"), LaunchConfiguration("twin_seed")
     motion = LaunchConfiguration("enable_motion")
     twin = ExecuteProcess(
-        cmd=[
-            holdfast_program(),
-            "twin",
-            "--link",
-            port,
-            "--seed",
-            LaunchConfiguration("twin_seed"),
-        ],
+        cmd=[holdfast_program(), "twin", "--link", port, "--seed", seed],
         name="twin",
         output="screen",
         on_exit=[Shutdown(reason="the twin has ended")],
