@@ -19,6 +19,8 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
+from launch.events.process import ProcessExited
+from launch.launch_context import LaunchContext
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -61,11 +63,9 @@ def bring_up(nodes: Sequence[LifecycleNode], vital: Sequence[LifecycleNode]) -> 
     actions: list[Action] = []
     for one, following in zip(nodes, [*nodes[1:], None], strict=True):
         actions += _steps(one, following)
-    for one in vital:
-        over = OnProcessExit(
-            target_action=one, on_exit=[Shutdown(reason=f"{one.node_executable} has ended")]
-        )
-        actions.append(RegisterEventHandler(over))
+    actions += [
+        RegisterEventHandler(OnProcessExit(target_action=one, on_exit=_over)) for one in vital
+    ]
     return [*actions, *nodes, _change(nodes[0], Transition.TRANSITION_CONFIGURE)]
 
 
@@ -88,6 +88,11 @@ def _steps(one: LifecycleNode, following: LifecycleNode | None) -> list[Action]:
         when("configuring", "unconfigured", [Shutdown(reason=f"{name} could not be configured")]),
         when("activating", "inactive", [Shutdown(reason=f"{name} could not be activated")]),
     ]
+
+
+def _over(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End the launch, unless that is why the process has ended."""
+    return [] if context.is_shutdown else [Shutdown(reason=f"{event.process_name} has ended")]
 
 
 def _change(one: LifecycleNode, transition: int) -> Action:

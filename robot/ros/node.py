@@ -231,12 +231,15 @@ def run(make: type[ManagedNode], arguments: Sequence[str] | None = None) -> int:
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, name="executor", daemon=True)
     thread.start()
-    while not ending.wait(1.0):
-        if not thread.is_alive():
-            break
+    while thread.is_alive() and not ending.wait(1.0):
+        pass
+    failed = not thread.is_alive()  # its error was printed
     node.end()
     executor.shutdown()
     thread.join(1.0)
     node.destroy_node()
     rclpy.shutdown()
-    return 0
+    # Python gives signals their default meaning as it ends; a second one would be told as a death.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return int(failed)
