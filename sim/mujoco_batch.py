@@ -124,8 +124,9 @@ class MujocoBatch:
             raise TrainingError(f"{self.contract.task}: the simulation diverged")
         self._physics[:] = self._trajectory[:, -1]
         self.elapsed += 1
-        self.task.advance(self.qpos, self.qvel, self.world)
-        return self._account(self._signals())
+        body = self.task.robot.signals(self.qpos, self.qvel)
+        self.task.advance(body, self.world)
+        return self._account({**body, **self.task.surroundings(body, self.world)})
 
     def _account(self, signals: dict[str, Array]) -> Step:
         """Pay, bill and observe the step just made, and start over where it ended an episode."""

@@ -18,7 +18,7 @@ arrays with the copies on their leading axis. Numbers or bools, so that they can
 
 
 class Task(ABC):
-    """A robot and what it is to do. Everything is batched on the leading axes.
+    """A robot and what it is to do. Everything is batched on the leading axis.
 
     Attributes:
         robot: who does it.
@@ -32,16 +32,29 @@ class Task(ABC):
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Draw n start states: qpos (n, nq), qvel (n, nv), and the world around each."""
 
-    def advance(self, qpos: Array, qvel: Array, world: World) -> None:  # noqa: B027
-        """Change the world, in place, by what the control period that led here did: nothing."""
+    def advance(self, body: Signals, world: World) -> None:  # noqa: B027
+        """Change the world, in place, by what the control period just ended did: nothing.
+
+        Args:
+            body: the robot's own signals, as they are now.
+            world: as `reset` made it.
+        """
+
+    def surroundings(self, body: Signals, world: World) -> dict[str, Array]:
+        """Return the signals of what is around the robot: nothing."""
+        return {}
 
     def signals(self, qpos: Array, qvel: Array, world: World) -> dict[str, Array]:
-        """Return the true catalogue signals of states (..., nq) and (..., nv) in their world."""
-        return self.robot.signals(qpos, qvel)
+        """Return all true signals of states (N, nq) and (N, nv) in their world."""
+        body = self.robot.signals(qpos, qvel)
+        return {**body, **self.surroundings(body, world)}
 
     @abstractmethod
     def reward(self, signals: Signals) -> Array:
-        """Return the reward (...) of the state that an action led to."""
+        """Return the reward (...) of the state that an action led to.
+
+        A function of signals alone, so that what a robot did can be paid from its log.
+        """
 
     def terminated(self, signals: Signals) -> NDArray[np.bool_]:
         """Return whether the episode ended before its time (...)."""

@@ -209,7 +209,8 @@ class TwinBoard(Board):
         """Bill the newest command, if it has not been."""
         if self._bill_at_us is not None:
             self._bill_at_us = None
-            self._task.advance(self.data.qpos[None], self.data.qvel[None], self._world)
+            body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
+            self._task.advance(body, self._world)
             self._truth.step(self.true_signals())
 
     def end_episode(self) -> None:
