@@ -313,6 +313,7 @@ def test_in_lockstep_a_silent_host_does_not_hold_time_still(tmp_path):
     ("options", "sentence"),
     [
         (("task", "PointCircle-v0"), "task should be one of robot 'drive'"),
+        (("task", "DriveGoal-v0"), "task should observe what a twin measures, position, heading"),
         (("task", "Nothing-v0"), "task should be one of holdfast/"),
         (("realtime_factor", 2.0), "realtime-factor should be 1 (real time) or 0 (lockstep)"),
         (("seed", -1), "seed should be at least 0"),
