@@ -39,6 +39,7 @@ class MujocoBatch:
         self.contract = task.contract
         self.rng = np.random.default_rng(seed)
         self.observe, self.bill = Observer(task.contract), Bill(task.contract)
+        self._own = {channel.signal for channel in task.contract.observation}
         threads = threads or os.cpu_count() or 1
         model = task.robot.load_model()
         self._models = [model] * copies
@@ -51,6 +52,8 @@ class MujocoBatch:
         mujoco.mj_getState(model, self._data[0], self._blank, _FULL)
         self._physics = np.tile(self._blank, (copies, 1))
         self._steps = physics_steps(model, self.contract.period_s)
+        # Few chunks, for each that is done wakes this thread; several, for copies are not equal.
+        self._chunk = -(-copies // (4 * threads))
         self._control = np.empty((copies, self._steps, model.nu))
         self._trajectory = np.empty((copies, self._steps, size))
         self._sensors = np.empty((copies, self._steps, model.nsensordata))
@@ -94,11 +97,12 @@ class MujocoBatch:
     def _observation(
         self, signals: dict[str, Array], which: NDArray[np.intp] | slice = slice(None)
     ) -> Array:
-        left = 1.0 - self.elapsed[which] / self.contract.episode_steps
-        own = {
-            APPLIED_ACTION: self.contract.normalised(self.applied[which]),
-            EPISODE_LEFT: left[:, None],
-        }
+        own = {}
+        if APPLIED_ACTION in self._own:
+            own[APPLIED_ACTION] = self.contract.normalised(self.applied[which])
+        if EPISODE_LEFT in self._own:
+            left = 1.0 - self.elapsed[which] / self.contract.episode_steps
+            own[EPISODE_LEFT] = left[:, None]
         return self.observe({**signals, **own})
 
     def step(self, action: Array) -> Step:
@@ -118,6 +122,7 @@ class MujocoBatch:
             sensordata=self._sensors,
             skip_checks=True,
             nstep=self._steps,
+            chunk_size=self._chunk,
         )
         # MuJoCo restarts a copy that diverges, from time 0, and says so only on stderr.
         if (self._trajectory[:, -1, 0] <= self._physics[:, 0]).any():

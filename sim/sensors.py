@@ -6,13 +6,11 @@ Things are points or upright posts on the floor: arrays (N, K, 2) of x, y in the
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from holdfast.signals import CATALOGUE, Array
 
 SCAN_SECTORS = CATALOGUE["scan"].size or 0
-_EDGE = (np.arange(SCAN_SECTORS) - 0.5) * (2.0 * np.pi / SCAN_SECTORS)  # the lower of each sector
-_EDGE_X, _EDGE_Y = np.cos(_EDGE), np.sin(_EDGE)
+_SECTOR = 2.0 * np.pi / SCAN_SECTORS
 
 
 def seen_from(position: Array, heading: Array, points: Array) -> tuple[Array, Array]:
@@ -32,8 +30,9 @@ def proximity(x: Array, y: Array, sectors: int, range_m: float) -> Array:
         range_m: how far the sensor sees.
     """
     near = np.zeros((len(x), sectors))
-    closeness = 1.0 - np.hypot(x, y) / range_m
-    np.maximum.at(near.reshape(-1), _cells(x, y, sectors), closeness.ravel())
+    sector = np.rint(np.arctan2(y, x) * (sectors / (2.0 * np.pi))).astype(np.intp) % sectors
+    cell = sector + sectors * np.arange(len(x))[:, None]
+    np.maximum.at(near.reshape(-1), cell.ravel(), 1.0 - np.hypot(x, y).ravel() / range_m)
     return near
 
 
@@ -48,25 +47,25 @@ def scan(x: Array, y: Array, radius_m: float, range_m: float) -> Array:
         radius_m: of the posts.
         range_m: how far the lidar sees. 0 is seen from inside of a post.
     """
-    edge = np.full((len(x), SCAN_SECTORS), range_m)
-    for k in range(x.shape[1]):  # one post at a time: what it needs stays in the cache
-        px, py = x[:, k, None], y[:, k, None]
-        # A ray along a sector's edge passes the middle at `aside`, `along` metres on its way.
-        along = px * _EDGE_X + py * _EDGE_Y
-        aside = py * _EDGE_X - px * _EDGE_Y
-        chord = radius_m * radius_m - aside * aside
-        hit = (chord >= 0.0) & (along > 0.0)
-        np.minimum(edge, along - np.sqrt(np.maximum(chord, 0.0)), out=edge, where=hit)
-    nearest = np.minimum(edge, np.roll(edge, -1, axis=-1))
-    np.minimum.at(
-        nearest.reshape(-1), _cells(x, y, SCAN_SECTORS), (np.hypot(x, y) - radius_m).ravel()
-    )
+    nearest = np.full((len(x), SCAN_SECTORS), range_m)
+    flat, copy = nearest.reshape(-1), np.repeat(np.arange(len(x)), x.shape[1]) * SCAN_SECTORS
+    distance, bearing = np.hypot(x, y).ravel(), np.arctan2(y, x).ravel()
+    sector = np.rint(bearing / _SECTOR).astype(np.intp)
+    # The sectors' edges that each post may cover, on either side of its middle; edge e is the
+    # lower one of sector e, and counted on beyond either end.
+    half_width = np.arcsin(np.minimum(radius_m / np.maximum(distance, radius_m), 1.0))
+    covered = np.ceil(half_width / _SECTOR).astype(np.intp)
+    post = np.repeat(np.arange(len(distance)), 2 * covered)
+    nth = np.arange(len(post)) - np.repeat(2 * (np.cumsum(covered) - covered), 2 * covered)
+    edge = (sector - covered + 1)[post] + nth
+    # A ray along an edge passes the post's middle at `aside`, `along` metres on its way.
+    angle = (edge - 0.5) * _SECTOR - bearing[post]
+    along, aside = distance[post] * np.cos(angle), distance[post] * np.sin(angle)
+    chord = radius_m * radius_m - aside * aside
+    hit = (chord >= 0.0) & (along > 0.0)
+    reach = np.where(hit, along - np.sqrt(np.maximum(chord, 0.0)), range_m)
+    np.minimum.at(flat, copy[post] + edge % SCAN_SECTORS, reach)
+    nearest = np.minimum(nearest, np.roll(nearest, -1, axis=-1))
+    np.minimum.at(nearest.reshape(-1), copy + sector % SCAN_SECTORS, distance - radius_m)
     ranges: Array = np.maximum(nearest, 0.0)
     return ranges
-
-
-def _cells(x: Array, y: Array, sectors: int) -> NDArray[np.intp]:
-    """Return where each point belongs in a flat (N, sectors)."""
-    sector = np.rint(np.arctan2(y, x) * (sectors / (2.0 * np.pi))).astype(np.intp) % sectors
-    rows: NDArray[np.intp] = sector + sectors * np.arange(len(x))[:, None]
-    return rows.ravel()
