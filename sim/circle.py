@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract import Contract, Cost, ObservationChannel
-from holdfast.signals import EPISODE_LEFT, Array, Signals
+from holdfast.contract import Cost
+from holdfast.signals import Array, Signals
 from holdfast.sim.robot import Robot
-from holdfast.sim.task import Task, World
+from holdfast.sim.task import Task, World, contract_for
 
 START_M = 0.5
 
@@ -52,19 +52,7 @@ class Circle(Task):
             gamma=gamma,
             lam=lam,
         )
-        self.contract = Contract(
-            robot=robot.name,
-            task=task,
-            period_s=robot.period_s,
-            episode_steps=episode_steps,
-            observation=(
-                *robot.pose,
-                *robot.motion,
-                ObservationChannel("episode_left", 1, "1", EPISODE_LEFT),
-            ),
-            action=robot.action,
-            costs=(cost,),
-        )
+        self.contract = contract_for(task, robot, (*robot.pose, *robot.motion), episode_steps, cost)
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Start near the centre; there is nothing around."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract import Contract, Cost, ObservationChannel
-from holdfast.signals import EPISODE_LEFT, Array, Signals
+from holdfast.contract import Cost, ObservationChannel
+from holdfast.signals import Array, Signals
 from holdfast.sim.places import Grid
 from holdfast.sim.robot import Robot
 from holdfast.sim.sensors import SCAN_SECTORS, proximity, scan, seen_from
-from holdfast.sim.task import Task, World
+from holdfast.sim.task import Task, World, contract_for
 
 APPLE_REWARD = 10.0
 AWAY = 1e6
@@ -63,21 +63,10 @@ class Gather(Task):
             bomb_sensor = ObservationChannel("bombs", sectors, "1", "bomb_proximity")
         else:
             bomb_sensor = ObservationChannel("scan", SCAN_SECTORS, "m", "scan")
-        self.contract = Contract(
-            robot=robot.name,
-            task=task,
-            period_s=robot.period_s,
-            episode_steps=episode_steps,
-            observation=(
-                *robot.pose,
-                *robot.motion,
-                ObservationChannel("apples", sectors, "1", "apple_proximity"),
-                bomb_sensor,
-                ObservationChannel("episode_left", 1, "1", EPISODE_LEFT),
-            ),
-            action=robot.action,
-            costs=(Cost("bombs_taken", "bombs", {}, limit, run_budget, gamma, lam),),
-        )
+        cost = Cost("bombs_taken", "bombs", {}, limit, run_budget, gamma, lam)
+        apple_sensor = ObservationChannel("apples", sectors, "1", "apple_proximity")
+        observation = (*robot.pose, *robot.motion, apple_sensor, bomb_sensor)
+        self.contract = contract_for(task, robot, observation, episode_steps, cost)
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Start in the middle; scatter apples and bombs around."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract import Contract, Cost, ObservationChannel
-from holdfast.signals import EPISODE_LEFT, Array, Signals
+from holdfast.contract import Cost, ObservationChannel
+from holdfast.signals import Array, Signals
 from holdfast.sim.places import Grid
 from holdfast.sim.robot import Robot
 from holdfast.sim.sensors import SCAN_SECTORS, scan, seen_from
-from holdfast.sim.task import Task, World
+from holdfast.sim.task import Task, World, contract_for
 
 GOALS = 20
 """Goals drawn at an episode's start; whoever reaches the last goes to the first again. Drawn
@@ -62,20 +62,12 @@ class Goal(Task):
             gamma=gamma,
             lam=lam,
         )
-        self.contract = Contract(
-            robot=robot.name,
-            task=task,
-            period_s=robot.period_s,
-            episode_steps=episode_steps,
-            observation=(
-                *robot.motion,
-                ObservationChannel("goal", 2, "m", "goal"),
-                ObservationChannel("scan", SCAN_SECTORS, "m", "scan"),
-                ObservationChannel("episode_left", 1, "1", EPISODE_LEFT),
-            ),
-            action=robot.action,
-            costs=(cost,),
+        observation = (
+            *robot.motion,
+            ObservationChannel("goal", 2, "m", "goal"),
+            ObservationChannel("scan", SCAN_SECTORS, "m", "scan"),
         )
+        self.contract = contract_for(task, robot, observation, episode_steps, cost)
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Start in the middle, at rest; put up posts and choose the goals between them."""

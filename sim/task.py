@@ -8,13 +8,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.contract import Contract
-from holdfast.signals import Array, Signals
+from holdfast.contract import Contract, Cost, ObservationChannel
+from holdfast.signals import EPISODE_LEFT, Array, Signals
 from holdfast.sim.robot import Robot
 
 World = dict[str, NDArray[Any]]
 """What a task keeps for each copy beside the physics, such as what is left to gather: named
 arrays with the copies on their leading axis. Numbers or bools, so that they can be saved."""
+
+
+def contract_for(
+    task: str,
+    robot: Robot,
+    observation: tuple[ObservationChannel, ...],
+    episode_steps: int,
+    *costs: Cost,
+) -> Contract:
+    """Return the contract of a task: the robot's name, period and action, what is observed, with
+    the share of the episode that is left, and what it costs."""
+    return Contract(
+        robot=robot.name,
+        task=task,
+        period_s=robot.period_s,
+        episode_steps=episode_steps,
+        observation=(*observation, ObservationChannel("episode_left", 1, "1", EPISODE_LEFT)),
+        action=robot.action,
+        costs=costs,
+    )
 
 
 class Task(ABC):
