@@ -11,8 +11,7 @@ import torch
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
 from holdfast.signals import Array
-from holdfast.sim.batch import Batch
-from holdfast.sim.tasks import make
+from holdfast.sim.tasks import make_batch
 
 
 def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
@@ -54,13 +53,10 @@ class Evaluation:
 
 def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
     """Run the behaviour policy (actions sampled) for full episodes in the task's simulation."""
-    task = make(networks.contract.task)
-    task.contract = networks.contract
-    batch = Batch(task, episodes, seed)
+    contract = networks.contract
+    batch = make_batch(contract.task, episodes, seed, contract=contract)
     collector = Collector(batch, torch.Generator().manual_seed(seed))
-    rollout = collector.collect(
-        networks.policy, networks.normaliser, networks.contract.episode_steps
-    )
+    rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
     # Of each copy its first episode: all of these end within the horizon, so that none is
     # left out for being long.
