@@ -110,7 +110,8 @@ class DdsGraph:
             if any(other.key.bytes.startswith(FAST_DDS) for other in self._others.take(50)):
                 self.warn(
                     "a node on rmw_fastrtps_cpp is in this graph: topics reach it, services do "
-                    "not; to call hardware/e_stop_trigger and its like, run ROS on rmw_cyclonedds_cpp"
+                    "not; to call hardware/e_stop_trigger and its like, run ROS on "
+                    "rmw_cyclonedds_cpp"
                 )
                 return
 
