@@ -404,3 +404,11 @@ def test_over_fast_dds_topics_work_and_services_are_said_not_to(workspace, folde
         assert "rmw_fastrtps_cpp" in err
         assert "services" in err
         until(lambda: abs(forward_speed(ros)) < 0.02)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["twin", "deploy", "hil", "record", "replay"])
+def test_a_launch_file_tells_its_arguments(ros, name):
+    said = ros("launch", "holdfast", f"{name}.launch.py", "--show-args")
+    assert "default" in said
+    assert "Traceback" not in said
