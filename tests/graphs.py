@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-DOMAIN = os.environ.setdefault("HOLDFAST_TEST_DOMAIN", str(1 + os.getpid() % 99))
-"""Not the user's own, in which there may be a robot; child processes share it. Above 101 the
-ports of DDS may be those that the kernel gives to others."""
+_claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def _claimed() -> str:
+    """Return a domain that no other test run on this computer has, by a port of its that DDS
+    leaves alone."""
+    for number in range(1, 100):  # above 101, DDS's ports may be those the kernel gives to others
+        with contextlib.suppress(OSError):
+            _claim.bind(("127.0.0.1", 7400 + 250 * number + 5))
+            return str(number)
+    raise RuntimeError("99 test runs hold every domain")
+
+
+DOMAIN = os.environ.get("HOLDFAST_TEST_DOMAIN") or _claimed()
+"""Not the user's own, in which there may be a robot; child processes share it."""
+os.environ["HOLDFAST_TEST_DOMAIN"] = DOMAIN
 
 ENVIRONMENT = {
     "ROS_DOMAIN_ID": DOMAIN,

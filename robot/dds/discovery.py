@@ -159,6 +159,13 @@ class Presence:
         self._writers.append(_gid(entity.guid))
         self._say()
 
+    def close(self) -> None:
+        """Leave, with every reader and writer of the participant.
+
+        Left to itself, cyclonedds deletes an entity when the last reference to it is gone.
+        """
+        self.participant.__del__()
+
     def _say(self) -> None:
         node = structure("rmw_dds_common/NodeEntitiesInfo")(
             self._namespace, self._node, list(self._readers), list(self._writers)

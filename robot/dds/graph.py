@@ -74,6 +74,8 @@ class _Ears:
                     # A writer that leaves shows as an invalid sample.
                     if not isinstance(sample, InvalidSample):
                         self._call(callback, sample)
+                    if self._closing.is_set():
+                        return
 
     def _call(self, callback: Callable[[Any], None], sample: Any) -> None:
         try:
@@ -102,7 +104,8 @@ class DdsGraph:
         self._closing = threading.Event()
         self._warned_s: dict[str, float] = {}
         self._others = BuiltinDataReader(self._presence.participant, BuiltinTopicDcpsParticipant)
-        threading.Thread(target=self._look_around, name="neighbours", daemon=True).start()
+        self._looking = threading.Thread(target=self._look_around, name="neighbours", daemon=True)
+        self._looking.start()
 
     def _look_around(self) -> None:
         """Say once if there is somebody who will not hear this node's services."""
@@ -147,7 +150,8 @@ class DdsGraph:
         writer = self._writer(name, _short(type_name), message_class(type_name), qos)
 
         def publish(message: Any) -> None:
-            writer.write(message)
+            if not self._closing.is_set():
+                writer.write(message)
 
         return publish
 
@@ -184,10 +188,12 @@ class DdsGraph:
             _log.warning(sentence)
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Leave the graph: nobody sees the node any more, and what it publishes is dropped."""
         self._closing.set()
+        self._looking.join()
         self._topic_ears.close()
         self._service_ears.close()
+        self._presence.close()
 
     def _reader(self, name: str, type_name: str, cls: type[Any], qos: Qos) -> Any:
         policies = _policies(qos, type_name)

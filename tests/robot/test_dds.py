@@ -114,6 +114,22 @@ def test_a_writer_that_leaves_is_no_message():
         assert count
 
 
+def test_a_closed_graph_is_gone(two):
+    """Also while somebody still holds what publishes."""
+    one, two = two
+    with graphs.graph("leaves") as leaves:
+        publish = leaves.advertise("/parting", STRING, STATUS)
+        publish(message := leaves.message_class(STRING)(data="gone"))
+        heard = graphs.Heard(two, "/parting", STRING, STATUS)
+        graphs.until(lambda: heard)
+    publish(message)
+    heard = graphs.Heard(two, "/parting", STRING, STATUS)
+    publish = one.advertise("/parting", STRING, STATUS)
+    publish(one.message_class(STRING)(data="here"))
+    graphs.until(lambda: "here" in [each.data for each in heard])
+    assert [each.data for each in heard] == ["here"]
+
+
 def test_a_service_answers(two):
     """As a ROS client over Cyclone DDS asks: its id and number first, and back again."""
     one, two = two
