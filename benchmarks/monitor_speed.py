@@ -88,6 +88,8 @@ def make_limits() -> Limits:
         forward_speed_m_s=Tiers(1.2, 2.0),
         yaw_rate_rad_s=Tiers(2.5, 4.0),
         tilt_rad=Tiers(0.3, 0.6),
+        joint_position_rad=None,
+        joint_velocity_rad_s=None,
         tracking_error={"forward_speed": 0.6, "yaw_rate": 1.5},
         tracking_s=Tiers(0.5, 1.5),
         deceleration_m_s2=2.0,
@@ -101,6 +103,7 @@ def make_limits() -> Limits:
         release_steps=10,
         fallback_max_s=1.5,
         episode_budget=None,
+        recovery=None,
     )
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from holdfast.robot.base import Identity, Robot
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.deployment import Deployment
 from holdfast.robot.log_format import RunInfo
-from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.limits import Limits
@@ -135,8 +134,11 @@ def load_contract(path: Path) -> Contract:
         raise ContractError(f"{path}: {error}") from None
 
 
-def require_fit(contract: Contract, identity: Identity) -> None:
+def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:
     """Raise unless a robot can do what a contract wants.
+
+    Args:
+        required: signals without which the monitor lets nothing move.
 
     Raises:
         RunError: it allows less than the contract, measures less, or stops itself too soon.
@@ -153,11 +155,11 @@ def require_fit(contract: Contract, identity: Identity) -> None:
                 f"{identity.hardware_id} allows {channel.name} in [{low}, {high}] {channel.unit}; "
                 f"the contract needs [{channel.low}, {channel.high}]"
             )
-    needed = (*contract.signals, *Bill(contract).signals)
-    missing = [name for name in dict.fromkeys(needed) if name not in identity.signals]
+    missing = sorted(required - set(identity.signals))
     if missing:
         raise RunError(
-            f"{identity.hardware_id} does not measure {', '.join(missing)}; the contract needs it"
+            f"{identity.hardware_id} does not measure {', '.join(missing)}; the contract or the "
+            "monitor's limits need it"
         )
     if identity.watchdog_s <= contract.period_s:
         raise RunError(

@@ -95,7 +95,7 @@ def command(settings: Settings) -> int:
         robot = connect(settings.robot, config, contract)
         stack.callback(robot.close)
         bundle.expect(robot=robot.identity.robot)
-        require_fit(contract, robot.identity)
+        require_fit(contract, robot.identity, assembly.monitor.required)
         if assembly.deployment is not None:
             assembly.deployment.claim(robot.identity.hardware_id)
         policy.wait_ready()

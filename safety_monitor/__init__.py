@@ -3,7 +3,7 @@
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.geofence import Geofence
-from holdfast.safety_monitor.limits import Limits, Tiers
+from holdfast.safety_monitor.limits import Limits, Span, Tiers
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,
@@ -26,6 +26,7 @@ __all__ = [
     "Proposal",
     "Reading",
     "Reason",
+    "Span",
     "State",
     "Tiers",
     "Verdict",

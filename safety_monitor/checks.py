@@ -26,6 +26,8 @@ def required_signals(contract: Contract, also: Iterable[str], limits: Limits) ->
         (limits.forward_speed_m_s, ("forward_speed",)),
         (limits.yaw_rate_rad_s, ("yaw_rate",)),
         (limits.tilt_rad, ("tilt",)),
+        (limits.joint_position_rad, ("joint_position",)),
+        (limits.joint_velocity_rad_s, ("joint_velocity",)),
         (limits.footprint_radius_m, ("scan", "heading")),
     ):
         if limit is not None:

@@ -70,7 +70,7 @@ class Monitor:
     Raises:
         ContractError: a run budget that is loosened, unknown or below one step's cost; a
             recovery that is not known.
-        ConfigError: limits that contradict the contract.
+        ConfigError: limits that contradict the contract, or name a recovery that is not known.
         BundleError: a familiarity of other observations.
     """
 
@@ -89,7 +89,7 @@ class Monitor:
         self._observer = Observer(contract)
         self._bill = Bill(contract)
         self._budget = Budget(contract, self._bill.largest, run_budget, limits.episode_budget)
-        self._recovery = RecoveryController(contract)
+        self._recovery = RecoveryController(contract, limits.recovery)
         also = (*self._bill.signals, *self._recovery.signals)
         self._required = checks.required_signals(contract, also, limits)
         self._shapes = checks.wanted_shapes(contract, self._required)
@@ -111,6 +111,11 @@ class Monitor:
     def contract(self) -> Contract:
         """What it was made for."""
         return self._contract
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The signals without which the robot may not move, by catalogue name."""
+        return self._required
 
     @property
     def state(self) -> State:

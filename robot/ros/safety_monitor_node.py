@@ -71,7 +71,7 @@ class SafetyMonitorNode(ManagedNode):
         self._robot = TopicRobot(
             self.graph, section, contract, config.robot, hardware_id, self.option("enable_motion")
         )
-        require_fit(contract, self._robot.identity)
+        require_fit(contract, self._robot.identity, assembly.monitor.required)
         if assembly.deployment is not None:
             assembly.deployment.claim(hardware_id)
         self._proposer = self._find_proposer(assembly)

@@ -20,6 +20,7 @@ from holdfast.robot import deploy
 from holdfast.robot.assembly import parse_budget, require_fit
 from holdfast.robot.base import Identity
 from holdfast.robot.deploy import Settings
+from holdfast.safety_monitor.monitor import Monitor
 
 IDENTITY = Identity(
     robot="drive",
@@ -43,8 +44,11 @@ def bundle_of(tmp_path, **changes):
     return load(write_bundle(tmp_path / "policy.onnx", drive_contract(**changes)))
 
 
+REQUIRED = frozenset(IDENTITY.signals)
+
+
 def test_a_robot_that_fits():
-    require_fit(drive_contract(), IDENTITY)
+    require_fit(drive_contract(), IDENTITY, REQUIRED)
 
 
 @pytest.mark.parametrize(
@@ -64,23 +68,32 @@ def test_a_robot_that_fits():
         (
             {"sources": {"robot": ("position", "heading")}},
             RunError,
-            "not measure forward_speed, yaw_rate;",
+            "not measure forward_speed, tilt, yaw_rate; the contract or the monitor's limits need",
         ),
         ({"watchdog_s": 0.05}, RunError, "stops after 0.05 s without a command"),
     ],
 )
 def test_a_robot_that_does_not_fit(changes, error, sentence):
     with pytest.raises(error, match=sentence):
-        require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes))
+        require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes), REQUIRED)
 
 
 def test_a_signal_that_only_a_cost_needs():
     """Without its position in the observation, the corridor must still be billed."""
     speed = (ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),)
     contract = drive_contract(observation=speed)
+    bare = dataclasses.replace(
+        configs.load(configs.find("drive")).monitor,
+        geofence=None,
+        yaw_rate_rad_s=None,
+        tilt_rad=None,
+        tracking_error={},
+    )
+    required = Monitor(contract, bare).required
+    assert required == {"forward_speed", "position"}
     blind = dataclasses.replace(IDENTITY, sources={"robot": ("forward_speed",)})
-    with pytest.raises(RunError, match="does not measure position"):
-        require_fit(contract, blind)
+    with pytest.raises(RunError, match="does not measure position;"):
+        require_fit(contract, blind, required)
 
 
 def test_run_budgets_are_read():

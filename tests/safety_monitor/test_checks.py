@@ -65,6 +65,8 @@ def test_required_signals_are_those_that_anything_uses():
         ("tracking_error", {"yaw_rate": 1.0}, {"yaw_rate"}),
         ("geofence", LIMITS.geofence, {"position"}),
         ("footprint_radius_m", 0.25, {"scan"}),
+        ("joint_position_rad", (None,), {"joint_position"}),
+        ("joint_velocity_rad_s", (None,), {"joint_velocity"}),
     ):
         changed = dataclasses.replace(bare, **{name: value})
         assert checks.required_signals(no_position, (), changed) == {"heading", *signals}
