@@ -14,6 +14,7 @@ from holdfast.safety_monitor.messages import (
     Verdict,
 )
 from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 
 __all__ = [
     "BudgetStatus",
@@ -23,6 +24,7 @@ __all__ = [
     "Geofence",
     "Limits",
     "Monitor",
+    "Prediction",
     "Proposal",
     "Reading",
     "Reason",
@@ -31,4 +33,5 @@ __all__ = [
     "Tiers",
     "Verdict",
     "fit_familiarity",
+    "fit_prediction",
 ]

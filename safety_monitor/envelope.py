@@ -35,9 +35,10 @@ def check_envelope(values: Values, limits: Limits, reasons: list[Reason]) -> Non
 def _check_magnitude(values: Values, name: str, tiers: Tiers | None, reasons: list[Reason]) -> None:
     if tiers is None or name not in values:
         return
-    magnitude = max(map(abs, values[name]))
-    if magnitude > tiers.limited:
-        _exceeds(name, name, magnitude, tiers, reasons)
+    for value in values[name]:
+        if abs(value) > tiers.limited:
+            _exceeds(name, name, max(map(abs, values[name])), tiers, reasons)
+            return
 
 
 def _check_joint_velocities(

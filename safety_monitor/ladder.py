@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Check, Reason, State
 
+# On Python 3.11 an enum's attribute costs as much as five comparisons.
+_STOPPED, _READY, _FALLBACK, _LIMITED, _ACTIVE = State
+
 POWER_ON = Reason(Check.EVENT, "power_on", State.STOPPED, "not reset since the monitor started")
 
 
@@ -15,6 +18,7 @@ class Ladder:
 
     Attributes:
         state: where it stands; STOPPED at the start.
+        moving: whether that lets the robot move.
         causes: why it is no higher: the reasons that last led or held it down.
     """
 
@@ -31,14 +35,10 @@ class Ladder:
         self._since_s = 0.0
         self.enter(State.STOPPED, (POWER_ON,))
 
-    @property
-    def moving(self) -> bool:
-        """Whether the state lets the robot move."""
-        return self.state >= State.FALLBACK
-
     def enter(self, state: State, causes: Iterable[Reason] = ()) -> None:
         """Go to a state because of an event; forgets everything about the one before."""
         self.state = state
+        self.moving = state >= _FALLBACK
         self.causes = tuple(causes)
         self._clean_steps = self._slow_steps = 0
 
@@ -55,20 +55,19 @@ class Ladder:
         Args:
             standing: tells whether the robot stands and was last sent zero; asked in FALLBACK.
         """
-        allowed = min((reason.state for reason in reasons), default=State.ACTIVE)
-        if self.state is State.READY:
-            # Nothing moves, so only what would need a reset leads away from here.
-            if allowed is State.STOPPED:
-                self.enter(State.STOPPED, _down_to(State.STOPPED, reasons))
-        elif self.moving:
+        allowed = min([reason.state for reason in reasons]) if reasons else _ACTIVE
+        if self.moving:
             self._judge_moving(now_s, allowed, reasons)
-            if self.state is State.FALLBACK:
+            if self.state is _FALLBACK:
                 self._end_fallback(now_s, standing)
+        elif self.state is _READY and allowed is _STOPPED:
+            # Nothing moves, so only what would need a reset leads away from here.
+            self.enter(_STOPPED, _down_to(_STOPPED, reasons))
 
     def _judge_moving(self, now_s: float, allowed: State, reasons: list[Reason]) -> None:
-        if self.state is State.ACTIVE:
-            self._slow_steps = self._slow_steps + 1 if allowed is State.LIMITED else 0
-            if allowed is State.ACTIVE or 0 < self._slow_steps < self._trigger_steps:
+        if self.state is _ACTIVE:
+            self._slow_steps = self._slow_steps + 1 if allowed is _LIMITED else 0
+            if allowed is _ACTIVE or 0 < self._slow_steps < self._trigger_steps:
                 return
         if allowed <= self.state:
             if allowed is not self.state:
@@ -78,7 +77,7 @@ class Ladder:
         self._clean_steps += 1
         if self._clean_steps >= self._release_steps:
             higher = State(self.state + 1)
-            self.enter(higher, () if higher is State.ACTIVE else (self._released,))
+            self.enter(higher, () if higher is _ACTIVE else (self._released,))
 
     def _end_fallback(self, now_s: float, standing: Callable[[], bool]) -> None:
         lasted_s = now_s - self._since_s

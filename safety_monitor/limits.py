@@ -90,11 +90,13 @@ class Limits:
         release_steps: consecutive clean steps that lead one rung up: FALLBACK to LIMITED,
             LIMITED to ACTIVE. Nothing but a reset leads out of STOPPED.
         fallback_max_s: FALLBACK ends in STOPPED when the robot stands, at latest after this.
-        episode_budget: by cost name, what spent + predicted may reach before the robot is
-            slowed; None, or a cost that is not named: its run budget. It is not the limit d:
-            d bounds the *expected* cost, so about half the episodes of a policy that keeps
-            to d lie above it, and slowing those would punish ordinary luck. The run budget is
-            what is promised of every single episode.
+        episode_budget: by cost name, what spent and predicted cost together may reach before
+            the robot is slowed; None, or a cost that is not named: its run budget. It is not
+            the limit d: d bounds the *expected* cost, so about half the episodes of a policy
+            that keeps to d lie above it, and slowing those would punish ordinary luck. The run
+            budget is what is promised of every single episode.
+        episode_coverage: the share of episodes that cost no more than is predicted, at any of
+            their steps; of those that the bundle's prediction was calibrated on.
     """
 
     source_max_age_s: float
@@ -123,6 +125,7 @@ class Limits:
     release_steps: int
     fallback_max_s: float
     episode_budget: Mapping[str, float] | None
+    episode_coverage: float
     recovery: Recovery | None
 
     @staticmethod
@@ -182,6 +185,10 @@ class Limits:
         _require(
             0.0 < self.limited_scale < 1.0,
             f"limited_scale should be between 0 and 1, received {self.limited_scale}",
+        )
+        _require(
+            0.0 < self.episode_coverage < 1.0,
+            f"episode_coverage should be between 0 and 1, received {self.episode_coverage}",
         )
         for name in ("trigger_steps", "release_steps"):
             value = getattr(self, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from holdfast.signals import Array
 
@@ -76,13 +77,12 @@ class Reason:
     text: str
 
 
-@dataclass(frozen=True)
-class BudgetStatus:
+class BudgetStatus(NamedTuple):
     """Costs in the contract's order.
 
     Attributes:
         spent: so far in this episode.
-        predicted: spent plus the cost critics' cost-to-go; NaN where there is none.
+        predicted: spent plus what is predicted to come; NaN where the critics say nothing.
         run_budget: the hard stop in force.
     """
 
@@ -91,8 +91,7 @@ class BudgetStatus:
     run_budget: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The monitor's answer to one step.
 
     Attributes:

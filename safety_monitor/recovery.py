@@ -6,13 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from holdfast.contract import Contract, Recovery
 from holdfast.errors import ConfigError, ContractError, HoldfastError
 from holdfast.safety_monitor.checks import Values
 from holdfast.safety_monitor.limits import WHERE
-from holdfast.signals import Array
 
 
 @dataclass(frozen=True)
@@ -105,8 +102,8 @@ class RecoveryController:
         self._function, self.signals = function, function.signals
         self._parameters = dict(recovery.parameters)
 
-    def act(self, values: Values) -> Array | None:
+    def act(self, values: Values) -> list[float] | None:
         """Return the action, physical units; None if there is no controller or it is blind."""
         if self._function is None or any(name not in values for name in self.signals):
             return None
-        return np.array(self._function.act(values, **self._parameters))
+        return list(self._function.act(values, **self._parameters))

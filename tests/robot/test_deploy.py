@@ -17,7 +17,7 @@ from holdfast.errors import BundleError, ConfigError, ContractError, LinkError, 
 from holdfast.policy.bundle import load
 from holdfast.robot import config as configs
 from holdfast.robot import deploy
-from holdfast.robot.assembly import parse_budget, require_fit
+from holdfast.robot.assembly import knowledge, parse_budget, require_fit
 from holdfast.robot.base import Identity
 from holdfast.robot.deploy import Settings
 from holdfast.safety_monitor.monitor import Monitor
@@ -139,6 +139,7 @@ def test_settings_that_cannot_be(tmp_path, changes, error, sentence):
                 "threshold": 1.0,
                 "false_alarm_rate": 0.1,
                 "episodes": 10,
+                "logged": 0,
             },
             "should be of 9 observed values, received 1",
         ),
@@ -149,9 +150,63 @@ def test_a_familiarity_that_cannot_be(tmp_path, familiarity, sentence):
     policy = write_bundle(tmp_path / "policy.onnx", entries=entries)
     config = tmp_path / "robot.yaml"
     text = configs.find("drive").read_text()
-    config.write_text(text.replace("familiarity: false", "familiarity: true"))
+    config.write_text(text.replace("familiarity: logged", "familiarity: always"))
     with pytest.raises(BundleError, match=sentence):
         deploy.command(Settings("serial:/dev/nothing", policy, config=config))
+
+
+FAMILIARITY = {
+    "mean": [0.0] * 9,
+    "whitening": np.eye(9).tolist(),
+    "reference": 1.0,
+    "threshold": 1.0,
+    "false_alarm_rate": 0.1,
+    "episodes": 10,
+    "logged": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "logged", "used"),
+    [
+        ("never", 40, False),
+        ("logged", 0, False),
+        ("logged", 40, True),
+        ("always", 0, True),
+        ("always", 40, True),
+    ],
+)
+def test_when_familiarity_is_used(tmp_path, setting, logged, used):
+    entries = {"familiarity": json.dumps({**FAMILIARITY, "logged": logged})}
+    bundle = load(write_bundle(tmp_path / "policy.onnx", entries=entries))
+    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": setting})
+    familiarity, prediction = knowledge(bundle, config)
+    assert (familiarity is not None) is used
+    assert prediction is None
+
+
+def test_what_a_bundle_does_not_know_is_not_used(tmp_path):
+    bundle = load(write_bundle(tmp_path / "policy.onnx"))
+    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": "always"})
+    assert knowledge(bundle, config) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "sentence"),
+    [
+        ({}, "prediction: missing shortfalls"),
+        ({"shortfalls": [[0.0] * 9] * 2}, "prediction: should be of 1 costs, received 2"),
+        (
+            {"shortfalls": [[]]},
+            "a coverage of 0.5 takes at least 1 episodes; it was calibrated on 0",
+        ),
+    ],
+)
+def test_a_prediction_that_cannot_be(tmp_path, prediction, sentence):
+    entries = {"prediction": json.dumps(prediction)}
+    policy = write_bundle(tmp_path / "policy.onnx", entries=entries)
+    with pytest.raises(BundleError, match=sentence):
+        deploy.command(Settings("serial:/dev/nothing", policy))
 
 
 def test_numbers_that_cannot_be():

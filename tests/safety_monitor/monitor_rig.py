@@ -63,6 +63,7 @@ PLAIN_LIMITS = {
     "release_steps": 3,
     "fallback_max_s": 1.0,
     "episode_budget": None,
+    "episode_coverage": 0.5,
     "recovery": None,
 }
 LIMITS = Limits.from_mapping(PLAIN_LIMITS)

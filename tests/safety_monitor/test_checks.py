@@ -216,13 +216,13 @@ def proposed(action, contract_hash=CONTRACT.hash):
 
 
 def test_a_proposal_far_outside_the_limits_is_no_fault():
-    assert proposed([1e6, -1e6]) == (True, [])
+    assert proposed([1e6, -1e6]) == ([1e6, -1e6], [])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_proposal_that_is_no_number(value):
     usable, (reason,) = proposed([0.0, value])
-    assert not usable
+    assert usable is None
     assert (reason.check, reason.code) == (Check.FINITE, "proposal_not_finite")
     assert reason.state is State.STOPPED
     assert reason.text == f"the proposed action is [0.0, {value}]"
@@ -231,7 +231,7 @@ def test_a_proposal_that_is_no_number(value):
 @pytest.mark.parametrize("action", [[], [0.0], [0.0, 0.0, 0.0], [[0.0, 0.0]], 0.0])
 def test_a_proposal_of_another_shape(action):
     usable, (reason,) = proposed(action)
-    assert not usable
+    assert usable is None
     assert (reason.check, reason.code) == (Check.CONTRACT, "proposal_shape")
     assert reason.state is State.STOPPED
     assert reason.text == (f"a proposed action should have shape (2,), received {np.shape(action)}")
@@ -239,12 +239,21 @@ def test_a_proposal_of_another_shape(action):
 
 def test_a_proposal_under_another_contract():
     usable, (reason,) = proposed([0.0, 0.0], "f" * 64)
-    assert not usable
+    assert usable is None
     assert (reason.check, reason.code) == (Check.CONTRACT, "proposal_contract")
     assert reason.state is State.STOPPED
     assert reason.text == (
         f"the proposer runs under contract ffffffffffff, the monitor under {CONTRACT.hash[:12]}"
     )
+
+
+def test_every_number_of_a_signal_counts():
+    """Finite numbers whose sum is not, and infinities that cancel out in a sum."""
+    assert checks.finite([1e308, 1e308])
+    assert checks.finite([-1e308, -1e308, 1.0])
+    assert checks.finite([])
+    for bad in ([math.inf, -math.inf], [math.nan, 0.0], [1.0, math.inf], [0.0, -math.inf]):
+        assert not checks.finite(bad)
 
 
 def test_every_fault_of_a_proposal_is_named():

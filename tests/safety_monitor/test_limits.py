@@ -98,6 +98,13 @@ def test_limited_is_slower_but_not_standing(value):
         limits(limited_scale=value)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, math.nan])
+def test_a_coverage_is_a_share(value):
+    with pytest.raises(ConfigError, match="episode_coverage should be between 0 and 1, received"):
+        limits(episode_coverage=value)
+    assert limits(episode_coverage=1e-9).episode_coverage == 1e-9
+
+
 @pytest.mark.parametrize("name", ["trigger_steps", "release_steps"])
 def test_trigger_and_release_take_a_step(name):
     with pytest.raises(ConfigError, match=f"{name} should be at least 1, received 0"):
