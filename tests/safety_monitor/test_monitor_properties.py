@@ -61,6 +61,9 @@ def play(rig, script):
         if "speed" in wrong:
             signals["forward_speed"] = np.array([wrong["speed"]])
         signals.pop(wrong.get("drop"), None)
+        if "broken" in wrong:
+            name, value = wrong["broken"]
+            signals[name] = signals[name] * 0.0 + value
         stamp_s = rig.now_s + wrong.get("stamp_off_s", 0.0)
         sequence = rig.sequence + wrong.get("sequence_off", 0)
         sources = {"base": Reading(stamp_s, sequence, signals)}
@@ -156,23 +159,26 @@ def test_spent_never_exceeds_the_run_budget(script, outside, far_outside):
             assert spent <= budget
 
 
+SENSED = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
+BROKEN = (math.nan, math.inf, -math.inf)
+
 FAULTS = {
     "not a number": {"action": (math.nan, 0.5)},
     "infinite": {"action": (0.5, math.inf)},
-    "infinite position": {"position": (math.inf, 0.0)},
-    "speed not a number": {"speed": math.nan},
     "negative age": {"stamp_off_s": 0.2},
     "never expiring stamp": {"stamp_off_s": 1e9},
     "stamp not a number": {"stamp_off_s": math.nan},
     "clock ahead": {"dt_s": 60.0},
     "clock back": {"dt_s": -1.0},
     "clock not a number": {"dt_s": math.nan},
-    "sequence back": {"sequence_off": -1},
+    "repeated sequence": {"sequence_off": -1},
+    "sequence back": {"sequence_off": -50},
     "sequence far ahead": {"sequence_off": 50},
     "prediction not a number": {"prediction": [math.nan, 0.0]},
     "prediction infinite": {"prediction": [0.0, math.inf]},
     "other contract": {"hash": "other"},
-    "signal missing": {"drop": "yaw_rate"},
+    **{f"{name} missing": {"drop": name} for name in SENSED},
+    **{f"{name} {value}": {"broken": (name, value)} for name in SENSED for value in BROKEN},
 }
 
 
