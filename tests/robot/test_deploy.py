@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import runs
+import yaml
 from bundles import drive_contract, write_bundle
 
 from holdfast.contract import ActionChannel, ObservationChannel
@@ -230,6 +231,92 @@ def test_a_policy_of_another_robot_never_gets_to_move_this_one(tmp_path, twin):
     assert err.count("\n") == 1
     assert twin.episodes() == before
     assert not run.out.exists()
+
+
+BOW_TIE = {"keep_in_m": [[0.0, 0.0], [2.0, 2.0], [2.0, 0.0], [0.0, 2.0]], "keep_out_m": []}
+DOCK = {"x_m": 0.0, "y_m": 0.0, "speed_m_s": -0.5, "yaw_rate_rad_s": 1.0, "arrived_m": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("limits", "options", "sentence"),
+    [
+        (
+            {"source_lost_s": 0.1},
+            [],
+            "monitor limits: source_lost_s should be finite and at least source_max_age_s 0.25, "
+            "received 0.1",
+        ),
+        (
+            {"tilt_rad": {"limited": 0.6, "stopped": 0.3}},
+            [],
+            "monitor limits: tilt_rad should be finite with 0 < limited <= stopped, received "
+            "limited 0.6 and stopped 0.3",
+        ),
+        (
+            {"max_step_gap_s": 0.05},
+            [],
+            "monitor limits: max_step_gap_s 0.05 should be above the contract's period_s 0.05",
+        ),
+        (
+            {"deceleration_m_s2": 4.5},
+            [],
+            "monitor limits: deceleration_m_s2 4.5 should be at most the rate at which the "
+            "contract lets forward_speed change, 4.0",
+        ),
+        (
+            {"joint_velocity_rad_s": [{"limited": 1.0, "stopped": 2.0}]},
+            [],
+            "monitor limits: joint_velocity has bounds for 1 joints; the contract observes none",
+        ),
+        (
+            {"recovery": {"name": "return_to_point", "parameters": DOCK}},
+            [],
+            "monitor limits.recovery 'return_to_point': speed_m_s should be above 0, received -0.5",
+        ),
+        (
+            {"geofence": BOW_TIE},
+            [],
+            "monitor limits.geofence.keep_in_m: crosses or touches itself where the edge from "
+            "(0.0, 0.0) to (2.0, 2.0) meets the one from (2.0, 0.0) to (0.0, 2.0)",
+        ),
+        (
+            {},
+            ["--run-budget", "outside_corridor=0.5"],
+            "cost 'outside_corridor': run budget should be at least what one step can cost, 1.0, "
+            "and at most the contract's 30.0, received 0.5",
+        ),
+        (
+            {"episode_budget": {"outside_corridor": 31.0}},
+            [],
+            "cost 'outside_corridor': episode budget should be above 0 and at most the run budget "
+            "30.0, received 31.0",
+        ),
+        (
+            {"footprint_radius_m": 0.25},
+            [],
+            "twin-1 does not measure scan; the contract or the monitor's limits need it",
+        ),
+    ],
+)
+def test_what_contradicts_is_refused_at_the_start(tmp_path, twin, limits, options, sentence):
+    """In one sentence and before anything moves; what saved evidence may be: test_deployment."""
+    policy = write_bundle(tmp_path / "policy.onnx", action=(0.4, 0.0))
+    data = yaml.safe_load(configs.find("drive").read_text())
+    data["monitor"] |= limits
+    config = tmp_path / "robot.yaml"
+    config.write_text(yaml.safe_dump(data))
+    before = twin.episodes()
+    arguments = ["--config", str(config), *options]
+    with runs.deployment(tmp_path / "run", twin.address, policy, *arguments) as run:
+        status, out, err = run.end()
+    assert (status, out) == (1, "")
+    assert err.endswith(f"{sentence}\n")
+    assert err.count("\n") == 1
+    assert not run.out.exists()
+    assert twin.episodes() == before
+    speed, faults = twin.inspect()
+    assert speed < 1e-6
+    assert faults == ()
 
 
 def test_a_run_of_the_mean_that_no_other_overwrites(tmp_path, twin):
