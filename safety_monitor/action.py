@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from holdfast.contract import Contract
+from holdfast.safety_monitor.scalar import clamp
 
 
 class ActionLimits:
-    """What `Contract.admissible` does, on the few numbers of one robot: bit for bit the same, in
-    a fifth of the time that arrays would take."""
+    """What `Contract.admissible` does, for one robot: bit for bit the same, without arrays."""
 
     def __init__(self, contract: Contract) -> None:
         steps: list[float] = contract.action_max_step.tolist()
@@ -19,15 +19,13 @@ class ActionLimits:
     def clip(self, action: list[float]) -> list[float]:
         """Return an action within the limits."""
         return [
-            low if value < low else high if value > high else value
+            clamp(value, low, high)
             for value, (low, high, _) in zip(action, self._channels, strict=True)
         ]
 
     def admissible(self, previous: list[float], action: list[float]) -> list[float]:
         """Return an action within the limits, then within the rates of the previous one."""
-        within = []
-        for value, last, (low, high, step) in zip(action, previous, self._channels, strict=True):
-            limited = low if value < low else high if value > high else value
-            least, most = last - step, last + step
-            within.append(least if limited < least else most if limited > most else limited)
-        return within
+        return [
+            clamp(clamp(value, low, high), last - step, last + step)
+            for value, last, (low, high, step) in zip(action, previous, self._channels, strict=True)
+        ]

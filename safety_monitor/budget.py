@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.messages import BudgetStatus, Check, Reason, State
+from holdfast.safety_monitor.scalar import clamp
 
 
 class Budget:
@@ -119,8 +120,8 @@ class Budget:
         ):
             value = math.nan
             if math.isfinite(ahead):
-                to_come = margin * spread + (ahead if ahead > 0.0 else 0.0)
-                value = spent + (0.0 if to_come < 0.0 else min(to_come, left * most))
+                to_come = max(ahead, 0.0) + margin * spread
+                value = spent + clamp(to_come, 0.0, left * most)
             # Written so that NaN exceeds the budget.
             if not value <= budget:
                 text = f"{name}: {value:g} predicted for this episode, {budget:g} allowed"

@@ -9,6 +9,7 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor.limits import WHERE, Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State
+from holdfast.safety_monitor.scalar import finite
 from holdfast.signals import Array
 
 Values = Mapping[str, list[float]]
@@ -85,11 +86,6 @@ def measure(
     if "linear_velocity" not in found and not found.issuperset(("forward_speed", "heading")):
         text = "no source carries linear_velocity, or forward_speed and heading"
         stop(reasons, Check.CONTRACT, "signal_missing", text)
-
-
-def finite(numbers: list[float]) -> bool:
-    """Whether all are finite. A sum is only if they are, and costs a third of looking at each."""
-    return math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers))
 
 
 def velocity(values: Values) -> tuple[float, float] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from holdfast.contract import strict
 from holdfast.errors import BundleError, ContractError
 from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.scalar import clamp
 from holdfast.signals import Array
 
 WHERE = "familiarity"
@@ -127,7 +128,7 @@ class Drift:
         z = self._whitening.dot(observation - self._mean)  # `dot` is twice as fast as `@`
         oddness = min(float(z.dot(z)) / self._reference, 2.0) - 1.0
         # Held within reach, so that what has become familiar again is soon so judged.
-        self.total = min(max(self.total + oddness, 0.0), 2.0 * self._threshold + 1.0)
+        self.total = clamp(self.total + oddness, 0.0, 2.0 * self._threshold + 1.0)
 
     def judge(self, reasons: list[Reason]) -> None:
         """Append what the total says."""

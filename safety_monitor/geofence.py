@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from holdfast.errors import ConfigError
+from holdfast.safety_monitor.scalar import clamp
 
 Corners = tuple[tuple[float, ...], ...]
 Edge = tuple[float, float, float, float]
@@ -128,7 +129,7 @@ def _point_gap_m(x: float, y: float, edges: tuple[Edge, ...]) -> float:
         dx, dy, px, py = bx - ax, by - ay, x - ax, y - ay
         squared = dx * dx + dy * dy
         along = 0.0 if squared == 0.0 else (px * dx + py * dy) / squared
-        along = 0.0 if along < 0.0 else 1.0 if along > 1.0 else along
+        along = clamp(along, 0.0, 1.0)
         ex, ey = px - along * dx, py - along * dy
         gap = ex * ex + ey * ey
         least = min(least, gap)

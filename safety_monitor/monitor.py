@@ -19,14 +19,23 @@ from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.freshness import Freshness
 from holdfast.safety_monitor.ladder import Ladder
 from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.messages import (
+    ACTIVE,
+    FALLBACK,
+    LIMITED,
+    READY,
+    STOPPED,
+    Check,
+    Proposal,
+    Reading,
+    Reason,
+    State,
+    Verdict,
+)
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.tracking import Tracking
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
-
-# On Python 3.11 an enum's attribute costs as much as five comparisons.
-_STOPPED, _READY, _FALLBACK, _LIMITED, _ACTIVE = State
 
 RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
 """Reasons for FALLBACK that speak against the policy, not against the robot's own senses."""
@@ -185,18 +194,18 @@ class Monitor:
         Refused while any check allows no more than FALLBACK, while the newest proposal is not
         fresh and zero, and while the robot moves. In READY there is nothing to do.
         """
-        if self.state is State.READY:
+        if self.state is READY:
             return ()
-        refusals = self._refusals(now_s, sources, State.STOPPED)
+        refusals = self._refusals(now_s, sources, STOPPED)
         if not refusals:
-            self._ladder.enter(State.READY)
+            self._ladder.enter(READY)
         return refusals
 
     def arm(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
         """READY to ACTIVE, refused as a reset is. Returns why not; empty means done."""
-        refusals = self._refusals(now_s, sources, State.READY)
+        refusals = self._refusals(now_s, sources, READY)
         if not refusals:
-            self._ladder.enter(State.ACTIVE)
+            self._ladder.enter(ACTIVE)
             self._last_s = now_s
             self._forget()
         return refusals
@@ -209,12 +218,12 @@ class Monitor:
     def disarm(self) -> None:
         """End an episode: a moving state becomes READY, at once and without fault."""
         if self._ladder.moving:
-            self._ladder.enter(State.READY)
+            self._ladder.enter(READY)
             self._applied = self._zero
 
     def stop(self, code: str, text: str) -> None:
         """Latch STOPPED from any state: an e-stop, an operator, a fault of the device."""
-        self._ladder.stop(Reason(Check.EVENT, code, State.STOPPED, text))
+        self._ladder.stop(Reason(Check.EVENT, code, STOPPED, text))
         self._applied = self._zero
 
     # The step.
@@ -276,7 +285,7 @@ class Monitor:
                 self._listen(now_s, sources, proposal)
         except Exception as error:
             text = f"the monitor failed: {type(error).__name__}: {error}"
-            found.reasons.append(Reason(Check.EVENT, "monitor_failed", State.STOPPED, text))
+            found.reasons.append(Reason(Check.EVENT, "monitor_failed", STOPPED, text))
         return found
 
     def _check(
@@ -293,11 +302,10 @@ class Monitor:
         found.costs = self._price(arrays, reasons)
         checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
         for name, reading in sources.items():
-            stream = self._streams.get(name) or self._stream(name)
-            stream.judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
+            self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
         if proposal is None:
             text = "nothing was proposed yet"
-            reasons.append(Reason(Check.FRESH, "proposal_missing", State.FALLBACK, text))
+            reasons.append(Reason(Check.FRESH, "proposal_missing", FALLBACK, text))
         else:
             self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
             found.action = checks.check_proposal(proposal, self._contract, reasons)
@@ -311,9 +319,10 @@ class Monitor:
             found.cost_to_go = checks.cost_to_go(cost_to_go, len(self._nothing), reasons)
 
     def _stream(self, name: str) -> Freshness:
-        if name not in self._streams:
-            self._streams[name] = Freshness("source", name, self._limits)
-        return self._streams[name]
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = Freshness("source", name, self._limits)
+        return stream
 
     def _listen(
         self, now_s: float, sources: Mapping[str, Reading], proposal: Proposal | None
@@ -340,26 +349,26 @@ class Monitor:
         else:
             return costs
         text = f"costs {list(costs)} should be between 0 and {list(self._bill.largest)}"
-        reasons.append(Reason(Check.BUDGET, "cost_invalid", State.STOPPED, text))
+        reasons.append(Reason(Check.BUDGET, "cost_invalid", STOPPED, text))
         return None
 
     def _act(self, was: State, found: _Findings) -> tuple[Array, bool]:
         """Return the action of the present state, and whether it intervenes."""
-        if was <= _READY:
+        if was <= READY:
             return self._zero, False
         if not self._ladder.moving:
             return self._zero, True
         limits, previous, wanted = self._actions, self._applied.tolist(), found.action
-        if self.state is _FALLBACK or wanted is None:
+        if self.state is FALLBACK or wanted is None:
             action = limits.admissible(previous, self._fall_back(found))
             intervened = (
                 wanted is None
-                or was is not _FALLBACK
+                or was is not FALLBACK
                 or action != limits.admissible(previous, wanted)
             )
         else:
             action = free = limits.admissible(previous, wanted)
-            if self.state is _LIMITED:
+            if self.state is LIMITED:
                 # Clipped first: a proposal far outside the limits would not be slowed otherwise.
                 slow = [self._limits.limited_scale * value for value in limits.clip(wanted)]
                 action = limits.admissible(previous, slow)
@@ -374,7 +383,7 @@ class Monitor:
         A robot that does not know where it is, or that could run into something, only stops.
         """
         action = None
-        if all(r.state > _FALLBACK or r.code in RECOVERABLE for r in found.reasons):
+        if all(r.state > FALLBACK or r.code in RECOVERABLE for r in found.reasons):
             action = self._recovery.act(found.values)
         return self._zero.tolist() if action is None else action
 
@@ -384,8 +393,6 @@ class Monitor:
 
     def _explain(self, reasons: list[Reason]) -> tuple[Reason, ...]:
         """Return this step's reasons, then what else keeps the state down."""
-        if not self._ladder.causes:
-            return tuple(reasons)
         said = {reason.code for reason in reasons}
         return (*reasons, *(c for c in self._ladder.causes if c.code not in said))
 
@@ -395,18 +402,18 @@ class Monitor:
         """Return what forbids the robot to be made ready or armed."""
         if self.state is not needed:
             text = f"the monitor should be {needed.name} for this; it is {self.state.name}"
-            return (Reason(Check.EVENT, "wrong_state", State.STOPPED, text),)
+            return (Reason(Check.EVENT, "wrong_state", STOPPED, text),)
         found = self._look(now_s, sources, self._proposal, None, stepping=False)
-        refusals = [reason for reason in found.reasons if reason.state <= State.FALLBACK]
+        refusals = [reason for reason in found.reasons if reason.state <= FALLBACK]
         self._budget.judge_run(refusals)
         if self._evidence is not None:
             self._evidence.judge(refusals)
         if found.action is not None and any(found.action):
             text = f"the newest proposal is {found.action}, not zero"
-            refusals.append(Reason(Check.EVENT, "proposal_not_zero", State.STOPPED, text))
+            refusals.append(Reason(Check.EVENT, "proposal_not_zero", STOPPED, text))
         if not checks.standing(found.values, self._limits):
             text = "the robot moves, or does not say that it stands"
-            refusals.append(Reason(Check.EVENT, "robot_moves", State.STOPPED, text))
+            refusals.append(Reason(Check.EVENT, "robot_moves", STOPPED, text))
         return tuple(refusals)
 
 

@@ -10,6 +10,7 @@ from holdfast.contract import Contract, Recovery
 from holdfast.errors import ConfigError, ContractError, HoldfastError
 from holdfast.safety_monitor.checks import Values
 from holdfast.safety_monitor.limits import WHERE
+from holdfast.safety_monitor.scalar import clamp
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def return_to_point(
         return 0.0, 0.0
     bearing = math.remainder(math.atan2(aside, ahead) - values["heading"][0], math.tau)
     # One radian off asks for the whole yaw rate; nothing is driven away from the point.
-    turn = yaw_rate_rad_s * min(max(bearing, -1.0), 1.0)
+    turn = yaw_rate_rad_s * clamp(bearing, -1.0, 1.0)
     return speed_m_s * max(math.cos(bearing), 0.0), turn
 
 

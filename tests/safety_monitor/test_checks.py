@@ -247,15 +247,6 @@ def test_a_proposal_under_another_contract():
     )
 
 
-def test_every_number_of_a_signal_counts():
-    """Finite numbers whose sum is not, and infinities that cancel out in a sum."""
-    assert checks.finite([1e308, 1e308])
-    assert checks.finite([-1e308, -1e308, 1.0])
-    assert checks.finite([])
-    for bad in ([math.inf, -math.inf], [math.nan, 0.0], [1.0, math.inf], [0.0, -math.inf]):
-        assert not checks.finite(bad)
-
-
 def test_every_fault_of_a_proposal_is_named():
     assert codes(proposed([math.nan, 0.0], "")[1]) == {"proposal_contract", "proposal_not_finite"}
     assert codes(proposed([math.nan], "")[1]) == {"proposal_contract", "proposal_shape"}
