@@ -134,6 +134,14 @@ def test_a_margin_shrinks_with_the_root_of_what_is_left(left, ahead, expected):
     assert second == pytest.approx(min(0.5 + 0.25 * math.sqrt(left / 40.0), left), rel=1e-15)
 
 
+def test_what_is_left_costs_at_most_what_its_steps_can():
+    account = budget(largest=(2.0, 0.5), margin=(9.0, 9.0))
+    assert account.judge_episode([1.0, 1.0], 1, []) == (2.0, 0.5)
+    first, second = account.judge_episode([1.0, 1.0], 2, [])
+    assert first == pytest.approx(1.0 + 9.0 * math.sqrt(0.05))
+    assert second == 1.0
+
+
 def test_a_margin_below_zero_predicts_no_less_than_what_is_spent():
     account = budget(margin=(-2.0, -2.0))
     account.add((1.0, 0.0))

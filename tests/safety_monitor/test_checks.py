@@ -36,6 +36,8 @@ def test_a_robots_own_number_of_joints_is_the_contracts_to_say():
     assert checks.wanted_shapes(with_joints, needed)["joint_position"] == (3,)
     with pytest.raises(ConfigError, match="joint_position is needed; the contract should observe"):
         checks.wanted_shapes(CONTRACT, needed)
+    with pytest.raises(ConfigError, match="joint_position is needed"):  # in the alphabet's order
+        checks.wanted_shapes(CONTRACT, ("joint_velocity", "joint_position"))
 
 
 def test_required_signals_are_those_that_anything_uses():
