@@ -136,6 +136,17 @@ def test_a_signal_from_two_sources():
     assert reason.text == "source1 repeats signal tilt"
 
 
+@pytest.mark.parametrize("first", [[math.nan, 0.0], [0.0]])
+def test_a_signal_from_two_sources_of_which_one_cannot_be_used(first):
+    values, reasons = measured(
+        reading(position=[1.0, 2.0], linear_velocity=[0.5, 0.0], tilt=first),
+        reading(tilt=[0.0, 0.1]),
+    )
+    assert "tilt" not in values
+    assert "signal_ambiguous" in codes(reasons)
+    assert len(reasons) == 2
+
+
 @pytest.mark.parametrize("motion", [{}, {"forward_speed": [0.0]}, {"heading": [0.0]}])
 def test_motion_must_be_known(motion):
     _, (reason,) = measured(reading(position=[0.0, 0.0], tilt=[0.0, 0.0], **motion))
