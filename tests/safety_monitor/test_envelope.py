@@ -41,6 +41,8 @@ def test_magnitudes_at_each_limit(name, limited, stopped, sign, place):
 def test_the_text_names_value_unit_and_limit():
     (reason,) = enveloped(tilt=[0.0, -0.3])
     assert reason.text == "tilt 0.300 rad exceeds 0.25"
+    (reason,) = enveloped(tilt=[0.3, -0.4])  # the larger of two, once
+    assert reason.text == "tilt 0.400 rad exceeds 0.25"
     (reason,) = enveloped(forward_speed=[9.0])
     assert reason.text == "forward_speed 9.000 m/s exceeds 1.5"
 
