@@ -14,8 +14,7 @@ from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
-from holdfast.sim.batch import Batch
-from holdfast.sim.tasks import make
+from holdfast.sim.tasks import make_batch
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 """At which it is reported how often the prediction covered the truth."""
@@ -60,13 +59,10 @@ class Evaluation:
 
 def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
     """Run the behaviour policy (actions sampled) for full episodes in the task's simulation."""
-    task = make(networks.contract.task)
-    task.contract = networks.contract
-    batch = Batch(task, episodes, seed)
+    contract = networks.contract
+    batch = make_batch(contract.task, episodes, seed, contract=contract)
     collector = Collector(batch, torch.Generator().manual_seed(seed))
-    rollout = collector.collect(
-        networks.policy, networks.normaliser, networks.contract.episode_steps
-    )
+    rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
     # Of each copy its first episode: all of these end within the horizon, so that none is
     # left out for being long.

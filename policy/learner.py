@@ -26,8 +26,7 @@ from holdfast.policy.rollout import (
     fit_critic,
 )
 from holdfast.safety_monitor.costs import Bill
-from holdfast.sim.batch import Batch
-from holdfast.sim.tasks import make
+from holdfast.sim.tasks import make, make_batch
 
 
 @dataclass(frozen=True)
@@ -136,8 +135,6 @@ class Learner:
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
         self.contract = contract_of(settings)
-        task = make(settings.task)
-        task.contract = self.contract
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.networks = Networks.build(
             self.contract, settings.hidden, settings.initial_std, self.generator
@@ -147,7 +144,9 @@ class Learner:
         self.optimiser = torch.optim.Adam(
             self.critic.parameters(), lr=settings.critic_rate, fused=True
         )
-        self.batch = Batch(task, settings.copies, settings.seed)
+        self.batch = make_batch(
+            settings.task, settings.copies, settings.seed, contract=self.contract
+        )
         self.collector = Collector(self.batch, self.generator)
         self.tracker = CostTracker(settings.correction)
         self.iteration = 0

@@ -90,7 +90,7 @@ def test_the_run_budget_follows_the_limit(limit, budget):
 
 
 def test_unknown_task_is_refused():
-    with pytest.raises(ConfigError, match="task should be one of holdfast/DriveCircle-v0"):
+    with pytest.raises(ConfigError, match="task should be one of holdfast/"):
         Learner(dataclasses.replace(SMALL, task="DriveCircle-v9"))
 
 
