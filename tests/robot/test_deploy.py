@@ -319,6 +319,16 @@ def test_what_contradicts_is_refused_at_the_start(tmp_path, twin, limits, option
     assert faults == ()
 
 
+def test_topics_that_lack_what_only_the_limits_need(tmp_path):
+    policy = write_bundle(tmp_path / "policy.onnx")
+    data = yaml.safe_load(configs.find("drive").read_text())
+    del data["ros"]["sources"]["imu"]
+    config = tmp_path / "robot.yaml"
+    config.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=r"ros\.sources: nothing carries tilt, which is needed"):
+        deploy.command(Settings(f"dds:{config}", policy))
+
+
 def test_a_run_of_the_mean_that_no_other_overwrites(tmp_path, twin):
     contract = drive_contract(episode_steps=40)
     policy = write_bundle(tmp_path / "policy.onnx", contract, action=(0.3, 0.5), log_std=1.0)
