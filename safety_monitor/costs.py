@@ -50,10 +50,16 @@ def clearance(signals: Signals, *, clearance_m: float) -> Array:
     return (nearest < clearance_m).astype(np.float64)
 
 
+def speeding(signals: Signals, *, speed_m_s: float) -> Array:
+    """Return 1 where the robot goes faster than speed_m_s, forwards or backwards, else 0."""
+    return (abs(signals["forward_speed"][..., 0]) > speed_m_s).astype(np.float64)
+
+
 FUNCTIONS: Mapping[str, CostFunction] = {
     "corridor": CostFunction(corridor, ("position",), ("x_limit_m",), 1.0),
     "bombs": CostFunction(bombs, ("bombs_taken",), (), 1.0),
     "clearance": CostFunction(clearance, ("scan",), ("clearance_m",), 1.0),
+    "speeding": CostFunction(speeding, ("forward_speed",), ("speed_m_s",), 1.0),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 from monitor_rig import CONTRACT
 
 from holdfast.errors import ContractError
-from holdfast.safety_monitor.costs import FUNCTIONS, Bill, bombs, clearance, corridor
+from holdfast.safety_monitor.costs import FUNCTIONS, Bill, bombs, clearance, corridor, speeding
 from holdfast.signals import CATALOGUE
 
 
@@ -36,6 +36,12 @@ def test_what_is_nearer_than_the_clearance_costs_in_whatever_sector():
     np.testing.assert_array_equal(clearance({"scan": scan}, clearance_m=0.35), np.zeros(36))
     both = np.stack((scan[0], np.zeros(36)))
     np.testing.assert_array_equal(clearance({"scan": both}, clearance_m=0.35), [0.0, 1.0])
+
+
+def test_speeding_costs_forwards_and_backwards():
+    speed = np.array([[0.0], [0.4], [np.nextafter(0.4, 1)], [-0.4], [-0.5]])
+    costs = speeding({"forward_speed": speed}, speed_m_s=0.4)
+    np.testing.assert_array_equal(costs, [0.0, 0.0, 1.0, 0.0, 1.0])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
