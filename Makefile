@@ -2,6 +2,7 @@
 #   make demo    train, ship, run on a twin, learn, run again; report in runs/demo/
 #   make test    the test suite, with 100 % coverage of safety_monitor/ required
 #   make check   lint, format and types
+#   make mutants which mistakes in safety_monitor/ its tests find, into docs/MUTATION.md: for a night
 #   make venv    only .venv
 #   make clean   remove what the others made, .venv included; runs/ stays: logs are data
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check venv clean
+.PHONY: help demo test check mutants venv clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -26,6 +27,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p holdfast
+
+mutants: $(INSTALLED)
+	$(BIN)/python tests/safety_monitor/mutate.py --out docs/MUTATION.md
 
 venv: $(INSTALLED)
 

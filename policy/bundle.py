@@ -21,8 +21,8 @@ from holdfast.contract import Contract
 from holdfast.errors import BundleError, ContractError
 from holdfast.signals import Array
 
-FORMAT = "1"
-KEYS = ("format", "contract", "golden", "familiarity", "provenance", "digest")
+FORMAT = "2"
+KEYS = ("format", "contract", "golden", "familiarity", "prediction", "provenance", "digest")
 """Entries of the ONNX metadata, each under "holdfast_" + its name."""
 
 PLACEHOLDER = "0" * 64
@@ -59,7 +59,8 @@ class Bundle:
 
     Attributes:
         hash: SHA-256 of the file, in hex.
-        familiarity: what the exporter measured of the training observations, or None.
+        familiarity: what the exporter measured of the observations, or None.
+        prediction: how much more than cost-to-go an episode may cost, as measured, or None.
         provenance: versions, seeds, hashes, parent and what training measured.
     """
 
@@ -68,6 +69,7 @@ class Bundle:
     contract: Contract
     golden: Golden
     familiarity: Mapping[str, Any] | None
+    prediction: Mapping[str, Any] | None
     provenance: Mapping[str, Any]
     _session: Any = field(repr=False, compare=False)
 
@@ -122,6 +124,7 @@ def load(path: Path | str) -> Bundle:
             contract=contract,
             golden=_golden(entries["golden"], contract),
             familiarity=_mapping(entries, "familiarity"),
+            prediction=_mapping(entries, "prediction"),
             provenance=_mapping(entries, "provenance") or {},
             _session=session,
         )

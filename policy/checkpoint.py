@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,6 +21,7 @@ from torch import Tensor
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.networks import Networks
+from holdfast.signals import Array
 
 FORMAT = "holdfast-checkpoint-1"
 
@@ -74,6 +77,24 @@ def load_networks(path: Path) -> tuple[Networks, dict[str, Any]]:
     )
     restore_modules(networks.modules, tensors)
     return networks, data
+
+
+def known_tensors(episodes: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:
+    """Return logged observations, (steps, n) of each episode, as two tensors."""
+    if not episodes:
+        return {}
+    return {
+        "known.observation": torch.from_numpy(np.concatenate(episodes)),
+        "known.steps": torch.tensor([len(episode) for episode in episodes]),
+    }
+
+
+def known_episodes(tensors: Mapping[str, Tensor]) -> list[Array]:
+    """Return what was made into `known_tensors`; empty in a policy that learned from no log."""
+    if "known.steps" not in tensors:
+        return []
+    observation = tensors["known.observation"].double().numpy()
+    return np.split(observation, np.cumsum(tensors["known.steps"].numpy())[:-1])
 
 
 def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, Tensor]) -> None:

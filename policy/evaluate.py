@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from holdfast.contract import Contract
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
+from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
 from holdfast.sim.tasks import make_batch
+
+COVERAGES = (0.5, 0.8, 0.9, 0.95)
+"""At which it is reported how often the prediction covered the truth."""
 
 
 def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
@@ -71,27 +77,55 @@ def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
 
 
 @torch.no_grad()
-def judge_prediction(networks: Networks, evaluation: Evaluation) -> dict[str, Any]:
-    """Return, by cost name, how well spent plus cost-to-go foretells an episode's cost.
+def foretell(networks: Networks, evaluation: Evaluation) -> list[Array]:
+    """Return the critics' cost-to-go at each step of each episode, (steps, costs) each."""
+    first = 1 + len(networks.contract.costs)
+    return [
+        networks.critic(networks.normaliser(torch.from_numpy(seen.astype(np.float32))))[:, first:]
+        .double()
+        .numpy()
+        for seen in evaluation.observations
+    ]
 
-    That is what the monitor compares with the episode budget. At an episode's start nothing
-    is spent; in its middle about half is known. `covered` is the share of episodes that cost
-    no more than was foretold: a mean covers about half, whatever its quality.
+
+def judge_prediction(
+    contract: Contract, cost_to_go: Sequence[Array], costs: Sequence[Array], prediction: Prediction
+) -> dict[str, Any]:
+    """Return, by cost name, how well the cost of episodes is foretold that nothing was fitted to.
+
+    `covered`: by coverage, the share of them that cost no more than is predicted with its margin
+    at any of their steps. `mean_error` and `rmse`: of what is spent and what the critics expect,
+    at the `start`, where nothing is spent, and in the `middle`, where about half is known.
+
+    Args:
+        cost_to_go, costs: (steps, costs) of each episode.
+        prediction: calibrated on others.
     """
-    costs = networks.contract.costs
-    totals = np.stack([episode.sum(axis=0) for episode in evaluation.costs])
-    report: dict[str, Any] = {cost.name: {} for cost in costs}
-    for place, share in (("start", 0.0), ("middle", 0.5)):
-        steps = [int(share * len(episode)) for episode in evaluation.costs]
-        spent = np.stack([e[:t].sum(axis=0) for e, t in zip(evaluation.costs, steps, strict=True)])
-        seen = np.stack([o[t] for o, t in zip(evaluation.observations, steps, strict=True)])
-        x = networks.normaliser(torch.from_numpy(seen.astype(np.float32)))
-        ahead = networks.critic(x)[:, 1 + len(costs) :].double().numpy()
-        error = spent + np.maximum(ahead, 0.0) - totals
-        for k, cost in enumerate(costs):
-            report[cost.name][place] = {
-                "mean_error": float(error[:, k].mean()),
-                "rmse": float(np.sqrt((error[:, k] ** 2).mean())),
-                "covered": float((error[:, k] >= 0.0).mean()),
-            }
+    judged = fit_prediction(cost_to_go, costs, contract.episode_steps).shortfalls
+    known = len(prediction.shortfalls[0])
+    margins = {c: prediction.margin(c) for c in COVERAGES if c <= known / (known + 1)}
+    report: dict[str, Any] = {}
+    for k, cost in enumerate(contract.costs):
+        report[cost.name] = {
+            "episodes": len(costs),
+            "covered": {
+                f"{coverage:g}": float(np.mean(np.array(judged[k]) <= margin[k]))
+                for coverage, margin in margins.items()
+            },
+            **{
+                place: _errors([a[:, k] for a in cost_to_go], [c[:, k] for c in costs], share)
+                for place, share in (("start", 0.0), ("middle", 0.5))
+            },
+        }
     return report
+
+
+def _errors(cost_to_go: Sequence[Array], costs: Sequence[Array], share: float) -> dict[str, float]:
+    """Return mean and root mean square of what was expected less what came, over episodes."""
+    error = np.array(
+        [
+            max(ahead[int(share * len(each))], 0.0) - each[int(share * len(each)) :].sum()
+            for ahead, each in zip(cost_to_go, costs, strict=True)
+        ]
+    )
+    return {"mean_error": float(error.mean()), "rmse": float(np.sqrt((error**2).mean()))}

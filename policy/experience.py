@@ -22,6 +22,9 @@ from holdfast.robot.log_format import COMPLETED
 from holdfast.signals import Array
 from holdfast.sim.tasks import make
 
+NO_OBJECTION = frozenset({"unfamiliar", "released", "episode_budget", "run_budget_spent"})
+"""The monitor's reasons that say nothing against the observation itself."""
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -33,6 +36,7 @@ class Trajectory:
         reward: (K,); costs: (K, costs), of the state that each action led to.
         overridden: (K,), the monitor changed the action: not drawn from the policy.
         completed: the episode ran its full length.
+        known: (rows, n), the observations to which the monitor had no objection of its own.
     """
 
     observation: NDArray[np.float32]
@@ -42,6 +46,7 @@ class Trajectory:
     costs: Array
     overridden: NDArray[np.bool_]
     completed: bool
+    known: NDArray[np.float32]
 
 
 def read(path: Path, contract: Contract) -> list[Trajectory]:
@@ -70,9 +75,16 @@ def read(path: Path, contract: Contract) -> list[Trajectory]:
                 costs=episode.costs[1:],
                 overridden=overridden,
                 completed=episode.result.ended == COMPLETED,
+                known=episode.observation[_unobjected(episode)].astype(np.float32),
             )
         )
     return trajectories
+
+
+def _unobjected(episode: log.Episode) -> NDArray[np.bool_]:
+    """Return which rows (K + 1,) the monitor found nothing wrong with but what they cost, or that
+    the simulation does not know them: these are what the robot is like."""
+    return np.array([NO_OBJECTION.issuperset(codes) for codes in episode.reasons])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -26,19 +27,23 @@ import holdfast
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.policy import bundle, checkpoint
-from holdfast.policy.evaluate import evaluate, judge_prediction
+from holdfast.policy.evaluate import evaluate, foretell, judge_prediction
 from holdfast.policy.networks import Networks
-from holdfast.safety_monitor.familiarity import fit_familiarity
+from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
+from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
 
 OPSET = 18
 GOLDEN_PAIRS = 8
 
 EPISODES = 200
-"""Simulated at an export by default; half of them calibrate familiarity."""
+"""Simulated at an export by default; half of them calibrate prediction and familiarity."""
 
 LEAST_FALSE_ALARM_RATE = 0.01
 """Of familiarity, per episode: fewer false alarms would only make it slower to notice."""
+
+LEAST_LOGGED = 20
+"""Episodes of a robot that familiarity is fitted on too; fewer would tell too little of it."""
 
 
 class Exported(nn.Module):
@@ -90,7 +95,7 @@ def command(
         out: the bundle.
         episodes: simulated to measure reward and cost return for the provenance, how well the
             episode's cost is foretold, and which observations are familiar. Half of them
-            calibrate familiarity: its false-alarm rate is at least 2 / episodes.
+            calibrate: the false-alarm rate of familiarity is at least 2 / episodes.
     """
     measured = export(source, out, episodes)["measured"]
     Console(soft_wrap=True, highlight=False).print(
@@ -114,8 +119,12 @@ def export(
     if episodes < GOLDEN_PAIRS:
         raise ConfigError(f"episodes should be at least {GOLDEN_PAIRS}, received {episodes}")
     networks, data = checkpoint.load_networks(source)
+    logged = checkpoint.known_episodes(checkpoint.load(source)[0])
+    logged = logged if len(logged) >= LEAST_LOGGED else []
     seed = data["settings"]["seed"]
     measured = evaluate(networks, episodes, seed)
+    ahead, half, contract = foretell(networks, measured), episodes // 2, networks.contract
+    prediction = fit_prediction(ahead[half:], measured.costs[half:], contract.episode_steps)
     provenance = {
         "holdfast": holdfast.__version__,
         "versions": {
@@ -130,10 +139,11 @@ def export(
         "checkpoint": {"file": checkpoint_of(out).name, "sha256": file_hash(source)},
         "evaluation_episodes": episodes,
         "measured": measured.summary(),
-        "prediction": judge_prediction(networks, measured),
+        "prediction": judge_prediction(contract, ahead[:half], measured.costs[:half], prediction),
         **(extra or {}),
     }
-    content = serialise(networks, measured.observations, provenance)
+    familiarity = fit_familiarity(measured.observations, _rate(episodes, logged), logged)
+    content = serialise(networks, measured.observations, prediction, familiarity, provenance)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part")
     part.write_bytes(content)
@@ -143,29 +153,38 @@ def export(
     return provenance
 
 
-def serialise(networks: Networks, episodes: Sequence[Array], provenance: dict[str, Any]) -> bytes:
+def serialise(
+    networks: Networks,
+    episodes: Sequence[Array],
+    prediction: Prediction,
+    familiarity: Familiarity,
+    provenance: dict[str, Any],
+) -> bytes:
     """Return the sealed bytes of a bundle.
 
     Args:
-        episodes: observations of each in simulation, (steps, n); golden pairs and familiarity
-            come from them.
+        episodes: observations of each in simulation, (steps, n); golden pairs come from them.
     """
     contract = networks.contract
     module = Exported(networks, contract).eval()
     model = _graph(module, contract)
-    # The lowest rate that the calibrating half can show is one in as many as it holds.
-    rate = max(LEAST_FALSE_ALARM_RATE, 1.0 / (len(episodes) - len(episodes) // 2))
-    familiarity = fit_familiarity(episodes, rate)
     entries = {
         "format": bundle.FORMAT,
         "contract": contract.to_json(),
         "golden": json.dumps(_golden(module, np.concatenate(episodes))),
         "familiarity": json.dumps(familiarity.to_mapping()),
+        "prediction": json.dumps(prediction.to_mapping()),
         "provenance": json.dumps(provenance, sort_keys=True),
         "digest": bundle.PLACEHOLDER,
     }
     helper.set_model_props(model, {f"holdfast_{key}": text for key, text in entries.items()})
     return bundle.seal(model.SerializeToString(deterministic=True))
+
+
+def _rate(episodes: int, logged: Sequence[Array]) -> float:
+    """Return the lowest false-alarm rate that each calibrating half can show: one in as many."""
+    halves = (math.ceil(count / 2) for count in (episodes, len(logged)) if count)
+    return max(LEAST_FALSE_ALARM_RATE, *(1.0 / half for half in halves))
 
 
 def _graph(module: nn.Module, contract: Contract) -> onnx.ModelProto:

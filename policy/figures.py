@@ -121,7 +121,7 @@ def _dearest(run: Log) -> Episode:
 
 
 def budget(before: Log, after: Log) -> str:
-    """Spent and predicted cost within each run's dearest episode."""
+    """Spent and expected cost within each run's dearest episode."""
     figure, left, right = _pair(9, 3.0)
     contract = before.info.contract
     cost = contract.costs[0]
@@ -130,10 +130,10 @@ def budget(before: Log, after: Log) -> str:
         episode = _dearest(run)
         spent = np.cumsum(episode.costs[:, 0])
         seconds = np.arange(len(spent)) * contract.period_s
-        predicted = spent + np.maximum(episode.cost_to_go[:, 0], 0.0)
+        expected = spent + np.maximum(episode.cost_to_go[:, 0], 0.0)
         axes.plot(seconds, spent, color=DRIVEN, label="spent")
-        axes.plot(seconds, predicted, color=DRIVEN, linewidth=0.8, alpha=0.5,
-                  label="spent + predicted to come")  # fmt: skip
+        axes.plot(seconds, expected, color=DRIVEN, linewidth=0.8, alpha=0.5,
+                  label="spent + expected to come")  # fmt: skip
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
         axes.axhline(run_budget, color="#111827", linestyle=":", label="run budget: hard stop")
         axes.set(xlabel=f"time in episode {episode.result.episode + 1} [s]")

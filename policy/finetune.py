@@ -234,6 +234,7 @@ def finetune(
     if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
         raise TrainingError(f"{source}: should be the training state exported with {parent}")
     trajectories = [t for path in logs for t in read(path, held.contract)]
+    known = [t.known for t in trajectories if len(t.known)]
     networks, data = checkpoint.load_networks(source)
     tuner = Finetuner(
         networks,
@@ -244,9 +245,11 @@ def finetune(
     )
     learned = tuner.run()
     # The rest of the training state stays as it was: the child can be trained on in simulation.
+    # The logged observations go along, for its familiarity.
     tensors, _ = checkpoint.load(source)
     child = out.with_suffix(".checkpoint.safetensors")
-    checkpoint.save(child, tensors | checkpoint.module_tensors(networks.modules), data)
+    tensors |= checkpoint.module_tensors(networks.modules) | checkpoint.known_tensors(known)
+    checkpoint.save(child, tensors, data)
     extra = {
         "parent": held.hash,
         "logs": [{"run": path.name, "sha256": log_hash(path)} for path in logs],

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from holdfast.robot.base import Identity, Robot
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.deployment import Deployment
 from holdfast.robot.log_format import RunInfo
-from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.prediction import Prediction
 
 BUNDLE_SUFFIX = ".onnx"
 
@@ -40,6 +40,7 @@ class Assembly:
     Attributes:
         bundle: None where proposals come from elsewhere; then only a contract was given.
         deployment: None where no evidence is kept.
+        familiarity, prediction: what the monitor was given of the bundle's.
         run_budget: by cost name, as in force.
     """
 
@@ -49,11 +50,12 @@ class Assembly:
     monitor: Monitor
     deployment: Deployment | None
     familiarity: Familiarity | None
+    prediction: Prediction | None
     run_budget: Mapping[str, float]
 
     def info(self, run: str, robot: Robot, seed: int, exploring: bool) -> RunInfo:
         """Return what the log says once, at its start."""
-        deployment, familiarity = self.deployment, self.familiarity
+        deployment, familiarity, prediction = self.deployment, self.familiarity, self.prediction
         return RunInfo(
             run=run,
             contract=self.contract,
@@ -64,6 +66,7 @@ class Assembly:
             limits=_plain(self.config.monitor),
             run_budget=self.run_budget,
             familiarity=None if familiarity is None else familiarity.to_mapping(),
+            prediction=None if prediction is None else prediction.to_mapping(),
             evidence=None if deployment is None else deployment.evidence.to_mapping(),
             identity=dataclasses.asdict(robot.identity),
             versions=versions(),
@@ -98,8 +101,7 @@ def assemble(
         limits = dataclasses.replace(robot_config.monitor, tracking_error={})
         robot_config = robot_config.model_copy(update={"monitor": limits})
     tightened = parse_budget(run_budget)
-    known = bundle.familiarity if bundle is not None and robot_config.familiarity else None
-    familiarity = None if known is None else Familiarity.from_mapping(known)
+    familiarity, prediction = knowledge(bundle, robot_config)
     deployment = None if evidence is None else Deployment(evidence, Evidence(contract, tightened))
     return Assembly(
         contract=contract,
@@ -111,11 +113,33 @@ def assemble(
             tightened,
             familiarity,
             None if deployment is None else deployment.evidence,
+            prediction,
         ),
         deployment=deployment,
         familiarity=familiarity,
+        prediction=prediction,
         run_budget={cost.name: cost.run_budget for cost in contract.costs} | tightened,
     )
+
+
+def knowledge(
+    bundle: Bundle | None, config: RobotConfig
+) -> tuple[Familiarity | None, Prediction | None]:
+    """Return what the monitor of this robot is to know of this bundle.
+
+    Raises:
+        BundleError: it is malformed.
+    """
+    familiarity = prediction = None
+    if bundle is not None and bundle.familiarity is not None:
+        familiarity = Familiarity.from_mapping(bundle.familiarity)
+        if config.familiarity == "never" or (
+            config.familiarity == "logged" and not familiarity.logged
+        ):
+            familiarity = None
+    if bundle is not None and bundle.prediction is not None:
+        prediction = Prediction.from_mapping(bundle.prediction)
+    return familiarity, prediction
 
 
 def load_contract(path: Path) -> Contract:
@@ -135,8 +159,11 @@ def load_contract(path: Path) -> Contract:
         raise ContractError(f"{path}: {error}") from None
 
 
-def require_fit(contract: Contract, identity: Identity) -> None:
+def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:
     """Raise unless a robot can do what a contract wants.
+
+    Args:
+        required: signals without which the monitor lets nothing move.
 
     Raises:
         RunError: it allows less than the contract, measures less, or stops itself too soon.
@@ -153,11 +180,11 @@ def require_fit(contract: Contract, identity: Identity) -> None:
                 f"{identity.hardware_id} allows {channel.name} in [{low}, {high}] {channel.unit}; "
                 f"the contract needs [{channel.low}, {channel.high}]"
             )
-    needed = (*contract.signals, *Bill(contract).signals)
-    missing = [name for name in dict.fromkeys(needed) if name not in identity.signals]
+    missing = sorted(required - set(identity.signals))
     if missing:
         raise RunError(
-            f"{identity.hardware_id} does not measure {', '.join(missing)}; the contract needs it"
+            f"{identity.hardware_id} does not measure {', '.join(missing)}; the contract or the "
+            "monitor's limits need it"
         )
     if identity.watchdog_s <= contract.period_s:
         raise RunError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
@@ -27,7 +27,9 @@ class RobotConfig(BaseModel):
             meanwhile: only a policy that hangs takes so long.
         command_valid_for_s: the device obeys a command for so long at the most.
         ready_wait_s: how long an episode's start may wait for the monitor to agree.
-        familiarity: whether observations unlike those of the simulation slow and stop it.
+        familiarity: when observations unlike those that its policy knows slow and stop it:
+            "never"; "logged", where the policy was fine-tuned on logs of a robot, and so knows
+            more than the simulation; or "always".
         monitor: its limits.
         ros: its topics, where it is a robot of a ROS graph.
     """
@@ -39,7 +41,7 @@ class RobotConfig(BaseModel):
     lockstep_wait_s: Seconds
     command_valid_for_s: Seconds
     ready_wait_s: Seconds
-    familiarity: bool
+    familiarity: Literal["never", "logged", "always"]
     monitor: Annotated[InstanceOf[Limits], BeforeValidator(Limits.from_mapping)]
     ros: RosSection | None = None
 

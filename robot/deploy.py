@@ -17,11 +17,9 @@ from typing import Any
 
 from rich.console import Console
 
-from holdfast.contract import Contract
 from holdfast.errors import ConfigError, HoldfastError
-from holdfast.robot.assembly import assemble, default_directory, require_fit
+from holdfast.robot.assembly import Assembly, assemble, default_directory, require_fit
 from holdfast.robot.base import Robot
-from holdfast.robot.config import RobotConfig
 from holdfast.robot.deployment import Deployment
 from holdfast.robot.log_format import EpisodeResult, RunInfo
 from holdfast.robot.loop import Loop
@@ -92,10 +90,10 @@ def command(settings: Settings) -> int:
     with ExitStack() as stack:
         policy = PolicyProcess(bundle, settings.explore, settings.seed)
         stack.callback(policy.close)
-        robot = connect(settings.robot, config, contract)
+        robot = connect(settings.robot, assembly)
         stack.callback(robot.close)
         bundle.expect(robot=robot.identity.robot)
-        require_fit(contract, robot.identity)
+        require_fit(contract, robot.identity, assembly.monitor.required)
         if assembly.deployment is not None:
             assembly.deployment.claim(robot.identity.hardware_id)
         policy.wait_ready()
@@ -119,17 +117,17 @@ def _config_path(settings: Settings) -> Path | None:
     return dds.parse_address(settings.robot)[0]
 
 
-def connect(address: str, config: RobotConfig, contract: Contract) -> Robot:
+def connect(address: str, assembly: Assembly) -> Robot:
     """Connect to a robot by its address.
 
     Raises:
-        ConfigError: the address is written otherwise, or its topics do not fit the contract.
+        ConfigError: the address is written otherwise, or its topics lack something.
         LinkError: nothing answers.
     """
     if address.startswith(DDS):
         from holdfast.robot.dds.robot import DdsRobot  # not every install has it
 
-        return DdsRobot(address, config, contract)
+        return DdsRobot(address, assembly.config, assembly.contract, assembly.monitor.required)
     return SerialRobot.connect(address)
 
 

@@ -12,7 +12,7 @@ from holdfast.errors import ContractError, LogError
 from holdfast.robot import messages
 from holdfast.robot.cdr import Layout
 
-FORMAT = "3"
+FORMAT = "4"
 METADATA = "holdfast"
 """Name of the MCAP Metadata record that holds `RunInfo`."""
 
@@ -134,7 +134,7 @@ class RunInfo:
     Attributes:
         sources: names of the monitor's sources and the signals that each brings.
         limits: the monitor's, as in force; run_budget: by cost name, as in force.
-        familiarity: the bundle's, where the monitor was given it.
+        familiarity, prediction: the bundle's, where the monitor was given them.
         bundle_hash: "" where there was none.
         evidence: the deployment's, as it was before the run, where one is kept.
         identity: what the robot said of itself; versions: of the software that ran.
@@ -150,6 +150,7 @@ class RunInfo:
     limits: Mapping[str, Any]
     run_budget: Mapping[str, float]
     familiarity: Mapping[str, Any] | None
+    prediction: Mapping[str, Any] | None
     evidence: Mapping[str, Any] | None
     identity: Mapping[str, Any]
     versions: Mapping[str, str]

@@ -25,6 +25,7 @@ from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State
 from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.prediction import Prediction
 from holdfast.signals import Array
 
 
@@ -183,8 +184,9 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
             evidence = Evidence(info.contract, info.run_budget)
             evidence.restore(info.evidence)
         known = None if info.familiarity is None else Familiarity.from_mapping(info.familiarity)
+        margin = None if info.prediction is None else Prediction.from_mapping(info.prediction)
         used = limits or Limits.from_mapping(info.limits)
-        monitor = Monitor(info.contract, used, info.run_budget, known, evidence)
+        monitor = Monitor(info.contract, used, info.run_budget, known, evidence, margin)
         return _Replay(log, monitor, evidence).run()
     except HoldfastError as error:
         kind = LogError if limits is None else ConfigError

@@ -8,7 +8,7 @@ explains the section.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -158,7 +158,7 @@ class RosSection(_Strict):
         """Return the signals of each source."""
         return {name: tuple(source.signals) for name, source in self.sources.items()}
 
-    def require_fit(self, contract: Contract, also: Sequence[str] = ()) -> None:
+    def require_fit(self, contract: Contract, also: Collection[str] = ()) -> None:
         """Check the section against a contract.
 
         Args:
@@ -178,8 +178,7 @@ class RosSection(_Strict):
                 names.append(signal)
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"ros.sources: {', '.join(twice)} should come from one source alone")
-        needed = dict.fromkeys((*contract.signals, *also))
-        if missing := [name for name in needed if name not in names]:
+        if missing := sorted({*contract.signals, *also}.difference(names)):
             raise ConfigError(f"ros.sources: nothing carries {', '.join(missing)}, which is needed")
         channels = [channel.name for channel in contract.action]
         for key, topic in (("command", self.command), ("proposal", self.proposal)):

@@ -3,7 +3,7 @@
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.geofence import Geofence
-from holdfast.safety_monitor.limits import Limits, Tiers
+from holdfast.safety_monitor.limits import Limits, Span, Tiers
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,
@@ -14,6 +14,7 @@ from holdfast.safety_monitor.messages import (
     Verdict,
 )
 from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 
 __all__ = [
     "BudgetStatus",
@@ -23,11 +24,14 @@ __all__ = [
     "Geofence",
     "Limits",
     "Monitor",
+    "Prediction",
     "Proposal",
     "Reading",
     "Reason",
+    "Span",
     "State",
     "Tiers",
     "Verdict",
     "fit_familiarity",
+    "fit_prediction",
 ]

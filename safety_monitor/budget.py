@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.messages import BudgetStatus, Check, Reason, State
+from holdfast.safety_monitor.scalar import clamp
 
 
 class Budget:
@@ -15,12 +16,13 @@ class Budget:
 
     Two clocks run here. The run budget is hard and deterministic: the robot is stopped as
     soon as one more step could exceed it, so `spent` never does. The episode budget degrades
-    before that: what is spent plus what the cost critics predict may not exceed it unslowed.
+    before that: what is spent plus what is predicted to come may not exceed it unslowed.
 
     Args:
         largest: the most that one step can cost.
         run_budget: by cost name; tightens the contract's.
         episode_budget: by cost name; the run budget where it says nothing.
+        margin: by cost, how much more than the critics expect may come; see `Prediction`.
 
     Raises:
         ContractError: a run budget of an unknown cost, above the contract's, or below what a
@@ -34,6 +36,7 @@ class Budget:
         largest: tuple[float, ...],
         run_budget: Mapping[str, float] | None,
         episode_budget: Mapping[str, float] | None,
+        margin: tuple[float, ...] | None = None,
     ) -> None:
         self.names = tuple(cost.name for cost in contract.costs)
         self.largest = largest
@@ -65,6 +68,9 @@ class Budget:
                     f"cost '{cost.name}': episode budget should be above 0 and at most the run "
                     f"budget {run}, received {episode}"
                 )
+        self._steps = contract.episode_steps
+        margin = margin or (0.0,) * len(self.names)
+        self._bounds = tuple(zip(self.names, margin, self.largest, self.episode, strict=True))
         self.begin()
 
     def begin(self) -> None:
@@ -73,7 +79,7 @@ class Budget:
 
     def add(self, costs: Sequence[float]) -> None:
         """Bill one step; each cost within [0, largest]."""
-        self.spent = tuple(a + b for a, b in zip(self.spent, costs, strict=True))
+        self.spent = tuple([a + b for a, b in zip(self.spent, costs, strict=True)])
 
     def judge_run(self, reasons: list[Reason]) -> None:
         """Append a stop for every cost that one more step could take above its run budget."""
@@ -91,22 +97,31 @@ class Budget:
                 )
 
     def judge_episode(
-        self, cost_to_go: Sequence[float] | None, reasons: list[Reason]
+        self, cost_to_go: Sequence[float] | None, left: int, reasons: list[Reason]
     ) -> tuple[float, ...]:
         """Append a slow-down for every cost predicted to exceed its episode budget.
 
-        A prediction below 0 counts as 0; one that is not finite is a doubt, never a small number.
+        What is to come is the critics' cost-to-go and its margin, see `Prediction`; at least
+        0, and at most what `left` steps can cost. A cost-to-go below 0 counts as 0; one that
+        is not finite is a doubt, never a small number.
+
+        Args:
+            left: steps of the episode still to come.
 
         Returns:
-            Spent plus cost-to-go; NaN where there is none.
+            Spent plus what is to come; NaN where there is no cost-to-go.
         """
         if cost_to_go is None:
             return (math.nan,) * len(self.names)
         predicted = []
-        for name, spent, ahead, budget in zip(
-            self.names, self.spent, cost_to_go, self.episode, strict=True
+        spread = math.sqrt(left / self._steps)
+        for (name, margin, most, budget), spent, ahead in zip(
+            self._bounds, self.spent, cost_to_go, strict=True
         ):
-            value = spent + max(ahead, 0.0) if math.isfinite(ahead) else math.nan
+            value = math.nan
+            if math.isfinite(ahead):
+                to_come = max(ahead, 0.0) + margin * spread
+                value = spent + clamp(to_come, 0.0, left * most)
             # Written so that NaN exceeds the budget.
             if not value <= budget:
                 text = f"{name}: {value:g} predicted for this episode, {budget:g} allowed"

@@ -9,6 +9,7 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor.limits import WHERE, Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State
+from holdfast.safety_monitor.scalar import finite
 from holdfast.signals import Array
 
 Values = Mapping[str, list[float]]
@@ -26,6 +27,8 @@ def required_signals(contract: Contract, also: Iterable[str], limits: Limits) ->
         (limits.forward_speed_m_s, ("forward_speed",)),
         (limits.yaw_rate_rad_s, ("yaw_rate",)),
         (limits.tilt_rad, ("tilt",)),
+        (limits.joint_position_rad, ("joint_position",)),
+        (limits.joint_velocity_rad_s, ("joint_velocity",)),
         (limits.footprint_radius_m, ("scan", "heading")),
     ):
         if limit is not None:
@@ -57,29 +60,30 @@ def measure(
     reasons: list[Reason],
 ) -> None:
     """Sort the used signals of all sources: the usable into `arrays` and `values`, or a reason."""
-    found: set[str] = set()
+    unusable: set[str] = set()
     for source, reading in sources.items():
         for name, array in reading.signals.items():
             shape = shapes.get(name)
             if shape is None:
                 continue
-            if name in found:
+            if name in values or name in unusable:
                 stop(reasons, Check.CONTRACT, "signal_ambiguous", f"{source} repeats signal {name}")
                 continue
-            found.add(name)
-            if array.shape != shape:
+            if array.shape == shape:
+                numbers: list[float] = array.tolist()
+                if finite(numbers):
+                    arrays[name], values[name] = array, numbers
+                    continue
+                stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
+            else:
                 text = f"{name} should have shape {shape}, received {array.shape}"
                 stop(reasons, Check.CONTRACT, "signal_shape", text)
-                continue
-            numbers: list[float] = array.tolist()
-            if all(map(math.isfinite, numbers)):
-                arrays[name], values[name] = array, numbers
-            else:
-                stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
-    if not required <= found:
-        text = f"no source carries {', '.join(sorted(required - found))}"
+            unusable.add(name)
+    if missing := required.difference(values, unusable):
+        text = f"no source carries {', '.join(sorted(missing))}"
         stop(reasons, Check.CONTRACT, "signal_missing", text)
-    if "linear_velocity" not in found and not {"forward_speed", "heading"} <= found:
+    found = unusable.union(values)
+    if "linear_velocity" not in found and not found.issuperset(("forward_speed", "heading")):
         text = "no source carries linear_velocity, or forward_speed and heading"
         stop(reasons, Check.CONTRACT, "signal_missing", text)
 
@@ -120,29 +124,30 @@ def check_clock(
         stop(reasons, Check.FRESH, "step_late", text)
 
 
-def check_proposal(proposal: Proposal, contract: Contract, reasons: list[Reason]) -> bool:
-    """A proposal's contract, shape and numbers. Returns whether its action can be used."""
-    usable = True
-    if proposal.contract_hash != contract.hash:
+def check_proposal(
+    proposal: Proposal, contract: Contract, reasons: list[Reason]
+) -> list[float] | None:
+    """A proposal's contract, shape and numbers. Returns its action, or None if it is unusable."""
+    usable = proposal.contract_hash == contract.hash
+    if not usable:
         text = (
             f"the proposer runs under contract {proposal.contract_hash[:12]}, "
             f"the monitor under {contract.hash[:12]}"
         )
         stop(reasons, Check.CONTRACT, "proposal_contract", text)
-        usable = False
     if proposal.action.shape != (contract.action_size,):
         text = (
             f"a proposed action should have shape ({contract.action_size},), "
             f"received {proposal.action.shape}"
         )
         stop(reasons, Check.CONTRACT, "proposal_shape", text)
-        return False
-    numbers = proposal.action.tolist()
-    if not all(map(math.isfinite, numbers)):
+        return None
+    numbers: list[float] = proposal.action.tolist()
+    if not finite(numbers):
         text = f"the proposed action is {numbers}"
         stop(reasons, Check.FINITE, "proposal_not_finite", text)
-        usable = False
-    return usable
+        return None
+    return numbers if usable else None
 
 
 def cost_to_go(prediction: Array, costs: int, reasons: list[Reason]) -> list[float] | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from holdfast.contract import Contract
 from holdfast.errors import ContractError
@@ -17,21 +19,24 @@ class CostFunction:
     """A cost per step.
 
     Attributes:
-        evaluate: signals shaped (..., size) and keyword parameters to costs shaped (...).
+        evaluate: signals shaped (..., size) and keyword parameters to costs shaped (...), as
+            numbers or truths.
         signals: what it reads.
         parameters: the names of its keyword parameters.
         largest: the most that one step can cost.
     """
 
-    evaluate: Callable[..., Array]
+    evaluate: Callable[..., NDArray[Any]]
     signals: tuple[str, ...]
     parameters: tuple[str, ...]
     largest: float
 
 
-def corridor(signals: Signals, *, x_limit_m: float) -> Array:
-    """Return 1 where |x| > x_limit_m, else 0 (the Circle cost of Achiam et al. 2017)."""
-    return (abs(signals["position"][..., 0]) > x_limit_m).astype(np.float64)
+def corridor(signals: Signals, *, x_limit_m: float) -> NDArray[np.bool_]:
+    """Return whether |x| > x_limit_m: a cost of 1 (the Circle cost of Achiam et al. 2017)."""
+    x = signals["position"][..., 0][()]  # a number, if it is one robot's: arithmetic is faster
+    outside: NDArray[np.bool_] = abs(x) > x_limit_m
+    return outside
 
 
 def bombs(signals: Signals) -> Array:
@@ -66,7 +71,7 @@ class Bill:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self._parts: list[tuple[Callable[..., Array], dict[str, float]]] = []
+        self._parts: list[tuple[Callable[..., NDArray[Any]], dict[str, float]]] = []
         names: list[str] = []
         for cost in contract.costs:
             function = FUNCTIONS.get(cost.function)
@@ -88,8 +93,9 @@ class Bill:
 
     def step(self, signals: Signals) -> tuple[float, ...]:
         """Return the costs of one step of one robot; as `__call__`, without its arrays."""
-        return tuple(float(f(signals, **parameters)) for f, parameters in self._parts)
+        return tuple([float(f(signals, **parameters)) for f, parameters in self._parts])
 
     def __call__(self, signals: Signals) -> Array:
         """Return the costs of one step, shape (..., costs)."""
-        return np.stack([f(signals, **parameters) for f, parameters in self._parts], axis=-1)
+        costs = [f(signals, **parameters) for f, parameters in self._parts]
+        return np.stack(costs, axis=-1, dtype=np.float64)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 
 from holdfast.safety_monitor.checks import Values, stop, velocity
-from holdfast.safety_monitor.limits import Limits, Tiers
+from holdfast.safety_monitor.limits import Limits, Span, Tiers
 from holdfast.safety_monitor.messages import Check, Reason, State
 from holdfast.signals import CATALOGUE
 
 
 def check_envelope(values: Values, limits: Limits, reasons: list[Reason]) -> None:
     """Append what is beyond its limit, or could not stop before it."""
-    _check_tiers(values, "forward_speed", limits.forward_speed_m_s, reasons)
-    _check_tiers(values, "yaw_rate", limits.yaw_rate_rad_s, reasons)
-    _check_tiers(values, "tilt", limits.tilt_rad, reasons)
+    _check_magnitude(values, "forward_speed", limits.forward_speed_m_s, reasons)
+    _check_magnitude(values, "yaw_rate", limits.yaw_rate_rad_s, reasons)
+    _check_magnitude(values, "tilt", limits.tilt_rad, reasons)
+    if limits.joint_position_rad is not None and "joint_position" in values:
+        _check_joint_positions(values["joint_position"], limits.joint_position_rad, reasons)
+    if limits.joint_velocity_rad_s is not None and "joint_velocity" in values:
+        _check_joint_velocities(values["joint_velocity"], limits.joint_velocity_rad_s, reasons)
     moving = velocity(values)
     if moving is None:
         return
@@ -28,17 +32,45 @@ def check_envelope(values: Values, limits: Limits, reasons: list[Reason]) -> Non
         _check_obstacles(values["scan"], toward_rad, stop_m, limits, reasons)
 
 
-def _check_tiers(values: Values, name: str, tiers: Tiers | None, reasons: list[Reason]) -> None:
+def _check_magnitude(values: Values, name: str, tiers: Tiers | None, reasons: list[Reason]) -> None:
     if tiers is None or name not in values:
         return
-    magnitude = max(map(abs, values[name]))
-    if magnitude <= tiers.limited:
-        return
+    for value in values[name]:
+        if abs(value) > tiers.limited:
+            _exceeds(name, name, max(map(abs, values[name])), tiers, reasons)
+            return
+
+
+def _check_joint_velocities(
+    velocities: list[float], bounds: tuple[Tiers | None, ...], reasons: list[Reason]
+) -> None:
+    for joint, (velocity_rad_s, tiers) in enumerate(zip(velocities, bounds, strict=True)):
+        if tiers is not None and abs(velocity_rad_s) > tiers.limited:
+            what = f"joint_velocity[{joint}]"
+            _exceeds("joint_velocity", what, abs(velocity_rad_s), tiers, reasons)
+
+
+def _exceeds(name: str, what: str, magnitude: float, tiers: Tiers, reasons: list[Reason]) -> None:
     state, limit = State.LIMITED, tiers.limited
     if magnitude > tiers.stopped:
         state, limit = State.STOPPED, tiers.stopped
-    text = f"{name} {magnitude:.3f} {CATALOGUE[name].unit} exceeds {limit:g}"
+    text = f"{what} {magnitude:.3f} {CATALOGUE[name].unit} exceeds {limit:g}"
     reasons.append(Reason(Check.ENVELOPE, f"{name}_exceeded", state, text))
+
+
+def _check_joint_positions(
+    positions: list[float], bounds: tuple[Span | None, ...], reasons: list[Reason]
+) -> None:
+    for joint, (position_rad, span) in enumerate(zip(positions, bounds, strict=True)):
+        if span is None or span.low + span.margin <= position_rad <= span.high - span.margin:
+            continue
+        inside = span.low <= position_rad <= span.high
+        state, place = (State.LIMITED, "near the end") if inside else (State.STOPPED, "outside")
+        text = (
+            f"joint_position[{joint}] {position_rad:.3f} rad is {place} of "
+            f"[{span.low:g}, {span.high:g}]"
+        )
+        reasons.append(Reason(Check.ENVELOPE, "joint_position_exceeded", state, text))
 
 
 def _check_geofence(

@@ -34,36 +34,34 @@ class Freshness:
     ) -> None:
         """Append what is wrong with a message; changes nothing else."""
         age_s = now_s - stamp_s
-        if not math.isfinite(age_s):
-            self._say(
-                reasons, "stamp_not_finite", State.STOPPED, f"is stamped {stamp_s}", Check.FINITE
-            )
+        if not -self._future_s <= age_s <= self._max_age_s:  # so is NaN
+            self._judge_age(age_s, stamp_s, moving, reasons)
+        if self._last is None:
             return
-        if age_s < -self._future_s:
-            self._say(reasons, "future", State.STOPPED, f"is {-age_s:.3f} s ahead of the clock")
-        elif age_s > self._lost_s and moving:
-            self._say(reasons, "lost", State.STOPPED, f"is {age_s:.3f} s old while moving")
-        elif age_s > self._max_age_s:
-            self._say(reasons, "stale", State.FALLBACK, f"is {age_s:.3f} s old")
-        if self._last is not None:
-            self._judge_order(*self._last, stamp_s, sequence, reasons)
-
-    def _judge_order(
-        self, last_s: float, last: int, stamp_s: float, sequence: int, reasons: list[Reason]
-    ) -> None:
-        newer = sequence > last and stamp_s >= last_s
-        same = sequence == last and stamp_s == last_s
-        if not (newer or same):
+        last_s, last = self._last
+        if sequence > last and stamp_s >= last_s:
+            if sequence - last - 1 > self._max_skipped:
+                text = f"lost {sequence - last - 1} messages at once"
+                self._say(reasons, "skipped", State.LIMITED, text)
+        elif sequence != last or stamp_s != last_s:
             self._say(
                 reasons,
                 "out_of_order",
                 State.STOPPED,
                 f"has sequence {sequence} stamped {stamp_s} after sequence {last} stamped {last_s}",
             )
-        elif sequence - last - 1 > self._max_skipped:
+
+    def _judge_age(self, age_s: float, stamp_s: float, moving: bool, reasons: list[Reason]) -> None:
+        if not math.isfinite(age_s):
             self._say(
-                reasons, "skipped", State.LIMITED, f"lost {sequence - last - 1} messages at once"
+                reasons, "stamp_not_finite", State.STOPPED, f"is stamped {stamp_s}", Check.FINITE
             )
+        elif age_s < 0.0:
+            self._say(reasons, "future", State.STOPPED, f"is {-age_s:.3f} s ahead of the clock")
+        elif age_s > self._lost_s and moving:
+            self._say(reasons, "lost", State.STOPPED, f"is {age_s:.3f} s old while moving")
+        else:
+            self._say(reasons, "stale", State.FALLBACK, f"is {age_s:.3f} s old")
 
     def _say(
         self,

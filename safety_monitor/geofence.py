@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from holdfast.errors import ConfigError
+from holdfast.safety_monitor.scalar import clamp
 
 Corners = tuple[tuple[float, ...], ...]
 Edge = tuple[float, float, float, float]
@@ -48,9 +49,12 @@ class Geofence:
 
     def allows(self, x_m: float, y_m: float) -> bool:
         """Whether the robot may be at a point."""
-        return _holds(self._keep_in, x_m, y_m) and not any(
-            _holds(edges, x_m, y_m) for edges in self._keep_out
-        )
+        if not _holds(self._keep_in, x_m, y_m):
+            return False
+        for edges in self._keep_out:  # noqa: SIM110  a generator costs more than its polygon
+            if _holds(edges, x_m, y_m):
+                return False
+        return True
 
     @cached_property
     def _all_edges(self) -> tuple[Edge, ...]:
@@ -58,11 +62,11 @@ class Geofence:
 
     def gap_m(self, x_m: float, y_m: float) -> float:
         """Return the distance of a point to the nearest edge."""
-        return min(_point_gap_m(x_m, y_m, edge) for edge in self._all_edges)
+        return _point_gap_m(x_m, y_m, self._all_edges)
 
     def clearance_m(self, path: Edge) -> float:
         """Return the least distance of a straight path to any edge; 0 if it meets one."""
-        return min(_gap_m(path, edge) for edge in self._all_edges)
+        return min([_gap_m(path, edge) for edge in self._all_edges])
 
 
 def _edges(corners: Corners) -> Iterator[Edge]:
@@ -104,10 +108,10 @@ def _gap_m(first: Edge, second: Edge) -> float:
     if _parted(first, second) and _parted(second, first):
         return 0.0
     gap_m = min(
-        _point_gap_m(*first[:2], second),
-        _point_gap_m(*first[2:], second),
-        _point_gap_m(*second[:2], first),
-        _point_gap_m(*second[2:], first),
+        _point_gap_m(*first[:2], (second,)),
+        _point_gap_m(*first[2:], (second,)),
+        _point_gap_m(*second[:2], (first,)),
+        _point_gap_m(*second[2:], (first,)),
     )
     return 0.0 if gap_m < TOUCH_M else gap_m
 
@@ -118,13 +122,18 @@ def _parted(first: Edge, second: Edge) -> bool:
     return a < 0.0 < b or b < 0.0 < a
 
 
-def _point_gap_m(x: float, y: float, edge: Edge) -> float:
-    ax, ay, bx, by = edge
-    dx, dy = bx - ax, by - ay
-    squared = dx * dx + dy * dy
-    along = 0.0 if squared == 0.0 else ((x - ax) * dx + (y - ay) * dy) / squared
-    along = min(max(along, 0.0), 1.0)
-    return math.hypot(ax + along * dx - x, ay + along * dy - y)
+def _point_gap_m(x: float, y: float, edges: tuple[Edge, ...]) -> float:
+    """Return the distance of a point to the nearest of some segments."""
+    least = math.inf
+    for ax, ay, bx, by in edges:
+        dx, dy, px, py = bx - ax, by - ay, x - ax, y - ay
+        squared = dx * dx + dy * dy
+        along = 0.0 if squared == 0.0 else (px * dx + py * dy) / squared
+        along = clamp(along, 0.0, 1.0)
+        ex, ey = px - along * dx, py - along * dy
+        gap = ex * ex + ey * ey
+        least = min(least, gap)
+    return math.sqrt(least)
 
 
 def _holds(edges: tuple[Edge, ...], x: float, y: float) -> bool:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.messages import (
+    ACTIVE,
+    FALLBACK,
+    LIMITED,
+    READY,
+    STOPPED,
+    Check,
+    Reason,
+    State,
+)
 
-POWER_ON = Reason(Check.EVENT, "power_on", State.STOPPED, "not reset since the monitor started")
+POWER_ON = Reason(Check.EVENT, "power_on", STOPPED, "not reset since the monitor started")
 
 
 class Ladder:
@@ -15,6 +24,7 @@ class Ladder:
 
     Attributes:
         state: where it stands; STOPPED at the start.
+        moving: whether that lets the robot move.
         causes: why it is no higher: the reasons that last led or held it down.
     """
 
@@ -25,27 +35,23 @@ class Ladder:
         self._released = Reason(
             Check.EVENT,
             "released",
-            State.LIMITED,
+            LIMITED,
             f"the fallback ended; slow until {limits.release_steps} more steps are clean",
         )
         self._since_s = 0.0
-        self.enter(State.STOPPED, (POWER_ON,))
-
-    @property
-    def moving(self) -> bool:
-        """Whether the state lets the robot move."""
-        return self.state >= State.FALLBACK
+        self.enter(STOPPED, (POWER_ON,))
 
     def enter(self, state: State, causes: Iterable[Reason] = ()) -> None:
         """Go to a state because of an event; forgets everything about the one before."""
         self.state = state
+        self.moving = state >= FALLBACK
         self.causes = tuple(causes)
         self._clean_steps = self._slow_steps = 0
 
     def stop(self, reason: Reason) -> None:
         """Latch STOPPED. A robot that is stopped already keeps its first causes."""
-        if self.state is not State.STOPPED:
-            self.enter(State.STOPPED, (reason,))
+        if self.state is not STOPPED:
+            self.enter(STOPPED, (reason,))
         elif all(reason.code != cause.code for cause in self.causes):
             self.causes = (*self.causes, reason)
 
@@ -55,20 +61,19 @@ class Ladder:
         Args:
             standing: tells whether the robot stands and was last sent zero; asked in FALLBACK.
         """
-        allowed = min((reason.state for reason in reasons), default=State.ACTIVE)
-        if self.state is State.READY:
-            # Nothing moves, so only what would need a reset leads away from here.
-            if allowed is State.STOPPED:
-                self.enter(State.STOPPED, _down_to(State.STOPPED, reasons))
-        elif self.moving:
+        allowed = min([reason.state for reason in reasons]) if reasons else ACTIVE
+        if self.moving:
             self._judge_moving(now_s, allowed, reasons)
-            if self.state is State.FALLBACK:
+            if self.state is FALLBACK:
                 self._end_fallback(now_s, standing)
+        elif self.state is READY and allowed is STOPPED:
+            # Nothing moves, so only what would need a reset leads away from here.
+            self.enter(STOPPED, _down_to(STOPPED, reasons))
 
     def _judge_moving(self, now_s: float, allowed: State, reasons: list[Reason]) -> None:
-        if self.state is State.ACTIVE:
-            self._slow_steps = self._slow_steps + 1 if allowed is State.LIMITED else 0
-            if allowed is State.ACTIVE or 0 < self._slow_steps < self._trigger_steps:
+        if self.state is ACTIVE:
+            self._slow_steps = self._slow_steps + 1 if allowed is LIMITED else 0
+            if allowed is ACTIVE or 0 < self._slow_steps < self._trigger_steps:
                 return
         if allowed <= self.state:
             if allowed is not self.state:
@@ -78,7 +83,7 @@ class Ladder:
         self._clean_steps += 1
         if self._clean_steps >= self._release_steps:
             higher = State(self.state + 1)
-            self.enter(higher, () if higher is State.ACTIVE else (self._released,))
+            self.enter(higher, () if higher is ACTIVE else (self._released,))
 
     def _end_fallback(self, now_s: float, standing: Callable[[], bool]) -> None:
         lasted_s = now_s - self._since_s
@@ -88,8 +93,8 @@ class Ladder:
             text = f"the controlled stop took longer than {self._fallback_max_s} s"
         else:
             return
-        ended = Reason(Check.EVENT, "fallback_ended", State.STOPPED, text)
-        self.enter(State.STOPPED, (*self.causes, ended))
+        ended = Reason(Check.EVENT, "fallback_ended", STOPPED, text)
+        self.enter(STOPPED, (*self.causes, ended))
 
 
 def _down_to(state: State, reasons: list[Reason]) -> list[Reason]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.contract import Contract, strict
+from holdfast.contract import Contract, Recovery, strict
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.geofence import Geofence
 from holdfast.signals import CATALOGUE
@@ -27,11 +27,32 @@ class Tiers:
     limited: float
     stopped: float
 
-    def __post_init__(self) -> None:
+    def require_order(self, where: str) -> None:
+        """Check that both are above 0, and in order; `where` begins the sentence."""
         _require(
             math.isfinite(self.stopped) and 0.0 < self.limited <= self.stopped,
-            f"tiers should be finite with 0 < limited <= stopped, received limited "
+            f"{where} should be finite with 0 < limited <= stopped, received limited "
             f"{self.limited} and stopped {self.stopped}",
+        )
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bounds on one value: beyond them the robot is stopped, within `margin` of them slowed."""
+
+    low: float
+    high: float
+    margin: float
+
+    def require_order(self, where: str) -> None:
+        """Check that something lies between both margins; `where` begins the sentence."""
+        _require(
+            math.isfinite(self.low)
+            and math.isfinite(self.high)
+            and self.margin >= 0.0
+            and self.low + self.margin < self.high - self.margin,
+            f"{where} should be finite with margin at least 0 and low + margin < high - margin, "
+            f"received low {self.low}, high {self.high} and margin {self.margin}",
         )
 
 
@@ -51,6 +72,8 @@ class Limits:
         max_skipped: sequence numbers that may be lost between two steps; more means LIMITED.
         geofence: where the robot may be.
         forward_speed_m_s, yaw_rate_rad_s, tilt_rad: bounds on measured magnitudes.
+        joint_position_rad, joint_velocity_rad_s: bounds on each joint, in the robot's own order;
+            None for a joint that has none, as a wheel's position.
         tracking_error: by action channel, how far the measured signal of the same name may be
             from the command, in its unit.
         tracking_s: for how long it may be further: LIMITED, then STOPPED.
@@ -67,11 +90,13 @@ class Limits:
         release_steps: consecutive clean steps that lead one rung up: FALLBACK to LIMITED,
             LIMITED to ACTIVE. Nothing but a reset leads out of STOPPED.
         fallback_max_s: FALLBACK ends in STOPPED when the robot stands, at latest after this.
-        episode_budget: by cost name, what spent + predicted may reach before the robot is
-            slowed; None, or a cost that is not named: its run budget. It is not the limit d:
-            d bounds the *expected* cost, so about half the episodes of a policy that keeps
-            to d lie above it, and slowing those would punish ordinary luck. The run budget is
-            what is promised of every single episode.
+        episode_budget: by cost name, what spent and predicted cost together may reach before
+            the robot is slowed; None, or a cost that is not named: its run budget. It is not
+            the limit d: d bounds the *expected* cost, so about half the episodes of a policy
+            that keeps to d lie above it, and slowing those would punish ordinary luck. The run
+            budget is what is promised of every single episode.
+        episode_coverage: the share of episodes that cost no more than is predicted, at any of
+            their steps; of those that the bundle's prediction was calibrated on.
     """
 
     source_max_age_s: float
@@ -85,6 +110,8 @@ class Limits:
     forward_speed_m_s: Tiers | None
     yaw_rate_rad_s: Tiers | None
     tilt_rad: Tiers | None
+    joint_position_rad: tuple[Span | None, ...] | None
+    joint_velocity_rad_s: tuple[Tiers | None, ...] | None
     tracking_error: Mapping[str, float]
     tracking_s: Tiers
     deceleration_m_s2: float
@@ -98,6 +125,8 @@ class Limits:
     release_steps: int
     fallback_max_s: float
     episode_budget: Mapping[str, float] | None
+    episode_coverage: float
+    recovery: Recovery | None
 
     @staticmethod
     def from_mapping(data: Any) -> Limits:
@@ -113,6 +142,17 @@ class Limits:
             raise ConfigError(str(error)) from None
 
     def __post_init__(self) -> None:
+        self._require_numbers()
+        for name in ("forward_speed_m_s", "yaw_rate_rad_s", "tilt_rad", "tracking_s"):
+            tiers = getattr(self, name)
+            if tiers is not None:
+                tiers.require_order(name)
+        for name in ("joint_position_rad", "joint_velocity_rad_s"):
+            for joint, bounds in enumerate(getattr(self, name) or ()):
+                if bounds is not None:
+                    bounds.require_order(f"{name}[{joint}]")
+
+    def _require_numbers(self) -> None:
         for name in (
             "source_max_age_s",
             "proposal_max_age_s",
@@ -146,6 +186,10 @@ class Limits:
             0.0 < self.limited_scale < 1.0,
             f"limited_scale should be between 0 and 1, received {self.limited_scale}",
         )
+        _require(
+            0.0 < self.episode_coverage < 1.0,
+            f"episode_coverage should be between 0 and 1, received {self.episode_coverage}",
+        )
         for name in ("trigger_steps", "release_steps"):
             value = getattr(self, name)
             _require(value >= 1, f"{name} should be at least 1, received {value}")
@@ -171,6 +215,16 @@ class Limits:
             f"max_step_gap_s {self.max_step_gap_s} should be above the contract's period_s "
             f"{contract.period_s}",
         )
+        for name, bounds in (
+            ("joint_position", self.joint_position_rad),
+            ("joint_velocity", self.joint_velocity_rad_s),
+        ):
+            size = contract.signal_size(name)
+            _require(
+                bounds is None or len(bounds) == size,
+                f"{name} has bounds for {len(bounds or ())} joints; the contract observes "
+                f"{size or 'none'}",
+            )
         channels = {channel.name: channel for channel in contract.action}
         for name in self.tracking_error:
             signal = CATALOGUE.get(name)

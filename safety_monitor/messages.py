@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from holdfast.signals import Array
 
@@ -49,6 +50,11 @@ class State(IntEnum):
     ACTIVE = 4
 
 
+STOPPED, READY, FALLBACK, LIMITED, ACTIVE = State
+"""For what is done at every step: on Python 3.11, to take a state from its class costs as much as
+five comparisons."""
+
+
 class Check(IntEnum):
     """Which check spoke, in the order in which they run; EVENT is a person or a program."""
 
@@ -76,13 +82,12 @@ class Reason:
     text: str
 
 
-@dataclass(frozen=True)
-class BudgetStatus:
+class BudgetStatus(NamedTuple):
     """Costs in the contract's order.
 
     Attributes:
         spent: so far in this episode.
-        predicted: spent plus the cost critics' cost-to-go; NaN where there is none.
+        predicted: spent plus what is predicted to come; NaN where the critics say nothing.
         run_budget: the hard stop in force.
     """
 
@@ -91,8 +96,7 @@ class BudgetStatus:
     run_budget: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The monitor's answer to one step.
 
     Attributes:

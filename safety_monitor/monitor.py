@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from holdfast.contract import Contract
 from holdfast.safety_monitor import checks
+from holdfast.safety_monitor.action import ActionLimits
 from holdfast.safety_monitor.budget import Budget
 from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.envelope import check_envelope
@@ -18,7 +19,20 @@ from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.freshness import Freshness
 from holdfast.safety_monitor.ladder import Ladder
 from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.messages import (
+    ACTIVE,
+    FALLBACK,
+    LIMITED,
+    READY,
+    STOPPED,
+    Check,
+    Proposal,
+    Reading,
+    Reason,
+    State,
+    Verdict,
+)
+from holdfast.safety_monitor.prediction import Prediction
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.tracking import Tracking
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
@@ -31,10 +45,10 @@ RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
 class _Findings:
     """What one look at the world found; nothing in the monitor has changed yet."""
 
-    reasons: list[Reason] = field(default_factory=list)
-    arrays: dict[str, Array] = field(default_factory=dict)
-    values: dict[str, list[float]] = field(default_factory=dict)
-    action: Array | None = None
+    reasons: list[Reason]
+    arrays: dict[str, Array]
+    values: dict[str, list[float]]
+    action: list[float] | None = None
     costs: tuple[float, ...] | None = None
     cost_to_go: list[float] | None = None
 
@@ -66,12 +80,14 @@ class Monitor:
         familiarity: of the bundle; None: strange observations are not noticed.
         evidence: of the deployment's episodes so far; an alarm in it refuses `reset` and `arm`.
             The caller adds each episode to it, and saves it.
+        prediction: of the bundle; None: an episode is predicted to cost what the critics expect.
 
     Raises:
         ContractError: a run budget that is loosened, unknown or below one step's cost; a
             recovery that is not known.
-        ConfigError: limits that contradict the contract.
-        BundleError: a familiarity of other observations.
+        ConfigError: limits that contradict the contract, or name a recovery that is not known.
+        BundleError: a familiarity of other observations; a prediction of other costs, or on
+            too few episodes for the coverage that the limits ask for.
     """
 
     def __init__(
@@ -81,22 +97,31 @@ class Monitor:
         run_budget: Mapping[str, float] | None = None,
         familiarity: Familiarity | None = None,
         evidence: Evidence | None = None,
+        prediction: Prediction | None = None,
     ) -> None:
         limits.require_fit(contract)
         if familiarity is not None:
             familiarity.require_size(contract.observation_size)
+        margin = None
+        if prediction is not None:
+            prediction.require_size(len(contract.costs))
+            margin = prediction.margin(limits.episode_coverage)
         self._contract, self._limits, self._evidence = contract, limits, evidence
         self._observer = Observer(contract)
         self._bill = Bill(contract)
-        self._budget = Budget(contract, self._bill.largest, run_budget, limits.episode_budget)
-        self._recovery = RecoveryController(contract)
+        self._billed = frozenset(self._bill.signals)
+        self._budget = Budget(
+            contract, self._bill.largest, run_budget, limits.episode_budget, margin
+        )
+        self._recovery = RecoveryController(contract, limits.recovery)
         also = (*self._bill.signals, *self._recovery.signals)
+        self._actions = ActionLimits(contract)
         self._required = checks.required_signals(contract, also, limits)
         self._shapes = checks.wanted_shapes(contract, self._required)
         self._ladder = Ladder(limits)
         self._tracking = Tracking(contract, limits)
         self._drift = None if familiarity is None else Drift(familiarity)
-        self._observed = frozenset(contract.signals)
+        self._unknown = {name: np.full(self._shapes[name], math.nan) for name in contract.signals}
         self._zero = np.zeros(contract.action_size)
         self._zero.setflags(write=False)
         self._nothing = (0.0,) * len(contract.costs)
@@ -111,6 +136,11 @@ class Monitor:
     def contract(self) -> Contract:
         """What it was made for."""
         return self._contract
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The signals without which the robot may not move, by catalogue name."""
+        return self._required
 
     @property
     def state(self) -> State:
@@ -129,14 +159,12 @@ class Monitor:
         return self._observation(arrays)
 
     def _observation(self, measured: Mapping[str, Array]) -> Array:
-        arrays = dict(measured)
-        for name in self._contract.signals:
-            if name not in arrays:
-                arrays[name] = np.full(self._shapes[name], math.nan)
         left = 1.0 - self._elapsed / self._contract.episode_steps
-        arrays[APPLIED_ACTION] = self._contract.normalised(self._applied)
-        arrays[EPISODE_LEFT] = np.array([max(left, 0.0)])
-        return self._observer(arrays)
+        own = {
+            APPLIED_ACTION: self._contract.normalised(self._applied),
+            EPISODE_LEFT: np.array([max(left, 0.0)]),
+        }
+        return self._observer({**self._unknown, **measured, **own})
 
     # Events.
 
@@ -166,18 +194,18 @@ class Monitor:
         Refused while any check allows no more than FALLBACK, while the newest proposal is not
         fresh and zero, and while the robot moves. In READY there is nothing to do.
         """
-        if self.state is State.READY:
+        if self.state is READY:
             return ()
-        refusals = self._refusals(now_s, sources, State.STOPPED)
+        refusals = self._refusals(now_s, sources, STOPPED)
         if not refusals:
-            self._ladder.enter(State.READY)
+            self._ladder.enter(READY)
         return refusals
 
     def arm(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
         """READY to ACTIVE, refused as a reset is. Returns why not; empty means done."""
-        refusals = self._refusals(now_s, sources, State.READY)
+        refusals = self._refusals(now_s, sources, READY)
         if not refusals:
-            self._ladder.enter(State.ACTIVE)
+            self._ladder.enter(ACTIVE)
             self._last_s = now_s
             self._forget()
         return refusals
@@ -190,12 +218,12 @@ class Monitor:
     def disarm(self) -> None:
         """End an episode: a moving state becomes READY, at once and without fault."""
         if self._ladder.moving:
-            self._ladder.enter(State.READY)
+            self._ladder.enter(READY)
             self._applied = self._zero
 
     def stop(self, code: str, text: str) -> None:
         """Latch STOPPED from any state: an e-stop, an operator, a fault of the device."""
-        self._ladder.stop(Reason(Check.EVENT, code, State.STOPPED, text))
+        self._ladder.stop(Reason(Check.EVENT, code, STOPPED, text))
         self._applied = self._zero
 
     # The step.
@@ -221,18 +249,17 @@ class Monitor:
         was, moving = self.state, self._ladder.moving
         proposal = self._proposal if proposal is None else proposal
         found = self._look(now_s, sources, proposal, cost_to_go, stepping=True)
-        costs = self._nothing
+        costs, left = self._nothing, max(self._contract.episode_steps - self._elapsed, 0)
         if moving:
             if self._elapsed:
                 costs = found.costs or self._budget.largest
                 self._budget.add(costs)
             self._elapsed += 1
             self._budget.judge_run(found.reasons)
-        predicted = self._budget.judge_episode(found.cost_to_go, found.reasons)
+        predicted = self._budget.judge_episode(found.cost_to_go, left, found.reasons)
         found.reasons.sort(key=_by_check)
         self._ladder.judge(now_s, found.reasons, lambda: self._stands(found))
         self._applied, intervened = self._act(was, found)
-        self._applied.setflags(write=False)  # the next one is compared with it
         return Verdict(
             action=self._applied,
             state=self.state,
@@ -251,14 +278,14 @@ class Monitor:
         stepping: bool,
     ) -> _Findings:
         """Run the checks that need no account; remember what was heard only if `stepping`."""
-        found = _Findings()
+        found = _Findings([], {}, {})
         try:
             self._check(found, now_s, sources, proposal, cost_to_go)
             if stepping:
                 self._listen(now_s, sources, proposal)
         except Exception as error:
             text = f"the monitor failed: {type(error).__name__}: {error}"
-            found.reasons.append(Reason(Check.EVENT, "monitor_failed", State.STOPPED, text))
+            found.reasons.append(Reason(Check.EVENT, "monitor_failed", STOPPED, text))
         return found
 
     def _check(
@@ -278,24 +305,24 @@ class Monitor:
             self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
         if proposal is None:
             text = "nothing was proposed yet"
-            reasons.append(Reason(Check.FRESH, "proposal_missing", State.FALLBACK, text))
+            reasons.append(Reason(Check.FRESH, "proposal_missing", FALLBACK, text))
         else:
             self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
-            if checks.check_proposal(proposal, self._contract, reasons):
-                found.action = proposal.action
+            found.action = checks.check_proposal(proposal, self._contract, reasons)
         check_envelope(values, self._limits, reasons)
         if moving:
-            self._tracking.judge(now_s, values, self._applied, reasons)
-            if self._drift is not None and arrays.keys() >= self._observed:
+            self._tracking.judge(now_s, values, self._applied.tolist(), reasons)
+            if self._drift is not None and arrays.keys() >= self._unknown.keys():
                 self._drift.add(self._observation(arrays))
                 self._drift.judge(reasons)
         if cost_to_go is not None:
             found.cost_to_go = checks.cost_to_go(cost_to_go, len(self._nothing), reasons)
 
     def _stream(self, name: str) -> Freshness:
-        if name not in self._streams:
-            self._streams[name] = Freshness("source", name, self._limits)
-        return self._streams[name]
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = Freshness("source", name, self._limits)
+        return stream
 
     def _listen(
         self, now_s: float, sources: Mapping[str, Reading], proposal: Proposal | None
@@ -313,45 +340,52 @@ class Monitor:
         self, arrays: Mapping[str, Array], reasons: list[Reason]
     ) -> tuple[float, ...] | None:
         """Return the costs of this step, or None if they cannot be told."""
-        if any(name not in arrays for name in self._bill.signals):
+        if not arrays.keys() >= self._billed:
             return None
         costs = self._bill.step(arrays)
-        # Written so that NaN fails it.
-        if all(0.0 <= cost <= most for cost, most in zip(costs, self._bill.largest, strict=True)):
+        for cost, most in zip(costs, self._bill.largest, strict=True):
+            if not 0.0 <= cost <= most:  # so is NaN
+                break
+        else:
             return costs
         text = f"costs {list(costs)} should be between 0 and {list(self._bill.largest)}"
-        reasons.append(Reason(Check.BUDGET, "cost_invalid", State.STOPPED, text))
+        reasons.append(Reason(Check.BUDGET, "cost_invalid", STOPPED, text))
         return None
 
     def _act(self, was: State, found: _Findings) -> tuple[Array, bool]:
         """Return the action of the present state, and whether it intervenes."""
-        if was <= State.READY:
+        if was <= READY:
             return self._zero, False
         if not self._ladder.moving:
             return self._zero, True
-        contract, previous, wanted = self._contract, self._applied, found.action
-        if self.state is State.FALLBACK or wanted is None:
-            action = contract.admissible(previous, self._fall_back(found))
-            if wanted is None or was is not State.FALLBACK:
-                return action, True
-            return action, not np.array_equal(action, contract.admissible(previous, wanted))
-        free = contract.admissible(previous, wanted)
-        if self.state is State.ACTIVE:
-            return free, False
-        # Clipped first: a proposal far outside the limits would not be slowed otherwise.
-        within = np.clip(wanted, contract.action_low, contract.action_high)
-        action = contract.admissible(previous, self._limits.limited_scale * within)
-        return action, not np.array_equal(action, free)
+        limits, previous, wanted = self._actions, self._applied.tolist(), found.action
+        if self.state is FALLBACK or wanted is None:
+            action = limits.admissible(previous, self._fall_back(found))
+            intervened = (
+                wanted is None
+                or was is not FALLBACK
+                or action != limits.admissible(previous, wanted)
+            )
+        else:
+            action = free = limits.admissible(previous, wanted)
+            if self.state is LIMITED:
+                # Clipped first: a proposal far outside the limits would not be slowed otherwise.
+                slow = [self._limits.limited_scale * value for value in limits.clip(wanted)]
+                action = limits.admissible(previous, slow)
+            intervened = action != free
+        applied = np.array(action)
+        applied.setflags(write=False)  # the next one is compared with it
+        return applied, intervened
 
-    def _fall_back(self, found: _Findings) -> Array:
+    def _fall_back(self, found: _Findings) -> list[float]:
         """Return what the robot heads for: the recovery's action where it can be trusted, or zero.
 
         A robot that does not know where it is, or that could run into something, only stops.
         """
-        if any(r.state <= State.FALLBACK and r.code not in RECOVERABLE for r in found.reasons):
-            return self._zero
-        action = self._recovery.act(found.values)
-        return self._zero if action is None else action
+        action = None
+        if all(r.state > FALLBACK or r.code in RECOVERABLE for r in found.reasons):
+            action = self._recovery.act(found.values)
+        return self._zero.tolist() if action is None else action
 
     def _stands(self, found: _Findings) -> bool:
         """Whether the robot stands, and was last sent zero."""
@@ -368,18 +402,18 @@ class Monitor:
         """Return what forbids the robot to be made ready or armed."""
         if self.state is not needed:
             text = f"the monitor should be {needed.name} for this; it is {self.state.name}"
-            return (Reason(Check.EVENT, "wrong_state", State.STOPPED, text),)
+            return (Reason(Check.EVENT, "wrong_state", STOPPED, text),)
         found = self._look(now_s, sources, self._proposal, None, stepping=False)
-        refusals = [reason for reason in found.reasons if reason.state <= State.FALLBACK]
+        refusals = [reason for reason in found.reasons if reason.state <= FALLBACK]
         self._budget.judge_run(refusals)
         if self._evidence is not None:
             self._evidence.judge(refusals)
-        if found.action is not None and found.action.any():
-            text = f"the newest proposal is {found.action.tolist()}, not zero"
-            refusals.append(Reason(Check.EVENT, "proposal_not_zero", State.STOPPED, text))
+        if found.action is not None and any(found.action):
+            text = f"the newest proposal is {found.action}, not zero"
+            refusals.append(Reason(Check.EVENT, "proposal_not_zero", STOPPED, text))
         if not checks.standing(found.values, self._limits):
             text = "the robot moves, or does not say that it stands"
-            refusals.append(Reason(Check.EVENT, "robot_moves", State.STOPPED, text))
+            refusals.append(Reason(Check.EVENT, "robot_moves", STOPPED, text))
         return tuple(refusals)
 
 

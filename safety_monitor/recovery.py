@@ -1,4 +1,4 @@
-"""Recovery: what the robot may do by itself in FALLBACK, if the contract names it."""
+"""Recovery: what the robot may do by itself in FALLBACK, if its limits or the contract say so."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from holdfast.contract import Contract
-from holdfast.errors import ContractError
+from holdfast.contract import Contract, Recovery
+from holdfast.errors import ConfigError, ContractError, HoldfastError
 from holdfast.safety_monitor.checks import Values
-from holdfast.signals import Array
+from holdfast.safety_monitor.limits import WHERE
+from holdfast.safety_monitor.scalar import clamp
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def return_to_point(
         return 0.0, 0.0
     bearing = math.remainder(math.atan2(aside, ahead) - values["heading"][0], math.tau)
     # One radian off asks for the whole yaw rate; nothing is driven away from the point.
-    turn = yaw_rate_rad_s * min(max(bearing, -1.0), 1.0)
+    turn = yaw_rate_rad_s * clamp(bearing, -1.0, 1.0)
     return speed_m_s * max(math.cos(bearing), 0.0), turn
 
 
@@ -64,42 +63,48 @@ FUNCTIONS: Mapping[str, RecoveryFunction] = {
 
 
 class RecoveryController:
-    """The contract's recovery, or none.
+    """The robot's own recovery, where its limits name one; else the contract's; or none.
 
     Raises:
-        ContractError: an unknown name, other parameters than it takes, or action channels
-            that it cannot write.
+        ConfigError: the robot's has an unknown name, other parameters than it takes, or the
+            contract has not the action channels that it writes.
+        ContractError: the same of the contract's.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, own: Recovery | None) -> None:
         self._function: RecoveryFunction | None = None
         self.signals: tuple[str, ...] = ()
-        recovery = contract.recovery
-        if recovery is None:
-            return
-        where = f"recovery '{recovery.name}'"
+        if own is not None:
+            self._take(own, contract, f"{WHERE}.recovery '{own.name}'", ConfigError)
+        elif contract.recovery is not None:
+            name = contract.recovery.name
+            self._take(contract.recovery, contract, f"recovery '{name}'", ContractError)
+
+    def _take(
+        self, recovery: Recovery, contract: Contract, where: str, error: type[HoldfastError]
+    ) -> None:
         function = FUNCTIONS.get(recovery.name)
         if function is None:
-            raise ContractError(f"{where}: should be one of {', '.join(FUNCTIONS)}")
+            raise error(f"{where}: should be one of {', '.join(FUNCTIONS)}")
         if set(recovery.parameters) != set(function.parameters):
-            raise ContractError(
+            raise error(
                 f"{where}: parameters should be {', '.join(function.parameters)}, "
                 f"received {', '.join(recovery.parameters) or 'none'}"
             )
         for name, value in recovery.parameters.items():
             if name not in function.signed and value <= 0.0:
-                raise ContractError(f"{where}: {name} should be above 0, received {value}")
+                raise error(f"{where}: {name} should be above 0, received {value}")
         channels = tuple(channel.name for channel in contract.action)
         if channels != function.channels:
-            raise ContractError(
+            raise error(
                 f"{where}: writes {', '.join(function.channels)}; the contract's action is "
                 f"{', '.join(channels)}"
             )
         self._function, self.signals = function, function.signals
         self._parameters = dict(recovery.parameters)
 
-    def act(self, values: Values) -> Array | None:
+    def act(self, values: Values) -> list[float] | None:
         """Return the action, physical units; None if there is no controller or it is blind."""
         if self._function is None or any(name not in values for name in self.signals):
             return None
-        return np.array(self._function.act(values, **self._parameters))
+        return list(self._function.act(values, **self._parameters))

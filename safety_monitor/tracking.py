@@ -6,7 +6,6 @@ from holdfast.contract import Contract
 from holdfast.safety_monitor.checks import Values
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Check, Reason, State
-from holdfast.signals import Array
 
 
 class Tracking:
@@ -29,11 +28,13 @@ class Tracking:
         """Start anew: nothing is off."""
         self._off_since_s: dict[str, float] = {}
 
-    def judge(self, now_s: float, values: Values, applied: Array, reasons: list[Reason]) -> None:
+    def judge(
+        self, now_s: float, values: Values, applied: list[float], reasons: list[Reason]
+    ) -> None:
         """Compare the measured signals with the command in force; append what is off too long."""
         for name, index, error in self._channels:
             measured = values.get(name)
-            if measured is not None and abs(measured[0] - float(applied[index])) <= error:
+            if measured is not None and abs(measured[0] - applied[index]) <= error:
                 self._off_since_s.pop(name, None)
                 continue
             lasted_s = now_s - self._off_since_s.setdefault(name, now_s)

@@ -114,6 +114,7 @@ def build(
         "contract": contract.to_json(),
         "golden": json.dumps(_golden(model, n, seed)),
         "familiarity": "null",
+        "prediction": "null",
         "provenance": json.dumps({"made_by": "tests"}),
         "digest": PLACEHOLDER,
         **(entries or {}),

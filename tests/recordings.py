@@ -32,6 +32,7 @@ def info(**changes: object) -> RunInfo:
         "limits": {"source_max_age_s": 0.1},
         "run_budget": {"outside_corridor": 30.0},
         "familiarity": None,
+        "prediction": None,
         "evidence": None,
         "identity": {"robot": "drive"},
         "versions": {"holdfast": "0"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -11,7 +12,6 @@ from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.dds.graph import DdsGraph
 from holdfast.robot.topic_robot import TopicRobot
-from holdfast.safety_monitor.costs import Bill
 
 SCHEME = "dds:"
 NODE = "holdfast"
@@ -20,11 +20,13 @@ NODE = "holdfast"
 class DdsRobot(TopicRobot):
     """A `TopicRobot` that has a graph of its own."""
 
-    def __init__(self, address: str, config: RobotConfig, contract: Contract) -> None:
+    def __init__(
+        self, address: str, config: RobotConfig, contract: Contract, required: Collection[str]
+    ) -> None:
         """Join the graph; use `connect`."""
         _, options = parse_address(address)
         section = config.topics()
-        section.require_fit(contract, Bill(contract).signals)
+        section.require_fit(contract, required)
         namespace = options.get("namespace", "").strip("/")
         namespace = f"/{namespace}" if namespace else ""
         self._graph_of_its_own = DdsGraph(options.get("node", NODE), namespace)

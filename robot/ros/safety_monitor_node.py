@@ -19,7 +19,6 @@ from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.topic_proposer import FreeTopic, PolicyTopic
 from holdfast.robot.topic_robot import TopicRobot
 from holdfast.robot.watch import Watch
-from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.messages import State, Verdict
 
 STATUS_TYPE = "diagnostic_msgs/msg/DiagnosticStatus"
@@ -65,13 +64,13 @@ class SafetyMonitorNode(ManagedNode):
         assembly = self._assemble()
         contract, config = assembly.contract, assembly.config
         section = config.topics()
-        section.require_fit(contract, Bill(contract).signals)
+        section.require_fit(contract, assembly.monitor.required)
         hardware_id = self.option("hardware_id") or f"{config.robot}@{self.get_namespace()}"
         self.name_hardware(hardware_id)
         self._robot = TopicRobot(
             self.graph, section, contract, config.robot, hardware_id, self.option("enable_motion")
         )
-        require_fit(contract, self._robot.identity)
+        require_fit(contract, self._robot.identity, assembly.monitor.required)
         if assembly.deployment is not None:
             assembly.deployment.claim(hardware_id)
         self._proposer = self._find_proposer(assembly)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -51,6 +52,36 @@ def test_every_command_that_a_page_shows_exists(page):
     text = page.read_text("utf-8")
     shown = re.findall(r"(?:^ {4}|`)(?:ros2 run holdfast )?holdfast ([a-z]+)\b", text, flags=re.M)
     assert set(shown) <= set(COMMANDS)
+
+
+def reason_codes():
+    """Yield the codes that the monitor's source gives its reasons; `*` for what it puts in."""
+    for path in (ROOT / "safety_monitor").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            place = {"Reason": 1, "stop": 2, "_say": 1}.get(name)
+            if place is None or len(node.args) <= place:
+                continue
+            code = node.args[place]
+            if isinstance(code, ast.JoinedStr) and name == "Reason" and path.stem != "freshness":
+                yield "*" + code.values[-1].value
+            elif isinstance(code, ast.Constant) and name == "_say":
+                yield from (f"{kind}_{code.value}" for kind in ("source", "proposal"))
+            elif isinstance(code, ast.Constant):
+                yield code.value
+
+
+def test_every_code_of_the_monitor_is_on_its_page():
+    page = (ROOT / "docs" / "REASONS.md").read_text("utf-8")
+    columns = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ")]
+    listed = [code for column in columns for code in re.findall(r"`([*a-z_]+)`", column)]
+    said = {"*_exceeded" if code.endswith("_exceeded") and code.startswith("joint") else code
+            for code in reason_codes()}  # fmt: skip
+    assert len(said) > 35
+    assert set(listed) == said
+    assert len(set(listed)) == len(listed)
 
 
 def test_make_targets_in_the_readme_exist():

@@ -98,7 +98,7 @@ GOLDEN = {"observation": [[0.0] * 9], "action": [[0.0, 0.0]], "log_std": [[-1.0,
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"entries": {"format": "2"}}, "format should be 1, received 2"),
+        ({"entries": {"format": "1"}}, "format should be 2, received 1"),
         ({"entries": {"contract": "{}"}}, "contract: missing robot"),
         ({"entries": {"contract": "nonsense"}}, "contract: should be JSON"),
         ({"entries": {"provenance": "[1]"}}, "holdfast_provenance should be a mapping"),

@@ -6,14 +6,15 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-import torch
+from bundles import drive_contract
 
 from holdfast.errors import BundleError, ConfigError, TrainingError
 from holdfast.policy import bundle, checkpoint, verify
-from holdfast.policy.evaluate import Evaluation, evaluate, interval, judge_prediction
+from holdfast.policy.evaluate import evaluate, foretell, interval, judge_prediction
 from holdfast.policy.export import checkpoint_of, export
 from holdfast.policy.learner import Learner, TrainSettings
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
+from holdfast.safety_monitor.prediction import Prediction
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, copies=16, critic_steps=5)
 
@@ -77,7 +78,8 @@ def test_the_bundle_knows_what_the_simulation_shows(shipped):
     held = bundle.load(shipped)
     familiarity = Familiarity.from_mapping(held.familiarity)
     familiarity.require_size(held.contract.observation_size)
-    assert (familiarity.episodes, familiarity.false_alarm_rate) == (10, 0.1)
+    assert (familiarity.episodes, familiarity.logged) == (10, 0)
+    assert familiarity.false_alarm_rate == 0.1
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
     evaluation = evaluate(networks, 40, seed=77)
 
@@ -95,6 +97,38 @@ def test_the_bundle_knows_what_the_simulation_shows(shipped):
     # Beta(1, 10): that it is above a half has a probability of 1e-3.
     assert alarms(lambda x: x) <= 20
     assert alarms(lambda x: x + 10.0 * evaluation.observations[0].std(axis=0)) == 40
+
+
+def known(shipped, tmp_path, episodes):
+    """Export again, with a robot's episodes in the training state; return the new bundle."""
+    tensors, data = checkpoint.load(checkpoint_of(shipped))
+    rng = np.random.default_rng(0)
+    logged = [rng.normal(50.0, 1.0, (65 - i, 5)).astype(np.float32) for i in range(episodes)]
+    tensors |= checkpoint.known_tensors(logged)
+    checkpoint.save(tmp_path / "state.safetensors", tensors, data)
+    export(tmp_path / "state.safetensors", tmp_path / "child.onnx", episodes=20)
+    read = checkpoint.known_episodes(checkpoint.load(tmp_path / "state.safetensors")[0])
+    assert all(np.array_equal(a, b) for a, b in zip(read, logged, strict=True))
+    return tmp_path / "child.onnx", logged
+
+
+def test_what_a_robot_has_seen_is_familiar_too(shipped, tmp_path):
+    path, logged = known(shipped, tmp_path, 24)
+    familiarity = Familiarity.from_mapping(bundle.load(path).familiarity)
+    assert (familiarity.episodes, familiarity.logged) == (10, 12)
+    assert familiarity.false_alarm_rate == 0.1  # ten episodes show no lower one
+    alone = Familiarity.from_mapping(bundle.load(shipped).familiarity)
+    for one, strange in ((familiarity, False), (alone, True)):
+        drift = Drift(one)
+        for observation in logged[0]:
+            drift.add(observation)
+        assert (drift.total > one.threshold) is strange
+    assert verify.command(path) == 0  # the logs are not needed to export it again
+
+
+def test_too_few_logged_episodes_tell_nothing_of_a_robot(shipped, tmp_path):
+    path, _ = known(shipped, tmp_path, 19)
+    assert bundle.load(path).familiarity == bundle.load(shipped).familiarity
 
 
 def test_evaluation_holds_one_whole_episode_of_each_copy(shipped):
@@ -115,51 +149,55 @@ def test_evaluation_holds_one_whole_episode_of_each_copy(shipped):
     np.testing.assert_array_equal(sums, sorted(evaluation.cost_returns[:, 0]))
 
 
-class Foreteller:
-    """Stands for the critics: foretells the same cost for each observation."""
-
-    def __init__(self, ahead):
-        self.ahead = ahead
-
-    def __call__(self, x):
-        return torch.tensor([[0.0, 99.0, self.ahead]]).expand(len(x), 3)
-
-
-def test_how_well_the_cost_is_foretold_by_hand(shipped):
+def test_how_well_the_cost_is_foretold_by_hand():
     """Two episodes of 4 steps that cost 2 and 6; 1 and 4 of them in the first half."""
-    networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
-    n = networks.contract.observation_size
+    contract = drive_contract(episode_steps=4)
     costs = [np.array(c)[:, None] for c in ([1.0, 0.0, 0.0, 1.0], [3.0, 1.0, 1.0, 1.0])]
-    evaluation = Evaluation(0, np.zeros(2), np.zeros((2, 1)), (np.zeros((4, n)),) * 2, tuple(costs))
-    name = networks.contract.costs[0].name
+    prediction = Prediction((tuple(float(i) for i in range(9)),))
 
     def judged(ahead):
-        return judge_prediction(
-            dataclasses.replace(networks, critic=Foreteller(ahead)), evaluation
-        )[name]
+        found = judge_prediction(contract, [np.full((4, 1), ahead)] * 2, costs, prediction)
+        return found["outside_corridor"]
 
     found = judged(3.0)
     assert found["start"] == {  # 3 and 3, of 2 and 6
         "mean_error": pytest.approx(-1.0),
         "rmse": pytest.approx(np.sqrt((1.0 + 9.0) / 2.0)),
-        "covered": 0.5,
     }
-    assert found["middle"] == {  # 1 + 3 and 4 + 3
+    assert found["middle"] == {  # 3 and 3, of 1 and 2
         "mean_error": pytest.approx(1.5),
         "rmse": pytest.approx(np.sqrt((4.0 + 1.0) / 2.0)),
-        "covered": 1.0,
     }
     assert judged(-5.0)["middle"]["mean_error"] == pytest.approx(-1.5)  # below 0 is 0
+    # Of nothing expected, the margins needed are 2 / 1 and 6 / 1; known are 0 to 8.
+    assert found["episodes"] == 2
+    assert judged(0.0)["covered"] == {"0.5": 0.5, "0.8": 1.0, "0.9": 1.0}  # by 4, 7 and 8
+    assert judged(-5.0)["covered"] == judged(0.0)["covered"]
 
 
-def test_the_prediction_is_reported_for_each_cost(shipped):
+def test_the_prediction_is_reported_for_each_cost_and_goes_with_the_bundle(shipped):
     held = bundle.load(shipped)
-    prediction = held.provenance["prediction"]
-    assert set(prediction) == {cost.name for cost in held.contract.costs}
+    report = held.provenance["prediction"]
+    assert set(report) == {cost.name for cost in held.contract.costs}
+    found = report[held.contract.costs[0].name]
+    assert found["episodes"] == 10
+    assert list(found["covered"]) == ["0.5", "0.8", "0.9"]  # ten episodes show no 0.95
+    assert 0.0 <= found["covered"]["0.5"] <= found["covered"]["0.9"] <= 1.0
     for place in ("start", "middle"):
-        found = prediction[held.contract.costs[0].name][place]
-        assert 0.0 <= found["covered"] <= 1.0
-        assert abs(found["mean_error"]) <= found["rmse"]
+        assert abs(found[place]["mean_error"]) <= found[place]["rmse"]
+    (shortfalls,) = Prediction.from_mapping(held.prediction).shortfalls
+    assert len(shortfalls) == 10
+
+
+def test_the_prediction_covers_other_episodes_than_it_was_calibrated_on(shipped):
+    networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
+    prediction = Prediction.from_mapping(bundle.load(shipped).prediction)
+    other = evaluate(networks, 100, seed=77)
+    ahead = foretell(networks, other)
+    covered = judge_prediction(networks.contract, ahead, other.costs, prediction)
+    # With ten episodes to calibrate on, the share covered is Beta(9, 2), on average 0.82:
+    # that it is below a half has a probability of 1e-2, below 0.4 of 2e-3.
+    assert covered["outside_corridor"]["covered"]["0.8"] >= 0.4
 
 
 def test_too_few_episodes_are_refused(shipped, tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from recordings import info, record_episode
+from recordings import info, record_episode, tick
 
 from holdfast.errors import LogError, TrainingError
 from holdfast.policy.evaluate import evaluate
@@ -13,7 +13,9 @@ from holdfast.policy.experience import Experience, Trajectory, logged_advantages
 from holdfast.policy.finetune import Finetuner, FinetuneSettings
 from holdfast.policy.learner import Learner, TrainSettings
 from holdfast.policy.rollout import Collector
+from holdfast.robot.log_format import COMPLETED, EpisodeResult
 from holdfast.robot.recorder import Recorder
+from holdfast.safety_monitor.messages import Check, Reason, State
 
 
 def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
@@ -28,6 +30,7 @@ def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
         costs=rng.random((steps, 1)),
         overridden=mask,
         completed=completed,
+        known=np.zeros((0, n), np.float32),
     )
 
 
@@ -83,6 +86,30 @@ def test_log_must_have_explored(tmp_path, exploring, sentence):
     assert episode.overridden.tolist() == [True, False, False, False, False, True]
 
 
+def test_what_the_monitor_objected_to_is_not_what_the_robot_is_like(tmp_path):
+    """`recordings.tick` says "episode_budget" at two of three steps; others are said here."""
+    recorder = Recorder(tmp_path / "run", info())
+    for step, codes in enumerate(
+        (
+            [],
+            ["unfamiliar"],
+            ["released", "unfamiliar"],
+            ["tilt_exceeded"],
+            ["unfamiliar", "stale"],
+            [],
+        )
+    ):
+        reasons = tuple(Reason(Check.EVENT, code, State.LIMITED, "text") for code in codes)
+        one = tick(0, step, final=step == 5)
+        recorder.step(dataclasses.replace(one, verdict=one.verdict._replace(reasons=reasons)))
+    recorder.episode(200.0, EpisodeResult(0, 5, (3.0,), 0, 0, COMPLETED))
+    record_episode(recorder, 1, 6)
+    recorder.close()
+    first, second = read(tmp_path / "run", info().contract)
+    np.testing.assert_array_equal(first.known, first.observation[[0, 1, 2, 5]])
+    np.testing.assert_array_equal(second.known, second.observation)
+
+
 def test_log_of_another_contract_is_refused(tmp_path):
     recorder = Recorder(tmp_path / "run", info())
     record_episode(recorder, 0, 3)
@@ -112,6 +139,7 @@ def simulated(learner, episodes_seed):
             costs=rollout.costs[:, i],
             overridden=np.zeros(steps, bool),
             completed=True,
+            known=observation[:, i],
         )
         for i in range(learner.batch.copies)
     ]

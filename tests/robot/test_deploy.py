@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import runs
+import yaml
 from bundles import drive_contract, write_bundle
 
 from holdfast import share
@@ -18,9 +19,10 @@ from holdfast.errors import BundleError, ConfigError, ContractError, LinkError, 
 from holdfast.policy.bundle import load
 from holdfast.robot import config as configs
 from holdfast.robot import deploy
-from holdfast.robot.assembly import parse_budget, require_fit
+from holdfast.robot.assembly import knowledge, parse_budget, require_fit
 from holdfast.robot.base import Identity
 from holdfast.robot.deploy import Settings
+from holdfast.safety_monitor.monitor import Monitor
 
 IDENTITY = Identity(
     robot="drive",
@@ -44,8 +46,11 @@ def bundle_of(tmp_path, **changes):
     return load(write_bundle(tmp_path / "policy.onnx", drive_contract(**changes)))
 
 
+REQUIRED = frozenset(IDENTITY.signals)
+
+
 def test_a_robot_that_fits():
-    require_fit(drive_contract(), IDENTITY)
+    require_fit(drive_contract(), IDENTITY, REQUIRED)
 
 
 @pytest.mark.parametrize(
@@ -65,23 +70,32 @@ def test_a_robot_that_fits():
         (
             {"sources": {"robot": ("position", "heading")}},
             RunError,
-            "not measure forward_speed, yaw_rate;",
+            "not measure forward_speed, tilt, yaw_rate; the contract or the monitor's limits need",
         ),
         ({"watchdog_s": 0.05}, RunError, "stops after 0.05 s without a command"),
     ],
 )
 def test_a_robot_that_does_not_fit(changes, error, sentence):
     with pytest.raises(error, match=sentence):
-        require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes))
+        require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes), REQUIRED)
 
 
 def test_a_signal_that_only_a_cost_needs():
     """Without its position in the observation, the corridor must still be billed."""
     speed = (ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),)
     contract = drive_contract(observation=speed)
+    bare = dataclasses.replace(
+        configs.load(configs.find("drive")).monitor,
+        geofence=None,
+        yaw_rate_rad_s=None,
+        tilt_rad=None,
+        tracking_error={},
+    )
+    required = Monitor(contract, bare).required
+    assert required == {"forward_speed", "position"}
     blind = dataclasses.replace(IDENTITY, sources={"robot": ("forward_speed",)})
-    with pytest.raises(RunError, match="does not measure position"):
-        require_fit(contract, blind)
+    with pytest.raises(RunError, match="does not measure position;"):
+        require_fit(contract, blind, required)
 
 
 def test_run_budgets_are_read():
@@ -127,6 +141,7 @@ def test_settings_that_cannot_be(tmp_path, changes, error, sentence):
                 "threshold": 1.0,
                 "false_alarm_rate": 0.1,
                 "episodes": 10,
+                "logged": 0,
             },
             "should be of 9 observed values, received 1",
         ),
@@ -137,9 +152,63 @@ def test_a_familiarity_that_cannot_be(tmp_path, familiarity, sentence):
     policy = write_bundle(tmp_path / "policy.onnx", entries=entries)
     config = tmp_path / "robot.yaml"
     text = configs.find("drive").read_text()
-    config.write_text(text.replace("familiarity: false", "familiarity: true"))
+    config.write_text(text.replace("familiarity: logged", "familiarity: always"))
     with pytest.raises(BundleError, match=sentence):
         deploy.command(Settings("serial:/dev/nothing", policy, config=config))
+
+
+FAMILIARITY = {
+    "mean": [0.0] * 9,
+    "whitening": np.eye(9).tolist(),
+    "reference": 1.0,
+    "threshold": 1.0,
+    "false_alarm_rate": 0.1,
+    "episodes": 10,
+    "logged": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "logged", "used"),
+    [
+        ("never", 40, False),
+        ("logged", 0, False),
+        ("logged", 40, True),
+        ("always", 0, True),
+        ("always", 40, True),
+    ],
+)
+def test_when_familiarity_is_used(tmp_path, setting, logged, used):
+    entries = {"familiarity": json.dumps({**FAMILIARITY, "logged": logged})}
+    bundle = load(write_bundle(tmp_path / "policy.onnx", entries=entries))
+    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": setting})
+    familiarity, prediction = knowledge(bundle, config)
+    assert (familiarity is not None) is used
+    assert prediction is None
+
+
+def test_what_a_bundle_does_not_know_is_not_used(tmp_path):
+    bundle = load(write_bundle(tmp_path / "policy.onnx"))
+    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": "always"})
+    assert knowledge(bundle, config) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "sentence"),
+    [
+        ({}, "prediction: missing shortfalls"),
+        ({"shortfalls": [[0.0] * 9] * 2}, "prediction: should be of 1 costs, received 2"),
+        (
+            {"shortfalls": [[]]},
+            "a coverage of 0.5 takes at least 1 episodes; it was calibrated on 0",
+        ),
+    ],
+)
+def test_a_prediction_that_cannot_be(tmp_path, prediction, sentence):
+    entries = {"prediction": json.dumps(prediction)}
+    policy = write_bundle(tmp_path / "policy.onnx", entries=entries)
+    with pytest.raises(BundleError, match=sentence):
+        deploy.command(Settings("serial:/dev/nothing", policy))
 
 
 def test_numbers_that_cannot_be():
@@ -163,6 +232,102 @@ def test_a_policy_of_another_robot_never_gets_to_move_this_one(tmp_path, twin):
     assert err.count("\n") == 1
     assert twin.episodes() == before
     assert not run.out.exists()
+
+
+BOW_TIE = {"keep_in_m": [[0.0, 0.0], [2.0, 2.0], [2.0, 0.0], [0.0, 2.0]], "keep_out_m": []}
+DOCK = {"x_m": 0.0, "y_m": 0.0, "speed_m_s": -0.5, "yaw_rate_rad_s": 1.0, "arrived_m": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("limits", "options", "sentence"),
+    [
+        (
+            {"source_lost_s": 0.1},
+            [],
+            "monitor limits: source_lost_s should be finite and at least source_max_age_s 0.25, "
+            "received 0.1",
+        ),
+        (
+            {"tilt_rad": {"limited": 0.6, "stopped": 0.3}},
+            [],
+            "monitor limits: tilt_rad should be finite with 0 < limited <= stopped, received "
+            "limited 0.6 and stopped 0.3",
+        ),
+        (
+            {"max_step_gap_s": 0.05},
+            [],
+            "monitor limits: max_step_gap_s 0.05 should be above the contract's period_s 0.05",
+        ),
+        (
+            {"deceleration_m_s2": 4.5},
+            [],
+            "monitor limits: deceleration_m_s2 4.5 should be at most the rate at which the "
+            "contract lets forward_speed change, 4.0",
+        ),
+        (
+            {"joint_velocity_rad_s": [{"limited": 1.0, "stopped": 2.0}]},
+            [],
+            "monitor limits: joint_velocity has bounds for 1 joints; the contract observes none",
+        ),
+        (
+            {"recovery": {"name": "return_to_point", "parameters": DOCK}},
+            [],
+            "monitor limits.recovery 'return_to_point': speed_m_s should be above 0, received -0.5",
+        ),
+        (
+            {"geofence": BOW_TIE},
+            [],
+            "monitor limits.geofence.keep_in_m: crosses or touches itself where the edge from "
+            "(0.0, 0.0) to (2.0, 2.0) meets the one from (2.0, 0.0) to (0.0, 2.0)",
+        ),
+        (
+            {},
+            ["--run-budget", "outside_corridor=0.5"],
+            "cost 'outside_corridor': run budget should be at least what one step can cost, 1.0, "
+            "and at most the contract's 30.0, received 0.5",
+        ),
+        (
+            {"episode_budget": {"outside_corridor": 31.0}},
+            [],
+            "cost 'outside_corridor': episode budget should be above 0 and at most the run budget "
+            "30.0, received 31.0",
+        ),
+        (
+            {"footprint_radius_m": 0.25},
+            [],
+            "twin-1 does not measure scan; the contract or the monitor's limits need it",
+        ),
+    ],
+)
+def test_what_contradicts_is_refused_at_the_start(tmp_path, twin, limits, options, sentence):
+    """In one sentence and before anything moves; what saved evidence may be: test_deployment."""
+    policy = write_bundle(tmp_path / "policy.onnx", action=(0.4, 0.0))
+    data = yaml.safe_load(configs.find("drive").read_text())
+    data["monitor"] |= limits
+    config = tmp_path / "robot.yaml"
+    config.write_text(yaml.safe_dump(data))
+    before = twin.episodes()
+    arguments = ["--config", str(config), *options]
+    with runs.deployment(tmp_path / "run", twin.address, policy, *arguments) as run:
+        status, out, err = run.end()
+    assert (status, out) == (1, "")
+    assert err.endswith(f"{sentence}\n")
+    assert err.count("\n") == 1
+    assert not run.out.exists()
+    assert twin.episodes() == before
+    speed, faults = twin.inspect()
+    assert speed < 1e-6
+    assert faults == ()
+
+
+def test_topics_that_lack_what_only_the_limits_need(tmp_path):
+    policy = write_bundle(tmp_path / "policy.onnx")
+    data = yaml.safe_load(configs.find("drive").read_text())
+    del data["ros"]["sources"]["imu"]
+    config = tmp_path / "robot.yaml"
+    config.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError, match=r"ros\.sources: nothing carries tilt, which is needed"):
+        deploy.command(Settings(f"dds:{config}", policy))
 
 
 def test_a_run_of_the_mean_that_no_other_overwrites(tmp_path, twin):

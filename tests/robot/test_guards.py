@@ -7,7 +7,6 @@ import pytest
 from holdfast import share
 from holdfast.errors import ContractError
 from holdfast.robot.assembly import assemble, load_contract
-from holdfast.safety_monitor.costs import Bill
 
 GUARDS = sorted((share.folder() / "config").glob("guard_*.yaml"))
 
@@ -18,7 +17,7 @@ def test_a_guard_fits_its_robot(path):
     assert assembly.bundle is None
     assert path.stem == f"guard_{assembly.contract.robot}"
     section = assembly.config.topics()
-    section.require_fit(assembly.contract, Bill(assembly.contract).signals)
+    section.require_fit(assembly.contract, assembly.monitor.required)
     assert assembly.contract == load_contract(path)
 
 

@@ -28,11 +28,12 @@ FAMILIARITY = {
     "threshold": 8.0,
     "false_alarm_rate": 0.1,
     "episodes": 10,
+    "logged": 0,
 }
 """Made up so that the end of a long drive is unlike what it knows."""
 
 
-def configuration(path, familiarity=False, **limits):
+def configuration(path, familiarity="never", **limits):
     """Write the drive robot's file with some limits changed."""
     data = yaml.safe_load(configs.find("drive").read_text())
     data["familiarity"] = familiarity
@@ -49,10 +50,11 @@ def folder(tmp_path_factory):
     """Two runs, alike but for the limits, each on a twin of its own."""
     folder = tmp_path_factory.mktemp("replay")
     options = {"action": (0.5, 0.6), "gain": 0.01, "log_std": -1.5}
-    entries = {"familiarity": json.dumps(FAMILIARITY)}
+    prediction = {"shortfalls": [[0.0, 4.0, 8.0]]}
+    entries = {"familiarity": json.dumps(FAMILIARITY), "prediction": json.dumps(prediction)}
     policy = write_bundle(folder / "policy.onnx", entries=entries, **options)
-    usual = configuration(folder / "usual.yaml", familiarity=True)
-    slow = configuration(folder / "slow.yaml", familiarity=True, **SLOW)
+    usual = configuration(folder / "usual.yaml", familiarity="always")
+    slow = configuration(folder / "slow.yaml", familiarity="always", **SLOW)
     for name, config in (("run", usual), ("slow", slow)):
         evidence = ["--evidence", str(folder / f"{name}.evidence.json")]
         arguments = [*OPTIONS, "--config", str(config), *evidence]

@@ -35,7 +35,7 @@ def test_the_drive_robots_file_is_good():
         ({"proposal_wait_s": -0.1}, r"proposal_wait_s: .*greater than 0, received -0.1"),
         ({"proposal_wait_s": float("nan")}, r"proposal_wait_s: .*finite"),
         ({"ready_wait_s": "3"}, r"ready_wait_s: .*valid number, received '3'"),
-        ({"familiarity": "warn"}, r"familiarity: .*boolean, received 'warn'"),
+        ({"familiarity": "warn"}, r"familiarity: .*'never', 'logged' or 'always', received 'warn'"),
         ({"robot": None}, "robot: .*string, received None"),
         ({"speed": 1.0}, r"speed: extra inputs are not permitted"),
         ({"monitor": {}}, "monitor limits: missing source_max_age_s"),

@@ -48,7 +48,7 @@ class Rig:
         self.robot = TopicRobot(here, section(stop_topics={}), contract, "drive", "unit-7")
         monitor = Monitor(contract, config.monitor, run_budget)
         budget = {c.name: c.run_budget for c in contract.costs} | (run_budget or {})
-        assembly = Assembly(contract, None, config, monitor, None, None, budget)
+        assembly = Assembly(contract, None, config, monitor, None, None, None, budget)
         info = assembly.info(folder.name, self.robot, 0, exploring=False)
         self.recorder = Recorder(folder, info)
         proposer = FreeTopic(here, section(), contract, config.monitor.proposal_max_age_s)

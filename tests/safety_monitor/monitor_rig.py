@@ -48,6 +48,8 @@ PLAIN_LIMITS = {
     "forward_speed_m_s": {"limited": 1.25, "stopped": 1.5},
     "yaw_rate_rad_s": {"limited": 2.5, "stopped": 3.0},
     "tilt_rad": {"limited": 0.25, "stopped": 0.5},
+    "joint_position_rad": None,
+    "joint_velocity_rad_s": None,
     "tracking_error": {"forward_speed": 0.5, "yaw_rate": 1.0},
     "tracking_s": {"limited": 0.25, "stopped": 0.5},
     "deceleration_m_s2": 2.0,
@@ -61,6 +63,8 @@ PLAIN_LIMITS = {
     "release_steps": 3,
     "fallback_max_s": 1.0,
     "episode_budget": None,
+    "episode_coverage": 0.5,
+    "recovery": None,
 }
 LIMITS = Limits.from_mapping(PLAIN_LIMITS)
 

@@ -1,17 +1,19 @@
 """Mutation tests of safety_monitor/: is there a small mistake that no test would notice?
 
-    python tests/safety_monitor/mutate.py [--only MODULE] [--list] [--out docs/MUTATION.md]
+    python tests/safety_monitor/mutate.py [--only MODULE ...] [--jobs N] [--list] [--out FILE]
 
 Each mutant is one change to the syntax tree of one module, compiled in memory and tested in a
 forked process, the tests of its own module first. A mutant that all tests pass has survived;
 EQUIVALENT lists those that change nothing that matters, with the reason. Any other survivor
-makes the exit status 1. All of it takes about a quarter of an hour on one core.
+makes the exit status 1. All of it takes about TIME on one core; what FILE says of modules that
+are not tested again stays.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import concurrent.futures
 import contextlib
 import copy
 import functools
@@ -20,9 +22,10 @@ import importlib.abc
 import importlib.machinery
 import multiprocessing
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +41,9 @@ MODULES = {
     if path.stem not in {"__init__", "messages"}  # names and data, no behaviour
 }
 LIMIT_S = 240.0
+
+Row = tuple[int, int, int]
+"""How many mutants of a module there are, were killed, and are equivalent."""
 
 Comparison = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -145,9 +151,14 @@ def _(node: ast.Return) -> Iterator[ast.AST]:
 @variants.register(ast.Raise)
 @variants.register(ast.Continue)
 @variants.register(ast.Assign)
-@variants.register(ast.AugAssign)
 def _(node: ast.stmt) -> Iterator[ast.AST]:
     yield ast.Pass()
+
+
+@variants.register
+def _(node: ast.AugAssign) -> Iterator[ast.AST]:
+    yield ast.Pass()
+    yield ast.AugAssign(node.target, Arithmetic[type(node.op)](), node.value)
 
 
 @variants.register
@@ -281,6 +292,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", choices=MODULES, nargs="+", help="these modules")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants tested at a time (1)")
     parser.add_argument("--list", action="store_true", help="print the mutants, test nothing")
     parser.add_argument("--out", type=Path, help="write the result here (Markdown)")
     arguments = parser.parse_args()
@@ -292,30 +304,56 @@ def main() -> int:
                 print(mutant.name)
         return 0
     preload()
-    unexplained, rows, begun = [], [], time.monotonic()
-    for module in modules:
-        if not survives(None, module):
-            print("the tests fail without any mutant", file=sys.stderr)
-            return 1
-        total = killed = explained = 0
-        for mutant in mutants(module):
-            total += 1
-            if not survives(mutant, module):
-                killed += 1
-                if mutant.name in equivalent:
-                    print(f"KILLED, though listed as equivalent: {mutant.name}", flush=True)
-            elif mutant.name in equivalent:
-                explained += 1
-            else:
-                unexplained.append(mutant.name)
-                print(f"SURVIVED: {mutant.name}", flush=True)
-        rows.append((module, total, killed, explained))
-        minutes = (time.monotonic() - begun) / 60.0
-        print(f"{module}: {killed} of {total} killed, {explained} equivalent ({minutes:.0f} min)")
-        sys.stdout.flush()
+    rows, unexplained = kept(arguments.out, modules)
+    begun = time.monotonic()
+    fork = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(arguments.jobs, fork) as pool:
+        for module in modules:
+            rows[module], survivors = judge(pool, module, equivalent)
+            unexplained += survivors
+            minutes = (time.monotonic() - begun) / 60.0
+            total, killed, explained = rows[module]
+            print(
+                f"{module}: {killed} of {total} killed, {explained} equivalent ({minutes:.0f} min)"
+            )
+            sys.stdout.flush()
     if arguments.out:
         arguments.out.write_text(document(rows, unexplained, equivalent))
     return 1 if unexplained else 0
+
+
+def judge(
+    pool: concurrent.futures.Executor, module: str, equivalent: Mapping[str, str]
+) -> tuple[Row, list[str]]:
+    """Return a module's row, and which mutants survived."""
+    tried = list(mutants(module))
+    explained = {name for name in equivalent if name.startswith(f"{module}.")}
+    if gone := explained - {mutant.name for mutant in tried}:
+        sys.exit("listed as equivalent, but there is no\n" + "\n".join(gone))
+    if not survives(None, module):
+        sys.exit("the tests fail without any mutant")
+    alive = []
+    for mutant, survived in zip(
+        tried, pool.map(survives, tried, [module] * len(tried)), strict=True
+    ):
+        if survived:
+            alive.append(mutant.name)
+        if survived and mutant.name not in explained:
+            print(f"SURVIVED: {mutant.name}", flush=True)
+        if not survived and mutant.name in explained:
+            print(f"KILLED, though listed as equivalent: {mutant.name}", flush=True)
+    left = [name for name in alive if name not in explained]
+    return (len(tried), len(tried) - len(alive), len(alive) - len(left)), left
+
+
+def kept(path: Path | None, modules: Collection[str]) -> tuple[dict[str, Row], list[str]]:
+    """Return what an earlier result says of other modules: its rows, and its survivors."""
+    others = MODULES.keys() - set(modules)
+    text = path.read_text() if path is not None and path.exists() else ""
+    row = re.compile(r"^\| (\w+) \| (\d+) \| (\d+) \| (\d+) \|", re.MULTILINE)
+    rows = {name: (int(a), int(b), int(c)) for name, a, b, c in row.findall(text) if name in others}
+    left = re.findall(r"^- `(.+)`$", text.partition("## Survivors")[2], re.MULTILINE)
+    return rows, [name for name in left if name.partition(".")[0] in others]
 
 
 def document(rows, unexplained, equivalent) -> str:
@@ -328,10 +366,8 @@ def document(rows, unexplained, equivalent) -> str:
         "| module | mutants | killed | equivalent | survived |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for module, total, killed, explained in [
-        *rows,
-        ("all", *(sum(row[i] for row in rows) for i in (1, 2, 3))),
-    ]:
+    together = tuple(map(sum, zip(*rows.values(), strict=True)))
+    for module, (total, killed, explained) in [*sorted(rows.items()), ("all", together)]:
         left = total - killed - explained
         lines.append(f"| {module} | {total} | {killed} | {explained} | {left} |")
     lines += ["", "## Equivalent mutants", "", "They change nothing that matters:", ""]

@@ -10,8 +10,8 @@ from holdfast.safety_monitor.budget import Budget
 LARGEST = (1.0, 1.0)
 
 
-def budget(run=None, episode=None, largest=LARGEST):
-    return Budget(CONTRACT, largest, run, episode)
+def budget(run=None, episode=None, largest=LARGEST, margin=None):
+    return Budget(CONTRACT, largest, run, episode, margin)
 
 
 def test_the_contract_s_run_budgets_hold_unless_tightened():
@@ -106,7 +106,7 @@ def test_an_episode_begins_with_nothing_spent():
 def test_prediction_against_the_episode_budget(ahead, expected, limited):
     account, reasons = budget(None, {"outside": 5.0}), []
     account.add((1.0, 0.0))
-    first, second = account.judge_episode([ahead, 0.5], reasons)
+    first, second = account.judge_episode([ahead, 0.5], 40, reasons)
     assert first == pytest.approx(expected, rel=1e-15, nan_ok=True)
     assert second == 0.5
     assert [(r.check, r.code, r.state) for r in reasons] == (
@@ -114,9 +114,43 @@ def test_prediction_against_the_episode_budget(ahead, expected, limited):
     )
 
 
+@pytest.mark.parametrize(
+    ("left", "ahead", "expected"),
+    [
+        (40, 1.0, 5.5),  # 1 spent, 1 expected, and all of the margin of 3.5
+        (10, 1.0, 3.75),  # a quarter of the steps: half of the margin
+        (10, -7.0, 2.75),
+        (3, 1.0, 1.0 + 1.0 + 3.5 * math.sqrt(3.0 / 40.0)),
+        (2, 1.5, 3.0),  # two steps cost at most 2
+        (1, 9.0, 2.0),
+        (0, 9.0, 1.0),
+    ],
+)
+def test_a_margin_shrinks_with_the_root_of_what_is_left(left, ahead, expected):
+    account, reasons = budget(margin=(3.5, 0.25)), []
+    account.add((1.0, 0.0))
+    first, second = account.judge_episode([ahead, 0.5], left, reasons)
+    assert first == pytest.approx(expected, rel=1e-15)
+    assert second == pytest.approx(min(0.5 + 0.25 * math.sqrt(left / 40.0), left), rel=1e-15)
+
+
+def test_what_is_left_costs_at_most_what_its_steps_can():
+    account = budget(largest=(2.0, 0.5), margin=(9.0, 9.0))
+    assert account.judge_episode([1.0, 1.0], 1, []) == (2.0, 0.5)
+    first, second = account.judge_episode([1.0, 1.0], 2, [])
+    assert first == pytest.approx(1.0 + 9.0 * math.sqrt(0.05))
+    assert second == 1.0
+
+
+def test_a_margin_below_zero_predicts_no_less_than_what_is_spent():
+    account = budget(margin=(-2.0, -2.0))
+    account.add((1.0, 0.0))
+    assert account.judge_episode([3.0, 1.0], 40, []) == (2.0, 0.0)
+
+
 def test_the_reason_says_how_much_is_predicted():
     account, reasons = budget(), []
-    account.judge_episode([7.5, math.nan], reasons)
+    account.judge_episode([7.5, math.nan], 40, reasons)
     assert [reason.text for reason in reasons] == [
         "outside: 7.5 predicted for this episode, 6 allowed",
         "far_outside: nan predicted for this episode, 3 allowed",
@@ -125,7 +159,7 @@ def test_the_reason_says_how_much_is_predicted():
 
 def test_without_a_prediction_there_is_none():
     account, reasons = budget(), []
-    predicted = account.judge_episode(None, reasons)
+    predicted = account.judge_episode(None, 40, reasons)
     assert reasons == []
     assert len(predicted) == 2
     assert all(map(math.isnan, predicted))

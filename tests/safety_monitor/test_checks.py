@@ -36,6 +36,8 @@ def test_a_robots_own_number_of_joints_is_the_contracts_to_say():
     assert checks.wanted_shapes(with_joints, needed)["joint_position"] == (3,)
     with pytest.raises(ConfigError, match="joint_position is needed; the contract should observe"):
         checks.wanted_shapes(CONTRACT, needed)
+    with pytest.raises(ConfigError, match="joint_position is needed"):  # in the alphabet's order
+        checks.wanted_shapes(CONTRACT, ("joint_velocity", "joint_position"))
 
 
 def test_required_signals_are_those_that_anything_uses():
@@ -65,6 +67,8 @@ def test_required_signals_are_those_that_anything_uses():
         ("tracking_error", {"yaw_rate": 1.0}, {"yaw_rate"}),
         ("geofence", LIMITS.geofence, {"position"}),
         ("footprint_radius_m", 0.25, {"scan"}),
+        ("joint_position_rad", (None,), {"joint_position"}),
+        ("joint_velocity_rad_s", (None,), {"joint_velocity"}),
     ):
         changed = dataclasses.replace(bare, **{name: value})
         assert checks.required_signals(no_position, (), changed) == {"heading", *signals}
@@ -130,6 +134,17 @@ def test_a_signal_from_two_sources():
     assert values["tilt"] == [0.0, 0.1]
     assert (reason.check, reason.code) == (Check.CONTRACT, "signal_ambiguous")
     assert reason.text == "source1 repeats signal tilt"
+
+
+@pytest.mark.parametrize("first", [[math.nan, 0.0], [0.0]])
+def test_a_signal_from_two_sources_of_which_one_cannot_be_used(first):
+    values, reasons = measured(
+        reading(position=[1.0, 2.0], linear_velocity=[0.5, 0.0], tilt=first),
+        reading(tilt=[0.0, 0.1]),
+    )
+    assert "tilt" not in values
+    assert "signal_ambiguous" in codes(reasons)
+    assert len(reasons) == 2
 
 
 @pytest.mark.parametrize("motion", [{}, {"forward_speed": [0.0]}, {"heading": [0.0]}])
@@ -214,13 +229,13 @@ def proposed(action, contract_hash=CONTRACT.hash):
 
 
 def test_a_proposal_far_outside_the_limits_is_no_fault():
-    assert proposed([1e6, -1e6]) == (True, [])
+    assert proposed([1e6, -1e6]) == ([1e6, -1e6], [])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_proposal_that_is_no_number(value):
     usable, (reason,) = proposed([0.0, value])
-    assert not usable
+    assert usable is None
     assert (reason.check, reason.code) == (Check.FINITE, "proposal_not_finite")
     assert reason.state is State.STOPPED
     assert reason.text == f"the proposed action is [0.0, {value}]"
@@ -229,7 +244,7 @@ def test_a_proposal_that_is_no_number(value):
 @pytest.mark.parametrize("action", [[], [0.0], [0.0, 0.0, 0.0], [[0.0, 0.0]], 0.0])
 def test_a_proposal_of_another_shape(action):
     usable, (reason,) = proposed(action)
-    assert not usable
+    assert usable is None
     assert (reason.check, reason.code) == (Check.CONTRACT, "proposal_shape")
     assert reason.state is State.STOPPED
     assert reason.text == (f"a proposed action should have shape (2,), received {np.shape(action)}")
@@ -237,7 +252,7 @@ def test_a_proposal_of_another_shape(action):
 
 def test_a_proposal_under_another_contract():
     usable, (reason,) = proposed([0.0, 0.0], "f" * 64)
-    assert not usable
+    assert usable is None
     assert (reason.check, reason.code) == (Check.CONTRACT, "proposal_contract")
     assert reason.state is State.STOPPED
     assert reason.text == (

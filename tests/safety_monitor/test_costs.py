@@ -71,6 +71,7 @@ def test_one_step_of_one_robot_costs_the_same(x):
     bill, signals = Bill(CONTRACT), {"position": np.array([x, 9.0])}
     assert bill.step(signals) == tuple(bill(signals).tolist())
     assert all(type(cost) is float for cost in bill.step(signals))
+    assert bill(signals).dtype == np.float64
 
 
 def test_a_function_without_parameters_takes_none():

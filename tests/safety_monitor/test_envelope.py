@@ -3,7 +3,7 @@ import math
 import pytest
 from monitor_rig import LIMITS, codes, limits, states
 
-from holdfast.safety_monitor import Check, Geofence, State
+from holdfast.safety_monitor import Check, Geofence, Span, State, Tiers
 from holdfast.safety_monitor.envelope import check_envelope
 from holdfast.signals import CATALOGUE
 
@@ -41,6 +41,8 @@ def test_magnitudes_at_each_limit(name, limited, stopped, sign, place):
 def test_the_text_names_value_unit_and_limit():
     (reason,) = enveloped(tilt=[0.0, -0.3])
     assert reason.text == "tilt 0.300 rad exceeds 0.25"
+    (reason,) = enveloped(tilt=[0.3, -0.4])  # the larger of two, once
+    assert reason.text == "tilt 0.400 rad exceeds 0.25"
     (reason,) = enveloped(forward_speed=[9.0])
     assert reason.text == "forward_speed 9.000 m/s exceeds 1.5"
 
@@ -48,7 +50,81 @@ def test_the_text_names_value_unit_and_limit():
 def test_limits_that_are_not_set_are_not_checked():
     bare = limits(geofence=None, forward_speed_m_s=None, yaw_rate_rad_s=None, tilt_rad=None)
     far = {"position": [99.0, 99.0], "linear_velocity": [9.0, 9.0]}
+    far |= {"joint_position": [99.0], "joint_velocity": [99.0]}
     assert enveloped(bare, forward_speed=[9.0], yaw_rate=[9.0], tilt=[9.0, 9.0], **far) == []
+
+
+# Joints: the second of three has a position from -1 to 2 rad, the third a velocity.
+
+JOINTED = limits(
+    joint_position_rad=(None, Span(-1.0, 2.0, 0.25), None),
+    joint_velocity_rad_s=(None, None, Tiers(3.0, 4.0)),
+)
+
+
+def test_joint_positions_at_each_limit():
+    for position_rad, expected in (
+        (0.5, None),
+        (1.75, None),
+        (math.nextafter(1.75, UP), State.LIMITED),
+        (2.0, State.LIMITED),
+        (math.nextafter(2.0, UP), State.STOPPED),
+        (99.0, State.STOPPED),
+        (-0.75, None),
+        (math.nextafter(-0.75, -UP), State.LIMITED),
+        (-1.0, State.LIMITED),
+        (math.nextafter(-1.0, -UP), State.STOPPED),
+        (-99.0, State.STOPPED),
+    ):
+        found = states(enveloped(JOINTED, joint_position=[99.0, position_rad, -99.0]))
+        wanted = {} if expected is None else {"joint_position_exceeded": expected}
+        assert found == wanted, position_rad
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_joint_velocities_at_each_limit(sign):
+    for velocity_rad_s, expected in (
+        (3.0, None),
+        (math.nextafter(3.0, UP), State.LIMITED),
+        (4.0, State.LIMITED),
+        (math.nextafter(4.0, UP), State.STOPPED),
+    ):
+        found = states(enveloped(JOINTED, joint_velocity=[99.0, -99.0, sign * velocity_rad_s]))
+        wanted = {} if expected is None else {"joint_velocity_exceeded": expected}
+        assert found == wanted, velocity_rad_s
+
+
+def test_every_joint_is_judged_and_named():
+    both = limits(
+        joint_position_rad=(Span(-1.0, 1.0, 0.1),) * 3, joint_velocity_rad_s=(Tiers(1.0, 2.0),) * 3
+    )
+    said = enveloped(both, joint_position=[0.95, 0.0, -1.5], joint_velocity=[0.0, -1.5, 3.0])
+    assert [(reason.code, reason.state, reason.text) for reason in said] == [
+        (
+            "joint_position_exceeded",
+            State.LIMITED,
+            "joint_position[0] 0.950 rad is near the end of [-1, 1]",
+        ),
+        (
+            "joint_position_exceeded",
+            State.STOPPED,
+            "joint_position[2] -1.500 rad is outside of [-1, 1]",
+        ),
+        (
+            "joint_velocity_exceeded",
+            State.LIMITED,
+            "joint_velocity[1] 1.500 rad/s exceeds 1",
+        ),
+        (
+            "joint_velocity_exceeded",
+            State.STOPPED,
+            "joint_velocity[2] 3.000 rad/s exceeds 2",
+        ),
+    ]
+
+
+def test_joints_that_cannot_be_measured_are_not_judged_here():
+    assert enveloped(JOINTED, forward_speed=[0.0]) == []
 
 
 def test_the_geofence_needs_position_and_motion():

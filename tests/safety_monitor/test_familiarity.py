@@ -18,6 +18,7 @@ PLAIN = {
     "threshold": 3.0,
     "false_alarm_rate": 0.01,
     "episodes": 100,
+    "logged": 40,
 }
 FAMILIAR = Familiarity.from_mapping(PLAIN)
 
@@ -76,11 +77,11 @@ def test_numbers_are_finite(value):
     eye = ((1.0,),)
     for mean, whitening in (((value,), eye), ((0.0,), ((value,),))):
         with pytest.raises(BundleError, match="mean and whitening should be finite"):
-            Familiarity(mean, whitening, 1.0, 1.0, 0.1, 1)
+            Familiarity(mean, whitening, 1.0, 1.0, 0.1, 1, 0)
     for reference, threshold in ((value, 1.0), (1.0, value)):
         with pytest.raises(BundleError, match="both finite"):
-            Familiarity((0.0,), eye, reference, threshold, 0.1, 1)
-    assert Familiarity((0.0,), eye, 1.0, 1.0, 0.1, 1).threshold == 1.0
+            Familiarity((0.0,), eye, reference, threshold, 0.1, 1, 0)
+    assert Familiarity((0.0,), eye, 1.0, 1.0, 0.1, 1, 0).threshold == 1.0
 
 
 def test_a_monitor_refuses_a_familiarity_of_other_observations():
@@ -138,7 +139,7 @@ def test_whitened_training_data_has_unit_covariance_and_zero_mean():
     mixing = np.array([[2.0, 0.0], [1.5, 0.5]])
     data = rng.normal(size=(40, 50, 2)) @ mixing.T + [3.0, -1.0]
     fitted = fit_familiarity(data, 0.1)
-    seen = data[:20].reshape(-1, 2)
+    seen = data[1::2].reshape(-1, 2)
     white = (seen - fitted.mean) @ np.array(fitted.whitening).T
     np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=1e-12)
     covariance = np.cov(white.T, bias=True)
@@ -146,7 +147,7 @@ def test_whitened_training_data_has_unit_covariance_and_zero_mean():
     assert covariance[0, 0] == pytest.approx(1.0 / (1.0 + RIDGE), rel=1e-5)
     # Chi-square with two degrees of freedom: -2 ln 0.01.
     assert fitted.reference == pytest.approx(9.21, rel=0.15)
-    assert (fitted.false_alarm_rate, fitted.episodes) == (0.1, 20)
+    assert (fitted.false_alarm_rate, fitted.episodes, fitted.logged) == (0.1, 20, 0)
 
 
 def test_a_channel_that_never_moved_is_measured_by_a_thousandth():
@@ -157,17 +158,47 @@ def test_a_channel_that_never_moved_is_measured_by_a_thousandth():
     assert fitted.whitening[1][1] == pytest.approx(1000.0, rel=1e-6)
 
 
-def test_the_threshold_is_the_conformal_quantile_of_the_second_half():
-    # With a mean of 0 and a variance of 1, each later episode has so many odd steps in a row.
-    first = [np.array([[-1.0], [1.0]])] * 9
-    second = [
-        np.array([[0.0]] * (odd % 3) + [[99.0]] * odd + [[0.0]])
-        for odd in (5, 3, 8, 1, 2, 9, 4, 7, 6)
-    ]
-    for rate, expected in ((0.1, 9.0), (0.2, 8.0), (0.5, 5.0), (0.85, 2.0)):
-        fitted = fit_familiarity(first + second, rate)
+CALM = np.array([[-1.0], [1.0]])
+
+
+def odd(steps):
+    """An episode whose CUSUM reaches so much where mean and variance are those of CALM."""
+    return np.array([[0.0]] * (steps % 3) + [[99.0]] * steps + [[0.0]])
+
+
+def alternating(*steps):
+    """Episodes of which every other one, from the first, calibrates; the rest are calm."""
+    return [each for count in steps for each in (odd(count), CALM)]
+
+
+RATES = ((0.1, 9.0), (0.2, 8.0), (0.5, 5.0), (0.85, 2.0))
+
+
+@pytest.mark.parametrize(("rate", "expected"), RATES)
+def test_the_threshold_is_the_conformal_quantile_of_every_other_episode(rate, expected):
+    fitted = fit_familiarity(alternating(5, 3, 8, 1, 2, 9, 4, 7, 6), rate)
+    assert fitted.threshold == expected
+    assert (fitted.episodes, fitted.logged) == (9, 0)
+
+
+@pytest.mark.parametrize(("rate", "expected"), RATES)
+def test_the_higher_threshold_holds_for_simulated_and_logged_episodes(rate, expected):
+    low, high = alternating(*(1,) * 10), alternating(5, 3, 8, 1, 2, 9, 4, 7, 6)
+    for one, other in ((low, high), (high, low)):
+        fitted = fit_familiarity(one, rate, other)
         assert fitted.threshold == expected
-        assert fitted.episodes == 9
+        assert (fitted.episodes, fitted.logged) == (len(one) // 2, len(other) // 2)
+
+
+def test_logged_observations_are_known_too():
+    rng = np.random.default_rng(7)
+    robot = episodes(rng, 60, shift=12.0)
+    alone = fit_familiarity(episodes(rng, 60), 0.1)
+    both = fit_familiarity(episodes(rng, 60), 0.1, robot)
+    new = [episodes(rng, 60), episodes(rng, 60, shift=12.0)]
+    assert [crossed(alone, batch) for batch in new] == [pytest.approx(0.1, abs=0.12), 1.0]
+    assert all(crossed(both, batch) <= 0.22 for batch in new)
+    assert crossed(both, episodes(rng, 30, shift=-12.0)) == 1.0
 
 
 def test_of_an_odd_number_the_larger_half_calibrates():
@@ -175,6 +206,9 @@ def test_of_an_odd_number_the_larger_half_calibrates():
     assert fit_familiarity(data, 0.1).episodes == 10
     with pytest.raises(BundleError, match="takes about 20 episodes, received 17"):
         fit_familiarity(data[:17], 0.099)
+    assert fit_familiarity(data, 0.1, data).logged == 10
+    with pytest.raises(BundleError, match="takes about 20 episodes, received 17"):
+        fit_familiarity(data, 0.099, data[:17])
 
 
 def test_one_sample_alone_is_never_enough():
@@ -230,6 +264,7 @@ AT_X = Familiarity(
     threshold=2.0,
     false_alarm_rate=0.01,
     episodes=100,
+    logged=0,
 )
 
 
@@ -288,7 +323,7 @@ def test_nothing_but_what_is_observed_needs_to_be_measured():
         tracking_error={},
     )
     eye = tuple(tuple(float(i == j == 0) for j in range(5)) for i in range(5))
-    known = Familiarity((0.0,) * 5, eye, 1.0, 2.0, 0.01, 100)
+    known = Familiarity((0.0,) * 5, eye, 1.0, 2.0, 0.01, 100, 0)
     contract = dataclasses.replace(CONTRACT, observation=observation)
     rig = Rig(bare, contract, familiarity=known).to_active()
     rig.x_m = 1.5

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 
-from holdfast.contract import ActionChannel
+from holdfast.contract import ActionChannel, ObservationChannel, Recovery
 from holdfast.errors import ConfigError
-from holdfast.safety_monitor import Geofence, Limits, Monitor, Tiers
+from holdfast.safety_monitor import Geofence, Limits, Monitor, Span, Tiers
 from holdfast.sim.tasks import make
 
 CONFIG = Path(__file__).parents[2] / "config" / "drive.yaml"
@@ -98,6 +98,13 @@ def test_limited_is_slower_but_not_standing(value):
         limits(limited_scale=value)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.5, math.nan])
+def test_a_coverage_is_a_share(value):
+    with pytest.raises(ConfigError, match="episode_coverage should be between 0 and 1, received"):
+        limits(episode_coverage=value)
+    assert limits(episode_coverage=1e-9).episode_coverage == 1e-9
+
+
 @pytest.mark.parametrize("name", ["trigger_steps", "release_steps"])
 def test_trigger_and_release_take_a_step(name):
     with pytest.raises(ConfigError, match=f"{name} should be at least 1, received 0"):
@@ -115,13 +122,46 @@ def test_a_tracking_error_is_a_distance(value):
     ("limited", "stopped"),
     [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.5), (math.nan, 1.0), (1.0, math.nan), (1.0, math.inf)],
 )
-def test_tiers_are_in_order(limited, stopped):
-    with pytest.raises(ConfigError, match="tiers should be finite with 0 < limited <= stopped"):
-        Tiers(limited, stopped)
+@pytest.mark.parametrize(
+    "name",
+    ["forward_speed_m_s", "yaw_rate_rad_s", "tilt_rad", "tracking_s", "joint_velocity_rad_s"],
+)
+def test_tiers_are_in_order(name, limited, stopped):
+    value, place = Tiers(limited, stopped), name
+    if name == "joint_velocity_rad_s":
+        value, place = (Tiers(1.0, 2.0), None, value), rf"{name}\[2\]"
+    message = f"^monitor limits: {place} should be finite with 0 < limited <= stopped, received"
+    with pytest.raises(ConfigError, match=message):
+        limits(**{name: value})
 
 
 def test_tiers_may_coincide():
-    assert Tiers(1.0, 1.0).limited == 1.0
+    assert limits(tilt_rad=Tiers(1.0, 1.0)).tilt_rad.limited == 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin"),
+    [
+        (1.0, 1.0, 0.0),
+        (1.0, -1.0, 0.0),
+        (-1.0, 1.0, 1.0),
+        (-1.0, 1.0, -0.001),
+        (-math.inf, 1.0, 0.1),
+        (-1.0, math.inf, 0.1),
+        (math.nan, 1.0, 0.1),
+        (-1.0, 1.0, math.nan),
+        (-1.0, 1.0, math.inf),
+    ],
+)
+def test_a_joint_has_somewhere_to_be(low, high, margin):
+    message = r"^monitor limits: joint_position_rad\[1\] should be finite with margin at least 0"
+    with pytest.raises(ConfigError, match=message):
+        limits(joint_position_rad=(None, Span(low, high, margin)))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.999])
+def test_a_joint_may_have_little_room(margin):
+    assert limits(joint_position_rad=(Span(-1.0, 1.0, margin),)).joint_position_rad is not None
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, math.nan, math.inf])
@@ -161,6 +201,59 @@ def test_limits_that_contradict_the_contract(change, message):
 )
 def test_limits_at_the_edge_of_the_contract(change):
     Monitor(CONTRACT, limits(**change))
+
+
+JOINTED = dataclasses.replace(
+    CONTRACT,
+    observation=(
+        *CONTRACT.observation,
+        ObservationChannel("joints", 4, "1", "joint_position", "cos_sin"),
+        ObservationChannel("joint_velocity", 2, "rad/s", "joint_velocity"),
+    ),
+)
+"""Of a robot with two joints."""
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("joint_position_rad", (Span(-1.0, 1.0, 0.1), None, None)),
+        ("joint_velocity_rad_s", (Tiers(1.0, 2.0), None, None)),
+    ],
+)
+def test_every_joint_of_the_contract_has_bounds_and_no_other(name, bounds):
+    signal = name.rpartition("_rad")[0]
+    Monitor(JOINTED, limits(**{name: bounds[:2]}))
+    for contract, some, observed in (
+        (JOINTED, bounds, "2"),
+        (JOINTED, (), "2"),
+        (CONTRACT, bounds, "none"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            Monitor(contract, limits(**{name: some}))
+        assert str(caught.value) == (
+            f"monitor limits: {signal} has bounds for {len(some)} joints; the contract observes "
+            f"{observed}"
+        )
+
+
+def test_joint_limits_are_plain_data():
+    spans = [{"low": -1.0, "high": 2, "margin": 0.1}, None]
+    read = Limits.from_mapping(changed("joint_position_rad", spans)).joint_position_rad
+    assert read == (Span(-1.0, 2.0, 0.1), None)
+    velocities = [{"limited": 1.0, "stopped": 2.0}]
+    read = Limits.from_mapping(changed("joint_velocity_rad_s", velocities)).joint_velocity_rad_s
+    assert read == (Tiers(1.0, 2.0),)
+    with pytest.raises(ConfigError, match=r"limits\.joint_position_rad\[0\]: missing margin"):
+        Limits.from_mapping(changed("joint_position_rad", [{"low": -1.0, "high": 1.0}]))
+
+
+def test_a_recovery_is_plain_data():
+    plain = {"name": "return_to_point", "parameters": {"x_m": 1}}
+    read = Limits.from_mapping(changed("recovery", plain)).recovery
+    assert read == Recovery("return_to_point", {"x_m": 1.0})
+    with pytest.raises(ConfigError, match=r"limits\.recovery: missing parameters"):
+        Limits.from_mapping(changed("recovery", {"name": "return_to_point"}))
 
 
 def with_action(*channels):

@@ -6,7 +6,7 @@ import pytest
 from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits
 
 from holdfast.contract import Recovery
-from holdfast.errors import ContractError
+from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor import Monitor, State
 from holdfast.safety_monitor.recovery import RecoveryController, return_to_point
 
@@ -50,13 +50,13 @@ def test_within_arrived_it_is_done(x):
 
 
 def test_without_a_recovery_there_is_none():
-    controller = RecoveryController(CONTRACT)
+    controller = RecoveryController(CONTRACT, None)
     assert controller.signals == ()
     assert controller.act({"position": [0.0, 0.0], "heading": [0.0]}) is None
 
 
 def test_the_controller_acts_unless_it_is_blind():
-    controller = RecoveryController(with_recovery())
+    controller = RecoveryController(with_recovery(), None)
     assert controller.signals == ("position", "heading")
     action = controller.act({"position": [-2.0, 1.0], "heading": [0.0]})
     np.testing.assert_array_equal(action, [0.5, 0.0])
@@ -86,13 +86,53 @@ def test_the_controller_acts_unless_it_is_blind():
 )
 def test_a_recovery_that_cannot_be_used_is_refused(contract, message):
     with pytest.raises(ContractError, match=message):
-        RecoveryController(contract)
+        RecoveryController(contract, None)
     with pytest.raises(ContractError, match=message):
         Monitor(contract, LIMITS)
 
 
 def test_a_point_may_lie_anywhere():
-    RecoveryController(with_recovery(parameters={**HOME, "x_m": -3.0, "y_m": 0.0}))
+    RecoveryController(with_recovery(parameters={**HOME, "x_m": -3.0, "y_m": 0.0}), None)
+
+
+# The robot's own.
+
+DOCK = {**HOME, "x_m": -3.0}
+
+
+def test_the_robot_s_own_recovery_goes_before_the_contract_s():
+    own = RecoveryController(with_recovery(), Recovery("return_to_point", DOCK))
+    at_dock = {"position": [-3.0, 1.0], "heading": [0.0]}
+    np.testing.assert_array_equal(own.act(at_dock), [0.0, 0.0])
+    assert RecoveryController(with_recovery(), None).act(at_dock)[0] == 0.5
+
+
+def test_the_robot_s_own_recovery_serves_a_contract_without_one():
+    own = RecoveryController(CONTRACT, Recovery("return_to_point", DOCK))
+    assert own.signals == ("position", "heading")
+    assert own.act({"position": [-5.0, 1.0], "heading": [0.0]})[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("recovery", "message"),
+    [
+        (Recovery("go_home", {}), "should be one of return_to_point"),
+        (Recovery("return_to_point", {}), "parameters should be x_m, y_m, speed_m_s"),
+        (Recovery("return_to_point", {**HOME, "speed_m_s": 0.0}), "speed_m_s should be above 0"),
+    ],
+)
+def test_a_robot_s_own_recovery_that_cannot_be_used_is_refused(recovery, message):
+    with pytest.raises(
+        ConfigError, match=rf"^monitor limits\.recovery '{recovery.name}': {message}"
+    ):
+        Monitor(with_recovery(), limits(recovery=recovery))
+
+
+def test_a_robot_s_own_recovery_needs_its_signals():
+    blind = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[2:])
+    bare = limits(geofence=None, recovery=Recovery("return_to_point", DOCK))
+    assert {"position", "heading"} <= Monitor(blind, bare).required
+    assert "heading" not in Monitor(blind, limits(geofence=None)).required
 
 
 # In the monitor.

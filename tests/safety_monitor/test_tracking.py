@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 from monitor_rig import CONTRACT, limits
 
@@ -9,7 +8,7 @@ from holdfast.safety_monitor.tracking import Tracking
 
 # Off by more than 0.5 m/s or 1 rad/s for over 0.25 s: LIMITED; for over 0.5 s: STOPPED.
 LIMITS = limits()
-APPLIED = np.array([0.5, -1.0])
+APPLIED = [0.5, -1.0]
 
 
 def off(tracking, now_s, forward=0.5, yaw=-1.0):
