@@ -290,7 +290,7 @@ def test_bags(workspace, folder, ros):
     own = str(folder / own)
     assert re.search(r"Topic: holdfast/step .* Count: [1-9]", ros("bag", "info", own))
     played = ros("bag", "play", own, "--rate", "20", limit_s=90)
-    assert re.search("'holdfast/[a-z]+' not found", played), "what is not installed is skipped, and said"
+    assert re.search("'holdfast/[a-z]+' not found", played), "what is not installed is skipped"
     log = folder / "replayed.txt"
     with log.open("w") as out:
         subprocess.run(
