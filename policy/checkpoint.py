@@ -20,7 +20,7 @@ from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.networks import Networks
 
-FORMAT = "holdfast-checkpoint-1"
+FORMAT = "holdfast-checkpoint-2"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:

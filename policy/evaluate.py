@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from holdfast.contract import Contract
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
 from holdfast.signals import Array
@@ -28,53 +31,98 @@ def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Finished episodes of the behaviour policy in simulation.
+    """Episodes of the behaviour policy in simulation, whole.
 
     Attributes:
+        names: of the costs.
         returns: (episodes,). cost_returns: (episodes, costs).
         observations: of one episode each, (steps, n). costs: theirs, (steps, costs): what the
             action at each step cost.
     """
 
     seed: int
+    names: tuple[str, ...]
     returns: Array
     cost_returns: Array
     observations: tuple[Array, ...]
     costs: tuple[Array, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Return means and intervals as JSON data; the cost is the contract's first."""
+        """Return means and intervals as JSON data, of the costs by name."""
         return {
             "episodes": len(self.returns),
             "seed": self.seed,
             "return": interval(self.returns),
-            "cost": interval(self.cost_returns[:, 0]),
+            "costs": {
+                name: interval(values)
+                for name, values in zip(self.names, self.cost_returns.T, strict=True)
+            },
         }
 
 
 def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
     """Run the behaviour policy (actions sampled) for full episodes in the task's simulation."""
-    task = make(networks.contract.task)
-    task.contract = networks.contract
-    batch = Batch(task, episodes, seed)
+    contract, batch = networks.contract, _batch(networks.contract, episodes, seed)
     collector = Collector(batch, torch.Generator().manual_seed(seed))
-    rollout = collector.collect(
-        networks.policy, networks.normaliser, networks.contract.episode_steps
-    )
+    rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
-    # Of each copy its first episode: all of these end within the horizon, so that none is
-    # left out for being long.
-    lengths = (rollout.ended.argmax(axis=0) + 1).tolist()
+    return _evaluation(
+        contract, seed, rollout.observation, rollout.reward, rollout.costs, rollout.ended
+    )
+
+
+def evaluate_actions(
+    contract: Contract, act: Callable[[int], Array], episodes: int, seed: int
+) -> Evaluation:
+    """Run actions that look at nothing for full episodes in the task's simulation.
+
+    Args:
+        act: given how many, returns that many actions (count, actions), physical units.
+    """
+    batch, steps = _batch(contract, episodes, seed), []
+    observations = [batch.reset()]
+    for _ in range(contract.episode_steps):
+        steps.append(batch.step(act(episodes)))
+        observations.append(steps[-1].observation)
+    batch.close()
+    return _evaluation(
+        contract,
+        seed,
+        np.stack(observations[:-1]),
+        np.stack([step.reward for step in steps]),
+        np.stack([step.costs for step in steps]),
+        np.stack([step.terminated | step.truncated for step in steps]),
+    )
+
+
+def _batch(contract: Contract, copies: int, seed: int) -> Batch:
+    task = make(contract.task)
+    task.contract = contract
+    return Batch(task, copies, seed)
+
+
+def _evaluation(
+    contract: Contract,
+    seed: int,
+    observation: NDArray[np.floating[Any]],
+    reward: Array,
+    costs: Array,
+    ended: NDArray[np.bool_],
+) -> Evaluation:
+    """Take from arrays (T, N, ...) the first episode of each copy: all of these end within the
+    horizon, so that none is left out for being long."""
+    parts = [(slice(0, t + 1), i) for i, t in enumerate(ended.argmax(axis=0).tolist())]
+    billed = tuple(costs[part] for part in parts)
     return Evaluation(
         seed,
-        rollout.returns,
-        rollout.cost_returns,
-        tuple(rollout.observation[:t, i].astype(np.float64) for i, t in enumerate(lengths)),
-        tuple(rollout.costs[:t, i] for i, t in enumerate(lengths)),
+        tuple(cost.name for cost in contract.costs),
+        np.array([reward[part].sum() for part in parts]),
+        np.stack([episode.sum(axis=0) for episode in billed]),
+        tuple(observation[part].astype(np.float64) for part in parts),
+        billed,
     )
 
 
-@torch.no_grad()
 def judge_prediction(networks: Networks, evaluation: Evaluation) -> dict[str, Any]:
     """Return, by cost name, how well spent plus cost-to-go foretells an episode's cost.
 
@@ -83,14 +131,14 @@ def judge_prediction(networks: Networks, evaluation: Evaluation) -> dict[str, An
     no more than was foretold: a mean covers about half, whatever its quality.
     """
     costs = networks.contract.costs
-    totals = np.stack([episode.sum(axis=0) for episode in evaluation.costs])
+    totals = evaluation.cost_returns
     report: dict[str, Any] = {cost.name: {} for cost in costs}
     for place, share in (("start", 0.0), ("middle", 0.5)):
         steps = [int(share * len(episode)) for episode in evaluation.costs]
         spent = np.stack([e[:t].sum(axis=0) for e, t in zip(evaluation.costs, steps, strict=True)])
         seen = np.stack([o[t] for o, t in zip(evaluation.observations, steps, strict=True)])
         x = networks.normaliser(torch.from_numpy(seen.astype(np.float32)))
-        ahead = networks.critic(x)[:, 1 + len(costs) :].double().numpy()
+        ahead = networks.critic.values(x)[:, 1 + len(costs) :].double().numpy()
         error = spent + np.maximum(ahead, 0.0) - totals
         for k, cost in enumerate(costs):
             report[cost.name][place] = {

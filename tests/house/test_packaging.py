@@ -38,7 +38,7 @@ def package_files() -> set[str]:
         "holdfast": ("*.py",),
         "safety_monitor": ("*.py",),
         "sim": ("*.py", "assets/*.xml"),
-        "policy": ("*.py", "*.html"),
+        "policy": ("*.py", "algorithms/*.py", "*.html"),
         "robot": ("*.py",),
     }
     return {
@@ -99,7 +99,10 @@ def files(folder, patterns):
 package, share = pathlib.Path(holdfast.__file__).parent, holdfast.share.folder()
 print(json.dumps({
     "package": str(package), "share": str(share), "prefix": sys.prefix,
-    "package files": files(package, ["*.py", "*/*.py", "sim/assets/*.xml", "policy/*.html"]),
+    "package files": files(
+        package,
+        ["*.py", "*/*.py", "policy/algorithms/*.py", "sim/assets/*.xml", "policy/*.html"],
+    ),
     "share files": files(share, ["package.xml", "launch/*.launch.py", "config/*.yaml"]),
 }))
 """
