@@ -27,7 +27,9 @@ TRAIN = [
     "matplotlib>=3.8",
     "tensorboard>=2.16",
 ]
+DDS = ["cyclonedds>=11"]
 DEV = [
+    *DDS,
     "pytest>=8,<9",  # ROS 2's launch_testing plugin breaks on 9
     "pytest-timeout",
     "coverage[toml]>=7.4",
@@ -70,7 +72,15 @@ setup(
         ("share/" + NAME + "/config", glob("config/*.yaml")),
     ],
     install_requires=RUN,
-    extras_require={"train": TRAIN, "dev": DEV},
-    entry_points={"console_scripts": ["holdfast = holdfast.cli:main"]},
+    extras_require={"train": TRAIN, "dds": DDS, "dev": DEV},
+    entry_points={
+        "console_scripts": [
+            "holdfast = holdfast.cli:main",
+            "policy_node = holdfast.robot.ros.policy_node:main",
+            "safety_monitor_node = holdfast.robot.ros.safety_monitor_node:main",
+            "base_node = holdfast.robot.ros.base_node:main",
+            "twin_node = holdfast.sim.twin_node:main",
+        ]
+    },
     zip_safe=False,
 )

@@ -231,6 +231,10 @@ class Contract:
             return next(listed, None)
         return size
 
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return tuple(channel.name for channel in self.action)
+
     @cached_property
     def action_low(self) -> Array:
         return np.array([channel.low for channel in self.action])

@@ -30,45 +30,61 @@ observation, and so something that a critic can learn and a monitor can use."""
 
 @dataclass(frozen=True)
 class Signal:
-    """What a named measurement is: its size and its SI unit (REP-103 frames).
+    """What a named measurement is.
 
     Attributes:
         size: None where it depends on the robot; then the contract's channel says it.
+        unit: SI.
+        frame: the axes it is along (REP-103, REP-105): "odom", "base", or "" where it has none.
     """
 
     name: str
     size: int | None
     unit: str
+    frame: str
     meaning: str
 
 
 CATALOGUE: Mapping[str, Signal] = {
     signal.name: signal
     for signal in (
-        Signal("position", 2, "m", "x, y in the odom frame"),
-        Signal("heading", 1, "rad", "yaw in the odom frame, counter-clockwise"),
-        Signal("linear_velocity", 2, "m/s", "x, y in the odom frame"),
-        Signal("forward_speed", 1, "m/s", "along the base's x axis"),
-        Signal("yaw_rate", 1, "rad/s", "about the base's z axis, counter-clockwise"),
-        Signal("tilt", 2, "rad", "roll, pitch of the base"),
-        Signal("height", 1, "m", "z of the base in the odom frame"),
-        Signal("vertical_speed", 1, "m/s", "z of the base's velocity in the odom frame"),
-        Signal("orientation", 4, "1", "unit quaternion of the base in the odom frame: w, x, y, z"),
-        Signal("angular_velocity", 3, "rad/s", "of the base, about its own x, y, z"),
-        Signal("joint_position", None, "rad", "of the robot's joints, in its own order"),
-        Signal("joint_velocity", None, "rad/s", "of the same joints"),
+        Signal("position", 2, "m", "odom", "x, y in the odom frame"),
+        Signal("heading", 1, "rad", "odom", "yaw in the odom frame, counter-clockwise"),
+        Signal("linear_velocity", 2, "m/s", "odom", "x, y in the odom frame"),
+        Signal("forward_speed", 1, "m/s", "base", "along the base's x axis"),
+        Signal("yaw_rate", 1, "rad/s", "base", "about the base's z axis, counter-clockwise"),
+        Signal("tilt", 2, "rad", "base", "roll, pitch of the base"),
+        Signal("height", 1, "m", "odom", "z of the base in the odom frame"),
+        Signal("vertical_speed", 1, "m/s", "odom", "z of the base's velocity in the odom frame"),
+        Signal(
+            "orientation",
+            4,
+            "1",
+            "odom",
+            "unit quaternion of the base in the odom frame: w, x, y, z",
+        ),
+        Signal("angular_velocity", 3, "rad/s", "base", "of the base, about its own x, y, z"),
+        Signal("joint_position", None, "rad", "", "of the robot's joints, in its own order"),
+        Signal("joint_velocity", None, "rad/s", "", "of the same joints"),
         Signal(
             "scan",
             36,
             "m",
+            "base",
             "nearest thing in each sector of 10 degrees, seen from the base; counter-clockwise, "
             "the first centred on its x axis; the sensor's largest range where there is nothing",
         ),
-        Signal("goal", 2, "m", "where to go, x, y seen from the base"),
-        Signal("apple_proximity", None, "1", "1 - range/largest range in sectors; 0: none there"),
-        Signal("bomb_proximity", None, "1", "the same of bombs"),
-        Signal("apples_taken", 1, "1", "apples taken in the period that just ended"),
-        Signal("bombs_taken", 1, "1", "bombs taken in the period that just ended"),
+        Signal("goal", 2, "m", "base", "where to go, x, y seen from the base"),
+        Signal(
+            "apple_proximity",
+            None,
+            "1",
+            "base",
+            "1 - range/largest range in sectors; 0: none there",
+        ),
+        Signal("bomb_proximity", None, "1", "base", "the same of bombs"),
+        Signal("apples_taken", 1, "1", "", "apples taken in the period that just ended"),
+        Signal("bombs_taken", 1, "1", "", "bombs taken in the period that just ended"),
     )
 }
 

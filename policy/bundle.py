@@ -175,8 +175,18 @@ def sample(
     noise = rng.standard_normal(mean.shape)
     scaled = contract.normalised(mean) + np.exp(log_std) * noise
     action = contract.action_center + contract.action_half_range * scaled
-    log_prob = -0.5 * noise @ noise - log_std.sum() - 0.5 * mean.size * math.log(2.0 * math.pi)
-    return action, float(log_prob)
+    return action, _density(noise, log_std)
+
+
+def log_prob(action: Array, mean: Array, log_std: Array, contract: Contract) -> float:
+    """Return log p(u) of an action under the behaviour policy; see `sample`."""
+    noise = (contract.normalised(action) - contract.normalised(mean)) / np.exp(log_std)
+    return _density(noise, log_std)
+
+
+def _density(noise: Array, log_std: Array) -> float:
+    constant = 0.5 * noise.size * math.log(2.0 * math.pi)
+    return float(-0.5 * noise @ noise - log_std.sum() - constant)
 
 
 def _digest_place(data: bytes) -> tuple[int, int]:

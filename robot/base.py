@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,8 @@ class Identity:
         hardware_id: this very unit.
         action_low, action_high: the device's own limits, physical units, action order.
         watchdog_s: the device stops when no valid command arrived for this long.
-        signals: catalogue names it measures.
+        sources: what of it speaks for itself, each with its own clock and numbers, by name; and
+            the catalogue names of what each measures.
         lockstep: device time advances only with commands; it is then the clock of the run.
         self_placing: `reset` puts the robot at its next start pose (a twin); otherwise a
             person does, and the run loop asks for it.
@@ -29,9 +31,14 @@ class Identity:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     watchdog_s: float
-    signals: tuple[str, ...]
+    sources: Mapping[str, tuple[str, ...]]
     lockstep: bool
     self_placing: bool
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """All that it measures."""
+        return tuple(name for names in self.sources.values() for name in names)
 
 
 class Robot(Protocol):
@@ -45,8 +52,9 @@ class Robot(Protocol):
     def wait(self, until_s: float) -> None:
         """Return at `until_s` on the run's clock; in lockstep, as soon as the device got there."""
 
-    def read(self) -> Reading:
-        """Return the newest reading, stamped on the run's clock; its age may be anything."""
+    def readings(self) -> Mapping[str, Reading]:
+        """Return each source's newest reading, stamped on the run's clock; its age may be
+        anything, and a source that never spoke is left out."""
 
     def faults(self) -> tuple[str, ...]:
         """What the device says is wrong now, a sentence each; empty if it may move."""

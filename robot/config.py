@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from holdfast import share
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
+from holdfast.robot.topics import RosSection
 from holdfast.safety_monitor.limits import Limits
 
 Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -28,6 +29,7 @@ class RobotConfig(BaseModel):
         ready_wait_s: how long an episode's start may wait for the monitor to agree.
         familiarity: whether observations unlike those of the simulation slow and stop it.
         monitor: its limits.
+        ros: its topics, where it is a robot of a ROS graph.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -39,6 +41,7 @@ class RobotConfig(BaseModel):
     ready_wait_s: Seconds
     familiarity: bool
     monitor: Annotated[InstanceOf[Limits], BeforeValidator(Limits.from_mapping)]
+    ros: RosSection | None = None
 
     def require_fit(self, contract: Contract) -> None:
         """Check these times against a contract's period.
@@ -61,6 +64,19 @@ class RobotConfig(BaseModel):
                 f"command_valid_for_s {self.command_valid_for_s} should be above the contract's "
                 f"period_s {period_s}"
             )
+
+    def topics(self) -> RosSection:
+        """Return the `ros` section.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.ros is None:
+            raise ConfigError(
+                f"the configuration of robot '{self.robot}' has no section ros, which names its "
+                "topics"
+            )
+        return self.ros
 
 
 def find(robot: str) -> Path:

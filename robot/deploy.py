@@ -6,12 +6,10 @@ This process is the monitor's: it alone has the robot's port. The policy runs in
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import os
-import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,24 +17,20 @@ from typing import Any
 
 from rich.console import Console
 
-from holdfast import __version__
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError, HoldfastError, RunError
-from holdfast.policy import bundle as bundles
-from holdfast.robot import config as configs
-from holdfast.robot.base import Identity
+from holdfast.errors import ConfigError, HoldfastError
+from holdfast.robot.assembly import assemble, default_directory, require_fit
+from holdfast.robot.base import Robot
+from holdfast.robot.config import RobotConfig
 from holdfast.robot.deployment import Deployment
 from holdfast.robot.log_format import EpisodeResult, RunInfo
+from holdfast.robot.loop import Loop
 from holdfast.robot.policy_process import PolicyProcess
 from holdfast.robot.recorder import Recorder
-from holdfast.robot.run import SOURCE, Interrupted, Run
+from holdfast.robot.run import Interrupted, Run
 from holdfast.robot.serial_robot import SerialRobot
-from holdfast.safety_monitor.costs import Bill
-from holdfast.safety_monitor.evidence import Evidence
-from holdfast.safety_monitor.familiarity import Familiarity
-from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.monitor import Monitor
 
+DDS = "dds:"
 INTERRUPTED = 130
 SUMMARY_FILE = "summary.json"
 
@@ -46,7 +40,9 @@ class Settings:
     """What to run, on what, and where to log it.
 
     Attributes:
-        robot: its address, "serial:PORT" or "serial:PORT?baud=N"; `holdfast twin` prints one.
+        robot: its address: "serial:PORT[?baud=N]" for a device on a port, or
+            "dds:CONFIG[?namespace=NAME&node=NAME]" for a robot of a ROS graph, without ROS: CONFIG
+            is its configuration file or an installed one's name. `holdfast twin` prints one.
         policy: the bundle, an ONNX file that `holdfast export` wrote.
         episodes: how many; each has the contract's number of steps.
         explore: sample actions from the policy, to learn from the log; otherwise its mean.
@@ -87,50 +83,54 @@ def command(settings: Settings) -> int:
     Exit status: 0 when all episodes were run, also if the budget stopped some; 1 when a fault
     ended the run; 130 after Ctrl-C. The robot is stopped in each case.
     """
-    bundle = bundles.load(settings.policy)
-    contract = bundle.contract
-    config = configs.load(settings.config or configs.find(contract.robot))
-    config.require_fit(contract)
-    tightened = parse_budget(settings.run_budget)
-    known = bundle.familiarity
-    familiarity = None if known is None else Familiarity.from_mapping(known)
-    if not config.familiarity:
-        familiarity = None
-    deployment = None
-    if settings.evidence is not None:
-        deployment = Deployment(settings.evidence, Evidence(contract, tightened))
-    evidence = None if deployment is None else deployment.evidence
-    monitor = Monitor(contract, config.monitor, tightened, familiarity, evidence)
+    assembly = assemble(
+        settings.policy, _config_path(settings), settings.run_budget, settings.evidence
+    )
+    bundle, contract, config = assembly.bundle, assembly.contract, assembly.config
+    if bundle is None:
+        raise ConfigError(f"{settings.policy}: should be a bundle, an .onnx file")
     with ExitStack() as stack:
         policy = PolicyProcess(bundle, settings.explore, settings.seed)
         stack.callback(policy.close)
-        robot = SerialRobot.connect(settings.robot)
+        robot = connect(settings.robot, config, contract)
         stack.callback(robot.close)
-        require_fit(bundle, robot.identity)
-        if deployment is not None:
-            deployment.claim(robot.identity.hardware_id)
+        bundle.expect(robot=robot.identity.robot)
+        require_fit(contract, robot.identity)
+        if assembly.deployment is not None:
+            assembly.deployment.claim(robot.identity.hardware_id)
         policy.wait_ready()
-        directory = settings.out or _default_directory(contract)
-        info = RunInfo(
-            run=directory.resolve().name,
-            contract=contract,
-            bundle_hash=bundle.hash,
-            seed=settings.seed,
-            exploring=settings.explore,
-            sources={SOURCE: robot.identity.signals},
-            limits=_plain(config.monitor),
-            run_budget={c.name: c.run_budget for c in contract.costs} | tightened,
-            familiarity=None if familiarity is None else familiarity.to_mapping(),
-            evidence=None if evidence is None else evidence.to_mapping(),
-            identity=dataclasses.asdict(robot.identity),
-            versions=versions(),
-            clock_offset_s=time.time() - robot.now_s(),
-        )
+        directory = settings.out or default_directory(contract)
+        info = assembly.info(directory.resolve().name, robot, settings.seed, settings.explore)
         recorder = Recorder(directory, info)
         stack.callback(recorder.close)
-        progress = Progress(info, settings.episodes, recorder, deployment)
-        run = Run(robot, bundle, monitor, policy, recorder, config, settings.prompt, progress.add)
-        return progress.follow(run)
+        progress = Progress(info, settings.episodes, recorder, assembly.deployment)
+        loop = Loop(robot, assembly.monitor, policy, bundle, recorder, config)
+        return progress.follow(Run(loop, config, settings.prompt, progress.add))
+
+
+def _config_path(settings: Settings) -> Path | None:
+    """Return the configuration file that was named, one way or the other."""
+    if not settings.robot.startswith(DDS):
+        return settings.config
+    if settings.config is not None:
+        raise ConfigError(f"'{settings.robot}' names its configuration; --config names another")
+    from holdfast.robot.dds import robot as dds  # not every install has it
+
+    return dds.parse_address(settings.robot)[0]
+
+
+def connect(address: str, config: RobotConfig, contract: Contract) -> Robot:
+    """Connect to a robot by its address.
+
+    Raises:
+        ConfigError: the address is written otherwise, or its topics do not fit the contract.
+        LinkError: nothing answers.
+    """
+    if address.startswith(DDS):
+        from holdfast.robot.dds.robot import DdsRobot  # not every install has it
+
+        return DdsRobot(address, config, contract)
+    return SerialRobot.connect(address)
 
 
 class Progress:
@@ -243,79 +243,3 @@ class Progress:
         for sentence in self._deployment.sentences() if self._deployment is not None else ():
             self._console.print(sentence)
         self._console.print(f"log: {self._recorder.path}")
-
-
-def require_fit(bundle: bundles.Bundle, identity: Identity) -> None:
-    """Raise unless the robot is the one that the policy was trained for.
-
-    Raises:
-        BundleError: it is another kind of robot.
-        RunError: it allows less than the contract, measures less, or stops itself too soon.
-    """
-    contract = bundle.contract
-    bundle.expect(robot=identity.robot)
-    if len(identity.action_low) != contract.action_size:
-        raise RunError(
-            f"{identity.hardware_id} takes {len(identity.action_low)} action values, "
-            f"the contract has {contract.action_size}"
-        )
-    limits = zip(contract.action, identity.action_low, identity.action_high, strict=True)
-    for channel, low, high in limits:
-        if channel.low < low or channel.high > high:
-            raise RunError(
-                f"{identity.hardware_id} allows {channel.name} in [{low}, {high}] {channel.unit}; "
-                f"the contract needs [{channel.low}, {channel.high}]"
-            )
-    needed = (*contract.signals, *Bill(contract).signals)
-    missing = [name for name in dict.fromkeys(needed) if name not in identity.signals]
-    if missing:
-        raise RunError(
-            f"{identity.hardware_id} does not measure {', '.join(missing)}; the contract needs it"
-        )
-    if identity.watchdog_s <= contract.period_s:
-        raise RunError(
-            f"{identity.hardware_id} stops after {identity.watchdog_s} s without a command; "
-            f"that should be more than the contract's period of {contract.period_s} s"
-        )
-
-
-def parse_budget(texts: Sequence[str]) -> dict[str, float]:
-    """Read NAME=VALUE texts.
-
-    Raises:
-        ConfigError: one is written otherwise, or a name is given twice.
-    """
-    budget: dict[str, float] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            if not name or name in budget:
-                raise ValueError
-            budget[name] = float(value)
-        except ValueError:
-            raise ConfigError(
-                f"run-budget should be NAME=VALUE, once for each cost, received '{text}'"
-            ) from None
-    return budget
-
-
-def versions() -> Mapping[str, str]:
-    """Return the versions of what runs here."""
-    packages = ("numpy", "onnxruntime", "pyserial", "mcap")
-    return {
-        "holdfast": __version__,
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-def _default_directory(contract: Contract) -> Path:
-    task = contract.task.rpartition("/")[2]
-    return Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def _plain(limits: Limits) -> Any:
-    """Return limits as JSON data."""
-    return json.loads(
-        json.dumps(vars(limits), default=lambda v: dict(v) if isinstance(v, Mapping) else vars(v))
-    )

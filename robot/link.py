@@ -17,6 +17,9 @@ from holdfast.errors import LinkError
 from holdfast.robot import device
 from holdfast.robot.base import Identity
 
+SOURCE = "robot"
+"""What the monitor and the log call a device, the one source of its signals."""
+
 _HEADER = struct.Struct(device.HEADER)
 _CRC = struct.Struct(device.CRC)
 _HELLO_HEAD = struct.Struct(device.HELLO_HEAD)
@@ -194,7 +197,7 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
         action_low=limits[0::2],
         action_high=limits[1::2],
         watchdog_s=watchdog_ms / 1e3,
-        signals=tuple(signals.split(",")) if signals else (),
+        sources={SOURCE: tuple(signals.split(",")) if signals else ()},
         lockstep=bool(flags & device.LOCKSTEP),
         self_placing=bool(flags & device.SELF_PLACING),
     )

@@ -9,9 +9,10 @@ from typing import Any
 
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, LogError
+from holdfast.robot import messages
 from holdfast.robot.cdr import Layout
 
-FORMAT = "2"
+FORMAT = "3"
 METADATA = "holdfast"
 """Name of the MCAP Metadata record that holds `RunInfo`."""
 
@@ -25,56 +26,13 @@ APPLIED_TOPIC = "cmd_vel"
 NO_STEP = -1
 """The step number while no episode is being run: the robot is not armed."""
 
+TIME = "builtin_interfaces/Time"
+
 COMPLETED, STOPPED, TORN = "completed", "stopped", "torn"
 """How an episode ended; torn: the log does not hold its end."""
 
 
-def _definition(main: str, *parts: str) -> str:
-    return ("=" * 80 + "\n").join((main, *parts))
-
-
-_TIME = """MSG: builtin_interfaces/Time
-int32 sec
-uint32 nanosec
-"""
-_HEADER = """MSG: std_msgs/Header
-builtin_interfaces/Time stamp
-string frame_id
-"""
-_VECTOR = """MSG: geometry_msgs/Vector3
-float64 x
-float64 y
-float64 z
-"""
-_TWIST = """MSG: geometry_msgs/Twist
-geometry_msgs/Vector3 linear
-geometry_msgs/Vector3 angular
-"""
-_POINT = """MSG: geometry_msgs/Point
-float64 x
-float64 y
-float64 z
-"""
-_QUATERNION = """MSG: geometry_msgs/Quaternion
-float64 x
-float64 y
-float64 z
-float64 w
-"""
-_POSE = """MSG: geometry_msgs/Pose
-geometry_msgs/Point position
-geometry_msgs/Quaternion orientation
-"""
-_POSE_COVARIANCE = """MSG: geometry_msgs/PoseWithCovariance
-geometry_msgs/Pose pose
-float64[36] covariance
-"""
-_TWIST_COVARIANCE = """MSG: geometry_msgs/TwistWithCovariance
-geometry_msgs/Twist twist
-float64[36] covariance
-"""
-
-STEP = _definition(
+STEP = messages.schema(
     """# One period of a run: what was seen, proposed and let through, and why. Version 1.
 # The run's metadata names signals, costs, actions and observation channels in order.
 uint8 STOPPED=0
@@ -88,7 +46,7 @@ uint32 episode                 # from 0
 int32 step                     # number of the action in its episode; -1: not armed
 bool final                     # last reading of its episode: bills the last action, sends none
 float64 now_s                  # the run's clock
-float64[] signal_stamps_s      # of each source, on the run's clock
+float64[] signal_stamps_s      # of each source, on the run's clock; NaN: it never spoke yet
 uint64[] signal_sequences      # of each source
 float64[] signals              # of all sources, one after another, SI units
 bool proposal_present
@@ -99,15 +57,15 @@ float64[] proposed             # physical units, not clipped; NaN without a prop
 float64[] applied              # what the monitor let through, physical units
 float64 log_prob               # of the proposed action; NaN when the policy did not explore
 float64[] costs                # billed at this step, for the action before it
-float64[] cost_to_go           # predicted from here to the end of the episode
+float64[] cost_to_go           # predicted from here to the episode's end; NaN without a bundle
 uint8 state                    # the monitor's answer
 bool intervened                # the monitor changed more than the contract's limits do
 string contract_hash
 string[] reasons               # the verdict's codes
 """,
-    _TIME,
+    TIME,
 )
-EVENT = _definition(
+EVENT = messages.schema(
     """# What the run asked of the monitor between two steps. Version 1.
 builtin_interfaces/Time stamp
 float64 now_s
@@ -115,9 +73,9 @@ string name                    # begin_episode, reset, arm, disarm or stop
 string code                    # of a stop, or of the first refusal
 string text
 """,
-    _TIME,
+    TIME,
 )
-EPISODE = _definition(
+EPISODE = messages.schema(
     """# How an episode ended. Version 1.
 builtin_interfaces/Time stamp
 uint32 episode                 # from 0
@@ -129,28 +87,23 @@ string ended                   # completed or stopped
 string code                    # why it was stopped
 string text
 """,
-    _TIME,
+    TIME,
 )
-TWIST_STAMPED = _definition(
-    "std_msgs/Header header\ngeometry_msgs/Twist twist\n", _HEADER, _TWIST, _VECTOR, _TIME
-)
-ODOMETRY = _definition(
-    """std_msgs/Header header
-string child_frame_id
-geometry_msgs/PoseWithCovariance pose
-geometry_msgs/TwistWithCovariance twist
-""",
-    *(_HEADER, _POSE_COVARIANCE, _TWIST_COVARIANCE),
-    *(_POSE, _TWIST, _POINT, _QUATERNION, _VECTOR, _TIME),
-)
+
+
+def _standard(name: str) -> tuple[str, str]:
+    """Return schema name and definition of a standard message, "package/Name"."""
+    parts = messages.parts(name)
+    return messages.full_name(name), messages.schema(messages.DEFINITIONS[name], *parts)
+
 
 SCHEMAS: Mapping[str, tuple[str, str]] = {
     STEP_TOPIC: ("holdfast/msg/Step", STEP),
     EVENT_TOPIC: ("holdfast/msg/Event", EVENT),
     EPISODE_TOPIC: ("holdfast/msg/Episode", EPISODE),
-    ODOM_TOPIC: ("nav_msgs/msg/Odometry", ODOMETRY),
-    PROPOSED_TOPIC: ("geometry_msgs/msg/TwistStamped", TWIST_STAMPED),
-    APPLIED_TOPIC: ("geometry_msgs/msg/TwistStamped", TWIST_STAMPED),
+    ODOM_TOPIC: _standard("nav_msgs/Odometry"),
+    PROPOSED_TOPIC: _standard("geometry_msgs/TwistStamped"),
+    APPLIED_TOPIC: _standard("geometry_msgs/TwistStamped"),
 }
 """Schema name and definition of each topic."""
 
@@ -182,6 +135,7 @@ class RunInfo:
         sources: names of the monitor's sources and the signals that each brings.
         limits: the monitor's, as in force; run_budget: by cost name, as in force.
         familiarity: the bundle's, where the monitor was given it.
+        bundle_hash: "" where there was none.
         evidence: the deployment's, as it was before the run, where one is kept.
         identity: what the robot said of itself; versions: of the software that ran.
         clock_offset_s: wall clock (Unix time) minus the run's clock.

@@ -80,8 +80,8 @@ class PolicyProcess:
         """
         data = self._receive(time.monotonic() + START_LIMIT_S)
         if data is None:
-            late = f"did not load its bundle within {START_LIMIT_S:g} s"
-            raise RunError(f"the policy process {self.fate() if self.ended else late}")
+            late = f"the policy process did not load its bundle within {START_LIMIT_S:g} s"
+            raise RunError(self.fate() if self.ended else late)
         mine = (bytes.fromhex(self._bundle.contract.hash), bytes.fromhex(self._bundle.hash))
         if data != _HELLO.pack(*mine):
             raise RunError(f"{self._bundle.path} changed while the run was starting")
@@ -118,14 +118,20 @@ class PolicyProcess:
         return None
 
     def fate(self) -> str:
-        """Say what became of a process that ended; waits a moment for it."""
+        """Say what became of a process that hangs or ended; waits a moment for its end."""
+        if not self.ended:
+            return "the policy process hangs"
         try:
             status = self._process.wait(END_LIMIT_S)
         except subprocess.TimeoutExpired:
-            return "closed its channel"
+            return "the policy process closed its channel"
         if status < 0:
-            return f"was killed ({signal.Signals(-status).name})"
-        return f"ended with exit status {status}"
+            return f"the policy process was killed ({signal.Signals(-status).name})"
+        return f"the policy process ended with exit status {status}"
+
+    def faults(self) -> tuple[str, ...]:
+        """Nothing: the process loaded the very bundle, or `wait_ready` said so."""
+        return ()
 
     def close(self) -> None:
         """End the process: it leaves by itself when the channel is closed, or is killed."""

@@ -29,6 +29,9 @@ SYNC_S = 0.25
 MAX_WAITING = 200_000
 """Records that may wait in memory: half an hour at 20 Hz, some 100 MB. Then they are lost."""
 
+SILENT = Reading(np.nan, 0, {})
+"""How a source is logged that has not said anything yet."""
+
 TWIST_FIELDS = {
     "forward_speed": "twist.linear.x",
     "velocity_x": "twist.linear.x",
@@ -139,12 +142,12 @@ class Recorder:
         fields["sequence"] = self._sequence
         fields["episode"], fields["step"], fields["final"] = tick.episode, tick.step, tick.final
         fields["now_s"] = tick.now_s
-        readings = [tick.sources[name] for name in self._info.sources]
+        readings = [tick.sources.get(name, SILENT) for name in self._info.sources]
         fields["signal_stamps_s"] = [reading.stamp_s for reading in readings]
         fields["signal_sequences"] = [reading.sequence for reading in readings]
         signals = fields["signals"]
         for source, name, place in self._signals:
-            signals[place] = tick.sources[source].signals[name]
+            signals[place] = tick.sources.get(source, SILENT).signals.get(name, np.nan)
         fields["proposal_present"] = proposal is not None
         fields["proposal_stamp_s"] = proposal.stamp_s if proposal else np.nan
         fields["proposal_sequence"] = proposal.sequence if proposal else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ class _Replay:
                     log.info.contract.hash,
                 )
             observations.append(self.monitor.observe(self.sources))
-            cost_to_go = row["cost_to_go"].copy()
+            cost_to_go = row["cost_to_go"].copy() if log.info.bundle_hash else None
             now_s = float(row["now_s"])
             verdicts.append(self.monitor.step(now_s, self.sources, proposal, cost_to_go))
         contract, rows = log.info.contract, len(verdicts)
@@ -153,7 +154,11 @@ def _readings(info: RunInfo, row: Any) -> dict[str, Reading]:
         start += size
     stamps, sequences = row["signal_stamps_s"].tolist(), row["signal_sequences"].tolist()
     heard = zip(info.sources, stamps, sequences, strict=True)
-    return {name: Reading(stamp, number, signals[name]) for name, stamp, number in heard}
+    return {
+        name: Reading(stamp, number, signals[name])
+        for name, stamp, number in heard
+        if not math.isnan(stamp)
+    }
 
 
 def replay(log: Log, limits: Limits | None = None) -> Replayed:

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from holdfast.errors import ConfigError, LinkError, LogError, RunError
-from holdfast.policy.bundle import Bundle
-from holdfast.robot.base import Robot
 from holdfast.robot.config import RobotConfig
-from holdfast.robot.log_format import COMPLETED, NO_STEP, STOPPED, EpisodeResult
-from holdfast.robot.policy_process import PolicyProcess
-from holdfast.robot.recorder import Recorder, Tick
-from holdfast.safety_monitor.messages import Check, Reading, Reason, State, Verdict
-from holdfast.safety_monitor.monitor import Monitor
-from holdfast.signals import Array
-
-SOURCE = "robot"
-"""What the monitor and the log call the one source of signals."""
-
-LATE_S = 1e-3
-"""A period that begins later than this after its deadline has missed it."""
-
-OF_THE_EPISODE = frozenset({Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY})
-"""Checks that stop an episode; what any other check stops, ends the run."""
+from holdfast.robot.log_format import NO_STEP, EpisodeResult
+from holdfast.robot.loop import Loop, causes
+from holdfast.safety_monitor.messages import Reason, State, Verdict
 
 
 class Interrupted(Exception):
@@ -40,49 +24,25 @@ class Interrupted(Exception):
     code = "interrupted"
 
 
-@dataclass
-class _Account:
-    """What is counted while an episode goes on; `costs` are sums."""
-
-    costs: Array
-    steps: int = 0
-    interventions: int = 0
-    deadline_misses: int = 0
-    begun: bool = False
-
-
 class Run:
     """Runs episodes. Whatever happens, it leaves the robot stopped, or to its own watchdog.
 
     Args:
-        robot: connected.
-        bundle: for the cost critics; the policy itself runs in `policy`'s process.
+        loop: over a connected robot.
         prompt: ask a person to place a robot that cannot place itself.
         report: called after each episode, also one that was cut short; the robot stands then.
     """
 
     def __init__(
         self,
-        robot: Robot,
-        bundle: Bundle,
-        monitor: Monitor,
-        policy: PolicyProcess,
-        recorder: Recorder,
+        loop: Loop,
         config: RobotConfig,
         prompt: bool,
         report: Callable[[EpisodeResult], None],
     ) -> None:
-        self._robot, self._bundle, self._monitor = robot, bundle, monitor
-        self._policy, self._recorder, self._config = policy, recorder, config
-        self._prompt = prompt and not robot.identity.self_placing
+        self._loop, self._robot, self._config = loop, loop.robot, config
+        self._prompt = prompt and not loop.robot.identity.self_placing
         self._report = report
-        self._contract = bundle.contract
-        lockstep = robot.identity.lockstep
-        self._proposal_wait_s = config.lockstep_wait_s if lockstep else config.proposal_wait_s
-        self._sequence = 0
-        self._now_s = self._next_s = robot.now_s()
-        self._sources: Mapping[str, Reading] = {}
-        self._account = _Account(np.zeros(len(self._contract.costs)))
         self._interrupted = False
 
     def run(self, episodes: int) -> None:
@@ -102,7 +62,7 @@ class Run:
     # Episodes.
 
     def _episode(self, number: int) -> None:
-        self._account = _Account(np.zeros(len(self._contract.costs)))
+        self._loop.open_account()
         try:
             self._make_ready(number)
             stopped = self._act(number)
@@ -111,23 +71,21 @@ class Run:
             with contextlib.suppress(LogError):
                 self._end(number, _code(error), str(error))
             raise
-        self._monitor.disarm()
-        self._recorder.event(self._now_s, "disarm")
+        self._loop.disarm()
         self._end(number, stopped.code if stopped else "", stopped.text if stopped else "")
 
     def _make_ready(self, number: int) -> None:
         """Place the robot, and wait until the monitor lets it be armed."""
+        loop = self._loop
         if self._prompt:
             self._ask_person(number)
         if self._prompt or self._robot.identity.self_placing or number == 0:
             self._robot.reset()  # else it goes on from where it stands, and so does its odometry
-        self._now_s = self._next_s = self._robot.now_s()
-        self._monitor.begin_episode(self._now_s)
-        self._recorder.event(self._now_s, "begin_episode")
-        limit_s = self._now_s + self._config.ready_wait_s
+        loop.begin_episode()
+        limit_s = loop.now_s + self._config.ready_wait_s
         self._tick(number, NO_STEP)
         while refusals := self._refusals():
-            if self._now_s > limit_s:
+            if loop.now_s > limit_s:
                 texts = "; ".join(reason.text for reason in refusals)
                 raise RunError(f"the monitor does not let the robot start: {texts}", "not_ready")
             self._tick(number, NO_STEP)
@@ -136,13 +94,9 @@ class Run:
     def _refusals(self) -> tuple[Reason, ...]:
         """Ask the monitor to be reset, where needed, and armed; return why not."""
         refusals: tuple[Reason, ...] = ()
-        if self._monitor.state is State.STOPPED:
-            refusals = self._monitor.reset(self._now_s, self._sources)
-            self._recorder.event(self._now_s, "reset", *_first(refusals))
-        if not refusals:
-            refusals = self._monitor.arm(self._now_s, self._sources)
-            self._recorder.event(self._now_s, "arm", *_first(refusals))
-        return refusals
+        if self._loop.monitor.state is State.STOPPED:
+            refusals = self._loop.reset()
+        return refusals or self._loop.arm()
 
     def _act(self, number: int) -> Reason | None:
         """Run the episode's steps, and one more that bills the last action.
@@ -150,29 +104,20 @@ class Run:
         Returns:
             What stopped the episode; None if it was completed.
         """
-        account, steps = self._account, self._contract.episode_steps
-        for step in range(steps + 1):
+        for step in range(self._loop.contract.episode_steps + 1):
             verdict = self._tick(number, step)
-            account.begun = True
-            account.costs += verdict.costs
-            account.interventions += verdict.intervened
             if verdict.state is State.STOPPED:
                 return self._cause(verdict)
-            account.steps += step < steps
         return None
 
     def _cause(self, verdict: Verdict) -> Reason:
         """Return what stopped the episode, or raise RunError if that should end the run."""
-        held = [r for r in verdict.reasons if r.state <= State.FALLBACK]
-        held.sort(key=lambda reason: (reason.code == "fallback_ended", reason.state))
-        fault = next((r for r in held if r.check not in OF_THE_EPISODE), held[0])
-        if fault.code == "fallback_ended" or fault.check in OF_THE_EPISODE:
-            return held[0]
-        sentence = f"the monitor stopped the robot: {fault.text}"
-        if self._policy.ended:
-            sentence = f"the policy process {self._policy.fate()}; {sentence}"
-        elif self._policy.late:
-            sentence = f"the policy process hangs; {sentence}"
+        cause, fault = causes(verdict)
+        if fault is None:
+            return cause
+        sentence, proposer = f"the monitor stopped the robot: {fault.text}", self._loop.proposer
+        if proposer.ended or proposer.late:
+            sentence = f"{proposer.fate()}; {sentence}"
         raise RunError(sentence, fault.code)
 
     def _ask_person(self, number: int) -> None:
@@ -185,103 +130,35 @@ class Run:
                 "episodes start where the robot stands"
             )
 
-    # A period.
-
     def _tick(self, number: int, step: int) -> Verdict:
-        """One period: wait, read, propose, judge, act, record. The last one of an episode disarms.
-
-        Args:
-            step: of the episode; NO_STEP while the robot is not armed.
-        """
-        armed = step != NO_STEP
-        final = step == self._contract.episode_steps
-
-        self._wait(armed)
+        self._loop.wait(armed=step != NO_STEP)
         if self._interrupted:
             raise Interrupted("interrupted")
-
-        reading = self._robot.read()
-        now_s = self._now_s = self._robot.now_s()
-        sources = self._sources = {SOURCE: reading}
-        if faults := self._robot.faults():
-            self._monitor.stop("device_fault", "; ".join(faults))
-            self._recorder.event(now_s, "stop", "device_fault", "; ".join(faults))
-        observation = self._monitor.observe(sources)
-
-        self._policy.ask(self._sequence, now_s, armed and not final, observation)
-        cost_to_go = self._bundle.cost_to_go(observation)  # while the policy thinks
-        hangs = self._policy.late and self._robot.identity.lockstep
-        answer = self._policy.answer(0.0 if hangs else self._proposal_wait_s)
-        proposal, log_prob = answer or (None, math.nan)
-
-        verdict = self._monitor.step(now_s, sources, proposal, cost_to_go)
-
-        final = final or (armed and verdict.state is State.STOPPED)
-        if armed and not final:
-            self._robot.send(verdict.action, self._config.command_valid_for_s)
-        elif armed:
-            self._robot.disarm()
-
-        self._recorder.step(
-            Tick(
-                now_s=now_s,
-                sources=sources,
-                observation=observation,
-                proposal=proposal,
-                log_prob=log_prob,
-                cost_to_go=cost_to_go,
-                verdict=verdict,
-                episode=number,
-                step=step,
-                final=final,
-            )
-        )
-        self._sequence += 1
-        return verdict
-
-    def _wait(self, armed: bool) -> None:
-        """Wait for the next deadline. Deadlines are absolute: being late moves none of them."""
-        late_s = self._robot.now_s() - self._next_s
-        if late_s > LATE_S:
-            self._account.deadline_misses += armed
-            period_s = self._contract.period_s
-            self._next_s += math.floor(late_s / period_s) * period_s  # those are gone
-        self._robot.wait(self._next_s)
-        self._next_s += self._contract.period_s
+        return self._loop.tick(number, step)
 
     # Ends.
 
     def _halt(self, error: Exception) -> None:
         """Stop the robot, as far as the link still lives."""
+        loop = self._loop
         with contextlib.suppress(LinkError):
             if isinstance(error, Interrupted):
-                if self._monitor.state >= State.FALLBACK:
-                    zero = np.zeros(self._contract.action_size)
+                if loop.monitor.state >= State.FALLBACK:
+                    zero = np.zeros(loop.contract.action_size)
                     self._robot.send(zero, self._config.command_valid_for_s)
                 self._robot.disarm()
             else:
                 self._robot.stop()
-        self._monitor.stop(_code(error), str(error))
         with contextlib.suppress(LogError):
-            self._recorder.event(self._now_s, "stop", _code(error), str(error))
+            loop.stop(_code(error), str(error))
 
     def _end(self, number: int, code: str, text: str) -> None:
         """Record and report how an episode ended, if it had begun."""
-        account = self._account
-        if not account.begun:
+        if not self._loop.account.begun:
             return
-        result = EpisodeResult(
-            episode=number,
-            steps=account.steps,
-            costs=tuple(account.costs.tolist()),
-            interventions=account.interventions,
-            deadline_misses=account.deadline_misses,
-            ended=STOPPED if code else COMPLETED,
-            code=code,
-            text=text,
-        )
+        result = self._loop.account.result(number, code, text)
         try:
-            self._recorder.episode(self._now_s, result)
+            self._loop.record(result)
         finally:
             self._report(result)
 
@@ -317,7 +194,3 @@ def _no_garbage_collection() -> Iterator[None]:
 def _code(error: Exception) -> str:
     """Return what the log calls an error."""
     return "link_lost" if isinstance(error, LinkError) else getattr(error, "code", "run_failed")
-
-
-def _first(refusals: tuple[Reason, ...]) -> tuple[str, str]:
-    return (refusals[0].code, refusals[0].text) if refusals else ("", "")

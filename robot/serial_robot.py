@@ -8,6 +8,7 @@ import os
 import select
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -131,6 +132,28 @@ class SerialRobot:
             return self._newest.time_us / 1e6
         return time.monotonic()
 
+    def wait_for_state(self, limit_s: float, wake: int) -> bool:
+        """Wait for a new STATE, or until there is something to read from the descriptor `wake`.
+
+        Returns:
+            Whether there is a new STATE. Not for lockstep, where states come as answers.
+        """
+        before = self._newest.sequence
+        self._pump(limit_s, wake)
+        if time.monotonic() - self._heard_s > SILENCE_LIMIT_S:
+            self._lose(f"the device said nothing for {SILENCE_LIMIT_S:g} s")
+        return self._newest.sequence != before
+
+    @property
+    def measured(self) -> tuple[float, ...]:
+        """What the newest STATE measured, as `device.MEASURED` lists it, SI units."""
+        return self._newest.measured
+
+    @property
+    def armed(self) -> bool:
+        """Whether the device obeys commands, as of its newest STATE."""
+        return self._newest.armed
+
     def wait(self, until_s: float) -> None:
         """Return at `until_s`; in lockstep let control periods pass until device time is there.
 
@@ -146,6 +169,10 @@ class SerialRobot:
         while self._newest.time_us / 1e6 < until_s - 1e-6:
             self._awaited = self._write(device.STATE)
             self._settle()
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Return the newest STATE as the readings of the one source."""
+        return {link.SOURCE: self.read()}
 
     def read(self) -> Reading:
         """Return the newest STATE as a reading; signals are those of the identity."""
@@ -274,12 +301,14 @@ class SerialRobot:
                 self._lose(f"the twin did not answer within {LOCKSTEP_LIMIT_S:g} s")
             self._pump(LOCKSTEP_LIMIT_S)
 
-    def _pump(self, limit_s: float) -> None:
-        """Take in what has arrived; wait up to `limit_s` for something if there is nothing."""
+    def _pump(self, limit_s: float, wake: int | None = None) -> None:
+        """Take in what has arrived; wait up to `limit_s` for something if there is nothing, or
+        until the descriptor `wake` can be read."""
         if self._lost:
             raise LinkError(self._lost)
+        watched = [self._fd] if wake is None else [self._fd, wake]
         try:
-            if not select.select([self._fd], [], [], limit_s)[0]:
+            if self._fd not in select.select(watched, [], [], limit_s)[0]:
                 return
             data = os.read(self._fd, 65536)
         except BlockingIOError:

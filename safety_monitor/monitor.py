@@ -108,6 +108,11 @@ class Monitor:
         self._proposal: Proposal | None = None
 
     @property
+    def contract(self) -> Contract:
+        """What it was made for."""
+        return self._contract
+
+    @property
     def state(self) -> State:
         """The state as of the last step or event."""
         return self._ladder.state

@@ -7,6 +7,7 @@ import pty
 import select
 import signal
 import sys
+import threading
 import time
 import tty
 from contextlib import ExitStack, suppress
@@ -14,10 +15,14 @@ from pathlib import Path
 from typing import TextIO
 
 from holdfast.errors import ConfigError
+from holdfast.robot import config as configs
 from holdfast.robot.device import Device
+from holdfast.robot.driver import Driver, Look
 from holdfast.sim import tasks
 from holdfast.sim.gap import Gap, load_gap
+from holdfast.sim.task import Task
 from holdfast.sim.twin_board import Truth, TwinBoard
+from holdfast.sim.twin_hardware import SCAN_RANGE_M, TwinHardware
 
 SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
 CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
@@ -96,10 +101,12 @@ def command(
     realtime_factor: float = 1.0,
     link: Path | None = None,
     truth: Path | None = None,
+    dds: bool = False,
+    scan_rays: int = 0,
 ) -> None:
     """Serve a simulated robot on a serial port, until Ctrl-C.
 
-    Prints the robot's address, "serial:/dev/pts/N", as its first line.
+    Prints the robot's address, "serial:/dev/pts/N" or "dds:ROBOT", as its first line.
 
     Args:
         task: whose robot, and whose start poses.
@@ -108,6 +115,9 @@ def command(
         realtime_factor: 1 is real time; 0 is lockstep: time passes only as commands come.
         link: make a symbolic link to the port here, and remove it in the end.
         truth: write a JSON line for each episode here: true positions (m), rewards and costs.
+        dds: be a robot of a ROS graph instead of one on a port: topics as in its configuration
+            file, in real time, as the node `twin`. Needs holdfast[dds], not ROS.
+        scan_rays: of its lidar, in a ROS graph; 0: it has none.
     """
     if realtime_factor not in (0.0, 1.0):
         raise ConfigError(
@@ -116,15 +126,18 @@ def command(
     if seed < 0:
         raise ConfigError(f"seed should be at least 0, received {seed}")
     the_task = tasks.make(task)
-    if the_task.contract.robot != "drive":
-        raise ConfigError(
-            f"task should be one of robot 'drive', which a twin can be; '{task}' is of robot "
-            f"'{the_task.contract.robot}'"
-        )
+    require_twin(the_task)
+    if dds and (link or realtime_factor == 0.0):
+        raise ConfigError("a twin in a ROS graph has no port to link, and runs in real time")
+    if scan_rays < 0 or (scan_rays and not dds):
+        raise ConfigError(f"scan-rays should be at least 0, and 0 without --dds: {scan_rays}")
     the_gap = load_gap(gap) if gap else Gap()
     with ExitStack() as stack:
         books = Truth(the_task, seed, _open_truth(truth, stack))
         board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
+        if dds:
+            _serve_topics(board, scan_rays, stack)
+            return
         master, slave = pty.openpty()
         stack.callback(os.close, master)
         stack.callback(os.close, slave)  # kept open: hosts may come and go
@@ -141,6 +154,36 @@ def command(
             file=sys.stderr,
         )
         twin.serve()
+
+
+def require_twin(task: Task) -> None:
+    """Raise ConfigError unless a twin can be the task's robot."""
+    contract = task.contract
+    if contract.robot != "drive":
+        raise ConfigError(
+            f"task should be one of robot 'drive', which a twin can be; '{contract.task}' is of "
+            f"robot '{contract.robot}'"
+        )
+
+
+def _serve_topics(board: TwinBoard, scan_rays: int, stack: ExitStack) -> None:
+    """Be a robot of a ROS graph, until a signal comes."""
+    from holdfast.robot.dds.graph import DdsGraph  # not every install has it
+
+    section = configs.load(configs.find(board.robot)).topics()
+    graph = DdsGraph("twin")
+    stack.callback(graph.close)
+    look = Look(scan_range_m=SCAN_RANGE_M if scan_rays else (0.0, 0.0))
+    hardware = TwinHardware(board, graph.now_s, scan_rays=scan_rays)
+    driver = Driver(graph, hardware, section, look)
+    stack.callback(driver.close)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    print(f"dds:{board.robot}", flush=True)
+    print(f"a twin of robot '{board.robot}' in a ROS graph; Ctrl-C ends it", file=sys.stderr)
+    while not stopping.is_set():
+        driver.turn()
 
 
 def _open_truth(path: Path | None, stack: ExitStack) -> TextIO | None:

@@ -132,7 +132,11 @@ class Odometry:
 
 
 class TwinBoard(Board):
-    """The hardware: a drive robot in MuJoCo. Its clock is simulated time."""
+    """The hardware: a drive robot in MuJoCo. Its clock is simulated time.
+
+    Attributes:
+        model, data: the simulation.
+    """
 
     self_placing = True
     signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
@@ -145,18 +149,18 @@ class TwinBoard(Board):
         self.action_high = tuple(contract.action_high.tolist())
         self.lockstep = lockstep
         self._task, self._gap, self._seed, self._truth = task, gap, seed, truth
-        self._model = task.load_model()
-        self._raised_m = apply(gap, self._model, drive.WHEEL_RADIUS_M)
-        self._data = mujoco.MjData(self._model)
-        wheels = [self._model.joint(f"{side}_wheel").id for side in ("left", "right")]
-        self._wheel_q = self._model.jnt_qposadr[wheels].tolist()
-        self._wheel_v = self._model.jnt_dofadr[wheels].tolist()
-        self._axle_m = float(self._model.body("left_wheel").pos[0])
+        self.model = task.load_model()
+        self._raised_m = apply(gap, self.model, drive.WHEEL_RADIUS_M)
+        self.data = mujoco.MjData(self.model)
+        wheels = [self.model.joint(f"{side}_wheel").id for side in ("left", "right")]
+        self._wheel_q = self.model.jnt_qposadr[wheels].tolist()
+        self._wheel_v = self.model.jnt_dofadr[wheels].tolist()
+        self._axle_m = float(self.model.body("left_wheel").pos[0])
         self._gyro = self._sensor("imu_gyro")
         self._gyro_z = self._gyro.start + 2
         self._accelerometer = self._sensor("imu_accel")
         self._gain = np.array([gap.left_wheel_gain, 1.0])
-        self.step_us = round(self._model.opt.timestep * 1e6)
+        self.step_us = round(self.model.opt.timestep * 1e6)
         self.state_period_us = self.step_us
         self._period_us = self.step_us * task.frame_skip
         self._time_us = 0
@@ -165,24 +169,24 @@ class TwinBoard(Board):
         self.replace()
 
     def _sensor(self, name: str) -> slice:
-        at = self._model.sensor(name).adr[0]
+        at = self.model.sensor(name).adr[0]
         return slice(at, at + 3)
 
     def true_signals(self) -> dict[str, Array]:
         """Return the catalogue signals of the robot as it is."""
-        return self._task.signals(self._data.qpos, self._data.qvel)
+        return self._task.signals(self.data.qpos, self.data.qvel)
 
     @property
     def resting(self) -> bool:
         """The robot stands still, and nothing on its way to the motors will change that."""
-        still = float(np.abs(self._data.qvel).max()) < RESTING_SPEED
+        still = float(np.abs(self.data.qvel).max()) < RESTING_SPEED
         return still and not any(target.any() for target in (*self._delayed, self._target))
 
     def step(self) -> None:
         """Let one physics step pass."""
         self._delayed.append(self._target)
-        self._data.ctrl[:] = self._delayed.popleft()
-        mujoco.mj_step(self._model, self._data)
+        self.data.ctrl[:] = self._delayed.popleft()
+        mujoco.mj_step(self.model, self.data)
         self._time_us += self.step_us
         self._measure_motion()
         if self._bill_at_us is not None and self._time_us >= self._bill_at_us:
@@ -190,11 +194,11 @@ class TwinBoard(Board):
 
     def _measure_motion(self) -> None:
         """Let the odometry see the physics step just made."""
-        qpos, qvel = self._data.qpos, self._data.qvel
+        qpos, qvel = self.data.qpos, self.data.qvel
         self._odometry.advance(
             [float(qpos[i]) for i in self._wheel_q],
             [float(qvel[i]) for i in self._wheel_v],
-            float(self._data.sensordata[self._gyro_z]),
+            float(self.data.sensordata[self._gyro_z]),
             self.step_us / 1e6,
         )
 
@@ -236,10 +240,10 @@ class TwinBoard(Board):
         self._rng = np.random.default_rng([self._seed, self._placed])
         self._placed += 1
         qpos, qvel = self._task.reset(self._rng, 1)
-        mujoco.mj_resetData(self._model, self._data)
-        self._data.qpos[:], self._data.qvel[:] = qpos[0], qvel[0]
-        self._data.qpos[2] += self._raised_m
-        mujoco.mj_forward(self._model, self._data)
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:], self.data.qvel[:] = qpos[0], qvel[0]
+        self.data.qpos[2] += self._raised_m
+        mujoco.mj_forward(self.model, self.data)
         self.halt()
         self._delayed = deque([self._target] * (self._gap.delay_steps * self._task.frame_skip))
         signals = self.true_signals()
@@ -261,10 +265,10 @@ class TwinBoard(Board):
     def measure(self) -> tuple[float, ...]:
         """Return odometry, encoders, IMU and battery as the link orders them."""
         odometry = self._odometry
-        acceleration = self._data.sensordata[self._accelerometer].tolist()
-        gyro = self._data.sensordata[self._gyro].tolist()
+        acceleration = self.data.sensordata[self._accelerometer].tolist()
+        gyro = self.data.sensordata[self._gyro].tolist()
         gyro[2] = odometry.yaw_rate
-        roll, pitch, _ = drive.roll_pitch_yaw(self._data.qpos[3:7])
+        roll, pitch, _ = drive.roll_pitch_yaw(self.data.qpos[3:7])
         return (
             *self._pose(),
             odometry.speed,

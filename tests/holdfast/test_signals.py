@@ -96,6 +96,7 @@ def test_the_catalogue_names_itself():
     for name, signal in CATALOGUE.items():
         assert signal.name == name
         assert signal.size is None or signal.size > 0
+        assert signal.frame in ("odom", "base", "")
         assert signal.meaning
     assert APPLIED_ACTION not in CATALOGUE
     assert EPISODE_LEFT not in CATALOGUE

@@ -17,6 +17,7 @@ from holdfast.errors import BundleError, ConfigError, ContractError, LinkError, 
 from holdfast.policy.bundle import load
 from holdfast.robot import config as configs
 from holdfast.robot import deploy
+from holdfast.robot.assembly import parse_budget, require_fit
 from holdfast.robot.base import Identity
 from holdfast.robot.deploy import Settings
 
@@ -26,7 +27,7 @@ IDENTITY = Identity(
     action_low=(-1.0, -2.0),
     action_high=(1.0, 2.0),
     watchdog_s=0.2,
-    signals=("position", "heading", "forward_speed", "yaw_rate", "tilt"),
+    sources={"robot": ("position", "heading", "forward_speed", "yaw_rate", "tilt")},
     lockstep=False,
     self_placing=False,
 )
@@ -42,14 +43,13 @@ def bundle_of(tmp_path, **changes):
     return load(write_bundle(tmp_path / "policy.onnx", drive_contract(**changes)))
 
 
-def test_a_robot_that_fits(tmp_path):
-    deploy.require_fit(bundle_of(tmp_path), IDENTITY)
+def test_a_robot_that_fits():
+    require_fit(drive_contract(), IDENTITY)
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "sentence"),
     [
-        ({"robot": "walker"}, BundleError, "trained for robot 'drive', not 'walker'"),
         (
             {"action_high": (1.0, 1.5)},
             RunError,
@@ -61,31 +61,35 @@ def test_a_robot_that_fits(tmp_path):
             RunError,
             "takes 1 action values, the contract has 2",
         ),
-        ({"signals": ("position", "heading")}, RunError, "not measure forward_speed, yaw_rate;"),
+        (
+            {"sources": {"robot": ("position", "heading")}},
+            RunError,
+            "not measure forward_speed, yaw_rate;",
+        ),
         ({"watchdog_s": 0.05}, RunError, "stops after 0.05 s without a command"),
     ],
 )
-def test_a_robot_that_does_not_fit(tmp_path, changes, error, sentence):
+def test_a_robot_that_does_not_fit(changes, error, sentence):
     with pytest.raises(error, match=sentence):
-        deploy.require_fit(bundle_of(tmp_path), dataclasses.replace(IDENTITY, **changes))
+        require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes))
 
 
-def test_a_signal_that_only_a_cost_needs(tmp_path):
+def test_a_signal_that_only_a_cost_needs():
     """Without its position in the observation, the corridor must still be billed."""
     speed = (ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),)
-    bundle = bundle_of(tmp_path, observation=speed)
-    blind = dataclasses.replace(IDENTITY, signals=("forward_speed",))
+    contract = drive_contract(observation=speed)
+    blind = dataclasses.replace(IDENTITY, sources={"robot": ("forward_speed",)})
     with pytest.raises(RunError, match="does not measure position"):
-        deploy.require_fit(bundle, blind)
+        require_fit(contract, blind)
 
 
 def test_run_budgets_are_read():
-    assert deploy.parse_budget(["a=3", "b=0.5"]) == {"a": 3.0, "b": 0.5}
+    assert parse_budget(["a=3", "b=0.5"]) == {"a": 3.0, "b": 0.5}
     for text in ("a", "=3", "a=", "a=x"):
         with pytest.raises(ConfigError, match=f"NAME=VALUE, once for each cost, received '{text}'"):
-            deploy.parse_budget([text])
+            parse_budget([text])
     with pytest.raises(ConfigError, match="received 'a=4'"):
-        deploy.parse_budget(["a=3", "a=4"])
+        parse_budget(["a=3", "a=4"])
 
 
 @pytest.mark.parametrize(

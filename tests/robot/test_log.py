@@ -111,7 +111,7 @@ def test_files_that_are_no_logs(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"format": "1"}, "log format should be 2, received 1"),
+        ({"format": "1"}, "log format should be 3, received 1"),
         ({"contract": "{}"}, "metadata is malformed"),
         ({"contract_hash": "0" * 64}, "does not have the hash"),
         ({"seed": "?"}, "metadata is malformed"),

@@ -1,21 +1,30 @@
-"""Run a policy on the twin: `holdfast twin` behind a serial port, `holdfast deploy` on it.
+"""Hardware in the loop: a twin behind a serial link, under base_node, and a deployment on it.
 
-ros2 launch holdfast twin_deploy.launch.py policy:=/path/to/policy.onnx
+ros2 launch holdfast hil.launch.py policy:=/path/to/policy.onnx
+
+What runs is what runs on the robot, link and driver too; only the motors are simulated. Takes the
+arguments of deploy.launch.py as well.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, RegisterEventHandler, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    RegisterEventHandler,
+    Shutdown,
+)
 from launch.event_handlers import OnProcessIO
 from launch.events.process import ProcessIO
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-TWIN_PORT = "/tmp/holdfast_twin"
+DEPLOY = str(Path(__file__).with_name("deploy.launch.py"))
 
 
 def holdfast_program() -> str:
@@ -32,28 +41,28 @@ def holdfast_program() -> str:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Start the twin, then the deployment; when either has ended, for any reason, end both."""
-    program = holdfast_program()
+    """Start the twin, then the deployment; with the twin, all ends."""
+    port, seed = LaunchConfiguration("port"), LaunchConfiguration("twin_seed")
+    motion = LaunchConfiguration("enable_motion")
     twin = ExecuteProcess(
-        cmd=[program, "twin", "--link", TWIN_PORT],
+        cmd=[
+            holdfast_program(),
+            "twin",
+            "--link",
+            port,
+            "--seed",
+            LaunchConfiguration("twin_seed"),
+        ],
         name="twin",
         output="screen",
         on_exit=[Shutdown(reason="the twin has ended")],
     )
-    deploy = ExecuteProcess(
-        cmd=[
-            *(program, "deploy"),
-            *("--policy", LaunchConfiguration("policy")),
-            *("--robot", LaunchConfiguration("robot")),
-            *("--episodes", LaunchConfiguration("episodes")),
-            *("--out", LaunchConfiguration("out")),
-        ],
-        name="deploy",
-        output="screen",
-        on_exit=[Shutdown(reason="the deployment has ended")],
+    deploy = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(DEPLOY),
+        launch_arguments={"port": port, "enable_motion": motion}.items(),
     )
 
-    def when_it_answers(event: ProcessIO) -> ExecuteProcess | None:
+    def when_it_answers(event: ProcessIO) -> IncludeLaunchDescription | None:
         """The twin's first line is its address; before that there is no port to open."""
         return deploy if event.text.startswith(b"serial:") else None
 
@@ -61,16 +70,12 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("policy", description="the bundle to run, an .onnx file"),
             DeclareLaunchArgument(
-                "robot",
-                default_value=f"serial:{TWIN_PORT}",
-                description="the robot's address; the default is the twin's",
+                "port", default_value="/tmp/holdfast_twin", description="where the link is made"
             ),
-            DeclareLaunchArgument("episodes", default_value="5", description="how many to run"),
             DeclareLaunchArgument(
-                "out",
-                default_value=time.strftime("runs/launch-%Y%m%d-%H%M%S"),
-                description="the run's directory, for log and summary; holds no log yet",
+                "enable_motion", default_value="true", description="send commands to the twin"
             ),
+            DeclareLaunchArgument("twin_seed", default_value="0", description="of the twin"),
             RegisterEventHandler(OnProcessIO(target_action=twin, on_stdout=when_it_answers)),
             twin,
         ]

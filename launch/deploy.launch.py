@@ -1,0 +1,66 @@
+"""Run a policy on a robot, behind the safety monitor.
+
+ros2 launch holdfast deploy.launch.py policy:=/path/to/policy.onnx enable_motion:=true
+
+A robot that has ROS drivers keeps them. One that speaks Holdfast's link needs `port` too. Without
+`enable_motion:=true` everything runs, and no command is sent. Nothing moves before
+`ros2 service call /safety_monitor_node/reset` and `/safety_monitor_node/arm`.
+"""
+
+from __future__ import annotations
+
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import PathJoinSubstitution
+from launch_ros.substitutions import FindPackageShare
+
+from holdfast.robot.ros.bring_up import bring_up, given, node
+
+NODES_FILE = PathJoinSubstitution([FindPackageShare("holdfast"), "config", "nodes.yaml"])
+ARGUMENTS = {
+    "policy": ("", "the bundle (.onnx), or a contract (.yaml) where others propose"),
+    "robot_config": ("", "the robot's configuration file; default: the installed one"),
+    "namespace": ("", "of all nodes"),
+    "params_file": (NODES_FILE, "parameters of all nodes"),
+    "port": ("", "serial port of a robot that speaks Holdfast's link; default: it has drivers"),
+    "baud": ("", "its speed"),
+    "use_sim_time": ("false", "take the time from /clock"),
+    "enable_motion": ("false", "send commands; otherwise everything runs but that"),
+    "proposals": (
+        "policy",
+        "policy: our node proposes; anybody: teleoperation, navigation",
+    ),
+    "explore": ("", "sample the policy's actions, to learn from the log"),
+    "seed": ("", "of the sampled actions"),
+    "episodes": ("", "how many follow one another after an arming"),
+    "evidence": ("", "file that keeps what episodes say of the mean cost"),
+    "log_dir": ("", "the run's directory; default: runs/<task>-<date>-<time>"),
+    "hardware_id": ("", "this very unit"),
+}
+MONITOR = (
+    *("policy", "robot_config", "use_sim_time", "enable_motion", "proposals", "explore", "seed"),
+    *("episodes", "evidence", "log_dir", "hardware_id"),
+)
+
+
+def nodes(context: LaunchContext) -> list[Action]:
+    """Base, monitor, policy, in this order, as far as the arguments ask for them."""
+    monitor = node("safety_monitor_node", given(context, MONITOR))
+    vital, everyone = [monitor], [monitor]
+    base = given(context, ("robot_config", "port", "baud", "use_sim_time"))
+    if "port" in base:
+        vital.insert(0, node("base_node", base))
+        everyone.insert(0, vital[0])
+    if given(context, ("proposals",)) == {"proposals": "policy"}:
+        policy = given(context, ("policy", "robot_config", "explore", "seed", "use_sim_time"))
+        everyone.append(node("policy_node", policy))
+    return bring_up(everyone, vital)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments, then bring the nodes up."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=meaning)
+        for name, (default, meaning) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=nodes)])

@@ -1,0 +1,48 @@
+"""Record a robot's topics as a bag, beside the log that the safety monitor writes by itself.
+
+ros2 launch holdfast record.launch.py out:=bags/monday
+"""
+
+from __future__ import annotations
+
+import time
+
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+
+TOPICS = (
+    *("odom", "imu", "scan", "joint_states", "cmd_vel_proposed", "cmd_vel", "observation"),
+    *("policy", "hardware/e_stop", "safety_monitor_node/status"),
+)
+
+
+def recorder(context: LaunchContext) -> list[Action]:
+    """`ros2 bag record`, of the topics in the namespace and of those that have none."""
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    prefix = f"/{namespace}/" if namespace else "/"
+    topics = [*(prefix + topic for topic in TOPICS), "/tf", "/tf_static", "/diagnostics"]
+    command = ["ros2", "bag", "record", "--storage", "mcap", "--output"]
+    return [
+        ExecuteProcess(
+            cmd=[*command, LaunchConfiguration("out"), "--topics", *topics],
+            name="record",
+            output="screen",
+            sigterm_timeout="10",
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Record until Ctrl-C."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("namespace", default_value="", description="of the robot"),
+            DeclareLaunchArgument(
+                "out",
+                default_value=time.strftime("bags/%Y%m%d-%H%M%S"),
+                description="the bag's directory",
+            ),
+            OpaqueFunction(function=recorder),
+        ]
+    )

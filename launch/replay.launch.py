@@ -1,0 +1,59 @@
+"""Play a bag's sensors, and let policy and safety monitor say what they would do. Nothing is sent.
+
+ros2 launch holdfast replay.launch.py bag:=bags/monday policy:=/path/to/policy.onnx
+
+The exact verdicts of a logged run come from `holdfast replay` instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+DEPLOY = str(Path(__file__).with_name("deploy.launch.py"))
+SENSORS = ("odom", "imu", "scan", "joint_states", "hardware/e_stop")
+
+
+def player(context: LaunchContext) -> list[Action]:
+    """`ros2 bag play`, of what a robot measures alone; its end ends all."""
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    prefix = f"/{namespace}/" if namespace else "/"
+    topics = [prefix + topic for topic in SENSORS]
+    return [
+        ExecuteProcess(
+            cmd=[
+                *("ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"),
+                *("--delay", "5", "--topics", *topics, "/tf", "/tf_static"),
+            ],
+            name="play",
+            output="screen",
+            on_exit=[Shutdown(reason="the bag has ended")],
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Play, with everything on the bag's time."""
+    deploy = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(DEPLOY),
+        launch_arguments={"use_sim_time": "true", "enable_motion": "false"}.items(),
+    )
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("bag", description="the bag: a directory or an .mcap file"),
+            DeclareLaunchArgument("policy", description="the bundle to run, an .onnx file"),
+            DeclareLaunchArgument("namespace", default_value="", description="of the robot"),
+            OpaqueFunction(function=player),
+            deploy,
+        ]
+    )

@@ -1,0 +1,205 @@
+"""`DdsGraph`: a node in a ROS graph, over plain DDS."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cyclonedds.core import (
+    InstanceState,
+    Policy,
+    ReadCondition,
+    SampleState,
+    ViewState,
+    WaitSet,
+)
+from cyclonedds.core import Qos as DdsQos
+from cyclonedds.internal import InvalidSample
+from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+from cyclonedds.util import duration
+
+from holdfast.robot.dds.discovery import Presence, topic_name, user_data
+from holdfast.robot.dds.types import REQUEST_ID, message_class, structure
+from holdfast.robot.graph import PLAIN, Qos
+
+WAKE_S = 0.1
+"""How often a thread looks whether it should end."""
+
+FLUSH_S = 0.2
+CLIENT_LIMIT_S = 0.5
+"""How long a response waits for its client's reader to be found."""
+
+WARN_EVERY_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Ears:
+    """A thread that calls back with what arrives at its readers."""
+
+    def __init__(self, presence: Presence, name: str) -> None:
+        self._waitset = WaitSet(presence.participant)
+        self._readers: list[tuple[Any, ReadCondition, int, Callable[[Any], None]]] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def add(self, reader: Any, depth: int, callback: Callable[[Any], None]) -> None:
+        new = ViewState.Any | InstanceState.Any | SampleState.NotRead
+        condition = ReadCondition(reader, new)
+        self._readers.append((reader, condition, depth, callback))
+        self._waitset.attach(condition)
+
+    def close(self) -> None:
+        self._closing.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._waitset.wait(duration(seconds=WAKE_S))
+            for reader, _, depth, callback in list(self._readers):
+                for sample in reader.take(depth):
+                    # A writer that leaves shows as an invalid sample.
+                    if not isinstance(sample, InvalidSample):
+                        self._call(callback, sample)
+
+    def _call(self, callback: Callable[[Any], None], sample: Any) -> None:
+        try:
+            callback(sample)
+        except Exception:  # one message that cannot be used must not deafen the node
+            _log.exception("a message could not be used")
+
+
+class DdsGraph:
+    """A `holdfast.robot.graph.Graph` over plain DDS.
+
+    Known to work with nodes that run on rmw_cyclonedds_cpp, services included. With
+    rmw_fastrtps_cpp topics work and services do not: it sends request ids in another way.
+
+    Args:
+        node: the node's name.
+        namespace: "" or begins with "/".
+    """
+
+    def __init__(self, node: str, namespace: str = "") -> None:
+        self._node, self._namespace = node, namespace
+        self._presence = Presence(namespace, node)
+        self._topic_ears = _Ears(self._presence, "topics")
+        self._service_ears = _Ears(self._presence, "services")
+        self._writers: list[Any] = []
+        self._closing = threading.Event()
+        self._warned_s: dict[str, float] = {}
+
+    def now_s(self) -> float:
+        """Return Unix time."""
+        return time.time()
+
+    def sleep(self, until_s: float) -> None:
+        """Return at a time, or when the graph is closed."""
+        left_s = until_s - time.time()
+        if left_s > 0.0:
+            self._closing.wait(left_s)
+
+    def message_class(self, type_name: str) -> type[Any]:
+        """Return the class of "package/msg/Name".
+
+        Raises:
+            ConfigError: it is not known without ROS.
+        """
+        return message_class(type_name)
+
+    def subscribe(
+        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+    ) -> None:
+        """Call back with every message that arrives, in the topics' thread."""
+        name = topic_name("rt", self._namespace, self._node, topic)
+        reader = self._reader(name, _short(type_name), message_class(type_name), qos)
+        self._topic_ears.add(reader, qos.depth, callback)
+
+    def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
+        """Return what publishes a message, from any thread."""
+        name = topic_name("rt", self._namespace, self._node, topic)
+        writer = self._writer(name, _short(type_name), message_class(type_name), qos)
+
+        def publish(message: Any) -> None:
+            writer.write(message)
+
+        return publish
+
+    def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
+        """Offer a std_srvs/srv/Trigger; `answer` is called in the services' thread."""
+        request, response = "std_srvs/Trigger_Request", "std_srvs/Trigger_Response"
+        where = (self._namespace, self._node, name)
+        requests = self._reader(
+            topic_name("rq", *where, "Request"), request, structure(request, REQUEST_ID), PLAIN
+        )
+        reply = structure(response, REQUEST_ID)
+        writer = self._writer(topic_name("rr", *where, "Reply"), response, reply, PLAIN)
+
+        def respond(asked: Any) -> None:
+            success, sentence = answer()
+            deadline_s = time.monotonic() + CLIENT_LIMIT_S
+            while not writer.get_matched_subscriptions() and time.monotonic() < deadline_s:
+                time.sleep(0.005)
+            writer.write(reply(asked.guid, asked.seq, success, sentence))
+
+        self._service_ears.add(requests, PLAIN.depth, respond)
+
+    def flush(self) -> None:
+        """Wait, within a limit, until what was published has arrived."""
+        for writer in self._writers:
+            with contextlib.suppress(Exception):  # a reader that left acknowledges nothing
+                writer.wait_for_acks(duration(seconds=FLUSH_S))
+
+    def warn(self, sentence: str) -> None:
+        """Log a warning, the same one at most every few seconds."""
+        now_s = time.monotonic()
+        if now_s - self._warned_s.get(sentence, -WARN_EVERY_S) >= WARN_EVERY_S:
+            self._warned_s[sentence] = now_s
+            _log.warning(sentence)
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._closing.set()
+        self._topic_ears.close()
+        self._service_ears.close()
+
+    def _reader(self, name: str, type_name: str, cls: type[Any], qos: Qos) -> Any:
+        policies = _policies(qos, type_name)
+        topic = Topic(self._presence.participant, name, cls)
+        reader = DataReader(self._presence.participant, topic, policies)
+        self._presence.add_reader(reader)
+        return reader
+
+    def _writer(self, name: str, type_name: str, cls: type[Any], qos: Qos) -> Any:
+        policies = _policies(qos, type_name)
+        topic = Topic(self._presence.participant, name, cls)
+        writer = DataWriter(self._presence.participant, topic, policies)
+        self._presence.add_writer(writer)
+        self._writers.append(writer)
+        return writer
+
+
+def _short(type_name: str) -> str:
+    """Return "package/Name" for "package/msg/Name"."""
+    package, _, name = type_name.split("/")
+    return f"{package}/{name}"
+
+
+def _policies(qos: Qos, type_name: str) -> DdsQos:
+    reliable = Policy.Reliability.Reliable(duration(milliseconds=100))
+    latched, volatile = Policy.Durability.TransientLocal, Policy.Durability.Volatile
+    return DdsQos(
+        reliable if qos.reliable else Policy.Reliability.BestEffort,
+        latched if qos.latched else volatile,
+        Policy.History.KeepLast(qos.depth),
+        Policy.DataRepresentation(use_cdrv0_representation=True),
+        user_data(type_name),
+    )

@@ -1,0 +1,326 @@
+"""The driver: a robot's hardware as topics, as a ROS user expects a mobile base to be.
+
+It publishes what the hardware measures, obeys commands, stops the hardware by itself when none
+came for a while, and has the emergency stop: that must not depend on the safety monitor's
+process. What the hardware is, a device behind a serial port or a simulated robot, is a `Hardware`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from holdfast.robot.fields import ActionCodec, set_stamp
+from holdfast.robot.graph import COMMAND, PLAIN, STATUS, Graph, Qos
+from holdfast.robot.requests import Request, Requests
+from holdfast.robot.topic_robot import BOOL, E_STOP, E_STOP_RESET, E_STOP_TRIGGER
+from holdfast.robot.topics import RosSection
+from holdfast.signals import Array
+
+ODOM, IMU, JOINTS, SCAN, TF = "odom", "imu", "joint_states", "scan", "/tf"
+ANSWER_LIMIT_S = 2.0
+STANDING_M_S, STANDING_RAD_S = 0.05, 0.1
+_TF = Qos(reliable=True, latched=False, depth=100)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the hardware measured at one time, SI units; NaN for what it does not.
+
+    Attributes:
+        pose: x, y in m and yaw in rad, in the odom frame.
+        velocity: forward in m/s, yaw rate in rad/s.
+        tilt: roll and pitch, rad.
+        acceleration, angular_velocity: of the base, along and about its own axes.
+        wheel_rad: how far each wheel has turned.
+        scan_m: ranges of a lidar, counter-clockwise from straight ahead; empty without one.
+    """
+
+    stamp_s: float
+    pose: tuple[float, float, float]
+    velocity: tuple[float, float]
+    tilt: tuple[float, float]
+    acceleration: tuple[float, ...]
+    angular_velocity: tuple[float, ...]
+    wheel_rad: tuple[float, ...]
+    scan_m: tuple[float, ...] = ()
+
+
+class Hardware(Protocol):
+    """What a driver needs of the hardware; used from the driver's thread alone."""
+
+    def wait(self, wake: int) -> Measured | None:
+        """Let a moment pass, or less if there is something to be read from the descriptor `wake`.
+
+        Returns:
+            What was measured, if there is something new.
+        """
+
+    def faults(self) -> tuple[str, ...]:
+        """Say what it has latched, a sentence each."""
+
+    def obey(self, action: Array, valid_for_s: float) -> None:
+        """Move so for a while; what it has latched has precedence."""
+
+    def halt(self) -> None:
+        """Stand still; needs no reset."""
+
+    def stop(self) -> None:
+        """Latch a stop."""
+
+    def reset(self) -> None:
+        """Take back what is latched; nothing moves by that."""
+
+    def close(self) -> None:
+        """Stand still, and let go of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Command:
+    stamp_s: float
+    action: Array
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the driver's messages look.
+
+    Attributes:
+        odom_frame, base_frame, imu_frame, scan_frame: names of frames.
+        wheels: the joints' names; empty: no joint_states.
+        publish_tf: also publish the pose as a transform.
+        pose_covariance, twist_covariance: their diagonals, for who fuses odometry with others.
+        scan_range_m: the lidar's least and largest range.
+    """
+
+    odom_frame: str = "odom"
+    base_frame: str = "base_link"
+    imu_frame: str = "imu_link"
+    scan_frame: str = "base_scan"
+    wheels: tuple[str, ...] = ("left_wheel_joint", "right_wheel_joint")
+    publish_tf: bool = True
+    pose_covariance: Sequence[float] = (0.0,) * 6
+    twist_covariance: Sequence[float] = (0.0,) * 6
+    scan_range_m: tuple[float, float] = (0.0, 0.0)
+
+
+class Driver:
+    """Runs the hardware; call `turn` again and again.
+
+    Args:
+        section: the command's topic, with the action's channels in the hardware's order.
+
+    Attributes:
+        faults: what the hardware had latched in the last turn.
+
+    Raises:
+        ConfigError: the command's type or a field of it does not exist.
+    """
+
+    def __init__(self, graph: Graph, hardware: Hardware, section: RosSection, look: Look) -> None:
+        self._graph, self._hardware, self._look = graph, hardware, look
+        command = section.command
+        self._timeout_s = section.command_timeout_s
+        self._codec = ActionCodec("ros.command.fields", command, graph, command.fields)
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self._lock = threading.Lock()
+        self._command: _Command | None = None
+        self._obeyed: _Command | None = None
+        self._requests = Requests("the driver")
+        self._speed = (0.0, 0.0)
+        self.faults: tuple[str, ...] = ()
+        self._said_stopped: bool | None = None
+        self._publishers = {
+            topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
+        }
+        graph.subscribe(command.topic, command.type, COMMAND, self._hear)
+        graph.serve(E_STOP_TRIGGER, lambda: self._ask("trigger"))
+        graph.serve(E_STOP_RESET, lambda: self._ask("reset"))
+
+    def _topics(self) -> list[tuple[str, str, Qos]]:
+        look = self._look
+        topics = [
+            (ODOM, "nav_msgs/msg/Odometry", PLAIN),
+            (IMU, "sensor_msgs/msg/Imu", PLAIN),
+            (E_STOP, BOOL, STATUS),
+        ]
+        if look.wheels:
+            topics.append((JOINTS, "sensor_msgs/msg/JointState", PLAIN))
+        if look.scan_range_m[1] > 0.0:
+            topics.append((SCAN, "sensor_msgs/msg/LaserScan", PLAIN))
+        if look.publish_tf:
+            topics.append((TF, "tf2_msgs/msg/TFMessage", _TF))
+        return topics
+
+    # From the graph's threads.
+
+    def _hear(self, message: Any) -> None:
+        stamp_s = self._codec.stamp_s(message, self._graph.now_s())
+        with self._lock:
+            self._command = _Command(stamp_s, self._codec.action(message))
+        self._rouse()
+
+    def _ask(self, kind: str) -> tuple[bool, str]:
+        request = self._requests.put(kind)
+        self._rouse()
+        return self._requests.result(request, ANSWER_LIMIT_S)
+
+    def _rouse(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is roused already
+            self._wake.send(b"!")
+
+    # The driver's own thread.
+
+    def turn(self) -> None:
+        """Let a moment pass: measure, obey, publish.
+
+        Raises:
+            LinkError: the hardware was lost; it stops by itself.
+        """
+        measured = self._hardware.wait(self._woken.fileno())
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(4096)
+        for request in self._requests.taken():
+            self._answer(request)
+        self._drive()
+        if measured is not None:
+            self._speed = measured.velocity
+            self._say(measured)
+        self.faults = self._hardware.faults()
+        stopped = bool(self.faults)
+        if stopped is not self._said_stopped:
+            self._said_stopped = stopped
+            message = self._graph.message_class(BOOL)()
+            message.data = stopped
+            self._publishers[E_STOP](message)
+
+    def _drive(self) -> None:
+        """Obey a new command; stand still when the newest one has run out."""
+        with self._lock:
+            command = self._command
+        left_s = 0.0 if command is None else self._left_s(command)
+        if left_s <= 0.0 or command is None:
+            self._hardware.halt()
+        elif command is not self._obeyed:
+            self._obeyed = command
+            self._hardware.obey(command.action, left_s)
+
+    def _left_s(self, command: _Command) -> float:
+        """Return for how long a command may still be obeyed; 0 if it never may be."""
+        age_s = self._graph.now_s() - command.stamp_s
+        # A stamp from the future would hold for too long; NaN fails every comparison.
+        usable = -self._timeout_s <= age_s and all(map(math.isfinite, command.action.tolist()))
+        return min(self._timeout_s - age_s, self._timeout_s) if usable else 0.0
+
+    def _answer(self, request: Request) -> None:
+        if request.kind == "trigger":
+            self._hardware.stop()
+            request.answer(True, f"stopped; {E_STOP_RESET} releases it")
+            return
+        with self._lock:
+            command = self._command
+        if command is not None and command.action.any() and self._left_s(command) > 0.0:
+            request.answer(False, "the newest command is not zero")
+        elif abs(self._speed[0]) > STANDING_M_S or abs(self._speed[1]) > STANDING_RAD_S:
+            request.answer(False, "the robot moves")
+        else:
+            self._hardware.reset()
+            request.answer(True, "released; the safety monitor has yet to be reset and armed")
+
+    def rest(self) -> None:
+        """Let the hardware stand still, until the next turn."""
+        with self._lock:
+            self._command = None
+        self._hardware.halt()
+
+    def close(self) -> None:
+        """Stop the hardware, and let go of it."""
+        self._hardware.close()
+
+    # Messages.
+
+    def _say(self, measured: Measured) -> None:
+        look = self._look
+        self._publishers[ODOM](self._odometry(measured))
+        self._publishers[IMU](self._imu(measured))
+        if look.wheels:
+            self._publishers[JOINTS](self._joints(measured))
+        if measured.scan_m and SCAN in self._publishers:
+            self._publishers[SCAN](self._scan(measured))
+        if look.publish_tf:
+            self._publishers[TF](self._transform(measured))
+
+    def _message(self, type_name: str, measured: Measured, frame: str) -> Any:
+        message = self._graph.message_class(type_name)()
+        set_stamp(message.header.stamp, measured.stamp_s)
+        message.header.frame_id = frame
+        return message
+
+    def _odometry(self, measured: Measured) -> Any:
+        look = self._look
+        message = self._message("nav_msgs/msg/Odometry", measured, look.odom_frame)
+        message.child_frame_id = look.base_frame
+        message.pose.pose.position.x, message.pose.pose.position.y, yaw = measured.pose
+        _turn(message.pose.pose.orientation, 0.0, 0.0, yaw)
+        message.twist.twist.linear.x, message.twist.twist.angular.z = measured.velocity
+        for i in range(6):
+            message.pose.covariance[7 * i] = float(look.pose_covariance[i])
+            message.twist.covariance[7 * i] = float(look.twist_covariance[i])
+        return message
+
+    def _imu(self, measured: Measured) -> Any:
+        message = self._message("sensor_msgs/msg/Imu", measured, self._look.imu_frame)
+        roll, pitch = measured.tilt
+        _turn(message.orientation, roll, pitch, measured.pose[2])
+        _set_vector(message.angular_velocity, measured.angular_velocity)
+        _set_vector(message.linear_acceleration, measured.acceleration)
+        return message
+
+    def _joints(self, measured: Measured) -> Any:
+        message = self._message("sensor_msgs/msg/JointState", measured, "")
+        message.name = list(self._look.wheels)
+        message.position = list(measured.wheel_rad)
+        return message
+
+    def _scan(self, measured: Measured) -> Any:
+        message = self._message("sensor_msgs/msg/LaserScan", measured, self._look.scan_frame)
+        count = len(measured.scan_m)
+        message.angle_increment = math.tau / count
+        message.angle_max = math.tau * (count - 1) / count
+        message.range_min, message.range_max = self._look.scan_range_m
+        message.ranges = list(measured.scan_m)
+        return message
+
+    def _transform(self, measured: Measured) -> Any:
+        transform = self._message(
+            "geometry_msgs/msg/TransformStamped", measured, self._look.odom_frame
+        )
+        transform.child_frame_id = self._look.base_frame
+        x, y, yaw = measured.pose
+        transform.transform.translation.x, transform.transform.translation.y = x, y
+        _turn(transform.transform.rotation, 0.0, 0.0, yaw)
+        message = self._graph.message_class("tf2_msgs/msg/TFMessage")()
+        message.transforms = [transform]
+        return message
+
+
+def _turn(quaternion: Any, roll: float, pitch: float, yaw: float) -> None:
+    """Set a geometry_msgs/Quaternion: yaw about z, then pitch about y, then roll about x."""
+    cr, sr = math.cos(roll / 2.0), math.sin(roll / 2.0)
+    cp, sp = math.cos(pitch / 2.0), math.sin(pitch / 2.0)
+    cy, sy = math.cos(yaw / 2.0), math.sin(yaw / 2.0)
+    quaternion.w = cr * cp * cy + sr * sp * sy
+    quaternion.x = sr * cp * cy - cr * sp * sy
+    quaternion.y = cr * sp * cy + sr * cp * sy
+    quaternion.z = cr * cp * sy - sr * sp * cy
+
+
+def _set_vector(vector: Any, values: Sequence[float]) -> None:
+    vector.x, vector.y, vector.z = values

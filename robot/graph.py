@@ -1,0 +1,73 @@
+"""What Holdfast needs of a ROS graph, whatever carries its messages: rclpy, or DDS without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Qos:
+    """Quality of service, as far as it is used here; history is keep-last.
+
+    Attributes:
+        reliable: lost messages are sent again; else best effort.
+        latched: who subscribes later gets the last message (transient local).
+        depth: messages kept.
+    """
+
+    reliable: bool
+    latched: bool
+    depth: int
+
+
+SENSOR = Qos(reliable=False, latched=False, depth=5)
+"""ROS's sensor data profile: the newest counts; matches every publisher."""
+
+COMMAND = Qos(reliable=True, latched=False, depth=1)
+"""An old command is worth nothing."""
+
+STATUS = Qos(reliable=True, latched=True, depth=1)
+"""What is so until something else is said."""
+
+PLAIN = Qos(reliable=True, latched=False, depth=10)
+"""ROS's default profile."""
+
+
+class Graph(Protocol):
+    """A node in a ROS graph. Names are relative unless they begin with "/" or "~/".
+
+    Callbacks come on threads of the graph's own, one at a time for topics and one at a time for
+    services, so that a service may wait for a topic.
+    """
+
+    def now_s(self) -> float:
+        """Return the time that stamps are on: Unix time, or simulated time where that is used."""
+
+    def sleep(self, until_s: float) -> None:
+        """Return at a time on that clock, or earlier: it may stand still, or jump."""
+
+    def message_class(self, type_name: str) -> type[Any]:
+        """Return the class of a message type, "package/msg/Name"; its instances have defaults.
+
+        Raises:
+            ConfigError: there is no such type here.
+        """
+
+    def subscribe(
+        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+    ) -> None:
+        """Call back with every message that arrives."""
+
+    def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
+        """Return what publishes a message, from any thread."""
+
+    def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
+        """Offer a std_srvs/srv/Trigger: `answer` returns success and a sentence."""
+
+    def flush(self) -> None:
+        """Wait, within a limit, until what was published has arrived."""
+
+    def warn(self, sentence: str) -> None:
+        """Say what somebody should know; at most once in a few seconds for each sentence."""

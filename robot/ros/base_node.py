@@ -1,0 +1,138 @@
+"""`base_node`: a robot behind a serial port, as a ROS user expects a mobile base to be."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from holdfast.errors import ConfigError, LinkError
+from holdfast.robot import config as configs
+from holdfast.robot.driver import Driver, Hardware, Look
+from holdfast.robot.ros.node import Health, ManagedNode, Option, run
+from holdfast.robot.serial_hardware import SerialHardware
+from holdfast.robot.serial_robot import DEFAULT_BAUD, SerialRobot
+from holdfast.robot.topics import RosSection
+
+LOOK = (
+    Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
+    Option("odom_frame", "odom", "frame of the odometry"),
+    Option("base_frame", "base_link", "frame of the robot"),
+    Option("imu_frame", "imu_link", "frame of the IMU; parallel to the robot's"),
+    Option("wheel_joints", ["left_wheel_joint", "right_wheel_joint"], "names; one empty: none"),
+    Option("publish_tf", True, "also publish the odometry as a transform"),
+    Option("pose_covariance_diagonal", [0.0] * 6, "of the odometry's pose, SI units squared"),
+    Option("twist_covariance_diagonal", [0.0] * 6, "of its velocity, SI units squared"),
+)
+"""What the messages of a driver look like; for every node that is one."""
+
+
+class DriverNode(ManagedNode):
+    """A node that runs a driver in a thread of its own."""
+
+    driver: Driver | None = None
+    lost = ""
+
+    def make_driver(self, hardware: Hardware, section: RosSection, look: Look) -> None:
+        """Make the driver; it runs while the node is active."""
+        self.driver = Driver(self.graph, hardware, section, look)
+
+    def section(self, robot: str) -> RosSection:
+        """Return the topics of the robot's configuration file."""
+        path = self.option("robot_config")
+        return configs.load(Path(path) if path else configs.find(robot)).topics()
+
+    def look(self) -> Look:
+        """Return what the parameters say of the messages.
+
+        Raises:
+            ConfigError: a diagonal that is not six numbers.
+        """
+        diagonals = []
+        for name in ("pose_covariance_diagonal", "twist_covariance_diagonal"):
+            diagonal = tuple(self.option(name))
+            if len(diagonal) != 6:
+                raise ConfigError(f"parameter {name} should be six numbers, received {diagonal}")
+            diagonals.append(diagonal)
+        return Look(
+            odom_frame=self.option("odom_frame"),
+            base_frame=self.option("base_frame"),
+            imu_frame=self.option("imu_frame"),
+            wheels=self.texts("wheel_joints"),
+            publish_tf=self.option("publish_tf"),
+            pose_covariance=diagonals[0],
+            twist_covariance=diagonals[1],
+        )
+
+    def activate(self) -> None:
+        """Begin to drive."""
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._drive, name="driver", daemon=True)
+        self._thread.start()
+
+    def _drive(self) -> None:
+        assert self.driver is not None
+        try:
+            while not self._ending.is_set():
+                self.driver.turn()
+        except LinkError as error:
+            self.lost = str(error)
+            self.get_logger().error(f"{error}; deactivate, clean up and configure again")
+            self.say_health()
+
+    def halt(self) -> None:
+        """Stop the hardware."""
+        self._ending.set()
+        self._thread.join()
+        assert self.driver is not None
+        self.driver.rest()
+
+    def release(self) -> None:
+        """Let go of the hardware."""
+        if self.driver is not None:
+            self.driver.close()
+            self.driver = None
+        self.lost = ""
+
+    def health(self) -> Health:
+        """Say whether the hardware is there, and what it has latched."""
+        if self.lost:
+            return Health(2, self.lost)
+        faults = self.driver.faults if self.driver is not None else ()
+        return Health(2, "; ".join(faults)) if faults else super().health()
+
+
+OPTIONS = (
+    *LOOK,
+    Option("port", "", "the serial port"),
+    Option("baud", DEFAULT_BAUD, "its speed", 1200, 4_000_000),
+    Option("ticks_per_turn", 4096, "of the wheels' encoders", 1, 2**31 - 1),
+)
+
+
+class BaseNode(DriverNode):
+    """The driver of a robot that speaks Holdfast's link."""
+
+    def __init__(self) -> None:
+        super().__init__("base_node", OPTIONS)
+
+    def configure(self) -> None:
+        """Open the port, and greet the device."""
+        port = self.option("port")
+        if not port:
+            raise ConfigError("parameter port should name a serial port, it is empty")
+        robot = SerialRobot.connect(f"serial:{port}?baud={self.option('baud')}")
+        try:
+            if robot.identity.lockstep:
+                raise ConfigError(f"{port}: a twin in lockstep cannot be driven in real time")
+            section, look = self.section(robot.identity.robot), self.look()
+            clock, ticks = self.graph.now_s, self.option("ticks_per_turn")
+            self.make_driver(SerialHardware(robot, clock, ticks), section, look)
+        except BaseException:
+            robot.close()
+            raise
+        self.name_hardware(robot.identity.hardware_id)
+
+
+def main() -> int:
+    """Run the node."""
+    return run(BaseNode)

@@ -1,0 +1,131 @@
+"""`RosGraph`: a node in a ROS graph, through rclpy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rosidl_runtime_py.utilities import get_message
+from std_srvs.srv import Trigger
+
+from holdfast.errors import ConfigError
+from holdfast.robot.graph import Qos
+
+SIM_STEP_S = 1e-3
+"""How often simulated time is looked at by who waits for it."""
+
+FLUSH_S = 0.2
+WARN_EVERY_S = 5.0
+
+
+class RosGraph:
+    """A `holdfast.robot.graph.Graph`: what it makes is a node's, until `close`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._clock: Callable[[], float] | None = None
+        self._topics = MutuallyExclusiveCallbackGroup()
+        self._services = MutuallyExclusiveCallbackGroup()
+        self._closing = threading.Event()
+        self._made: list[tuple[Callable[[Any], bool], Any]] = []
+        self._publishers: list[Any] = []
+
+    def use_clock(self, now_s: Callable[[], float]) -> None:
+        """Take the time from here, not from the node: for who publishes it."""
+        self._clock = now_s
+
+    def now_s(self) -> float:
+        """Return the node's time: Unix time, or simulated time under use_sim_time."""
+        if self._clock is not None:
+            return self._clock()
+        return float(self._node.get_clock().now().nanoseconds) * 1e-9
+
+    def sleep(self, until_s: float) -> None:
+        """Return at a time; under use_sim_time, soon, for simulated time may stand still."""
+        left_s = until_s - self.now_s()
+        if left_s > 0.0:
+            simulated = self._node.get_clock().ros_time_is_active
+            self._closing.wait(min(left_s, SIM_STEP_S) if simulated else left_s)
+
+    def message_class(self, type_name: str) -> type[Any]:
+        """Return the class of "package/msg/Name".
+
+        Raises:
+            ConfigError: there is no such type, or its package is not installed.
+        """
+        try:
+            found: type[Any] = get_message(type_name)
+        except (ValueError, AttributeError, ModuleNotFoundError) as error:
+            raise ConfigError(f"message type '{type_name}': is not installed ({error})") from None
+        return found
+
+    def subscribe(
+        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+    ) -> None:
+        """Call back with every message that arrives."""
+        made = self._node.create_subscription(
+            self.message_class(type_name),
+            topic,
+            callback,
+            _profile(qos),
+            callback_group=self._topics,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._made.append((self._node.destroy_subscription, made))
+
+    def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
+        """Return what publishes a message, from any thread."""
+        made = self._node.create_publisher(
+            self.message_class(type_name),
+            topic,
+            _profile(qos),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._made.append((self._node.destroy_publisher, made))
+        self._publishers.append(made)
+        publish: Callable[[Any], None] = made.publish
+        return publish
+
+    def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
+        """Offer a std_srvs/srv/Trigger."""
+
+        def respond(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            response.success, response.message = answer()
+            return response
+
+        made = self._node.create_service(Trigger, name, respond, callback_group=self._services)
+        self._made.append((self._node.destroy_service, made))
+
+    def flush(self) -> None:
+        """Wait, within a limit, until what was published has arrived."""
+        deadline_s = time.monotonic() + FLUSH_S
+        for publisher in self._publishers:
+            left_s = max(deadline_s - time.monotonic(), 0.0)
+            publisher.wait_for_all_acked(Duration(nanoseconds=round(left_s * 1e9)))
+
+    def warn(self, sentence: str) -> None:
+        """Log a warning, throttled."""
+        self._node.get_logger().warning(sentence, throttle_duration_sec=WARN_EVERY_S)
+
+    def close(self) -> None:
+        """Take back what was made."""
+        self._closing.set()
+        for destroy, made in reversed(self._made):
+            destroy(made)
+        self._made.clear()
+        self._publishers.clear()
+
+
+def _profile(qos: Qos) -> QoSProfile:
+    return QoSProfile(
+        depth=qos.depth,
+        reliability=ReliabilityPolicy.RELIABLE if qos.reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=(DurabilityPolicy.TRANSIENT_LOCAL if qos.latched else DurabilityPolicy.VOLATILE),
+    )

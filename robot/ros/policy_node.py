@@ -1,0 +1,92 @@
+"""`policy_node`: answers the safety monitor's observations with a bundle's actions.
+
+It proposes motion only while it is told that it may, and has no other way to the robot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.policy import bundle as bundles
+from holdfast.robot import config as configs
+from holdfast.robot.fields import ActionCodec
+from holdfast.robot.graph import COMMAND, STATUS
+from holdfast.robot.ros.node import Health, ManagedNode, Option, run
+from holdfast.robot.topic_proposer import (
+    ARRAY,
+    OBSERVATION,
+    POLICY,
+    TEXT,
+    Question,
+    introduction,
+)
+
+OPTIONS = (
+    Option("policy", "", "the bundle to run, an .onnx file"),
+    Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
+    Option(
+        "explore", False, "sample actions from the policy, to learn from the log; else its mean"
+    ),
+    Option("seed", 0, "of the sampled actions", 0, 2**31 - 1),
+)
+
+
+class PolicyNode(ManagedNode):
+    """The policy in a process of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_node", OPTIONS)
+        self._answered = 0
+
+    def configure(self) -> None:
+        """Load the bundle, and find the topics."""
+        self._bundle = bundle = bundles.load(Path(self.option("policy")))
+        path = self.option("robot_config")
+        config = configs.load(Path(path) if path else configs.find(bundle.contract.robot))
+        section = config.topics()
+        section.require_fit(bundle.contract)
+        proposal = section.proposal
+        names = bundle.contract.action_names
+        self._codec = ActionCodec("ros.proposal.fields", proposal, self.graph, names)
+        self._zero = np.zeros(bundle.contract.action_size)
+        self._publish = self.graph.advertise(proposal.topic, proposal.type, COMMAND)
+        self._introduce = self.graph.advertise(POLICY, TEXT, STATUS)
+        self.graph.subscribe(OBSERVATION, ARRAY, COMMAND, self._hear)
+
+    def activate(self) -> None:
+        """Say what runs here, and begin to answer."""
+        self._rng = np.random.default_rng(self.option("seed"))
+        self._explore = self.option("explore")
+        message = self.graph.message_class(TEXT)()
+        message.data = introduction(self._bundle, self._explore)
+        self._introduce(message)
+
+    def _hear(self, message: Any) -> None:
+        contract = self._bundle.contract
+        question = Question.of(message, contract.observation_size)
+        if not self._active:
+            return
+        if question is None:
+            self.graph.warn(f"{OBSERVATION}: no observation of contract {contract.hash[:12]}")
+            return
+        action = self._zero
+        if question.may_move:
+            action, log_std = self._bundle.act(question.observation)
+            if self._explore:
+                action, _ = bundles.sample(action, log_std, self._rng, contract)
+        self._publish(self._codec.message(action, question.stamp_s))
+        self._answered += 1
+
+    def health(self) -> Health:
+        """Count what was answered."""
+        answered = {"observations answered": str(self._answered)}
+        return dataclasses.replace(super().health(), values=answered)
+
+
+def main() -> int:
+    """Run the node."""
+    return run(PolicyNode)

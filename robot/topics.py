@@ -1,0 +1,226 @@
+"""Topics: which messages of a ROS graph carry a robot's signals and actions.
+
+This is the `ros` section of a robot's configuration file: for each signal its topic, type and
+field. It is checked against the contract here, and against the message types when it is bound
+to a graph (`robot.fields`), so that nothing is found out while the robot moves. docs/ROS.md
+explains the section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from holdfast.contract import Contract
+from holdfast.errors import ConfigError
+from holdfast.signals import CATALOGUE
+
+Name = Annotated[str, Field(pattern=r"^[~/]?\w[\w/]*$")]
+TypeName = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
+Answer = Annotated[str, Field(pattern=r"^(far|stop)$")]
+
+HOWS = ("fields", "yaw", "roll_pitch", "wxyz", "ranges", "joints")
+
+CHILD_FRAME = {"nav_msgs/msg/Odometry": "twist."}
+"""Fields that are given in the message's `child_frame_id`, not in its header's frame."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Joints(_Strict):
+    """Joints of a JointState, in the contract's order: the message's own may be any."""
+
+    field: str
+    names: list[str]
+
+
+class Ranges(_Strict):
+    """How a LaserScan becomes the signal `scan`, nearest things by sector as seen from the base.
+
+    Attributes:
+        position_m, yaw_rad: of the sensor on the base.
+        no_return: what a ray says that has no valid range: "far", nothing is there; "stop",
+            the signal is not finite, which stops the robot.
+        unseen: the same of a sector that no ray looks into.
+    """
+
+    field: str = "ranges"
+    position_m: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 0.0]
+    yaw_rad: float = 0.0
+    no_return: Answer = "far"
+    unseen: Answer = "stop"
+
+
+class SignalField(_Strict):
+    """Where in a message a signal is, and its unit: exactly one of the following.
+
+    Attributes:
+        fields: a path for each value, as "pose.pose.position.x" or "data[3]".
+        yaw, roll_pitch, wxyz: path of a quaternion to make an angle, two angles or four
+            numbers of.
+    """
+
+    unit: str
+    fields: list[str] | None = None
+    yaw: str | None = None
+    roll_pitch: str | None = None
+    wxyz: str | None = None
+    ranges: Ranges | None = None
+    joints: Joints | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SignalField:
+        if sum(getattr(self, how) is not None for how in HOWS) != 1:
+            raise ValueError(f"should have exactly one of {', '.join(HOWS)}")
+        return self
+
+    @property
+    def how(self) -> str:
+        """Which of the ways it is read in."""
+        return next(how for how in HOWS if getattr(self, how) is not None)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The fields that it reads."""
+        if self.fields is not None:
+            return tuple(self.fields)
+        part = self.ranges or self.joints
+        return (part.field if part else getattr(self, self.how),)
+
+    @property
+    def size(self) -> int:
+        """How many values it gives."""
+        if self.fields is not None:
+            return len(self.fields)
+        if self.joints is not None:
+            return len(self.joints.names)
+        return {"yaw": 1, "roll_pitch": 2, "wxyz": 4}.get(self.how, CATALOGUE["scan"].size or 0)
+
+
+class Source(_Strict):
+    """A topic that signals come from.
+
+    Attributes:
+        frame, child_frame: what its messages should say; "" takes any.
+        reliable: ask for lost messages to be sent again; a best-effort publisher does not match
+            then.
+    """
+
+    topic: Name
+    type: TypeName
+    frame: str = ""
+    child_frame: str = ""
+    reliable: bool = False
+    signals: dict[str, SignalField]
+
+
+class ActionTopic(_Strict):
+    """A topic that actions travel on: a path for each action channel, by its name."""
+
+    topic: Name
+    type: TypeName
+    frame: str = ""
+    fields: dict[str, str]
+
+
+class Frames(_Strict):
+    """Names of frames: REP-105's two, and those of sensors that are parallel to the base."""
+
+    odom: str = "odom"
+    base: str = "base_link"
+    aligned: list[str] = []
+
+
+class RosSection(_Strict):
+    """A robot as its topics.
+
+    Attributes:
+        command: what the robot's driver obeys.
+        proposal: what a policy, a teleoperation or a navigation would like to send.
+        command_timeout_s: the driver stops the robot by itself when no command came for so long.
+        stop_topics: std_msgs/Bool topics that say true while the robot's own hardware is stopped,
+            each "latched" (published transient local) or "plain". Until one has spoken, the robot
+            counts as stopped.
+    """
+
+    frames: Frames = Frames()
+    sources: dict[str, Source]
+    command: ActionTopic
+    proposal: ActionTopic
+    command_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    stop_topics: dict[Name, Annotated[str, Field(pattern=r"^(latched|plain)$")]] = {}
+
+    def signals(self) -> dict[str, tuple[str, ...]]:
+        """Return the signals of each source."""
+        return {name: tuple(source.signals) for name, source in self.sources.items()}
+
+    def require_fit(self, contract: Contract, also: Sequence[str] = ()) -> None:
+        """Check the section against a contract.
+
+        Args:
+            also: signals that are needed beside those that the contract observes.
+
+        Raises:
+            ConfigError: a signal that is unknown, comes twice or not at all, has another size,
+                unit or frame; action channels that are not the contract's; a robot that would
+                stop itself between two commands.
+        """
+        names: list[str] = []
+        for name, source in self.sources.items():
+            for signal, field in source.signals.items():
+                where = f"ros.sources.{name}.signals.{signal}"
+                _check_signal(where, signal, field, contract)
+                self._check_frame(where, signal, field, source)
+                names.append(signal)
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"ros.sources: {', '.join(twice)} should come from one source alone")
+        needed = dict.fromkeys((*contract.signals, *also))
+        if missing := [name for name in needed if name not in names]:
+            raise ConfigError(f"ros.sources: nothing carries {', '.join(missing)}, which is needed")
+        channels = [channel.name for channel in contract.action]
+        for key, topic in (("command", self.command), ("proposal", self.proposal)):
+            if set(topic.fields) != set(channels):
+                raise ConfigError(
+                    f"ros.{key}.fields: should name the contract's action channels, "
+                    f"{', '.join(channels)}; received {', '.join(topic.fields)}"
+                )
+        if self.command_timeout_s <= contract.period_s:
+            raise ConfigError(
+                f"ros.command_timeout_s {self.command_timeout_s} should be above the contract's "
+                f"period_s {contract.period_s}"
+            )
+
+    def _check_frame(self, where: str, signal: str, field: SignalField, source: Source) -> None:
+        """Is the frame that the source says it is in the one that the signal is of?"""
+        kind = CATALOGUE[signal].frame
+        if not kind:
+            return
+        inner = CHILD_FRAME.get(source.type)
+        in_child = inner is not None and all(path.startswith(inner) for path in field.paths)
+        key, frame = ("child_frame", source.child_frame) if in_child else ("frame", source.frame)
+        names = self.frames
+        right = [names.odom] if kind == "odom" else [names.base, *names.aligned]
+        if frame not in right:
+            raise ConfigError(
+                f"{where}: is along the {kind} frame, so its source's {key} should be "
+                f"{' or '.join(right)}, received '{frame}'"
+            )
+
+
+def _check_signal(where: str, signal: str, field: SignalField, contract: Contract) -> None:
+    if signal not in CATALOGUE:
+        raise ConfigError(f"{where}: signal should be one of {', '.join(CATALOGUE)}")
+    unit, size = CATALOGUE[signal].unit, contract.signal_size(signal)
+    if field.unit != unit:
+        raise ConfigError(
+            f"{where}: unit should be '{unit}', received '{field.unit}'; ROS's messages are in SI "
+            "units (REP-103)"
+        )
+    if size is not None and field.size != size:
+        raise ConfigError(f"{where}: should give {size} values, received {field.size}")
+    if (field.how == "ranges") != (signal == "scan"):
+        raise ConfigError(f"{where}: ranges are for the signal scan, and scan is made of ranges")

@@ -1,0 +1,154 @@
+"""The twin as a driver's hardware: a simulated robot whose topics a ROS graph sees."""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+
+from holdfast.robot.driver import Measured
+from holdfast.robot.requests import Requests
+from holdfast.signals import Array
+from holdfast.sim.twin_board import TICKS_PER_TURN, TwinBoard
+
+LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above everything of the robot
+SCAN_RANGE_M = (0.12, 10.0)
+PLACE_LIMIT_S = 2.0
+CATCH_UP_STEPS = 100  # physics steps before commands are looked at again
+
+
+class Lidar:
+    """Rays in the base's plane, counter-clockwise from straight ahead.
+
+    Args:
+        rays: how many.
+    """
+
+    def __init__(self, model: mujoco.MjModel, rays: int) -> None:
+        angles = np.arange(rays) * math.tau / rays
+        self._directions = np.stack((np.cos(angles), np.sin(angles), np.zeros(rays)), axis=-1)
+        self._model = model
+        self._hit = np.empty(1, np.int32)
+
+    def __call__(self, data: mujoco.MjData) -> tuple[float, ...]:
+        """Return the ranges (rays,), m; infinity where there is nothing (REP-117)."""
+        base = data.body("base")
+        turn = base.xmat.reshape(3, 3)
+        eye = base.xpos + LIDAR_HEIGHT_M * turn[:, 2]
+        ranges = [
+            mujoco.mj_ray(self._model, data, eye, ray, None, 1, base.id, self._hit)
+            for ray in self._directions @ turn.T
+        ]
+        return tuple(r if 0.0 <= r <= SCAN_RANGE_M[1] else math.inf for r in ranges)
+
+
+class TwinHardware:
+    """A `holdfast.robot.driver.Hardware` in MuJoCo, as fast as real time times a factor.
+
+    Args:
+        board: the robot; its clock is simulated time.
+        now_s: the clock of the driver's stamps; None: simulated time.
+        realtime_factor: seconds of simulated time per second.
+        period_s: simulated time between two measurements.
+        scan_rays: of its lidar; 0: it has none.
+        scan_every: measurements between two scans.
+        stepped: called after each physics step.
+    """
+
+    def __init__(
+        self,
+        board: TwinBoard,
+        now_s: Callable[[], float] | None = None,
+        realtime_factor: float = 1.0,
+        period_s: float = 0.02,
+        scan_rays: int = 0,
+        scan_every: int = 5,
+        stepped: Callable[[], None] | None = None,
+    ) -> None:
+        self._board = board
+        self.now_s = now_s or (lambda: board.now_us() / 1e6)
+        self._step_s = board.step_us / 1e6 / realtime_factor
+        self._every = max(1, round(period_s * 1e6 / board.step_us))
+        self._steps = self._measurements = 0
+        self._lidar = Lidar(board.model, scan_rays) if scan_rays else None
+        self._scan_every = scan_every
+        self._stepped = stepped
+        self._requests = Requests("the twin")
+        self._halt_at_s = math.inf
+        self._stopped = False
+        self._next_s = time.monotonic()
+
+    def wait(self, wake: int) -> Measured | None:
+        """Make the physics steps that are due, up to the next measurement."""
+        for request in self._requests.taken():
+            self._board.replace()
+            request.answer(True, "placed")
+        select.select([wake], [], [], max(self._next_s - time.monotonic(), 0.0))
+        for _ in range(CATCH_UP_STEPS):
+            if time.monotonic() < self._next_s:
+                return None
+            if self.now_s() >= self._halt_at_s:
+                self.halt()
+            self._board.step()
+            if self._stepped is not None:
+                self._stepped()
+            self._next_s += self._step_s
+            self._steps += 1
+            if self._steps % self._every == 0:
+                return self._measure()
+        self._next_s = max(self._next_s, time.monotonic() - 1.0)  # it cannot keep up: be late
+        return None
+
+    def _measure(self) -> Measured:
+        x, y, yaw, speed, yaw_rate, *rest = self._board.measure()
+        left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
+        turn = math.tau / TICKS_PER_TURN
+        scan = self._measurements % self._scan_every == 0
+        self._measurements += 1
+        return Measured(
+            stamp_s=self.now_s(),
+            pose=(x, y, yaw),
+            velocity=(speed, yaw_rate),
+            tilt=(roll, pitch),
+            acceleration=(ax, ay, az),
+            angular_velocity=(gx, gy, gz),
+            wheel_rad=(left * turn, right * turn),
+            scan_m=self._lidar(self._board.data) if self._lidar and scan else (),
+        )
+
+    def place(self) -> tuple[bool, str]:
+        """Put the robot at its next start pose. From any thread; waits for the driver's."""
+        return self._requests.result(self._requests.put("place"), PLACE_LIMIT_S)
+
+    def faults(self) -> tuple[str, ...]:
+        """Return whether it was stopped."""
+        return ("emergency stop",) if self._stopped else ()
+
+    def obey(self, action: Array, valid_for_s: float) -> None:
+        """Set the motors, unless it was stopped."""
+        if not self._stopped:
+            self._board.actuate(tuple(action.tolist()))
+            self._halt_at_s = self.now_s() + valid_for_s
+
+    def halt(self) -> None:
+        """Brake."""
+        self._board.halt()
+        self._halt_at_s = math.inf
+
+    def stop(self) -> None:
+        """Latch a stop."""
+        self._stopped = True
+        self.halt()
+
+    def reset(self) -> None:
+        """Take the stop back."""
+        self._stopped = False
+
+    def close(self) -> None:
+        """Brake, and end the books."""
+        self.halt()
+        self._board.end_episode()
