@@ -129,16 +129,31 @@ class Linearisation:
         return torch.cat((log_std, weights[0]))
 
     @torch.no_grad()
-    def fisher_product(self, v: Tensor, damping: float) -> Tensor:
-        """Return (F + damping·I) v, (k, P): no second backward pass.
+    def fisher_sum(self, v: Tensor) -> Tensor:
+        """Return Σ_b F_b v, (k, P), of the Fisher matrix at each observation.
 
-        For a diagonal Gaussian the Fisher matrix of the mean's weights is
-        F = E[Jᵀ diag(1/σ²) J], and that of log σ is 2·I.
+        For a diagonal Gaussian that of the mean's weights is F_b = Jᵀ diag(1/σ²) J, and that of
+        log σ is 2·I: no second backward pass.
         """
         log_std = self.policy.log_std
         log_std_part, rest = v[:, : len(log_std)], v[:, len(log_std) :]
-        tangent = self._push(rest) * torch.exp(-2.0 * log_std) / len(self.mean)
-        return torch.cat((2.0 * log_std_part, self._pull(tangent)), dim=1) + damping * v
+        weights = self._pull(self._push(rest) * torch.exp(-2.0 * log_std))
+        return torch.cat((2.0 * len(self.mean) * log_std_part, weights), dim=1)
+
+
+class FisherMatrix:
+    """F + damping·I, F the mean over observations x (B, n) of a policy's Fisher matrix."""
+
+    def __init__(self, policy: GaussianPolicy, x: Tensor, damping: float) -> None:
+        self.parts = [Linearisation(policy, part) for part in torch.split(x, ROWS)]
+        self.count, self.damping = len(x), damping
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return its product with each of v (k, P)."""
+        total = torch.zeros_like(v)
+        for part in self.parts:
+            total += part.fisher_sum(v)
+        return total / self.count + self.damping * v
 
 
 def kl(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

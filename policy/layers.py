@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-ROWS = 4096
+ROWS = 1024
 """Rows that go through a network at a time: few enough for a core's cache, so that a step costs
 the same in any batch, and memory does not grow with it. The same whatever the number of threads,
 so that sums round alike."""

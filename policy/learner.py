@@ -72,35 +72,40 @@ class Learner:
         steps = self.contract.episode_steps * self.settings.episodes
         rollout = self.collector.collect(self.policy, self.normaliser, steps)
         clock.lap("rollout")
-        critic = self.networks.critic
+        self.fitting.wait()
         clock.lap("critics")
-        flat = torch.from_numpy(rollout.observation.reshape(-1, rollout.observation.shape[-1]))
-        if self.iteration == 0:
-            self.normaliser.update(flat)
-        x, s = self.normaliser(flat), self.settings
-        shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
-        estimates = estimate(
-            rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
-        )
-        sums = _episode_sums(rollout, shaped, s.episodes)
-        self._fit(x, rollout, estimates)
+        x, estimates, sums = self.judge(rollout)
+        self.fit(x, rollout, estimates)
         clock.lap("estimate")
-        report = self._update(x, rollout, estimates, sums)
-        self.normaliser.update(flat)
+        report = self.step(x, rollout, estimates, sums)
+        self.normaliser.update(_rows(rollout.observation))
         clock.lap("step")
         self.iteration += 1
         return self._record(len(x), sums, estimates, report, clock)
 
-    def _fit(self, x: Tensor, rollout: Rollout, estimates: Estimates) -> None:
+    def judge(self, rollout: Rollout) -> tuple[Tensor, Estimates, EpisodeSums]:
+        """Return a rollout's normalised observations (B, n), advantages and sums per episode."""
+        flat, s = _rows(rollout.observation), self.settings
+        if self.iteration == 0:
+            self.normaliser.update(flat)
+        x = self.normaliser(flat)
+        shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
+        critic = self.networks.critic
+        estimates = estimate(
+            rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
+        )
+        return x, estimates, _episode_sums(rollout, shaped, s.episodes)
+
+    def fit(self, x: Tensor, rollout: Rollout, estimates: Estimates) -> None:
+        """Begin to fit the critics, and the predictor."""
         label = None
         if self.predictor:
             likely = soon(rollout.costs, rollout.ended, self.settings.shaping.horizon)
             label = _rows(likely)
         self.fitting.start(x, _rows(estimates.target), label)
 
-    def _update(
-        self, x: Tensor, rollout: Rollout, estimates: Estimates, sums: EpisodeSums
-    ) -> Report:
+    def step(self, x: Tensor, rollout: Rollout, estimates: Estimates, sums: EpisodeSums) -> Report:
+        """Change the policy."""
         m, u = len(self.contract.costs), torch.from_numpy(rollout.u).flatten(0, 1)
         advantages = _rows(estimates.advantage[..., : 1 + m])
         # Centring changes no gradient in expectation. Only the reward may be scaled: the scale

@@ -217,7 +217,7 @@ class TrainSettings:
     cost_gamma: float | None = None
     cost_lam: float | None = None
     critic_steps: int = 160
-    critic_minibatch: int = 512
+    critic_minibatch: int = 256
     critic_rate: float = 1e-3
     penalty: tuple[float, ...] = ()
     step: StepSettings = field(default_factory=StepSettings)

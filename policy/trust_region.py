@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from holdfast.policy.gaussian import GaussianPolicy, Linearisation, kl
+from holdfast.policy.gaussian import FisherMatrix, GaussianPolicy, kl
 from holdfast.policy.samples import Samples, surrogate_gradients, surrogates
 from holdfast.policy.settings import StepSettings
 
@@ -50,11 +50,9 @@ class TrustRegion:
     def natural(self) -> Tensor:
         """Return H⁻¹ of each gradient, (count, P), H the Fisher matrix."""
         x = self.samples.x[self.samples.weight > 0]
-        here = Linearisation(self.policy, x[:: -(-len(x) // self.settings.fisher_rows)])
-        damping = self.settings.damping
-        return conjugate_gradient(
-            lambda v: here.fisher_product(v, damping), self.gradients, self.settings.cg_iterations
-        )
+        some = x[:: -(-len(x) // self.settings.fisher_rows)]
+        fisher = FisherMatrix(self.policy, some, self.settings.damping)
+        return conjugate_gradient(fisher, self.gradients, self.settings.cg_iterations)
 
     def search(self, step: Tensor, accept: Callable[[Trial], bool]) -> tuple[int, Trial] | None:
         """Take the longest of the step's shrinking copies that is in the region and accepted.

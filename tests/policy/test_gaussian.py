@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, jacrev
 
-from holdfast.policy.gaussian import GaussianPolicy, Linearisation, kl, set_gradient
+from holdfast.policy.gaussian import FisherMatrix, GaussianPolicy, Linearisation, kl, set_gradient
 from holdfast.policy.layers import tanh_
 
 
@@ -35,12 +35,10 @@ def test_fisher_product_is_the_hessian_of_the_kl(policy):
         return kl(old_mean, old_log_std, mean, parameters["log_std"])
 
     hessian = torch.func.hessian(divergence)(flat)
-    here = Linearisation(policy, x)
+    fisher = FisherMatrix(policy, x, damping=0.25)
     for k in (1, 2, 5):  # side by side
         v = torch.randn(k, len(flat), generator=generator, dtype=torch.float64)
-        torch.testing.assert_close(
-            here.fisher_product(v, damping=0.25), v @ hessian + 0.25 * v, rtol=1e-8, atol=1e-10
-        )
+        torch.testing.assert_close(fisher(v), v @ hessian + 0.25 * v, rtol=1e-8, atol=1e-10)
 
 
 def test_fisher_of_the_mean_is_jacobian_form(policy):
@@ -50,8 +48,16 @@ def test_fisher_of_the_mean_is_jacobian_form(policy):
     j = torch.cat([block.reshape(3, -1) for block in jacobian.values()], dim=1)
     expected = j.T @ torch.diag(torch.exp(-2 * policy.log_std.detach())) @ j
     size = 3 + j.shape[1]
-    product = Linearisation(policy, x).fisher_product(torch.eye(size, dtype=torch.float64), 0.0)
+    product = FisherMatrix(policy, x, 0.0)(torch.eye(size, dtype=torch.float64))
     torch.testing.assert_close(product[3:, 3:], expected)
+
+
+def test_a_fisher_matrix_in_parts_is_the_whole(policy):
+    """More observations than go through at a time: the mean over all of them."""
+    x = torch.randn(2500, 5, dtype=torch.float64)
+    v = torch.randn(2, sum(p.numel() for p in policy.parameters()), dtype=torch.float64)
+    whole = Linearisation(policy, x).fisher_sum(v) / 2500 + 0.1 * v
+    torch.testing.assert_close(FisherMatrix(policy, x, 0.1)(v), whole)
 
 
 def gradient(value, policy):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from holdfast.policy.gaussian import GaussianPolicy, Linearisation
+from holdfast.policy.gaussian import FisherMatrix, GaussianPolicy
 from holdfast.policy.samples import Samples, surrogate_gradients, surrogates
 from holdfast.policy.settings import StepSettings
 from holdfast.policy.trust_region import TrustRegion, conjugate_gradient
@@ -63,10 +63,8 @@ def test_the_natural_gradient_undoes_the_metric(policy, samples):
     settings = StepSettings(fisher_rows=10_000, cg_iterations=200, damping=0.1)
     region = TrustRegion(policy, samples, 3, settings)
     natural = region.natural()
-    here = Linearisation(policy, samples.x[samples.weight > 0])
-    torch.testing.assert_close(
-        here.fisher_product(natural, 0.1), region.gradients, atol=1e-4, rtol=0
-    )
+    fisher = FisherMatrix(policy, samples.x[samples.weight > 0], 0.1)
+    torch.testing.assert_close(fisher(natural), region.gradients, atol=1e-4, rtol=0)
 
 
 def test_the_search_takes_the_longest_accepted_copy(policy, samples):
