@@ -85,6 +85,7 @@ CATALOGUE: Mapping[str, Signal] = {
         Signal("bomb_proximity", None, "1", "base", "the same of bombs"),
         Signal("apples_taken", 1, "1", "", "apples taken in the period that just ended"),
         Signal("bombs_taken", 1, "1", "", "bombs taken in the period that just ended"),
+        Signal("goals_reached", 1, "1", "", "goals reached in the period that just ended"),
     )
 }
 

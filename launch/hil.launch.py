@@ -17,12 +17,13 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     RegisterEventHandler,
-    Shutdown,
 )
 from launch.event_handlers import OnProcessIO
 from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+
+from holdfast.robot.ros.bring_up import over
 
 DEPLOY = str(Path(__file__).with_name("deploy.launch.py"))
 
@@ -45,17 +46,10 @@ def generate_launch_description() -> LaunchDescription:
     port, seed = LaunchConfiguration("port"), LaunchConfiguration("twin_seed")
     motion = LaunchConfiguration("enable_motion")
     twin = ExecuteProcess(
-        cmd=[
-            holdfast_program(),
-            "twin",
-            "--link",
-            port,
-            "--seed",
-            LaunchConfiguration("twin_seed"),
-        ],
+        cmd=[holdfast_program(), "twin", "--link", port, "--seed", seed],
         name="twin",
         output="screen",
-        on_exit=[Shutdown(reason="the twin has ended")],
+        on_exit=over,
     )
     deploy = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(DEPLOY),

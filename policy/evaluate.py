@@ -14,8 +14,7 @@ from holdfast.contract import Contract
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
 from holdfast.signals import Array
-from holdfast.sim.batch import Batch
-from holdfast.sim.tasks import make
+from holdfast.sim.tasks import make_batch
 
 
 def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
@@ -62,7 +61,8 @@ class Evaluation:
 
 def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
     """Run the behaviour policy (actions sampled) for full episodes in the task's simulation."""
-    contract, batch = networks.contract, _batch(networks.contract, episodes, seed)
+    contract = networks.contract
+    batch = make_batch(contract.task, episodes, seed, contract=contract)
     collector = Collector(batch, torch.Generator().manual_seed(seed))
     rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
@@ -79,7 +79,7 @@ def evaluate_actions(
     Args:
         act: given how many, returns that many actions (count, actions), physical units.
     """
-    batch, steps = _batch(contract, episodes, seed), []
+    batch, steps = make_batch(contract.task, episodes, seed, contract=contract), []
     observations = [batch.reset()]
     for _ in range(contract.episode_steps):
         steps.append(batch.step(act(episodes)))
@@ -93,12 +93,6 @@ def evaluate_actions(
         np.stack([step.costs for step in steps]),
         np.stack([step.terminated | step.truncated for step in steps]),
     )
-
-
-def _batch(contract: Contract, copies: int, seed: int) -> Batch:
-    task = make(contract.task)
-    task.contract = contract
-    return Batch(task, copies, seed)
 
 
 def _evaluation(

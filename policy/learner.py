@@ -22,8 +22,7 @@ from holdfast.policy.samples import Samples
 from holdfast.policy.settings import TrainSettings, contract_of, settings_from
 from holdfast.policy.shaping import Predictor, soon
 from holdfast.signals import Array
-from holdfast.sim.batch import Batch
-from holdfast.sim.tasks import make
+from holdfast.sim.tasks import make_batch
 
 
 class Learner:
@@ -40,8 +39,6 @@ class Learner:
         settings.check_own()
         self.settings = settings
         self.contract = contract_of(settings)
-        task = make(settings.task)
-        task.contract = self.contract
         self.generator = torch.Generator().manual_seed(settings.seed)
         self._networks = Networks.build(
             self.contract, settings.hidden, settings.initial_std, self.generator
@@ -53,7 +50,8 @@ class Learner:
         )
         self.fitting = Fitting(self._networks.critic, self.predictor, settings)
         self.algorithm = ALGORITHMS[settings.algorithm](self.policy, settings, self.generator, m)
-        self.batch = Batch(task, settings.copies(self.contract), settings.seed)
+        copies = settings.copies(self.contract)
+        self.batch = make_batch(settings.task, copies, settings.seed, contract=self.contract)
         self.collector = Collector(self.batch, self.generator)
         self.iteration = 0
 

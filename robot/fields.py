@@ -210,10 +210,12 @@ def sectors(
     bearing = np.where(np.isnan(range_m), angle, np.arctan2(y, x))
     from_base_m = np.where(valid | (measured == -math.inf), np.hypot(x, y), range_m)
     sector = np.floor(bearing * count / math.tau + 0.5).astype(int) % count
+    blind = np.isnan(from_base_m)
     result = np.full(count, math.inf)
-    np.minimum.at(result, sector, from_base_m)  # NaN wins
+    np.minimum.at(result, sector[~blind], from_base_m[~blind])
     unseen = np.isinf(result)
     result[unseen] = far_m if how.unseen == "far" else blind_m
+    result[sector[blind]] = blind_m
     nearest: Array = np.minimum(result, far_m)
     return nearest
 

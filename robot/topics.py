@@ -220,7 +220,7 @@ def _check_signal(where: str, signal: str, field: SignalField, contract: Contrac
             f"{where}: unit should be '{unit}', received '{field.unit}'; ROS's messages are in SI "
             "units (REP-103)"
         )
-    if size is not None and field.size != size:
-        raise ConfigError(f"{where}: should give {size} values, received {field.size}")
     if (field.how == "ranges") != (signal == "scan"):
         raise ConfigError(f"{where}: ranges are for the signal scan, and scan is made of ranges")
+    if size is not None and field.size != size:
+        raise ConfigError(f"{where}: should give {size} values, received {field.size}")

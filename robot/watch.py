@@ -7,6 +7,7 @@ is closed. Whatever fails stops the robot; nothing but a reset and an arming let
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from holdfast.robot.log_format import NO_STEP, EpisodeResult
 from holdfast.robot.loop import Loop, causes
 from holdfast.robot.requests import Request, Requests
 from holdfast.safety_monitor.messages import Reason, State, Verdict
+
+_log = logging.getLogger(__name__)
 
 ANSWER_MARGIN_S = 5.0
 """Wall time that an answer may take beyond what the robot may take to stand still."""
@@ -45,9 +48,12 @@ class Watch:
         self._said, self._report = said, report
         self._requests = Requests("the safety monitor's loop")
         self._closing = threading.Event()
-        self._number, self._step = -1, NO_STEP
+        self._number, self._step = 0, NO_STEP
+        self._begun = 0
+        self._fresh = False  # the monitor's accounts are zero, for an episode yet to come
         self._left = 0  # episodes that the last arming still allows
         self._arming: Request | None = None
+        self._resetting: Request | None = None
         self._arm_until_s = 0.0
         self._unfit = ""  # why this watch arms nothing any more
         self._thread = threading.Thread(target=self._run, name="safety monitor", daemon=True)
@@ -101,6 +107,8 @@ class Watch:
         verdict = self._loop.tick(self._number, step)
         if step == NO_STEP:
             self._loop.robot.disarm()  # zero, again and again: its driver may be waiting for it
+            if self._resetting is not None:
+                self._try_to_reset(self._resetting)
             if self._left:
                 self._try_to_arm()
         elif verdict.state is State.STOPPED:
@@ -114,11 +122,11 @@ class Watch:
 
     def _obey(self, request: Request) -> None:
         if request.kind == "reset":
-            faults = self._loop.robot.faults()
             if self._step != NO_STEP:
-                faults = ("the robot is armed; it needs no reset",)
-            refusals = () if faults else self._loop.reset()
-            request.answer(*_answer((*faults, *_texts(refusals)), "ready; nothing moves yet"))
+                request.answer(False, "the robot is armed; it needs no reset")
+                return
+            self._begin()  # what an episode spent stopped it, and is the next one's no more
+            self._resetting = request
         elif request.kind == "disarm":
             if self._step != NO_STEP:
                 self._end("disarmed", "somebody disarmed it")
@@ -133,20 +141,28 @@ class Watch:
         else:
             self._arming, self._left = request, self._episodes
             self._begin()
+            self._arm_until_s = self._loop.now_s + self._ready_wait_s
 
     def _begin(self) -> None:
-        """An episode's beginning; the monitor is asked in the periods that follow."""
-        self._number += 1
-        self._loop.open_account()
-        self._loop.begin_episode()
-        self._arm_until_s = self._loop.now_s + self._ready_wait_s
+        """Zero the accounts; what the monitor thinks of it is seen after the next period."""
+        if not self._fresh:
+            self._number, self._begun = self._begun, self._begun + 1
+            self._loop.open_account()
+            self._loop.begin_episode()
+            self._fresh = True
+
+    def _try_to_reset(self, request: Request) -> None:
+        faults = self._loop.robot.faults()
+        refusals = () if faults else self._loop.reset()
+        request.answer(*_answer((*faults, *_texts(refusals)), "ready; nothing moves yet"))
+        self._resetting = None
 
     def _try_to_arm(self) -> None:
         refusals = self._loop.arm()
         if not refusals:
             self._loop.robot.arm()
             self._left -= 1
-            self._step = 0
+            self._step, self._fresh = 0, False
             if self._arming is not None:
                 self._arming.answer(True, "armed")
                 self._arming = None
@@ -155,6 +171,9 @@ class Watch:
 
     def _give_up(self, why: str) -> None:
         self._left = 0
+        if self._resetting is not None:
+            self._resetting.answer(False, why)
+            self._resetting = None
         if self._arming is not None:
             self._arming.answer(False, why)
             self._arming = None
@@ -171,10 +190,14 @@ class Watch:
         self._report(result)
         if self._left:
             self._begin()
+            self._arm_until_s = self._loop.now_s + self._ready_wait_s
 
     def _fail(self, error: Exception) -> None:
         """Stop the robot; unless it was the robot that refused, nothing is armed any more."""
-        sentence = str(error) if isinstance(error, HoldfastError) else repr(error)
+        sentence = str(error)
+        if not isinstance(error, HoldfastError):
+            sentence = repr(error)
+            _log.error("the watch failed", exc_info=error)
         with contextlib.suppress(Exception):  # it may be what failed
             self._loop.robot.disarm()
         was_armed, self._step = self._step != NO_STEP, NO_STEP

@@ -34,8 +34,21 @@ def corridor(signals: Signals, *, x_limit_m: float) -> Array:
     return (abs(signals["position"][..., 0]) > x_limit_m).astype(np.float64)
 
 
+def bombs(signals: Signals) -> Array:
+    """Return 1 where a bomb was taken, else 0 (the Gather cost of Achiam et al. 2017)."""
+    return (signals["bombs_taken"][..., 0] > 0.0).astype(np.float64)
+
+
+def clearance(signals: Signals, *, clearance_m: float) -> Array:
+    """Return 1 where something is nearer than clearance_m in any sector of `scan`, else 0."""
+    nearest: Array = signals["scan"].min(axis=-1)
+    return (nearest < clearance_m).astype(np.float64)
+
+
 FUNCTIONS: Mapping[str, CostFunction] = {
     "corridor": CostFunction(corridor, ("position",), ("x_limit_m",), 1.0),
+    "bombs": CostFunction(bombs, ("bombs_taken",), (), 1.0),
+    "clearance": CostFunction(clearance, ("scan",), ("clearance_m",), 1.0),
 }
 
 
@@ -57,9 +70,10 @@ class Bill:
                     f"received '{cost.function}'"
                 )
             if set(cost.parameters) != set(function.parameters):
+                wanted, received = map(", ".join, (function.parameters, cost.parameters))
                 raise ContractError(
-                    f"cost '{cost.name}': parameters should be {', '.join(function.parameters)}, "
-                    f"received {', '.join(cost.parameters) or 'none'}"
+                    f"cost '{cost.name}': parameters should be {wanted or 'none'}, "
+                    f"received {received or 'none'}"
                 )
             self._parts.append((function.evaluate, dict(cost.parameters)))
             names.extend(function.signals)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from holdfast.errors import ConfigError
 from holdfast.signals import Array
-from holdfast.sim.batch import Batch
+from holdfast.sim.mujoco_batch import MujocoBatch
 from holdfast.sim.tasks import TASKS, make
 
 
@@ -27,7 +27,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
 
     def __init__(self, task: str) -> None:
-        self._batch = Batch(make(task), copies=1, seed=0, threads=1)
+        self._batch = MujocoBatch(make(task), copies=1, seed=0, threads=1)
         contract = self._batch.contract
         self.contract = contract
         unbounded = np.full(contract.observation_size, np.inf)

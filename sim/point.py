@@ -1,57 +1,32 @@
-"""The point mass and its Circle task, as in the CPO paper."""
+"""The point mass of the CPO paper: free in the plane, commanded by velocity."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
+from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.signals import Array, Signals
-from holdfast.sim.task import Task, circle_reward
+from holdfast.sim.robot import ASSETS, Robot
 
 MAX_SPEED_M_S = 10.0
 
 
-class PointCircle(Task):
-    """Circle with r = 15, x_limit = 2.5, 65 steps, d = 5 (Achiam et al. 2017, table 1).
+class Point(Robot):
+    """A point that turns nowhere: its heading is the odom frame's."""
 
-    The paper's reward is scaled by 0.1, which changes no optimum.
-    """
+    name = "point"
+    model_file = ASSETS / "point.xml"
+    period_s = 0.1
+    action = tuple(
+        ActionChannel(name, "m/s", -MAX_SPEED_M_S, MAX_SPEED_M_S, max_rate_per_s=200.0)
+        for name in ("velocity_x", "velocity_y")
+    )
+    pose = (ObservationChannel("position", 2, "m", "position"),)
+    motion = (ObservationChannel("linear_velocity", 2, "m/s", "linear_velocity"),)
 
-    model_file = "point.xml"
-    frame_skip = 5
-    radius_m = 15.0
-
-    def __init__(self) -> None:
-        self.contract = Contract(
-            robot="point",
-            task="holdfast/PointCircle-v0",
-            period_s=0.1,
-            episode_steps=65,
-            observation=(
-                ObservationChannel("position", 2, "m", "position"),
-                ObservationChannel("linear_velocity", 2, "m/s", "linear_velocity"),
-                ObservationChannel("episode_left", 1, "1", "episode_left"),
-            ),
-            action=tuple(
-                ActionChannel(name, "m/s", -MAX_SPEED_M_S, MAX_SPEED_M_S, max_rate_per_s=200.0)
-                for name in ("velocity_x", "velocity_y")
-            ),
-            costs=(
-                Cost(
-                    name="outside_corridor",
-                    function="corridor",
-                    parameters={"x_limit_m": 2.5},
-                    limit=5.0,
-                    run_budget=15.0,
-                    gamma=0.99,
-                    lam=1.0,
-                ),
-            ),
-        )
-
-    def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-        """Start at rest near the centre. qpos (n, 2), qvel (n, 2)."""
-        return rng.uniform(-0.5, 0.5, (n, 2)), np.zeros((n, 2))
+    def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
+        """Start at rest. qpos (n, 2), qvel (n, 2)."""
+        return rng.uniform(-within_m, within_m, (n, 2)), np.zeros((n, 2))
 
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return position and velocity."""
@@ -61,7 +36,10 @@ class PointCircle(Task):
         """Return velocity targets, m/s."""
         return action
 
-    def reward(self, signals: Signals) -> Array:
-        """Return a tenth of the paper's Circle reward."""
-        position, velocity = signals["position"], signals["linear_velocity"]
-        return 0.1 * circle_reward(position, velocity, self.radius_m)
+    def velocity(self, signals: Signals) -> Array:
+        """Return the velocity, as measured."""
+        return signals["linear_velocity"]
+
+    def heading(self, signals: Signals) -> Array:
+        """Return 0: the point does not turn."""
+        return np.zeros(signals["position"].shape[:-1])

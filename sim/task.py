@@ -1,66 +1,81 @@
-"""What a task is: a model, a start, signals of its state, a reward, and a contract."""
+"""What a task is: a robot, a start, what the robot is among, a reward, and a contract."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
+from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.contract import Contract
-from holdfast.signals import Array, Signals
+from holdfast.contract import Contract, Cost, ObservationChannel
+from holdfast.signals import EPISODE_LEFT, Array, Signals
+from holdfast.sim.robot import Robot
 
-ASSETS = Path(__file__).parent / "assets"
+World = dict[str, NDArray[Any]]
+"""What a task keeps for each copy beside the physics, such as what is left to gather: named
+arrays with the copies on their leading axis. Numbers or bools, so that they can be saved."""
+
+
+def contract_for(
+    task: str,
+    robot: Robot,
+    observation: tuple[ObservationChannel, ...],
+    episode_steps: int,
+    *costs: Cost,
+) -> Contract:
+    """Return the contract of a task: the robot's name, period and action, what is observed, with
+    the share of the episode that is left, and what it costs."""
+    return Contract(
+        robot=robot.name,
+        task=task,
+        period_s=robot.period_s,
+        episode_steps=episode_steps,
+        observation=(*observation, ObservationChannel("episode_left", 1, "1", EPISODE_LEFT)),
+        action=robot.action,
+        costs=costs,
+    )
 
 
 class Task(ABC):
-    """A robot and what it is to do. Everything is batched on the leading axes.
+    """A robot and what it is to do. Everything is batched on the leading axis.
 
     Attributes:
-        contract: observation, action and costs; its period is `frame_skip` physics steps.
-        model_file: MJCF in `sim/assets`.
-        frame_skip: physics steps per control period.
-        actuators: actuator targets that `control` returns.
+        robot: who does it.
+        contract: observation, action and costs.
     """
 
+    robot: Robot
     contract: Contract
-    model_file: str
-    frame_skip: int
-
-    def load_model(self) -> mujoco.MjModel:
-        """Return a fresh model, the caller's to change."""
-        return mujoco.MjModel.from_xml_path(str(ASSETS / self.model_file))
 
     @abstractmethod
-    def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
-        """Draw n start states: qpos (n, nq), qvel (n, nv)."""
+    def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
+        """Draw n start states: qpos (n, nq), qvel (n, nv), and the world around each."""
 
-    @abstractmethod
-    def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
-        """Return the true catalogue signals of states (..., nq) and (..., nv)."""
+    def advance(self, body: Signals, world: World) -> None:  # noqa: B027
+        """Change the world, in place, by what the control period just ended did: nothing.
 
-    @abstractmethod
-    def control(self, action: Array) -> Array:
-        """Turn actions (..., actions) in physical units into actuator targets (..., nu)."""
+        Args:
+            body: the robot's own signals, as they are now.
+            world: as `reset` made it.
+        """
+
+    def surroundings(self, body: Signals, world: World) -> dict[str, Array]:
+        """Return the signals of what is around the robot: nothing."""
+        return {}
+
+    def signals(self, qpos: Array, qvel: Array, world: World) -> dict[str, Array]:
+        """Return all true signals of states (N, nq) and (N, nv) in their world."""
+        body = self.robot.signals(qpos, qvel)
+        return {**body, **self.surroundings(body, world)}
 
     @abstractmethod
     def reward(self, signals: Signals) -> Array:
-        """Return the reward (...) of the state that an action led to."""
+        """Return the reward (...) of the state that an action led to.
+
+        A function of signals alone, so that what a robot did can be paid from its log.
+        """
 
     def terminated(self, signals: Signals) -> NDArray[np.bool_]:
-        """Return whether the episode ended for a reason of the task's own (...): never, here."""
-        some = next(iter(signals.values()))
-        return np.zeros(some.shape[:-1], dtype=bool)
-
-
-def circle_reward(position: Array, velocity: Array, radius_m: float) -> Array:
-    """Return v·(−y, x) / (1 + |‖p‖ − r|) (Achiam et al. 2017, section 10.3.1).
-
-    Args:
-        position, velocity: shape (..., 2), m and m/s.
-    """
-    x, y = position[..., 0], position[..., 1]
-    along = velocity[..., 1] * x - velocity[..., 0] * y
-    return along / (1.0 + np.abs(np.hypot(x, y) - radius_m))
+        """Return whether the episode ended before its time (...)."""
+        return self.robot.fallen(signals)

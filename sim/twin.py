@@ -164,6 +164,12 @@ def require_twin(task: Task) -> None:
             f"task should be one of robot 'drive', which a twin can be; '{contract.task}' is of "
             f"robot '{contract.robot}'"
         )
+    unmeasured = [name for name in contract.signals if name not in TwinBoard.signals]
+    if unmeasured:
+        raise ConfigError(
+            f"task should observe what a twin measures, {', '.join(TwinBoard.signals)}; "
+            f"'{contract.task}' observes {', '.join(unmeasured)} too"
+        )
 
 
 def _serve_topics(board: TwinBoard, scan_rays: int, stack: ExitStack) -> None:

@@ -15,6 +15,7 @@ from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import Array
 from holdfast.sim import drive
 from holdfast.sim.gap import Gap, OdometryNoise, apply
+from holdfast.sim.robot import physics_steps
 from holdfast.sim.task import Task
 
 TICKS_PER_TURN = 4096
@@ -149,7 +150,8 @@ class TwinBoard(Board):
         self.action_high = tuple(contract.action_high.tolist())
         self.lockstep = lockstep
         self._task, self._gap, self._seed, self._truth = task, gap, seed, truth
-        self.model = task.load_model()
+        self.model = task.robot.load_model()
+        self._steps = physics_steps(self.model, contract.period_s)
         self._raised_m = apply(gap, self.model, drive.WHEEL_RADIUS_M)
         self.data = mujoco.MjData(self.model)
         wheels = [self.model.joint(f"{side}_wheel").id for side in ("left", "right")]
@@ -162,7 +164,7 @@ class TwinBoard(Board):
         self._gain = np.array([gap.left_wheel_gain, 1.0])
         self.step_us = round(self.model.opt.timestep * 1e6)
         self.state_period_us = self.step_us
-        self._period_us = self.step_us * task.frame_skip
+        self._period_us = self.step_us * self._steps
         self._time_us = 0
         self._placed = 0
         self._bill_at_us: int | None = None
@@ -174,7 +176,8 @@ class TwinBoard(Board):
 
     def true_signals(self) -> dict[str, Array]:
         """Return the catalogue signals of the robot as it is."""
-        return self._task.signals(self.data.qpos, self.data.qvel)
+        signals = self._task.signals(self.data.qpos[None], self.data.qvel[None], self._world)
+        return {name: values[0] for name, values in signals.items()}
 
     @property
     def resting(self) -> bool:
@@ -206,6 +209,8 @@ class TwinBoard(Board):
         """Bill the newest command, if it has not been."""
         if self._bill_at_us is not None:
             self._bill_at_us = None
+            body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
+            self._task.advance(body, self._world)
             self._truth.step(self.true_signals())
 
     def end_episode(self) -> None:
@@ -223,7 +228,7 @@ class TwinBoard(Board):
         """Set the wheels' speed targets."""
         self._settle()
         self._bill_at_us = self._time_us + self._period_us
-        self._target = self._task.control(np.array(values)) * self._gain
+        self._target = self._task.robot.control(np.array(values)) * self._gain
 
     def halt(self) -> None:
         """Brake: the targets are zero."""
@@ -231,7 +236,7 @@ class TwinBoard(Board):
 
     def advance(self) -> None:
         """Let one control period pass."""
-        for _ in range(self._task.frame_skip):
+        for _ in range(self._steps):
             self.step()
 
     def replace(self) -> None:
@@ -239,13 +244,13 @@ class TwinBoard(Board):
         self._settle()
         self._rng = np.random.default_rng([self._seed, self._placed])
         self._placed += 1
-        qpos, qvel = self._task.reset(self._rng, 1)
+        qpos, qvel, self._world = self._task.reset(self._rng, 1)
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:], self.data.qvel[:] = qpos[0], qvel[0]
         self.data.qpos[2] += self._raised_m
         mujoco.mj_forward(self.model, self.data)
         self.halt()
-        self._delayed = deque([self._target] * (self._gap.delay_steps * self._task.frame_skip))
+        self._delayed = deque([self._target] * (self._gap.delay_steps * self._steps))
         signals = self.true_signals()
         start = (*signals["position"].tolist(), *signals["heading"].tolist())
         self._odometry = Odometry(start, self._axle_m, self._gap.odometry_noise, self._rng)

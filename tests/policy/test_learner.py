@@ -9,6 +9,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
 from holdfast.policy.learner import Learner
 from holdfast.policy.settings import TrainSettings
+from holdfast.sim.tasks import make_batch
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=4, batch=1040, critic_steps=5)
 
@@ -31,9 +32,8 @@ def test_the_number_of_threads_changes_nothing():
     runs = []
     for threads in (1, 3):
         learner = Learner(settings)
-        learner.batch = type(learner.batch)(
-            learner.batch.task, learner.batch.copies, settings.seed, threads
-        )
+        learner.batch.close()
+        learner.batch = make_batch(settings.task, learner.batch.copies, settings.seed, threads)
         learner.collector.batch = learner.batch
         runs.append([stripped(learner.iterate()) for _ in range(2)])
         learner.close()

@@ -5,7 +5,8 @@ import pytest
 from monitor_rig import CONTRACT
 
 from holdfast.errors import ContractError
-from holdfast.safety_monitor.costs import FUNCTIONS, Bill, corridor
+from holdfast.safety_monitor.costs import FUNCTIONS, Bill, bombs, clearance, corridor
+from holdfast.signals import CATALOGUE
 
 
 def with_cost(**changes):
@@ -19,6 +20,35 @@ def test_the_corridor_costs_beyond_its_edge_on_both_sides():
     for sign in (1.0, -1.0):
         costs = corridor({"position": sign * position}, x_limit_m=0.9)
         np.testing.assert_array_equal(costs, [0.0, 0.0, 1.0, 1.0])
+
+
+def test_a_bomb_costs_once_a_step_however_many_are_taken():
+    taken = np.array([[0.0], [1.0], [3.0]])
+    np.testing.assert_array_equal(bombs({"bombs_taken": taken}), [0.0, 1.0, 1.0])
+    assert bombs({"bombs_taken": np.array([1.0])}) == 1.0
+
+
+def test_what_is_nearer_than_the_clearance_costs_in_whatever_sector():
+    scan = np.full((36, 36), 3.0)
+    scan[range(36), range(36)] = np.nextafter(0.35, 0.0)
+    np.testing.assert_array_equal(clearance({"scan": scan}, clearance_m=0.35), np.ones(36))
+    scan[range(36), range(36)] = 0.35
+    np.testing.assert_array_equal(clearance({"scan": scan}, clearance_m=0.35), np.zeros(36))
+    both = np.stack((scan[0], np.zeros(36)))
+    np.testing.assert_array_equal(clearance({"scan": both}, clearance_m=0.35), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_reads_and_costs_what_it_says(name):
+    """Of any signals, any leading shape: between 0 and its largest, from nothing else."""
+    function = FUNCTIONS[name]
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(-2.0, 2.0, (4, 3, 1))
+    signals = {s: rows + np.zeros(CATALOGUE[s].size or 1) for s in function.signals}
+    costs = function.evaluate(signals, **dict.fromkeys(function.parameters, 1.0))
+    assert costs.shape == (4, 3)
+    assert costs.min() == 0.0
+    assert costs.max() == function.largest
 
 
 def test_a_bill_keeps_the_contract_s_order_and_any_leading_shape():
@@ -35,6 +65,13 @@ def test_one_step_of_one_robot_costs_the_same(x):
     bill, signals = Bill(CONTRACT), {"position": np.array([x, 9.0])}
     assert bill.step(signals) == tuple(bill(signals).tolist())
     assert all(type(cost) is float for cost in bill.step(signals))
+
+
+def test_a_function_without_parameters_takes_none():
+    assert Bill(with_cost(function="bombs", parameters={})).signals == ("bombs_taken",)
+    with pytest.raises(ContractError) as caught:
+        Bill(with_cost(function="bombs", parameters={"x_limit_m": 1.0}))
+    assert str(caught.value) == ("cost 'outside': parameters should be none, received x_limit_m")
 
 
 def test_an_unknown_function_is_refused():

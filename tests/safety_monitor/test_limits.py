@@ -10,7 +10,7 @@ from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 from holdfast.contract import ActionChannel
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor import Geofence, Limits, Monitor, Tiers
-from holdfast.sim.drive import DriveCircle
+from holdfast.sim.tasks import make
 
 CONFIG = Path(__file__).parents[2] / "config" / "drive.yaml"
 
@@ -31,7 +31,7 @@ def test_plain_data_becomes_limits():
 
 def test_the_drive_robot_s_limits_fit_its_contract():
     loaded = Limits.from_mapping(yaml.safe_load(CONFIG.read_text())["monitor"])
-    Monitor(DriveCircle().contract, loaded)
+    Monitor(make("DriveCircle-v0").contract, loaded)
 
 
 @pytest.mark.parametrize("name", PLAIN_LIMITS)

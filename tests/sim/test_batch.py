@@ -1,15 +1,15 @@
-"""The batch against plain MuJoCo, and what its tasks pay and bill."""
+"""The batch against plain MuJoCo, its copies, and what can be saved of them."""
+
+import dataclasses
 
 import mujoco
 import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError, TrainingError
-from holdfast.sim.batch import Batch
-from holdfast.sim.drive import DriveCircle, roll_pitch_yaw
-from holdfast.sim.point import PointCircle
-from holdfast.sim.task import circle_reward
-from holdfast.sim.tasks import TASKS, make
+from holdfast.sim.mujoco_batch import MujocoBatch
+from holdfast.sim.robot import physics_steps
+from holdfast.sim.tasks import TASKS, make, make_batch
 
 
 @pytest.fixture(params=sorted(TASKS))
@@ -17,151 +17,143 @@ def task(request):
     return make(request.param)
 
 
+def drawn(task, steps, copies, seed=0):
+    """Return actions (steps, copies, actions) within limits."""
+    contract = task.contract
+    shape = (steps, copies, contract.action_size)
+    return np.random.default_rng(seed).uniform(contract.action_low, contract.action_high, shape)
+
+
 def test_a_copy_is_what_plain_mujoco_does(task):
-    """The batch's third copy, step by step through mj_step in one MjData."""
-    batch = Batch(task, 5, seed=1, threads=2)
-    rng = np.random.default_rng(0)
-    model = task.load_model()
+    """The batch's fourth copy, step by step through mj_step in one MjData."""
+    batch = MujocoBatch(task, 5, seed=1, threads=2)
+    model = task.robot.load_model()
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = batch.qpos[3], batch.qvel[3]
-    for _ in range(20):
-        action = rng.uniform(task.contract.action_low, task.contract.action_high, (5, 2))
+    for k, action in enumerate(drawn(task, 10, 5), start=1):
         batch.step(action)
-        data.ctrl[:] = task.control(batch.applied)[3]
+        if batch.elapsed[3] != k:  # fell
+            break
+        data.ctrl[:] = task.robot.control(batch.applied)[3]
         data.qacc_warmstart[:] = 0.0  # as rollout starts each call
-        for _ in range(task.frame_skip):
+        for _ in range(physics_steps(model, task.contract.period_s)):
             mujoco.mj_step(model, data)
         np.testing.assert_allclose(batch.qpos[3], data.qpos, rtol=0, atol=1e-9)
         np.testing.assert_allclose(batch.qvel[3], data.qvel, rtol=0, atol=1e-9)
+    assert k > 3
 
 
 def test_same_seed_same_batch_whatever_the_threads(task):
-    rng = np.random.default_rng(2)
-    actions = rng.normal(size=(300, 6, 2)) * task.contract.action_half_range
+    actions = drawn(task, 100, 6, seed=2)
 
     def everything(threads):
-        batch = Batch(task, 6, seed=3, threads=threads)
+        batch = MujocoBatch(task, 6, seed=3, threads=threads)
         steps = [batch.step(action) for action in actions]
         batch.close()
-        return np.concatenate([s.observation for s in steps]), [s.costs.sum() for s in steps]
+        return [
+            np.concatenate([getattr(step, field.name) for step in steps])
+            for field in dataclasses.fields(steps[0])
+        ]
 
-    one, two = everything(1), everything(2)
-    np.testing.assert_array_equal(one[0], two[0])
-    assert one[1] == two[1]
+    for one, two, three in zip(everything(1), everything(2), everything(3), strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
 
 
 def test_copies_are_reset_when_their_episode_ends(task):
-    batch = Batch(task, 4, seed=0)
-    length = task.contract.episode_steps
-    for k in range(length):
-        step = batch.step(np.tile(task.contract.action_high, (4, 1)))
-        assert step.truncated.all() == (k == length - 1)
-        if k < length - 1:
-            np.testing.assert_array_equal(step.observation, step.final_observation)
+    """Whether they ran their length or fell, and each by itself."""
+    batch = MujocoBatch(task, 4, seed=0)
+    contract = task.contract
+    batch.elapsed[:] = contract.episode_steps - np.array([9, 6, 6, 3])
+    start = batch.elapsed.copy()
     left = -1  # the observation's last value is the share of the episode that is left
-    np.testing.assert_allclose(step.final_observation[:, left], 0.0, atol=1e-12)
-    np.testing.assert_array_equal(step.observation[:, left], 1.0)
-    assert not batch.applied.any()
+    done = np.zeros(4, dtype=bool)
+    for k in range(1, 10):
+        step = batch.step(np.zeros((4, contract.action_size)))
+        assert not step.terminated.any()  # nobody falls so soon
+        np.testing.assert_array_equal(step.truncated, start + k == contract.episode_steps)
+        over = step.truncated
+        np.testing.assert_allclose(step.final_observation[over, left], 0.0, atol=1e-12)
+        np.testing.assert_array_equal(step.observation[over, left], 1.0)
+        np.testing.assert_array_equal(step.observation[~over], step.final_observation[~over])
+        assert not batch.applied[over].any()
+        done |= over
+    assert done.all()
 
 
-def test_a_state_restored_goes_on_the_same(task):
-    batch = Batch(task, 3, seed=5)
-    actions = np.random.default_rng(0).normal(size=(90, 3, 2))
-    for action in actions[:40]:
-        batch.step(action)
-    saved = batch.state()
-    first = [batch.step(action).observation for action in actions[40:]]
-    batch.restore(saved)
-    second = [batch.step(action).observation for action in actions[40:]]
-    np.testing.assert_array_equal(first, second)
+def test_one_generator_draws_what_resets_need(task):
+    batch, again = MujocoBatch(task, 3, seed=5), MujocoBatch(task, 3, seed=6)
+    again.rng.bit_generator.state = batch.rng.bit_generator.state
+    np.testing.assert_array_equal(batch.reset(), again.reset())
+    assert not np.array_equal(batch.reset(), batch.reset())
+
+
+def test_any_rows_of_a_snapshot_are_loaded_exactly(task):
+    """Copies of a copy go on as it did, in a batch of another size and in any order."""
+    batch = MujocoBatch(task, 3, seed=5)
+    actions = drawn(task, 12, 3, seed=1)
+    for action in actions[:8]:
+        seen = batch.step(action).observation
+    snapshot = batch.snapshot()
+    after = [batch.step(action) for action in actions[8:]]
+    rows = np.array([2, 0, 0, 1, 2])
+    other = MujocoBatch(task, 5, seed=9)
+    np.testing.assert_array_equal(other.load(snapshot, rows), seen[rows])
+    going = np.ones(3, dtype=bool)  # what a reset draws is not the snapshot's
+    for action, step in zip(actions[8:], after, strict=True):
+        again = other.step(action[rows])
+        for name in ("final_observation", "reward", "costs", "terminated", "truncated"):
+            np.testing.assert_array_equal(
+                getattr(again, name)[going[rows]], getattr(step, name)[rows][going[rows]]
+            )
+        going &= ~(step.terminated | step.truncated)
+    assert going.any()
 
 
 def test_actions_are_limited_as_the_contract_says(task):
-    batch = Batch(task, 2, seed=0)
-    batch.step(np.full((2, 2), 1e9))
-    np.testing.assert_allclose(
-        batch.applied,
-        np.minimum(task.contract.action_high, task.contract.action_max_step)[None]
-        + np.zeros((2, 2)),
-    )
+    batch, contract = MujocoBatch(task, 2, seed=0), task.contract
+    batch.step(np.full((2, contract.action_size), 1e9))
+    most = np.minimum(contract.action_high, contract.action_max_step)
+    np.testing.assert_allclose(batch.applied, np.stack((most, most)))
 
 
 def test_bad_actions_and_a_diverged_simulation_are_refused(task):
-    batch = Batch(task, 2, seed=0)
+    batch = MujocoBatch(task, 2, seed=0)
+    nothing = np.zeros((2, task.contract.action_size))
     with pytest.raises(TrainingError, match="actions should be finite"):
-        batch.step(np.full((2, 2), np.nan))
-    batch.step(np.zeros((2, 2)))
+        batch.step(nothing * np.nan)
+    batch.step(nothing)
     batch.qvel[1] = 1e12
     with pytest.raises(TrainingError, match="diverged"):
+        batch.step(nothing)
+
+
+@pytest.mark.parametrize("part", ["reward", "cost", "observation"])
+def test_a_task_that_returns_nan_is_refused(part, monkeypatch):
+    task = make("PointCircle-v0")
+    batch = MujocoBatch(task, 2, seed=0)
+    if part == "reward":
+        monkeypatch.setattr(task, "reward", lambda signals: np.array([0.0, np.nan]))
+    elif part == "cost":
+        monkeypatch.setattr(batch, "bill", lambda signals: np.array([[np.inf], [0.0]]))
+    else:
+        monkeypatch.setattr(batch, "observe", lambda signals: np.full((2, 5), np.nan))
+    with pytest.raises(TrainingError, match=f"PointCircle-v0: .* non-finite {part}"):
         batch.step(np.zeros((2, 2)))
 
 
-def test_circle_reward_by_hand():
-    """At (0, 2), moving along −x at 1: v·(−y, x) = 2, |‖p‖ − r| = 1 for r = 1: reward 1."""
-    reward = circle_reward(np.array([0.0, 2.0]), np.array([-1.0, 0.0]), radius_m=1.0)
-    assert reward == pytest.approx(1.0)
-    clockwise = circle_reward(np.array([0.0, 2.0]), np.array([1.0, 0.0]), radius_m=1.0)
-    assert clockwise == pytest.approx(-1.0)
-
-
-def test_point_circle_is_the_paper_s():
-    task = PointCircle()
-    (cost,) = task.contract.costs
-    assert (task.radius_m, cost.parameters["x_limit_m"], cost.limit) == (15.0, 2.5, 5.0)
-    assert task.contract.episode_steps == 65
-    assert task.load_model().opt.timestep * task.frame_skip == pytest.approx(0.1)
-
-
-def test_drive_drives_as_it_is_told():
-    """A second of 0.8 m/s, then of 1 rad/s on the spot, on its own wheels and contacts."""
-    task = DriveCircle()
-    batch = Batch(task, 1, seed=0)
-    start = task.signals(batch.qpos.copy(), batch.qvel.copy())
-    forward = np.array([[0.8, 0.0]])
-    for _ in range(40):
-        batch.step(forward)
-    signals = task.signals(batch.qpos, batch.qvel)
-    assert signals["forward_speed"][0, 0] == pytest.approx(0.8, rel=0.05)
-    moved = signals["position"][0] - start["position"][0]
-    heading = start["heading"][0, 0]
-    assert moved @ [np.cos(heading), np.sin(heading)] == pytest.approx(1.5, rel=0.1)
-    assert moved @ [-np.sin(heading), np.cos(heading)] == pytest.approx(0.0, abs=0.02)
-    for _ in range(40):
-        batch.step(np.array([[0.0, 1.0]]))
-    signals = task.signals(batch.qpos, batch.qvel)
-    assert signals["yaw_rate"][0, 0] == pytest.approx(1.0, rel=0.1)
-    assert abs(signals["tilt"]).max() < 0.02
-    assert task.load_model().opt.timestep * task.frame_skip == pytest.approx(0.05)
-
-
-def test_roll_pitch_yaw_of_known_turns():
-    half = np.pi / 6
-    for axis in range(3):
-        quaternion = np.zeros(4)
-        quaternion[0], quaternion[1 + axis] = np.cos(half), np.sin(half)
-        angles = [float(a) for a in roll_pitch_yaw(quaternion)]
-        expected = [0.0, 0.0, 0.0]
-        expected[axis] = 2 * half
-        assert angles == pytest.approx(expected, abs=1e-12)
+def test_a_batch_is_made_by_a_task_s_id_and_bills_under_the_contract_given():
+    contract = make("PointCircle-v0").contract
+    tighter = dataclasses.replace(contract, episode_steps=7)
+    assert make_batch("PointCircle-v0", 2, seed=0).contract == contract
+    batch = make_batch("PointCircle-v0", 2, seed=0, contract=tighter)
+    for _ in range(7):
+        step = batch.step(np.zeros((2, 2)))
+    assert step.truncated.all()
 
 
 def test_unknown_task_is_refused():
-    with pytest.raises(ConfigError, match=r"task should be one of .*PointCircle-v0, received 'x'"):
+    with pytest.raises(
+        ConfigError, match=r"task should be one of .*PointCircle-v0.*, received 'x'"
+    ):
         make("x")
-
-
-def test_unconstrained_driving_costs_far_more_than_the_limit():
-    """Round the circle at full speed, as an unconstrained policy would: many times d."""
-    task = DriveCircle()
-    batch = Batch(task, 8, seed=0)
-    total = np.zeros(8)
-    for _ in range(task.contract.episode_steps):
-        signals = task.signals(batch.qpos, batch.qvel)
-        x, y = signals["position"].T
-        bearing = np.arctan2(y, x)
-        outward = np.clip(task.radius_m - np.hypot(x, y), -0.6, 0.6)
-        wanted = bearing + np.pi / 2 - outward
-        error = np.angle(np.exp(1j * (wanted - signals["heading"][:, 0])))
-        action = np.stack((np.cos(error).clip(0.2), 2.0 * error), axis=-1)
-        total += batch.step(action).costs[:, 0]
-    assert total.mean() > 5 * task.contract.costs[0].limit

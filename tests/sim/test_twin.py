@@ -88,7 +88,7 @@ def test_a_gap_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_gap_changes_the_model_as_it_says():
-    nominal, model = TASK.load_model(), TASK.load_model()
+    nominal, model = TASK.robot.load_model(), TASK.robot.load_model()
     gap = Gap(wheel_radius_scale=1.25, mass_scale=1.5, friction_scale=0.5)
     raised_m = apply(gap, model, drive.WHEEL_RADIUS_M)
     assert raised_m == pytest.approx(0.25 * 0.08)
@@ -174,9 +174,9 @@ def test_start_poses_are_the_tasks_and_seeded():
     assert starts(1) == starts(1)
     assert starts(1) != starts(2)
     assert len(set(starts(1))) == 3
-    qpos, qvel = TASK.reset(np.random.default_rng([1, 2]), 1)
-    signals = TASK.signals(qpos[0], qvel[0])
-    expected = [*signals["position"], *signals["heading"]]
+    start = TASK.reset(np.random.default_rng([1, 2]), 1)
+    signals = TASK.signals(*start)
+    expected = [*signals["position"][0], *signals["heading"][0]]
     assert starts(1)[2] == pytest.approx(expected)
 
 
@@ -313,6 +313,7 @@ def test_in_lockstep_a_silent_host_does_not_hold_time_still(tmp_path):
     ("options", "sentence"),
     [
         (("task", "PointCircle-v0"), "task should be one of robot 'drive'"),
+        (("task", "DriveGoal-v0"), "task should observe what a twin measures, position, heading"),
         (("task", "Nothing-v0"), "task should be one of holdfast/"),
         (("realtime_factor", 2.0), "realtime-factor should be 1 (real time) or 0 (lockstep)"),
         (("seed", -1), "seed should be at least 0"),

@@ -1,0 +1,185 @@
+"""Is a task what training takes it for? As Gymnasium's `check_env`, with one sentence per fault.
+
+    check_task(MyTask())
+
+A fault that this does not find is found late: by a policy that learns nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.errors import ConfigError
+from holdfast.safety_monitor.costs import Bill
+from holdfast.signals import CATALOGUE, Signals
+from holdfast.sim.batch import Batch, Step
+from holdfast.sim.mujoco_batch import MujocoBatch
+from holdfast.sim.robot import physics_steps
+from holdfast.sim.task import Task
+
+COPIES, STEPS = 5, 30
+
+
+def _require(condition: bool | np.bool_, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
+    received = np.shape(array)
+    _require(received == shape, f"{where} should have shape {shape}, received {received}")
+
+
+def check_task(task: Task) -> None:
+    """Check a task's parts one by one, then copies of it stepped together.
+
+    Raises:
+        ConfigError: says what is wrong, and what would be right.
+    """
+    name, robot = task.contract.task, task.robot
+    model = robot.load_model()
+    physics_steps(model, task.contract.period_s)
+    _require(
+        task.contract.robot == robot.name and task.contract.action == robot.action,
+        f"{name}: its contract should have the robot's name and action, '{robot.name}' and "
+        f"{', '.join(channel.name for channel in robot.action)}",
+    )
+    qpos, qvel, world = task.reset(np.random.default_rng(0), COPIES)
+    _require_shape(f"{name}: reset: qpos", qpos, (COPIES, model.nq))
+    _require_shape(f"{name}: reset: qvel", qvel, (COPIES, model.nv))
+    for key, array in world.items():
+        _require(
+            len(array) == COPIES and array.dtype.kind in "fib",
+            f"{name}: reset: world['{key}'] should be numbers or bools with the {COPIES} copies "
+            f"on the leading axis, received {array.dtype} of shape {array.shape}",
+        )
+    actions = np.zeros((COPIES, task.contract.action_size))
+    _require_shape(f"{name}: control", robot.control(actions), (COPIES, model.nu))
+    signals = task.signals(qpos, qvel, world)
+    _check_signals(task, signals)
+    _check_rewards(task, signals)
+    for i in range(COPIES):
+        one = {key: array[i : i + 1] for key, array in world.items()}
+        alone = task.signals(qpos[i : i + 1], qvel[i : i + 1], one)
+        for key, values in alone.items():
+            _require(
+                np.array_equal(values[0], signals[key][i]),
+                f"{name}: signal '{key}' of a copy should not depend on the other copies",
+            )
+    check_batch(lambda copies, seed: MujocoBatch(task, copies, seed))
+
+
+def _check_signals(task: Task, signals: Signals) -> None:
+    """The signals that are observed and billed are there, of the catalogue's or contract's size."""
+    contract, name = task.contract, task.contract.task
+    needed = dict.fromkeys((*contract.signals, *Bill(contract).signals))
+    missing = [key for key in needed if key not in signals]
+    _require(
+        not missing,
+        f"{name}: signals should include {', '.join(missing)}, which the contract observes or "
+        f"bills; it has {', '.join(signals)}",
+    )
+    for key in signals:
+        if key in CATALOGUE:
+            size = contract.signal_size(key)
+            values = signals[key]
+            if size is not None:
+                _require_shape(f"{name}: signal '{key}'", values, (COPIES, size))
+            _require(np.isfinite(values).all(), f"{name}: signal '{key}' should be finite")
+
+
+def _check_rewards(task: Task, signals: Signals) -> None:
+    """Reward and end are of the signals' leading shape: a batch's, a log's, a single one's."""
+    name = task.contract.task
+    for lead, part in (
+        ((COPIES,), signals),
+        ((2, COPIES), {key: np.stack((v, v)) for key, v in signals.items()}),
+        ((), {key: v[0] for key, v in signals.items()}),
+    ):
+        _require_shape(f"{name}: reward of signals {lead}", task.reward(part), lead)
+        over = task.terminated(part)
+        _require_shape(f"{name}: terminated of signals {lead}", over, lead)
+        _require(
+            np.asarray(over).dtype == bool,
+            f"{name}: terminated should be bools, received {np.asarray(over).dtype}",
+        )
+
+
+def check_batch(make: Callable[[int, int], Batch]) -> None:
+    """Check copies of a task, given what makes them from their number and a seed.
+
+    Raises:
+        ConfigError, TrainingError: says what is wrong, and what would be right.
+    """
+    batch, again, other = make(COPIES, 1), make(COPIES, 1), make(COPIES + 2, 3)
+    contract, rng = batch.contract, np.random.default_rng(2)
+    name, half = contract.task, STEPS // 2
+    actions = rng.uniform(
+        contract.action_low, contract.action_high, (STEPS, COPIES, contract.action_size)
+    )
+    seen = batch.reset()
+    _require_shape(f"{name}: reset: the observation", seen, (COPIES, contract.observation_size))
+    _require(np.array_equal(seen, again.reset()), f"{name}: a seed should give one start")
+    steps: list[Step] = []
+    age = np.zeros(COPIES, dtype=np.int64)
+    for k, action in enumerate(actions):
+        if k == half:
+            snapshot, state = batch.snapshot(), batch.state()
+        steps.append(batch.step(action))
+        age += 1
+        _check_step(batch, steps[-1], age)
+        age[steps[-1].terminated | steps[-1].truncated] = 0
+        everyone = np.arange(COPIES)
+        same = _same(steps[-1], everyone, again.step(action), everyone)
+        _require(same, f"{name}: a seed and actions should give one batch")
+    batch.restore(state)
+    for k in range(half, STEPS):
+        same = _same(steps[k], everyone, batch.step(actions[k]), everyone)
+        _require(same, f"{name}: a state restored should go on the same")
+    rows = np.array([*range(COPIES), 0, 0])
+    _require(
+        np.array_equal(other.load(snapshot, rows), steps[half - 1].observation[rows])
+        and _same(steps[half], rows, other.step(actions[half][rows]), np.arange(len(rows))),
+        f"{name}: rows of a snapshot should go on as the copies that they are of",
+    )
+    for each in (batch, again, other):
+        each.close()
+
+
+def _check_step(batch: Batch, step: Step, age: NDArray[np.int64]) -> None:
+    """A step has its shapes, is finite, and ends episodes when it should."""
+    contract = batch.contract
+    name, n = contract.task, contract.observation_size
+    for part, shape in (
+        ("observation", (COPIES, n)),
+        ("final_observation", (COPIES, n)),
+        ("reward", (COPIES,)),
+        ("costs", (COPIES, len(contract.costs))),
+        ("terminated", (COPIES,)),
+        ("truncated", (COPIES,)),
+    ):
+        values = getattr(step, part)
+        _require_shape(f"{name}: step: {part}", values, shape)
+        _require(np.isfinite(values).all(), f"{name}: step: {part} should be finite")
+    _require((step.costs >= 0.0).all(), f"{name}: costs should be at least 0")
+    late = (age >= contract.episode_steps) & ~step.terminated
+    _require(
+        np.array_equal(step.truncated, late),
+        f"{name}: an episode should end by its length after {contract.episode_steps} steps, "
+        f"and not before",
+    )
+    going = ~(step.terminated | step.truncated)
+    _require(
+        np.array_equal(step.observation[going], step.final_observation[going]),
+        f"{name}: an episode that goes on should have one observation per step",
+    )
+
+
+def _same(a: Step, a_rows: NDArray[np.intp], b: Step, b_rows: NDArray[np.intp]) -> bool:
+    """Return whether rows of two steps are equal; what a reset drew is left out."""
+    parts = ("final_observation", "reward", "costs", "terminated", "truncated")
+    return all(np.array_equal(getattr(a, p)[a_rows], getattr(b, p)[b_rows]) for p in parts)

@@ -1,0 +1,177 @@
+"""Copies of a task stepped together by `mujoco.rollout`, vectorised in NumPy.
+
+Copies are independent: all randomness comes from one generator per batch, drawn in order of
+resets, so the same seed and actions give the same batch whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+from numpy.typing import NDArray
+
+from holdfast.errors import TrainingError
+from holdfast.safety_monitor.costs import Bill
+from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
+from holdfast.sim.batch import Snapshot, Step
+from holdfast.sim.robot import physics_steps
+from holdfast.sim.task import Task, World
+
+_FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+
+
+class MujocoBatch:
+    """The `Batch` of a task on this machine's cores.
+
+    Args:
+        task: what to simulate.
+        copies: N.
+        seed: of the start states.
+        threads: of the physics; 0 for one per core.
+    """
+
+    def __init__(self, task: Task, copies: int, seed: int, threads: int = 0) -> None:
+        self.task, self.copies = task, copies
+        self.contract = task.contract
+        self.rng = np.random.default_rng(seed)
+        self.observe, self.bill = Observer(task.contract), Bill(task.contract)
+        self._own = {channel.signal for channel in task.contract.observation}
+        threads = threads or os.cpu_count() or 1
+        model = task.robot.load_model()
+        self._models = [model] * copies
+        self._data = [mujoco.MjData(model) for _ in range(threads)]
+        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._nq, self._nv = model.nq, model.nv
+        size = mujoco.mj_stateSize(model, _FULL)
+        # Full physics state is time, qpos, qvel, then what the model has beyond those.
+        self._blank = np.empty(size)
+        mujoco.mj_getState(model, self._data[0], self._blank, _FULL)
+        self._physics = np.tile(self._blank, (copies, 1))
+        self._steps = physics_steps(model, self.contract.period_s)
+        # Few chunks, for each that is done wakes this thread; several, for copies are not equal.
+        self._chunk = -(-copies // (4 * threads))
+        self._control = np.empty((copies, self._steps, model.nu))
+        self._trajectory = np.empty((copies, self._steps, size))
+        self._sensors = np.empty((copies, self._steps, model.nsensordata))
+        self.applied = np.zeros((copies, self.contract.action_size))
+        self.elapsed = np.zeros(copies, dtype=np.int64)
+        start = task.reset(self.rng, copies)
+        self.world = {name: np.empty_like(array) for name, array in start[2].items()}
+        self._rows: dict[str, NDArray[Any]] = {
+            "physics": self._physics,
+            "applied": self.applied,
+            "elapsed": self.elapsed,
+            **{f"world.{name}": array for name, array in self.world.items()},
+        }
+        self._place(np.arange(copies), *start)
+
+    @property
+    def qpos(self) -> Array:
+        return self._physics[:, 1 : 1 + self._nq]
+
+    @property
+    def qvel(self) -> Array:
+        return self._physics[:, 1 + self._nq : 1 + self._nq + self._nv]
+
+    def reset(self) -> Array:
+        """See `Batch`."""
+        self._place(np.arange(self.copies), *self.task.reset(self.rng, self.copies))
+        return self._observation(self._signals())
+
+    def _place(self, which: NDArray[np.intp], qpos: Array, qvel: Array, world: World) -> None:
+        self._physics[which] = self._blank
+        self._physics[which, 1 : 1 + self._nq + self._nv] = np.concatenate((qpos, qvel), axis=1)
+        self.applied[which] = 0.0
+        self.elapsed[which] = 0
+        for name, array in self.world.items():
+            array[which] = world[name]
+
+    def _signals(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
+        world = {name: array[which] for name, array in self.world.items()}
+        return self.task.signals(self.qpos[which], self.qvel[which], world)
+
+    def _observation(
+        self, signals: dict[str, Array], which: NDArray[np.intp] | slice = slice(None)
+    ) -> Array:
+        own = {}
+        if APPLIED_ACTION in self._own:
+            own[APPLIED_ACTION] = self.contract.normalised(self.applied[which])
+        if EPISODE_LEFT in self._own:
+            left = 1.0 - self.elapsed[which] / self.contract.episode_steps
+            own[EPISODE_LEFT] = left[:, None]
+        return self.observe({**signals, **own})
+
+    def step(self, action: Array) -> Step:
+        """See `Batch`."""
+        if not np.isfinite(action).all():
+            raise TrainingError(
+                f"{self.contract.task}: actions should be finite, received {action}"
+            )
+        self.applied[:] = self.contract.admissible(self.applied, action)
+        self._control[:] = self.task.robot.control(self.applied)[:, None]
+        self._pool.rollout(
+            self._models,
+            self._data,
+            self._physics,
+            self._control,
+            state=self._trajectory,
+            sensordata=self._sensors,
+            skip_checks=True,
+            nstep=self._steps,
+            chunk_size=self._chunk,
+        )
+        # MuJoCo restarts a copy that diverges, from time 0, and says so only on stderr.
+        if (self._trajectory[:, -1, 0] <= self._physics[:, 0]).any():
+            raise TrainingError(f"{self.contract.task}: the simulation diverged")
+        self._physics[:] = self._trajectory[:, -1]
+        self.elapsed += 1
+        body = self.task.robot.signals(self.qpos, self.qvel)
+        self.task.advance(body, self.world)
+        return self._account({**body, **self.task.surroundings(body, self.world)})
+
+    def _account(self, signals: dict[str, Array]) -> Step:
+        """Pay, bill and observe the step just made, and start over where it ended an episode."""
+        reward, costs = self.task.reward(signals), self.bill(signals)
+        observation = final = self._observation(signals)
+        for name, values in (("reward", reward), ("cost", costs), ("observation", final)):
+            if not np.isfinite(values).all():
+                raise TrainingError(
+                    f"{self.contract.task}: the simulation returned a non-finite {name}"
+                )
+        terminated = self.task.terminated(signals)
+        truncated = (self.elapsed >= self.contract.episode_steps) & ~terminated
+        ended = np.flatnonzero(terminated | truncated)
+        if len(ended):
+            self._place(ended, *self.task.reset(self.rng, len(ended)))
+            observation = final.copy()
+            observation[ended] = self._observation(self._signals(ended), ended)
+        return Step(observation, final, reward, costs, terminated, truncated)
+
+    def snapshot(self) -> Snapshot:
+        """See `Batch`."""
+        return Snapshot({name: array.copy() for name, array in self._rows.items()})
+
+    def load(self, snapshot: Snapshot, rows: NDArray[np.integer[Any]]) -> Array:
+        """See `Batch`."""
+        for name, array in self._rows.items():
+            array[:] = snapshot.rows[name][rows]
+        return self._observation(self._signals())
+
+    def state(self) -> dict[str, Any]:
+        """See `Batch`."""
+        rows = {name: array.tolist() for name, array in self._rows.items()}
+        return {"rng": self.rng.bit_generator.state, "rows": rows}
+
+    def restore(self, state: dict[str, Any]) -> Array:
+        """See `Batch`."""
+        self.rng.bit_generator.state = state["rng"]
+        rows = {name: np.array(values) for name, values in state["rows"].items()}
+        return self.load(Snapshot(rows), np.arange(self.copies))
+
+    def close(self) -> None:
+        """See `Batch`."""
+        self._pool.close()

@@ -1,0 +1,253 @@
+"""Signals and actions in messages: values worked out by hand, and what messages may lack."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from holdfast.errors import ConfigError
+from holdfast.robot import fields
+from holdfast.robot.dds.types import message_class
+from holdfast.robot.fields import ActionCodec, SourceReader
+from holdfast.robot.topics import ActionTopic, Ranges, Source
+
+
+class Types:
+    """Of a graph, what fields need: its message types."""
+
+    message_class = staticmethod(message_class)
+
+
+def reader(type_name, signals, **settings):
+    source = {"topic": "topic", "type": type_name, "signals": signals, **settings}
+    return SourceReader("source", Source.model_validate(source), Types())
+
+
+def message(type_name, **values):
+    made = message_class(type_name)()
+    for path, value in values.items():
+        node, *rest = path.split("__")
+        target = made
+        for part in [node, *rest][:-1]:
+            target = getattr(target, part)
+        setattr(target, [node, *rest][-1], value)
+    return made
+
+
+ODOMETRY, IMU = "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu"
+
+
+def quarter_turn(axis):
+    """A quaternion's fields: 90 degrees about an axis."""
+    half = math.sqrt(0.5)
+    return {f"orientation__{axis}": half, "orientation__w": half}
+
+
+def test_plain_fields():
+    read = reader(
+        ODOMETRY,
+        {"position": {"unit": "m", "fields": ["pose.pose.position.x", "pose.pose.position.y"]}},
+    )
+    odometry = message(ODOMETRY, pose__pose__position__x=1.5, pose__pose__position__y=-2.0)
+    np.testing.assert_array_equal(read.read(odometry)["position"], [1.5, -2.0])
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        ("x", (0.0, [math.pi / 2, 0.0])),
+        ("y", (None, [0.0, math.pi / 2])),
+        ("z", (math.pi / 2, [0.0, 0.0])),
+    ],
+)
+def test_angles_of_a_quaternion(axis, expected):
+    signals = {
+        "heading": {"unit": "rad", "yaw": "orientation"},
+        "tilt": {"unit": "rad", "roll_pitch": "orientation"},
+        "orientation": {"unit": "1", "wxyz": "orientation"},
+    }
+    found = reader(IMU, signals).read(message(IMU, **quarter_turn(axis)))
+    yaw, roll_pitch = expected
+    if yaw is not None:  # straight up there is none
+        np.testing.assert_allclose(found["heading"], [yaw], atol=1e-12)
+        np.testing.assert_allclose(found["tilt"], roll_pitch, atol=1e-12)
+    else:
+        np.testing.assert_allclose(found["tilt"][1], roll_pitch[1], atol=1e-6)
+    half = math.sqrt(0.5)
+    wxyz = [half, *(half if name == axis else 0.0 for name in "xyz")]
+    np.testing.assert_allclose(found["orientation"], wxyz, atol=1e-12)
+
+
+@pytest.mark.parametrize("w", [0.0, 0.5, 2.0, math.nan])
+def test_a_quaternion_that_is_none_is_not_a_number(w):
+    """Many drivers send zeros where they know no orientation."""
+    read = reader(IMU, {"tilt": {"unit": "rad", "roll_pitch": "orientation"}})
+    assert np.isnan(read.read(message(IMU, orientation__w=w))["tilt"]).all()
+
+
+def test_joints_by_name_in_any_order():
+    how = {"field": "position", "names": ["hip", "knee", "ankle"]}
+    read = reader("sensor_msgs/msg/JointState", {"joint_position": {"unit": "rad", "joints": how}})
+    state = message("sensor_msgs/msg/JointState", name=["knee", "hip"], position=[2.0, 1.0])
+    np.testing.assert_array_equal(read.read(state)["joint_position"], [1.0, 2.0, math.nan])
+
+
+def test_a_list_that_is_too_short():
+    paths = ["data[0]", "data[2]"]
+    read = reader("std_msgs/msg/Float64MultiArray", {"position": {"unit": "m", "fields": paths}})
+    array = message("std_msgs/msg/Float64MultiArray", data=[7.0, 8.0])
+    np.testing.assert_array_equal(read.read(array)["position"], [7.0, math.nan])
+
+
+def test_stamps():
+    read = reader(IMU, {}, frame="imu_link")
+    assert read.stamp_s(message(IMU, header__stamp__sec=3, header__stamp__nanosec=500), 9.0) == (
+        pytest.approx(3.0000005)
+    )
+    assert read.stamp_s(message(IMU), 9.0) == 9.0, "a zero stamp means now"
+    unstamped = reader("std_msgs/msg/Float64MultiArray", {})
+    assert unstamped.stamp_s(message("std_msgs/msg/Float64MultiArray"), 9.0) == 9.0
+
+
+def test_frames_are_those_that_were_said():
+    read = reader(ODOMETRY, {}, frame="odom", child_frame="base_link")
+    good = message(ODOMETRY, header__frame_id="odom", child_frame_id="/base_link")
+    assert read.wrong_frame(good) == ""
+    bad = message(ODOMETRY, header__frame_id="map", child_frame_id="base_link")
+    assert "topic: frame_id should be 'odom'" in read.wrong_frame(bad)
+    bad = message(ODOMETRY, header__frame_id="odom", child_frame_id="camera")
+    assert "child_frame_id should be 'base_link'" in read.wrong_frame(bad)
+    assert reader(ODOMETRY, {}).wrong_frame(bad) == "", "nothing was said, anything goes"
+
+
+@pytest.mark.parametrize(
+    ("type_name", "signal", "sentence"),
+    [
+        (ODOMETRY, {"fields": ["pose.pose.position.q"]}, "there is no such field in Odometry"),
+        (ODOMETRY, {"fields": ["pose.pose.position"]}, "should be a number with a fraction"),
+        (ODOMETRY, {"fields": ["header.stamp.sec"]}, "should be a number with a fraction"),
+        (ODOMETRY, {"fields": ["pose pose"]}, "should be a path like pose.pose.position.x"),
+        (ODOMETRY, {"fields": ["child_frame_id[0]"]}, "there is no such field"),
+        (ODOMETRY, {"yaw": "pose.pose.position"}, "there is no such field"),
+        (ODOMETRY, {"ranges": {}}, "there is no such field"),
+        (IMU, {"joints": {"field": "position", "names": []}}, "there is no such field in Imu"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_field_that_does_not_exist(type_name, signal, sentence):
+    with pytest.raises(ConfigError, match=r"ros\.sources\.source\.signals\.position") as caught:
+        reader(type_name, {"position": {"unit": "m", **signal}})
+    assert sentence in str(caught.value)
+
+
+def test_a_type_that_does_not_exist():
+    with pytest.raises(ConfigError, match="'some_msgs/msg/Thing' is not known without ROS; known"):
+        reader("some_msgs/msg/Thing", {})
+
+
+# Scans.
+
+ROUND = Ranges()
+
+
+def scan(ranges, how=ROUND, angle_min=0.0, limits=(0.1, 10.0)):
+    increment = math.tau / len(ranges)
+    return fields.sectors(np.array(ranges), angle_min, increment, limits, how)
+
+
+def test_a_scan_is_the_nearest_thing_in_each_sector():
+    ranges = np.full(360, 5.0)
+    ranges[4], ranges[356] = 2.0, 1.0  # both in the sector ahead: its half width is 5 degrees
+    ranges[6] = 0.5  # in the next one to the left
+    found = scan(ranges)
+    assert found[[0, 1, 35]] == pytest.approx([1.0, 0.5, 5.0])
+    assert found[2:35] == pytest.approx(5.0)
+
+
+def test_a_scan_that_begins_elsewhere():
+    ranges = np.full(360, 5.0)
+    ranges[180] = 1.0
+    assert scan(ranges, angle_min=-math.pi)[0] == pytest.approx(1.0)
+
+
+def test_nothing_and_too_near():
+    ranges = np.full(36, 3.0)
+    ranges[0], ranges[9], ranges[18] = math.inf, -math.inf, 20.0
+    found = scan(ranges)
+    assert (found[0], found[18]) == (10.0, 10.0), "nothing within the sensor's range"
+    assert found[9] == pytest.approx(0.1), "nearer than it can tell"
+
+
+@pytest.mark.parametrize("nothing", [math.nan, 0.0, -1.0])
+def test_a_ray_without_a_valid_range(nothing):
+    ranges = np.full(36, 3.0)
+    ranges[5] = nothing
+    assert scan(ranges)[5] == 10.0
+    assert np.isnan(scan(ranges, Ranges(no_return="stop"))[5])
+
+
+def test_a_sector_that_no_ray_looks_into():
+    half = np.full(180, 3.0)
+    ahead = fields.sectors(half, -math.pi / 2, math.pi / 180, (0.1, 10.0), ROUND)
+    assert ahead[:9] == pytest.approx(3.0)
+    assert np.isnan(ahead[10:27]).all(), "not seen is not free"
+    free = fields.sectors(half, -math.pi / 2, math.pi / 180, (0.1, 10.0), Ranges(unseen="far"))
+    assert (free[10:27] == 10.0).all()
+
+
+def test_a_sensor_that_is_not_in_the_middle():
+    """Half a metre ahead of the base, and turned to the left."""
+    how = Ranges(position_m=[0.5, 0.0], yaw_rad=math.pi / 2)
+    ranges = np.full(36, 10.0)
+    ranges[27] = 1.0  # a quarter turn to the sensor's right: straight ahead of the base
+    ranges[9] = 2.0  # to its left: behind
+    found = scan(ranges, how)
+    assert found[0] == pytest.approx(1.5)
+    assert found[18] == pytest.approx(1.5)
+
+
+# Actions.
+
+
+def codec(type_name, **paths):
+    topic = ActionTopic(topic="cmd", type=type_name, frame="base_link", fields=paths)
+    return ActionCodec("ros.command.fields", topic, Types(), paths)
+
+
+def test_an_action_there_and_back():
+    twist = codec("geometry_msgs/msg/TwistStamped", v="twist.linear.x", w="twist.angular.z")
+    sent = twist.message(np.array([0.5, -1.0]), 12.25)
+    assert (sent.twist.linear.x, sent.twist.angular.z) == (0.5, -1.0)
+    assert (sent.header.stamp.sec, sent.header.stamp.nanosec) == (12, 250_000_000)
+    assert sent.header.frame_id == "base_link"
+    np.testing.assert_array_equal(twist.action(sent), [0.5, -1.0])
+    assert twist.stamp_s(sent, 99.0) == 12.25
+    assert isinstance(sent.twist.linear.x, float)
+
+
+def test_an_action_without_a_stamp():
+    twist = codec("geometry_msgs/msg/Twist", v="linear.x")
+    assert not twist.stamped
+    assert twist.stamp_s(twist.message(np.array([0.5]), 12.0), 99.0) == 99.0
+
+
+def test_an_action_in_a_list():
+    array = codec("std_msgs/msg/Float64MultiArray", a="data[1]", b="data[0]")
+    sent = array.message(np.array([1.0, 2.0]), 0.0)
+    assert list(sent.data) == [2.0, 1.0]
+    np.testing.assert_array_equal(array.action(sent), [1.0, 2.0])
+    sent.data = [3.0]
+    np.testing.assert_array_equal(array.action(sent), [math.nan, 3.0])
+
+
+def test_two_messages_share_nothing():
+    array = codec("std_msgs/msg/Float64MultiArray", a="data[0]")
+    first, second = (array.message(np.array([x]), 0.0) for x in (1.0, 2.0))
+    assert (list(first.data), list(second.data)) == ([1.0], [2.0])
+
+
+def test_an_action_field_that_does_not_exist():
+    with pytest.raises(ConfigError, match=r"ros\.command\.fields\.linear\.x: there is no such"):
+        codec("geometry_msgs/msg/TwistStamped", v="linear.x")

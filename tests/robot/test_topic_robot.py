@@ -1,0 +1,165 @@
+"""A robot of topics as the run loop sees it."""
+
+from __future__ import annotations
+
+import time
+
+import graphs
+import numpy as np
+import pytest
+import topic_rig
+from topic_rig import CONTRACT, Body, call, section
+
+from holdfast.errors import ConfigError, LinkError
+from holdfast.robot.graph import STATUS
+from holdfast.robot.topic_robot import STALL_S, TopicRobot
+
+FORWARD = np.array([0.5, 0.0])
+
+
+@pytest.fixture
+def here():
+    with graphs.graph("here") as made:
+        yield made
+
+
+@pytest.fixture
+def body():
+    with graphs.graph("body") as made:
+        yield Body(made)
+
+
+def robot(graph, enable_motion=True, **changes):
+    return TopicRobot(graph, section(**changes), CONTRACT, "drive", "unit-7", enable_motion)
+
+
+def hear(body, the_robot, **said):
+    """Let the body speak until everything of it was heard; return the newest readings."""
+    before = {name: reading.sequence for name, reading in the_robot.readings().items()}
+
+    def heard():
+        body.say(**said)
+        time.sleep(0.01)
+        readings = the_robot.readings()
+        grown = all(r.sequence > before.get(name, 0) for name, r in readings.items())
+        return readings if len(readings) == 2 and grown else None
+
+    return graphs.until(heard)
+
+
+def test_readings_are_what_the_topics_say(here, body):
+    the_robot = robot(here, stop_topics={})
+    assert the_robot.readings() == {}
+    readings = hear(body, the_robot, x=1.5)
+    odom = readings["odom"]
+    np.testing.assert_array_equal(odom.signals["position"], [1.5, 0.0])
+    np.testing.assert_array_equal(odom.signals["heading"], [0.0])
+    np.testing.assert_array_equal(readings["imu"].signals["tilt"], [0.0, 0.0])
+    assert abs(time.time() - odom.stamp_s) < 1.0
+    later = hear(body, the_robot, age_s=5.0)["odom"]
+    assert later.sequence > odom.sequence
+    assert 4.0 < time.time() - later.stamp_s < 6.0
+    assert the_robot.identity.sources.keys() == {"odom", "imu"}
+    assert the_robot.identity.watchdog_s == 0.15
+
+
+def test_commands_arrive(here, body):
+    the_robot = robot(here, stop_topics={})
+    graphs.until(lambda: the_robot.send(FORWARD, 0.1) or body.commands)
+    body.until_moved(0.5)
+    the_robot.disarm()
+    graphs.until(lambda: not body.commands[-1].any())
+
+
+def test_a_dry_run_sends_nothing(here, body):
+    the_robot = robot(here, enable_motion=False, stop_topics={})
+    hear(body, the_robot)
+    for _ in range(20):
+        the_robot.send(FORWARD, 0.1)
+        time.sleep(0.01)
+    the_robot.close()
+    assert body.commands == []
+
+
+def test_a_frame_that_is_another_forbids_motion(here, body):
+    the_robot = robot(here, stop_topics={})
+    hear(body, the_robot, frame="map")
+    (fault,) = the_robot.faults()
+    assert "odom: frame_id should be 'odom'" in fault
+    with pytest.raises(LinkError, match="unit-7: may not move: odom: frame_id"):
+        the_robot.arm()
+    hear(body, the_robot)
+    assert the_robot.faults() == ()
+    the_robot.arm()
+
+
+def test_stopped_means_zero_whatever_is_sent(here, body):
+    the_robot = robot(here, stop_topics={})
+    graphs.until(lambda: the_robot.send(FORWARD, 0.1) or body.commands)
+    the_robot.stop()
+    graphs.until(lambda: not body.commands[-1].any())
+    body.commands.clear()
+    for _ in range(5):
+        the_robot.send(FORWARD, 0.1)
+    graphs.until(lambda: len(body.commands) >= 1)
+    assert not any(command.any() for command in body.commands)
+    assert the_robot.faults() == ("the robot was stopped",)
+    the_robot.reset()
+    assert the_robot.faults() == ()
+
+
+def test_a_robot_without_an_emergency_stop_is_given_one(here, body):
+    the_robot = robot(here, stop_topics={})
+    said = graphs.Heard(body.graph, "hardware/e_stop", topic_rig.BOOL, STATUS)
+    graphs.until(lambda: the_robot.send(FORWARD, 0.1) or body.commands)
+    assert call(body.graph, "hardware/e_stop_trigger")[0]
+    graphs.until(lambda: not body.commands[-1].any())
+    assert said[-1].data
+    assert the_robot.faults() == ("somebody called hardware/e_stop_trigger",)
+    the_robot.reset()
+    assert the_robot.faults(), "a person pressed it, so only a person releases it"
+    done, sentence = call(body.graph, "hardware/e_stop_reset")
+    assert done
+    assert "yet to be reset and armed" in sentence
+    assert the_robot.faults() == ()
+    graphs.until(lambda: not said[-1].data)
+
+
+def test_a_driver_with_an_emergency_stop_keeps_it(here, body):
+    the_robot = robot(here, stop_topics={"hardware/e_stop": "latched"})
+    assert the_robot.faults() == ("hardware/e_stop has not said anything yet",)
+    body.press(True)
+    graphs.until(
+        lambda: the_robot.faults() == ("hardware/e_stop says that the hardware is stopped",)
+    )
+    body.press(False)
+    graphs.until(lambda: the_robot.faults() == ())
+
+
+def test_waiting(here):
+    the_robot = robot(here, stop_topics={})
+    until_s = the_robot.now_s() + 0.05
+    the_robot.wait(until_s)
+    assert 0.0 <= the_robot.now_s() - until_s < 0.5
+    the_robot.wait(until_s)  # is past
+    assert the_robot.faults() == ()
+
+
+def test_a_clock_that_stands_still(here):
+    """Simulated time may: the robot must not wait for ever, and must not move meanwhile."""
+    the_robot = robot(here, stop_topics={})
+    began_s = time.monotonic()
+    here.now_s = lambda: 5.0
+    here.sleep = lambda until_s: time.sleep(0.001)
+    the_robot.wait(6.0)
+    assert STALL_S <= time.monotonic() - began_s < STALL_S + 1.0
+    assert the_robot.faults() == (f"the clock stood still for {STALL_S:g} s",)
+    here.now_s = lambda: 7.0
+    the_robot.wait(6.0)
+    assert the_robot.faults() == ()
+
+
+def test_topics_that_do_not_exist(here):
+    command = section().command.model_copy(update={"type": "some_msgs/msg/Thing"})
+    with pytest.raises(ConfigError, match="'some_msgs/msg/Thing' is not known without ROS"):
+        robot(here, command=command)

@@ -1,0 +1,285 @@
+"""The watch: others arm, reset and stop it, over a real graph; whatever fails stops the robot."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from contextlib import contextmanager
+
+import graphs
+import numpy as np
+import pytest
+from bundles import drive_contract
+from topic_rig import Body, call, section
+
+from holdfast.errors import LogError
+from holdfast.robot import config as configs
+from holdfast.robot.assembly import Assembly
+from holdfast.robot.fields import ActionCodec
+from holdfast.robot.graph import COMMAND
+from holdfast.robot.log import read
+from holdfast.robot.loop import Loop
+from holdfast.robot.recorder import Recorder
+from holdfast.robot.replay import replay
+from holdfast.robot.topic_proposer import FreeTopic
+from holdfast.robot.topic_robot import TopicRobot
+from holdfast.robot.watch import Watch
+from holdfast.safety_monitor import Monitor
+from holdfast.safety_monitor.messages import State
+
+SPEED = 0.4
+
+
+class Rig:
+    """A watch over a robot whose body and whose steering are the test's."""
+
+    def __init__(self, here, there, folder, contract, episodes, run_budget):
+        config = configs.load(configs.find("drive"))
+        # The rig's robot does not really move, which tracking would notice.
+        limits = dataclasses.replace(config.monitor, tracking_error={})
+        config = config.model_copy(update={"monitor": limits})
+        self.body = Body(there)
+        topic = section().proposal
+        self.codec = ActionCodec("proposal", topic, there, contract.action_names)
+        self.propose = there.advertise(topic.topic, topic.type, COMMAND)
+        self.steering = self.speaking = True
+        self.speed, self.x, self.stamp_ahead_s = 0.0, 0.0, 0.0
+        self.robot = TopicRobot(here, section(stop_topics={}), contract, "drive", "unit-7")
+        monitor = Monitor(contract, config.monitor, run_budget)
+        budget = {c.name: c.run_budget for c in contract.costs} | (run_budget or {})
+        assembly = Assembly(contract, None, config, monitor, None, None, budget)
+        info = assembly.info(folder.name, self.robot, 0, exploring=False)
+        self.recorder = Recorder(folder, info)
+        proposer = FreeTopic(here, section(), contract, config.monitor.proposal_max_age_s)
+        self.verdicts, self.results = [], []
+        loop = Loop(self.robot, monitor, proposer, None, self.recorder, config)
+        self.loop = loop
+        self.watch = Watch(
+            loop, 1.0, episodes, lambda n, v: self.verdicts.append((n, v)), self.results.append
+        )
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._live, daemon=True)
+
+    def _live(self):
+        while not self.ending.wait(0.02):
+            if self.speaking:
+                self.body.say(x=self.x)
+            if self.steering:
+                stamp_s = time.time() + self.stamp_ahead_s
+                self.propose(self.codec.message(np.array([self.speed, 0.0]), stamp_s))
+
+    @property
+    def state(self):
+        return self.verdicts[-1][1].state if self.verdicts else None
+
+    def codes(self):
+        return {reason.code for reason in self.verdicts[-1][1].reasons}
+
+    def until(self, *states):
+        graphs.until(lambda: self.state in states)
+
+    def ready(self):
+        """Reset, as soon as the monitor lets us."""
+        graphs.until(lambda: self.watch.reset()[0])
+        self.until(State.READY)
+
+    def armed(self):
+        self.ready()
+        done, sentence = self.watch.arm()
+        assert done, sentence
+        self.until(State.ACTIVE)
+
+    def stands(self):
+        """Zero is what is commanded now."""
+        count = len(self.body.commands)
+        graphs.until(lambda: len(self.body.commands) > count + 2)
+        return not np.any(self.body.commands[-2:])
+
+
+@contextmanager
+def rig(tmp_path, episodes=1, run_budget=None, **changes):
+    contract = drive_contract(
+        observation=drive_contract().observation[:2], **{"episode_steps": 10_000, **changes}
+    )
+    folder = tmp_path / "run"
+    with graphs.graph("monitor") as here, graphs.graph("others") as there:
+        made = Rig(here, there, folder, contract, episodes, run_budget)
+        made.thread.start()
+        made.watch.start()
+        try:
+            yield made
+        finally:
+            made.watch.close()
+            made.recorder.close()
+            made.ending.set()
+            made.thread.join()
+    log = read(folder)
+    assert not replay(log).differs(log).any(), "a fresh monitor that is told the same says the same"
+
+
+def test_it_begins_stopped_and_says_zero(tmp_path):
+    with rig(tmp_path) as r:
+        r.until(State.STOPPED)
+        assert "power_on" in r.codes()
+        r.speed = SPEED
+        time.sleep(0.3)
+        assert r.stands()
+        done, sentence = r.watch.arm()
+        assert (done, sentence) == (False, "the monitor is stopped; it should be reset first")
+
+
+def test_reset_then_arm_then_it_moves(tmp_path):
+    with rig(tmp_path) as r:
+        r.ready()
+        assert r.stands(), "a reset moves nothing"
+        assert r.watch.arm() == (True, "armed")
+        r.speed = SPEED
+        graphs.until(lambda: r.body.commands[-1][0] == pytest.approx(SPEED))
+        assert r.watch.arm() == (False, "it is armed already, or about to be")
+        assert r.watch.reset() == (False, "the robot is armed; it needs no reset")
+        assert r.watch.disarm() == (True, "disarmed")
+        assert r.stands()
+        r.until(State.READY)
+    (result,) = r.results
+    assert (result.ended, result.code) == ("stopped", "disarmed")
+
+
+def test_a_reset_is_refused_while_somebody_steers(tmp_path):
+    with rig(tmp_path) as r:
+        r.until(State.STOPPED)
+        r.speed = SPEED
+        graphs.until(lambda: "not zero" in r.watch.reset()[1])
+        r.speed = 0.0
+        r.ready()
+
+
+def test_the_emergency_stop_latches(tmp_path):
+    with rig(tmp_path) as r:
+        r.armed()
+        r.speed = SPEED
+        graphs.until(lambda: r.body.commands[-1][0] == pytest.approx(SPEED))
+        assert call(r.body.graph, "hardware/e_stop_trigger")[0]
+        assert r.stands()
+        r.until(State.STOPPED)
+        assert "device_fault" in r.codes()
+        r.speed = 0.0
+        assert r.watch.reset() == (False, "somebody called hardware/e_stop_trigger")
+        assert call(r.body.graph, "hardware/e_stop_reset")[0]
+        time.sleep(0.2)
+        assert r.state is State.STOPPED, "released, and yet nothing moves"
+        r.ready()
+        assert r.stands()
+    assert r.results[0].code == "device_fault"
+
+
+def test_somebody_who_falls_silent_stops_the_robot_without_fault(tmp_path):
+    with rig(tmp_path) as r:
+        r.armed()
+        r.speed = SPEED
+        graphs.until(lambda: r.body.commands[-1][0] == pytest.approx(SPEED))
+        r.steering = False
+        graphs.until(r.stands)
+        assert r.state is not State.STOPPED
+        r.steering = True
+        graphs.until(lambda: r.body.commands[-1][0] > 0.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"speed": float("nan")}, "proposal_not_finite"),
+        ({"stamp_ahead_s": 5.0}, "proposal_future"),
+        ({"speaking": False}, "source_stale"),
+        ({"x": float("nan")}, "signal_not_finite"),
+    ],
+    ids=str,
+)
+def test_what_stops_it(tmp_path, fault, code):
+    with rig(tmp_path) as r:
+        r.armed()
+        r.speed = SPEED
+        graphs.until(lambda: r.body.commands[-1][0] == pytest.approx(SPEED))
+        for name, value in fault.items():
+            setattr(r, name, value)
+        r.until(State.STOPPED)
+        assert r.stands()
+        for name in fault:
+            setattr(r, name, {"speaking": True}.get(name, 0.0))
+        r.speed = 0.0
+        time.sleep(0.2)
+        assert r.state is State.STOPPED, "nothing but a reset leads out of it"
+    (result,) = r.results
+    assert code in result.code
+
+
+def test_episodes_follow_one_another(tmp_path):
+    with rig(tmp_path, episodes=3, episode_steps=5) as r:
+        r.armed()
+        graphs.until(lambda: len(r.results) == 3)
+        r.until(State.READY)
+        assert [(x.episode, x.ended, x.steps) for x in r.results] == [
+            (0, "completed", 5),
+            (1, "completed", 5),
+            (2, "completed", 5),
+        ]
+        assert r.stands()
+
+
+def test_a_stop_ends_what_an_arming_allowed(tmp_path):
+    with rig(tmp_path, episodes=3, run_budget={"outside_corridor": 12.0}) as r:
+        r.armed()
+        r.x = 2.0  # out of the corridor
+        r.until(State.STOPPED)
+        r.x = 0.0
+        time.sleep(0.3)
+        assert len(r.results) == 1
+        assert r.results[0].code == "run_budget_spent"
+        assert r.results[0].costs == (12.0,)
+        r.armed()  # a person's doing
+
+
+def test_closing_it_stops_the_robot(tmp_path):
+    with rig(tmp_path) as r:
+        r.armed()
+        r.speed = SPEED
+        graphs.until(lambda: r.body.commands[-1][0] == pytest.approx(SPEED))
+        r.watch.close()
+        graphs.until(lambda: not r.body.commands[-1].any())
+    assert r.results[0].code == "interrupted"
+    assert read(tmp_path / "run").events[-1].code == "deactivated"
+
+
+def test_a_log_that_is_lost_stops_the_robot_for_good(tmp_path):
+    with graphs.graph("monitor") as here, graphs.graph("others") as there:
+        contract = drive_contract(observation=drive_contract().observation[:2])
+        r = Rig(here, there, tmp_path / "run", contract, 1, None)
+        r.thread.start()
+        r.watch.start()
+        r.armed()
+        r.speed = SPEED
+        graphs.until(lambda: r.body.commands[-1][0] == pytest.approx(SPEED))
+        r.recorder._failure = OSError(28, "No space left on device")
+        r.until(State.STOPPED)
+        assert r.stands()
+        assert "watch_failed" in r.codes()
+        r.speed = 0.0
+        r.ready()
+        done, sentence = r.watch.arm()
+        assert not done
+        assert "No space left on device); deactivate and activate again" in sentence
+        r.watch.close()
+        with pytest.raises(LogError):
+            r.recorder.close()
+        r.ending.set()
+        r.thread.join()
+
+
+def test_nobody_waits_for_ever(tmp_path):
+    with rig(tmp_path) as r:
+        r.ready()
+        r.speaking = False  # the robot is not heard any more, so it cannot be armed
+        time.sleep(0.4)
+        done, sentence = r.watch.arm()
+        assert not done
+        assert "old" in sentence

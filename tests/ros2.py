@@ -1,0 +1,50 @@
+"""The ROS 2 of this computer, for tests that need a real one; they are skipped without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@cache
+def prefix() -> str:
+    """Return where it is installed: what is sourced, or the newest under /opt/ros."""
+    sourced = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
+    places = [*filter(None, sourced), *map(str, sorted(Path("/opt/ros").glob("*"), reverse=True))]
+    for place in places:
+        if (Path(place) / "setup.bash").is_file() and (Path(place) / "share/rclpy").is_dir():
+            return place
+    pytest.skip("there is no ROS 2 here")
+
+
+@cache
+def environment(setup: str = "") -> dict[str, str]:
+    """Return the environment that ROS's setup script makes, and another's if one is named.
+
+    Skips the test if this interpreter cannot use it.
+    """
+    scripts = [f"{prefix()}/setup.bash", *filter(None, (setup,))]
+    sourcing = " && ".join(f". {script}" for script in scripts)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("COLCON_", "AMENT_"))}
+    said = subprocess.run(
+        ["bash", "-c", f"{sourcing} && env -0"], env=clean, capture_output=True, check=True
+    ).stdout.decode()
+    found = dict(entry.partition("=")[::2] for entry in said.split("\0") if entry)
+    found["ROS_PYTHON_CHECK_FIELDS"] = "1"
+    probe = subprocess.run(
+        [sys.executable, "-c", "import rclpy, nav_msgs.msg, diagnostic_updater"],
+        env=found,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if probe.returncode:
+        pytest.skip(f"this Python cannot use {prefix()}: {probe.stderr.splitlines()[-1]}")
+    return found
