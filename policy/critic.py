@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from holdfast.policy.layers import ROWS, mlp, tanh_
+from holdfast.policy.layers import ROWS, mlp, products, tanh_
 
 
 class Critic(nn.Module):
@@ -79,7 +79,7 @@ class Critic(nn.Module):
         back = error * weights[-1].mT
         for i in reversed(range(len(weights) - 1)):
             back = torch.ops.aten.tanh_backward(back, layers[i + 1])  # (1 − tanh²) · back
-            weights[i].grad = torch.bmm(layers[i].mT, back)
+            weights[i].grad = products(layers[i], back)
             biases[i].grad = back.sum(1, keepdim=True)
             if i > 0:
                 back = torch.bmm(back, weights[i].mT)

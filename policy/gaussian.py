@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from holdfast.policy.layers import ROWS, mlp, tanh_
+from holdfast.policy.layers import ROWS, Frozen, mlp, products, tanh_
 
 
 class GaussianPolicy(nn.Module):
@@ -39,21 +39,23 @@ class GaussianPolicy(nn.Module):
         """Return means (B, actions) of normalised observations (B, n)."""
         return torch.tanh(self.body(x))
 
-    @torch.no_grad()
+    def frozen(self) -> Frozen:
+        """Return `forward` as it is now, without what derivatives would need."""
+        return Frozen(self.linears)
+
     def means(self, x: Tensor) -> Tensor:
-        """Return what `forward` does, without what derivatives would need."""
-
-        def mean(h: Tensor) -> Tensor:
-            for layer in self.linears:
-                h = tanh_(torch.addmm(layer.bias, h, layer.weight.T))
-            return h
-
+        """Return what `forward` does, of any number of observations."""
+        mean = self.frozen()
         return torch.cat([mean(part) for part in torch.split(x, ROWS)])
 
     def log_prob(self, mean: Tensor, u: Tensor) -> Tensor:
         """Return log π(u|s), (B,): summed over dimensions."""
-        z = (u - mean) * torch.exp(-self.log_std)
-        return -0.5 * (z * z + math.log(2.0 * math.pi)).sum(-1) - self.log_std.sum()
+        return self.log_prob_of((u - mean) * torch.exp(-self.log_std))
+
+    def log_prob_of(self, noise: Tensor) -> Tensor:
+        """Return log π(u|s), (...), of u = mean + σ·noise, noise (..., actions)."""
+        constant = 0.5 * noise.shape[-1] * math.log(2.0 * math.pi)
+        return -0.5 * (noise * noise).sum(-1) - self.log_std.sum() - constant
 
 
 class Linearisation:
@@ -75,34 +77,31 @@ class Linearisation:
         for layer in self.layers:
             self.inputs.append(h)
             h = tanh_(torch.addmm(layer.bias, h, layer.weight.T))
-            self.slopes.append((1.0 - h * h)[:, None])
+            self.slopes.append(1.0 - h * h)
         self.mean = h
 
     def _push(self, v: Tensor) -> Tensor:
-        """Return J·v, (B, k, actions), of v (k, weights and biases)."""
-        k, at = len(v), 0
-        dh = None
+        """Return J·v, (k, B, actions), of v (k, weights and biases)."""
+        at, dh = 0, None
         for layer, h, slope in zip(self.layers, self.inputs, self.slopes, strict=True):
             n, size = layer.weight.numel(), len(layer.bias)
-            dw, db = v[:, at : at + n], v[:, at + n : at + n + size]
-            dz = torch.addmm(db.reshape(-1), h, dw.reshape(k * size, -1).T)
+            dw, db = v[:, at : at + n].view(-1, *layer.weight.shape), v[:, at + n : at + n + size]
+            dz = torch.baddbmm(db[:, None], h.expand(len(v), *h.shape), dw.mT)
             if dh is not None:
                 dz.view(-1, size).addmm_(dh.view(-1, dh.shape[-1]), layer.weight.T)
-            dh = dz.view(-1, k, size).mul_(slope)
+            dh = dz.mul_(slope)
             at += n + size
         assert dh is not None
         return dh
 
     def _pull(self, c: Tensor) -> Tensor:
-        """Return Jᵀ·c, (k, weights and biases), of cotangents c (B, k, actions)."""
-        k = c.shape[1]
+        """Return Jᵀ·c, (k, weights and biases), of cotangents c (k, B, actions)."""
         parts: list[Tensor] = []
         for i in reversed(range(len(self.layers))):
-            dz = c * self.slopes[i]
-            weight = dz.reshape(len(dz), -1).T @ self.inputs[i]
-            parts[:0] = [weight.view(k, -1), dz.sum(0)]
+            dz, h = c * self.slopes[i], self.inputs[i]
+            parts[:0] = [products(dz, h.expand(len(dz), *h.shape)).flatten(1), dz.sum(1)]
             if i > 0:
-                c = (dz.view(-1, dz.shape[-1]) @ self.layers[i].weight).view(len(dz), k, -1)
+                c = dz @ self.layers[i].weight
         return torch.cat(parts, dim=1)
 
     @torch.no_grad()
@@ -114,7 +113,7 @@ class Linearisation:
         inverse = torch.exp(-self.policy.log_std)
         z = (u - self.mean) * inverse
         log_std = weight.T @ (z * z - 1.0)
-        return torch.cat((log_std, self._pull(weight[:, :, None] * (z * inverse)[:, None])), dim=1)
+        return torch.cat((log_std, self._pull(weight.T[:, :, None] * (z * inverse))), dim=1)
 
     @torch.no_grad()
     def kl_gradient(self, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
@@ -125,7 +124,7 @@ class Linearisation:
         inverse = torch.exp(-self.policy.log_std)
         shift = (self.mean - old_mean) * inverse
         log_std = 1.0 - torch.exp(2.0 * old_log_std) * inverse**2 - (shift * shift).mean(0)
-        weights = self._pull((shift * inverse)[:, None] / len(shift))
+        weights = self._pull((shift * inverse)[None] / len(shift))
         return torch.cat((log_std, weights[0]))
 
     @torch.no_grad()

@@ -72,17 +72,17 @@ class Learner:
         clock.lap("rollout")
         self.fitting.wait()
         clock.lap("critics")
-        x, estimates, sums = self.judge(rollout)
-        self.fit(x, rollout, estimates)
+        judged = self.judge(rollout)
+        self.fit(judged)
         clock.lap("estimate")
-        report = self.step(x, rollout, estimates, sums)
+        report = self.step(judged)
         self.normaliser.update(_rows(rollout.observation))
         clock.lap("step")
         self.iteration += 1
-        return self._record(len(x), sums, estimates, report, clock)
+        return self._record(judged, report, clock)
 
-    def judge(self, rollout: Rollout) -> tuple[Tensor, Estimates, EpisodeSums]:
-        """Return a rollout's normalised observations (B, n), advantages and sums per episode."""
+    def judge(self, rollout: Rollout) -> Judged:
+        """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
         flat, s = _rows(rollout.observation), self.settings
         if self.iteration == 0:
             self.normaliser.update(flat)
@@ -92,42 +92,42 @@ class Learner:
         estimates = estimate(
             rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
         )
-        return x, estimates, _episode_sums(rollout, shaped, s.episodes)
+        return Judged(rollout, x, estimates, _episode_sums(rollout, shaped, s.episodes))
 
-    def fit(self, x: Tensor, rollout: Rollout, estimates: Estimates) -> None:
+    def fit(self, judged: Judged) -> None:
         """Begin to fit the critics, and the predictor."""
-        label = None
+        rollout, label = judged.rollout, None
         if self.predictor:
             likely = soon(rollout.costs, rollout.ended, self.settings.shaping.horizon)
             label = _rows(likely)
-        self.fitting.start(x, _rows(estimates.target), label)
+        self.fitting.start(judged.x, _rows(judged.estimates.target), label)
 
-    def step(self, x: Tensor, rollout: Rollout, estimates: Estimates, sums: EpisodeSums) -> Report:
+    def step(self, judged: Judged) -> Report:
         """Change the policy."""
-        m, u = len(self.contract.costs), torch.from_numpy(rollout.u).flatten(0, 1)
-        advantages = _rows(estimates.advantage[..., : 1 + m])
+        rollout, sums, m = judged.rollout, judged.sums, len(self.contract.costs)
+        advantages = _rows(judged.estimates.advantage[..., : 1 + m])
         # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
         # of a cost's advantage is what makes a constrained step's b and c the same units.
         advantages -= advantages.mean(0)
         scale = advantages[:, 0].std() + 1e-8
         advantages[:, 0] /= scale
-        log_prob = self.policy.log_prob(self.policy.means(x), u).detach()
-        samples = Samples(x, u, log_prob, advantages, torch.ones(len(x)))
+        log_prob = torch.from_numpy(rollout.log_prob).flatten()
+        weight = torch.ones(len(log_prob))
+        samples = Samples(judged.x, _rows(rollout.u), log_prob, advantages, weight)
         limit = np.array([cost.limit for cost in self.contract.costs])
         measured = Measured(
             sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
         )
         return self.algorithm.update(samples, measured)
 
-    def _record(
-        self, size: int, sums: EpisodeSums, estimates: Estimates, report: Report, clock: Stopwatch
-    ) -> dict[str, Any]:
+    def _record(self, judged: Judged, report: Report, clock: Stopwatch) -> dict[str, Any]:
+        sums, size = judged.sums, len(judged.x)
         names = [cost.name for cost in self.contract.costs]
 
         def by_name(values: Any) -> dict[str, float]:
             return dict(zip(names, map(float, values), strict=False))
 
-        explained = estimates.explained_variance()
+        explained = judged.estimates.explained_variance()
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
@@ -212,6 +212,20 @@ class EpisodeSums:
     length: Array
     costs: Array
     shaped: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A rollout, and what an update needs to know of it.
+
+    Attributes:
+        x: (T·N, n), its normalised observations.
+    """
+
+    rollout: Rollout
+    x: Tensor
+    estimates: Estimates
+    sums: EpisodeSums
 
 
 def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:

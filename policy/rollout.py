@@ -23,6 +23,7 @@ class Rollout:
 
     Attributes:
         observation: (T, N, n); u: (T, N, actions), in [-1, 1] units.
+        log_prob: (T, N), of u under the policy that drew it.
         reward: (T, N); costs: (T, N, m); terminated, ended: (T, N).
         final_observation: (E, n), what was seen last in each episode that ended, in the order
             of `ended`'s true values.
@@ -31,6 +32,7 @@ class Rollout:
 
     observation: NDArray[np.float32]
     u: NDArray[np.float32]
+    log_prob: NDArray[np.float32]
     reward: Array
     costs: Array
     terminated: NDArray[np.bool_]
@@ -75,19 +77,20 @@ class Collector:
         finals = []
         rewards, costs = np.empty((steps, copies)), np.empty((steps, copies, m))
         terminated, ended = np.empty((2, steps, copies), bool)
-        u = torch.randn((steps, copies, a), generator=self.generator)
-        u *= torch.exp(policy.log_std)
-        observation = batch.reset()
+        noise = torch.randn((steps, copies, a), generator=self.generator)
+        u = noise * torch.exp(policy.log_std)
+        mean, observation = policy.frozen(), batch.reset()
         for t in range(steps):
             observations[t] = observation
-            u[t] += policy.means(normaliser(torch.from_numpy(observations[t])))
+            u[t] += mean(normaliser(torch.from_numpy(observations[t])))
             step = batch.step(contract.action_center + contract.action_half_range * u[t].numpy())
             observation, rewards[t], costs[t] = step.observation, step.reward, step.costs
             terminated[t], ended[t] = step.terminated, step.terminated | step.truncated
             finals.append(step.final_observation[ended[t]])
         return Rollout(
-            observations, u.numpy(), rewards, costs, terminated, ended,
-            np.concatenate(finals).astype(np.float32), step.final_observation.astype(np.float32),
+            observations, u.numpy(), policy.log_prob_of(noise).numpy(), rewards, costs, terminated,
+            ended, np.concatenate(finals).astype(np.float32),
+            step.final_observation.astype(np.float32),
         )  # fmt: skip
 
 
