@@ -4,7 +4,7 @@ And how the critics are fitted, and what is there without a limit.
 Trains each combination over several seeds and prints a table: mean over seeds (and its range)
 of the return and cost of the last 20 iterations, and the share of steps that were taken.
 
-    python benchmarks/cpo_rules.py --task PointCircle-v0 --copies 308 --iterations 60 --seeds 5
+    python benchmarks/cpo_rules.py --task PointCircle-v0 --iterations 60 --seeds 5
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import torch
 
-from holdfast.policy.cpo import StepSettings
-from holdfast.policy.learner import Learner, TrainSettings, last_costs
+from holdfast.policy.learner import Learner
+from holdfast.policy.settings import CPOSettings, TrainSettings, contract_of
+from holdfast.policy.train import last_means
 
 RULES = {
     "both": {},
-    "no slack": {"slack": 0.0},
-    "no correction": {"correction": 0.0},
-    "neither (the paper's)": {"slack": 0.0, "correction": 0.0},
+    "no slack": {"cpo": CPOSettings(slack=0.0)},
+    "no correction": {"cpo": CPOSettings(correction=0.0)},
+    "neither (the paper's)": {"cpo": CPOSettings(slack=0.0, correction=0.0)},
     "20 critic steps on 4,096": {"critic_steps": 20, "critic_minibatch": 4096},
     "TRPO, no limit": {"algorithm": "trpo"},
 }
@@ -38,7 +39,10 @@ def train(job: tuple[str, TrainSettings]) -> tuple[str, int, float, float, float
     records = [learner.iterate() for _ in range(settings.iterations)]
     seconds = time.perf_counter() - started
     taken = float(np.mean([record["accepted"] is not None for record in records]))
-    return name, settings.seed, *last_costs(records), taken, records[-1]["steps"] / seconds
+    learner.close()
+    reward, costs = last_means(records)
+    (cost,) = costs.values()
+    return name, settings.seed, reward, cost, taken, records[-1]["steps"] / seconds
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -49,28 +53,26 @@ def spread(values: list[float], digits: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default="PointCircle-v0")
-    parser.add_argument("--copies", type=int, default=308)
+    parser.add_argument("--batch", type=int, default=20_000)
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rules", nargs="*", default=list(RULES), choices=list(RULES))
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     base = TrainSettings(
-        task=arguments.task, copies=arguments.copies, iterations=arguments.iterations
+        task=arguments.task, batch=arguments.batch, iterations=arguments.iterations
     )
     jobs = []
     for name in arguments.rules:
-        change = dict(RULES[name])
-        step = StepSettings(slack=change.pop("slack", base.step.slack))
         for seed in range(arguments.seeds):
-            jobs.append((name, dataclasses.replace(base, seed=seed, step=step, **change)))
+            jobs.append((name, dataclasses.replace(base, seed=seed, **RULES[name])))
     results: dict[str, list[tuple[float, ...]]] = {name: [] for name in arguments.rules}
     with ProcessPoolExecutor(arguments.workers) as pool:
         for name, seed, *values in pool.map(train, jobs):
             print(f"{name}, seed {seed}: {np.round(values, 2)}", flush=True)
             results[name].append(tuple(values))
-    limit = Learner(base).contract.costs[0].limit
-    print(f"\n{arguments.task}, d = {limit:g}, {arguments.iterations} iterations, "
+    (cost,) = contract_of(base).costs
+    print(f"\n{arguments.task}, d = {cost.limit:g}, {arguments.iterations} iterations, "
           f"seeds 0 to {arguments.seeds - 1}\n")  # fmt: skip
     print("| rule | return | cost | steps taken |\n| --- | --- | --- | --- |")
     for name, rows in results.items():

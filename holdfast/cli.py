@@ -7,6 +7,7 @@ when their command runs, so that a robot needs nothing that only training uses.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -30,22 +31,41 @@ class Command:
         target: "module:function"; the function may return an exit status.
         summary: one line for `holdfast --help`.
         extra: the pip extra that brings what the command imports; "" is the base install.
+        defaults: "module:function" that is given the options and returns what arguments of the
+            target are by default, where that depends on them (a preset, say).
     """
 
     target: str
     summary: str
     extra: str = ""
+    defaults: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
-        module, _, name = self.target.partition(":")
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return _import(self.target)
+
+    def prepared(self, options: Sequence[str]) -> Callable[..., Any]:
+        """Import the function and give its arguments the defaults for these options."""
+        function = self.load()
+        if self.defaults:
+            return functools.partial(function, **_import(self.defaults)(options))
         return function
+
+
+def _import(target: str) -> Callable[..., Any]:
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 COMMANDS = {
     "demo": Command("holdfast.policy.demo:command", "the whole loop, on a twin", "train"),
-    "train": Command("holdfast.policy.train:command", "learn a policy in simulation", "train"),
+    "train": Command(
+        "holdfast.policy.train:command",
+        "learn a policy in simulation",
+        "train",
+        "holdfast.policy.train:command_defaults",
+    ),
     "export": Command("holdfast.policy.export:command", "write it as a bundle", "train"),
     "verify": Command("holdfast.policy.verify:command", "check a bundle", "train"),
     "twin": Command("holdfast.sim.twin:command", "serve a simulated robot on a port", "train"),
@@ -107,7 +127,8 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
         import tyro
 
         flat = (tyro.conf.OmitArgPrefixes,)  # --seed, wherever in the settings it belongs
-        status = tyro.cli(command.load(), prog=f"holdfast {name}", args=options, config=flat)
+        function = command.prepared(options)
+        status = tyro.cli(function, prog=f"holdfast {name}", args=options, config=flat)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "holdfast"):

@@ -23,7 +23,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy.networks import Networks
 from holdfast.signals import Array
 
-FORMAT = "holdfast-checkpoint-1"
+FORMAT = "holdfast-checkpoint-2"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:

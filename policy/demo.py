@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from holdfast.errors import ConfigError, RunError
 from holdfast.policy import bundle, report, verify
 from holdfast.policy.export import EPISODES, export
 from holdfast.policy.finetune import FinetuneSettings, finetune
-from holdfast.policy.learner import TrainSettings
+from holdfast.policy.settings import TrainSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.robot import log
 
@@ -98,27 +98,28 @@ class Demo:
         (out / MARKER).touch()
         parent = out / "policy_0.onnx"
         with self._stage("train", "1. Train DriveCircle under its limit, in simulation (CPO)"):
-            settings = TrainSettings(seed=s.seed, iterations=s.iterations, limit=s.limit)
-            train(settings, out / "train", False, 10, self.console)
+            limit = () if s.limit is None else (s.limit,)
+            settings = TrainSettings(seed=s.seed, iterations=s.iterations, limit=limit)
+            train(settings, out / "train", False, 10, self.console)[0].close()
         with self._stage("export", "2. Export to ONNX with the contract, and verify"):
             provenance = export(out / "train" / CHECKPOINT, parent, EPISODES)
             self._verify(parent)
-        limit = bundle.load(parent).contract.costs[0].limit
+        costs = bundle.load(parent).contract.costs
+        limits = {cost.name: cost.limit for cost in costs}
         with self._stage("runs", "3. Run on a twin that differs from the simulator"):
             before = self._deploy(parent)
         rows = {"simulator": provenance["measured"], "twin before": self._row(before)}
-        rounds, policy, latest = self._learn(parent, before, rows["twin before"], limit)
+        rounds, policy, latest = self._learn(parent, before, rows["twin before"], limits)
         after = latest
         if rounds:
             with self._stage("runs", "5. Run the last policy once more, to judge it"):
                 after = self._deploy(policy)
         rows["twin after"] = self._row(after)
-        cost = bundle.load(parent).contract.costs[0]
         summary = {
             "format": report.FORMAT,
             "seed": s.seed,
-            "limit": cost.limit,
-            "run_budget": cost.run_budget,
+            "limits": limits,
+            "run_budgets": {cost.name: cost.run_budget for cost in costs},
             "rows": rows,
             "rounds": rounds,
             "gap": yaml.safe_load(self.gap.read_text()),
@@ -131,15 +132,17 @@ class Demo:
         self._finish(summary)
 
     def _learn(
-        self, policy: Path, latest: Path, row: dict[str, Any], limit: float
+        self, policy: Path, latest: Path, row: dict[str, Any], limits: Mapping[str, float]
     ) -> tuple[list[dict[str, Any]], Path, Path]:
-        """Fine-tune and run until the limit is met, in as many rounds as are allowed.
+        """Fine-tune and run until the limits are met, in as many rounds as are allowed.
 
-        Met is a run whose whole 95 % interval is within it. To stop at the first mean that is
-        would be to stop at a lucky run as often as not.
+        Met is a run whose whole 95 % intervals are within them. To stop at the first mean that
+        is would be to stop at a lucky run as often as not.
         """
         rounds: list[dict[str, Any]] = []
-        while row["cost"]["high"] > limit and len(rounds) < self.settings.rounds:
+        while len(rounds) < self.settings.rounds and any(
+            row["costs"][name]["high"] > limit for name, limit in limits.items()
+        ):
             number = len(rounds) + 1
             with self._stage(
                 "finetune", f"4.{number} Not clearly in the limit: learn from the log"
@@ -150,7 +153,7 @@ class Demo:
                 latest = self._deploy(child)
             row, policy = self._row(latest), child
             rounds.append(
-                {"finetune": learned["finetune"], "cost": row["cost"], "run": latest.name}
+                {"finetune": learned["finetune"], "costs": row["costs"], "run": latest.name}
             )
         return rounds, policy, latest
 
@@ -163,8 +166,9 @@ class Demo:
 
     def _row(self, run: Path) -> dict[str, Any]:
         row = report.row(log.read(run), self._truth(run))
+        costs = "  ".join(f"{name} {report.span(cost)}" for name, cost in row["costs"].items())
         self.console.print(
-            f"  return {report.span(row['return'])}  cost {report.span(row['cost'])}  "
+            f"  return {report.span(row['return'])}  {costs}  "
             f"stopped {row['stopped']}  interventions {row['interventions']}"
         )
         return row

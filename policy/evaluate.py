@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from holdfast.contract import Contract
 from holdfast.policy.networks import Networks
@@ -33,27 +34,32 @@ def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Finished episodes of the behaviour policy in simulation.
+    """Episodes of the behaviour policy in simulation, whole.
 
     Attributes:
+        names: of the costs.
         returns: (episodes,). cost_returns: (episodes, costs).
         observations: of one episode each, (steps, n). costs: theirs, (steps, costs): what the
             action at each step cost.
     """
 
     seed: int
+    names: tuple[str, ...]
     returns: Array
     cost_returns: Array
     observations: tuple[Array, ...]
     costs: tuple[Array, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Return means and intervals as JSON data; the cost is the contract's first."""
+        """Return means and intervals as JSON data, of the costs by name."""
         return {
             "episodes": len(self.returns),
             "seed": self.seed,
             "return": interval(self.returns),
-            "cost": interval(self.cost_returns[:, 0]),
+            "costs": {
+                name: interval(values)
+                for name, values in zip(self.names, self.cost_returns.T, strict=True)
+            },
         }
 
 
@@ -64,15 +70,54 @@ def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
     collector = Collector(batch, torch.Generator().manual_seed(seed))
     rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
-    # Of each copy its first episode: all of these end within the horizon, so that none is
-    # left out for being long.
-    lengths = (rollout.ended.argmax(axis=0) + 1).tolist()
+    return _evaluation(
+        contract, seed, rollout.observation, rollout.reward, rollout.costs, rollout.ended
+    )
+
+
+def evaluate_actions(
+    contract: Contract, act: Callable[[int], Array], episodes: int, seed: int
+) -> Evaluation:
+    """Run actions that look at nothing for full episodes in the task's simulation.
+
+    Args:
+        act: given how many, returns that many actions (count, actions), physical units.
+    """
+    batch, steps = make_batch(contract.task, episodes, seed, contract=contract), []
+    observations = [batch.reset()]
+    for _ in range(contract.episode_steps):
+        steps.append(batch.step(act(episodes)))
+        observations.append(steps[-1].observation)
+    batch.close()
+    return _evaluation(
+        contract,
+        seed,
+        np.stack(observations[:-1]),
+        np.stack([step.reward for step in steps]),
+        np.stack([step.costs for step in steps]),
+        np.stack([step.terminated | step.truncated for step in steps]),
+    )
+
+
+def _evaluation(
+    contract: Contract,
+    seed: int,
+    observation: NDArray[np.floating[Any]],
+    reward: Array,
+    costs: Array,
+    ended: NDArray[np.bool_],
+) -> Evaluation:
+    """Take from arrays (T, N, ...) the first episode of each copy: all of these end within the
+    horizon, so that none is left out for being long."""
+    parts = [(slice(0, t + 1), i) for i, t in enumerate(ended.argmax(axis=0).tolist())]
+    billed = tuple(costs[part] for part in parts)
     return Evaluation(
         seed,
-        rollout.returns,
-        rollout.cost_returns,
-        tuple(rollout.observation[:t, i].astype(np.float64) for i, t in enumerate(lengths)),
-        tuple(rollout.costs[:t, i] for i, t in enumerate(lengths)),
+        tuple(cost.name for cost in contract.costs),
+        np.array([reward[part].sum() for part in parts]),
+        np.stack([episode.sum(axis=0) for episode in billed]),
+        tuple(observation[part].astype(np.float64) for part in parts),
+        billed,
     )
 
 
@@ -81,7 +126,9 @@ def foretell(networks: Networks, evaluation: Evaluation) -> list[Array]:
     """Return the critics' cost-to-go at each step of each episode, (steps, costs) each."""
     first = 1 + len(networks.contract.costs)
     return [
-        networks.critic(networks.normaliser(torch.from_numpy(seen.astype(np.float32))))[:, first:]
+        networks.critic.values(networks.normaliser(torch.from_numpy(seen.astype(np.float32))))[
+            :, first:
+        ]
         .double()
         .numpy()
         for seen in evaluation.observations

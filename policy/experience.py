@@ -15,7 +15,7 @@ from torch import Tensor
 from holdfast.contract import Contract
 from holdfast.errors import LogError
 from holdfast.policy.gae import advantages
-from holdfast.policy.networks import Critic, Networks
+from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import discounts, ends_with_episode
 from holdfast.robot import log
 from holdfast.robot.log_format import COMPLETED
@@ -143,12 +143,11 @@ class Experience:
         return torch.from_numpy(np.ascontiguousarray(values[self.valid], np.float32))
 
 
-@torch.no_grad()
 def logged_advantages(
     experience: Experience, networks: Networks, gamma: float, lam: float
 ) -> tuple[Array, Array]:
     """Return GAE advantages and values (E, K, outputs) of logged steps, in the critics' order."""
-    value = predict(networks, networks.critic, experience.observation)
+    value = predict(networks, experience.observation)
     following = value[:, 1:].copy()
     following[experience.over] = 0.0
     costs = experience.costs
@@ -169,9 +168,8 @@ def logged_advantages(
     return by_time(result), value[:, :-1]
 
 
-@torch.no_grad()
-def predict(networks: Networks, critic: Critic, observation: NDArray[np.float32]) -> Array:
+def predict(networks: Networks, observation: NDArray[np.float32]) -> Array:
     """Return the critics' values (..., outputs) of raw observations (..., n)."""
     flat = torch.from_numpy(observation.reshape(-1, observation.shape[-1]))
-    values: Array = critic(networks.normaliser(flat)).double().numpy()
+    values: Array = networks.critic.values(networks.normaliser(flat)).double().numpy()
     return values.reshape(*observation.shape[:-1], -1)

@@ -98,8 +98,9 @@ def command(
             calibrate: the false-alarm rate of familiarity is at least 2 / episodes.
     """
     measured = export(source, out, episodes)["measured"]
+    costs = (f"{name} {cost['mean']:.2f}" for name, cost in measured["costs"].items())
     Console(soft_wrap=True, highlight=False).print(
-        f"{out}: return {measured['return']['mean']:.1f}, cost {measured['cost']['mean']:.2f} "
+        f"{out}: return {measured['return']['mean']:.1f}, {', '.join(costs)} "
         f"per episode in simulation; SHA-256 {file_hash(out)[:16]}"
     )
 

@@ -14,7 +14,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from holdfast.contract import Contract
-from holdfast.robot.log import Episode, Log
+from holdfast.robot.log import Log
 from holdfast.safety_monitor.messages import State
 from holdfast.sim.task import Task
 
@@ -58,23 +58,26 @@ def _pair(width: float, height: float) -> tuple[Figure, Axes, Axes]:
 
 
 def training(records: Sequence[Mapping[str, Any]], contract: Contract) -> str:
-    """Reward and cost return over the simulated steps of training."""
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Reward and cost returns over the simulated steps of training."""
+    count = len(contract.costs)
+    figure = Figure(figsize=(4.5 * (1 + count), 2.8), layout="constrained")
+    left, *others = figure.subplots(1, 1 + count)
     steps = [record["steps"] / 1e6 for record in records]
     left.plot(steps, [record["return"] for record in records], color=AFTER)
     left.set(xlabel="million steps", ylabel="reward return", ylim=(0, None))
-    right.plot(steps, [record["cost"] for record in records], color=BEFORE)
-    right.axhline(contract.costs[0].limit, color=LIMIT, linestyle="--", label="limit d")
-    right.set(xlabel="million steps", ylabel="cost return per episode", ylim=(0, None))
-    right.legend()
+    for axes, cost in zip(others, contract.costs, strict=True):
+        axes.plot(steps, [record["costs"][cost.name] for record in records], color=BEFORE)
+        axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
+        axes.set(xlabel="million steps", ylabel=f"{cost.name} per episode", ylim=(0, None))
+        axes.legend()
     return _svg(figure)
 
 
 def paths(before: Log, after: Log, task: Task) -> str:
     """Where the robot believes it drove, over the corridor; red where it was billed."""
     figure, left, right = _pair(9, 4.6)
-    x_limit = task.contract.costs[0].parameters.get("x_limit_m")
+    limits = (cost.parameters.get("x_limit_m") for cost in task.contract.costs)
+    x_limit = next((limit for limit in limits if limit is not None), None)
     radius = getattr(task, "radius_m", None)
     for axes, run in ((left, before), (right, after)):
         if x_limit is not None:
@@ -88,7 +91,7 @@ def paths(before: Log, after: Log, task: Task) -> str:
         for episode in run.episodes[:PATHS_SHOWN]:
             position = episode.signals["position"]
             pieces = np.stack((position[:-1], position[1:]), axis=1)
-            billed = episode.costs[1:, 0] > 0.0
+            billed = (episode.costs[1:] > 0.0).any(axis=1)
             colours = np.where(billed, OUTSIDE, DRIVEN)
             axes.add_collection(
                 LineCollection(list(pieces), colors=colours, linewidths=0.6, alpha=0.6)
@@ -99,45 +102,41 @@ def paths(before: Log, after: Log, task: Task) -> str:
     return _svg(figure)
 
 
-def costs(before: Log, after: Log) -> str:
-    """Each episode's cost against the limit and the run budget."""
+def costs(before: Log, after: Log, k: int) -> str:
+    """Each episode's k-th cost against the limit and the run budget."""
     figure, left, right = _pair(9, 3.0)
-    cost = before.info.contract.costs[0]
+    cost = before.info.contract.costs[k]
     budget = before.info.run_budget[cost.name]
     for axes, run, colour in ((left, before, BEFORE), (right, after, AFTER)):
-        values = np.array([episode.result.costs[0] for episode in run.episodes])
+        values = np.array([episode.result.costs[k] for episode in run.episodes])
         axes.scatter(range(1, len(values) + 1), values, s=12, color=colour, zorder=3)
         axes.axhline(values.mean(), color=colour, label=f"mean {values.mean():.1f}")
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label=f"limit d = {cost.limit:g}")
         axes.axhline(budget, color="#111827", linestyle=":", label=f"run budget {budget:g}")
         axes.set(xlabel="episode", ylim=(-0.5, budget * 1.25))
         axes.legend(loc="upper right", ncols=3, fontsize=7)
-    left.set_ylabel("cost per episode")
+    left.set_ylabel(f"{cost.name} per episode")
     return _svg(figure)
 
 
-def _dearest(run: Log) -> Episode:
-    return max(run.episodes, key=lambda episode: float(episode.costs.sum()))
-
-
-def budget(before: Log, after: Log) -> str:
-    """Spent and expected cost within each run's dearest episode."""
+def budget(before: Log, after: Log, k: int) -> str:
+    """Spent and expected k-th cost within the episode of each run that it was highest in."""
     figure, left, right = _pair(9, 3.0)
     contract = before.info.contract
-    cost = contract.costs[0]
+    cost = contract.costs[k]
     run_budget = before.info.run_budget[cost.name]
     for axes, run in ((left, before), (right, after)):
-        episode = _dearest(run)
-        spent = np.cumsum(episode.costs[:, 0])
+        episode = max(run.episodes, key=lambda episode: float(episode.costs[:, k].sum()))
+        spent = np.cumsum(episode.costs[:, k])
         seconds = np.arange(len(spent)) * contract.period_s
-        expected = spent + np.maximum(episode.cost_to_go[:, 0], 0.0)
+        expected = spent + np.maximum(episode.cost_to_go[:, k], 0.0)
         axes.plot(seconds, spent, color=DRIVEN, label="spent")
         axes.plot(seconds, expected, color=DRIVEN, linewidth=0.8, alpha=0.5,
                   label="spent + expected to come")  # fmt: skip
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
         axes.axhline(run_budget, color="#111827", linestyle=":", label="run budget: hard stop")
         axes.set(xlabel=f"time in episode {episode.result.episode + 1} [s]")
-    left.set_ylabel("cost")
+    left.set_ylabel(cost.name)
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
     )

@@ -1,8 +1,8 @@
 """`holdfast finetune`: learn from what a robot did, without leaving what is known.
 
 Constrained steps on logged episodes. Importance weights are per step, against the logged
-log-probability; the policy stays within a KL of the one that is running; and the cost that has
-to meet the limit is an upper confidence bound of what the log says, not its mean.
+log-probability; the policy stays within a KL of the one that is running; and the costs that have
+to meet their limits are upper confidence bounds of what the log says, not its means.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from torch import Tensor
 
 from holdfast.errors import TrainingError
 from holdfast.policy import bundle, checkpoint
-from holdfast.policy.cpo import Samples, StepReport, StepSettings, cpo_step
+from holdfast.policy.algorithms.algorithm import Report
+from holdfast.policy.algorithms.cpo import cpo_step
+from holdfast.policy.critic import fit_critic
 from holdfast.policy.experience import Experience, logged_advantages, predict, read
 from holdfast.policy.export import checkpoint_of, export, file_hash
-from holdfast.policy.networks import Networks, kl
-from holdfast.policy.rollout import fit_critic
+from holdfast.policy.gaussian import kl
+from holdfast.policy.networks import Networks
+from holdfast.policy.samples import Samples
+from holdfast.policy.settings import StepSettings
 from holdfast.signals import Array
 
 
@@ -35,15 +39,16 @@ class FinetuneSettings:
 
     Attributes:
         seed: of the critics' minibatches.
-        target: what the bounded cost is brought down to, as a share of the limit d. Below 1
+        target: what the bounded costs are brought down to, as a share of their limits d. Below 1
             because the surrogate underestimates the cost that a change of policy leads to.
-        bound: standard errors added to the estimated cost.
+        bound: standard errors added to the estimated costs.
         max_kl: most KL(behaviour ‖ new), nats per step.
         min_share: least effective sample size, (Σρ)²/Σρ², as a share of the samples.
-        steps: constrained steps, at most; it ends as soon as the bounded cost meets the target.
+        steps: constrained steps, at most; it ends as soon as the bounded costs meet the target.
         critic_steps: Adam steps on the log.
         critic_minibatch: samples per such step.
         critic_rate: Adam's learning rate.
+        slack: of the line search's cost check, as a share of the limit d.
         step: each constrained step.
     """
 
@@ -56,7 +61,8 @@ class FinetuneSettings:
     critic_steps: int = 400
     critic_minibatch: int = 512
     critic_rate: float = 1e-3
-    step: StepSettings = field(default_factory=lambda: StepSettings(delta=0.01, fisher_share=0.5))
+    slack: float = 0.1
+    step: StepSettings = field(default_factory=lambda: StepSettings(delta=0.01, fisher_rows=10_000))
 
     def __post_init__(self) -> None:
         if not 0.0 < self.target <= 1.0:
@@ -72,14 +78,19 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """The episode cost of a policy, estimated from the log: mean and standard error."""
+    """The episode costs (m,) of a policy, estimated from the log: means and standard errors."""
 
-    mean: float
-    error: float
+    mean: Array
+    error: Array
 
-    def upper(self, bound: float) -> float:
-        """Return the upper confidence bound at `bound` standard errors."""
+    def upper(self, bound: float) -> Array:
+        """Return the upper confidence bounds (m,) at `bound` standard errors."""
         return self.mean + bound * self.error
+
+    def by_name(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Return the same as JSON data."""
+        rows = zip(names, self.mean.tolist(), self.error.tolist(), strict=True)
+        return {name: {"mean": mean, "error": error} for name, mean, error in rows}
 
 
 class Finetuner:
@@ -100,20 +111,18 @@ class Finetuner:
         lam: float,
     ) -> None:
         self.networks, self.experience, self.settings = networks, experience, settings
-        self.limit = networks.contract.costs[0].limit
+        self.limit = np.array([cost.limit for cost in networks.contract.costs])
         self._fit_critics(gamma, lam)
         advantage, _ = logged_advantages(experience, networks, gamma, lam)
         self.samples = self._samples(advantage)
         # What an episode had cost, and what the critic expects of the part that a stop cut off.
-        to_go = 1 + len(networks.contract.costs)
-        last = predict(networks, networks.critic, experience.observation[:, -1])[:, to_go]
-        cut_off = ~experience.over.any(axis=1)
-        cost = (experience.costs[..., 0] * experience.valid).sum(axis=1)
-        self.episode_cost = cost + np.where(cut_off, np.maximum(last, 0.0), 0.0)
+        to_go = predict(networks, experience.observation[:, -1])[:, 1 + len(self.limit) :]
+        cut_off = ~experience.over.any(axis=1, keepdims=True)
+        costs = (experience.costs * experience.valid[..., None]).sum(axis=1)
+        self.episode_costs = costs + np.where(cut_off, np.maximum(to_go, 0.0), 0.0)
         self.length = float(experience.valid.sum(axis=1).mean())
-        with torch.no_grad():
-            self.behaviour_mean = networks.policy(self.samples.x).clone()
-            self.behaviour_log_std = networks.policy.log_std.clone()
+        self.behaviour_mean = networks.policy.means(self.samples.x)
+        self.behaviour_log_std = networks.policy.log_std.detach().clone()
 
     def _fit_critics(self, gamma: float, lam: float) -> None:
         """Fit the critics, which know the simulator, to the log; several passes, fresh targets."""
@@ -131,41 +140,40 @@ class Finetuner:
     def _samples(self, advantage: Array) -> Samples:
         experience = self.experience
         weight = experience.rows(experience.weight.astype(np.float64))
-        rows = experience.rows(advantage)
-        mean = (rows * weight[:, None]).sum(0) / weight.sum()
-        centred = rows - mean
-        scale = ((centred[:, 0] ** 2 * weight).sum() / weight.sum()).sqrt() + 1e-8
+        rows = experience.rows(advantage)[:, : 1 + len(self.limit)]
+        share = weight / weight.sum()
+        centred = rows - share @ rows
+        centred[:, 0] /= (share @ centred[:, 0] ** 2).sqrt() + 1e-8
         return Samples(
             x=self.networks.normaliser(experience.rows(experience.observation[:, :-1])),
             u=experience.rows(experience.u),
             log_prob=experience.rows(experience.log_prob),
-            advantage=centred[:, 0] / scale,
-            cost_advantage=centred[:, 1],
+            advantages=centred,
             weight=weight,
         )
 
     @torch.no_grad()
     def ratio(self) -> Tensor:
         """Return the importance weights ρ (B,) of the policy as it is now."""
-        mean = self.networks.policy(self.samples.x)
-        log_prob = self.networks.policy.log_prob(mean, self.samples.u)
+        policy = self.networks.policy
+        log_prob = policy.log_prob(policy.means(self.samples.x), self.samples.u)
         return torch.exp(log_prob - self.samples.log_prob)
 
     def cost(self) -> CostEstimate:
-        """Estimate the episode cost: what it had cost, plus Σ_t (ρ_t − 1) A_C,t."""
-        gain = np.zeros(self.experience.valid.shape)
-        rows = (self.ratio() - 1.0) * self.samples.cost_advantage * self.samples.weight
-        gain[self.experience.valid] = rows.double().numpy()
-        episodes = self.episode_cost + gain.sum(axis=1)
-        error = episodes.std(ddof=1) / math.sqrt(len(episodes)) if len(episodes) > 1 else math.inf
-        return CostEstimate(float(episodes.mean()), float(error))
+        """Estimate the episode costs: what an episode had cost, plus Σ_t (ρ_t − 1) A_C,t."""
+        change = ((self.ratio() - 1.0) * self.samples.weight)[:, None]
+        gain = np.zeros((*self.experience.valid.shape, len(self.limit)))
+        gain[self.experience.valid] = (change * self.samples.advantages[:, 1:]).double().numpy()
+        episodes = self.episode_costs + gain.sum(axis=1)
+        count = len(episodes)
+        error = episodes.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else math.inf
+        return CostEstimate(episodes.mean(axis=0), np.broadcast_to(error, self.limit.shape))
 
-    @torch.no_grad()
     def divergence(self) -> float:
         """Return KL(behaviour ‖ policy), mean over logged states."""
         policy = self.networks.policy
-        mean = policy(self.samples.x)
-        return float(kl(self.behaviour_mean, self.behaviour_log_std, mean, policy.log_std))
+        mean, log_std = policy.means(self.samples.x), policy.log_std.detach()
+        return float(kl(self.behaviour_mean, self.behaviour_log_std, mean, log_std))
 
     def effective_share(self) -> float:
         """Return the effective sample size of the steps that count, as a share of them."""
@@ -177,36 +185,36 @@ class Finetuner:
         return self.divergence() <= s.max_kl and self.effective_share() >= s.min_share
 
     def run(self) -> dict[str, Any]:
-        """Take steps until the bounded cost meets the target, or none is left to take."""
+        """Take steps until the bounded costs meet the target, or none is left to take."""
         s, target = self.settings, self.settings.target * self.limit
+        names = [cost.name for cost in self.networks.contract.costs]
         before, taken = self.cost(), 0
         ended = "the steps allowed are used up"
         for _ in range(s.steps):
-            now = self.cost().upper(s.bound)
-            if now <= target:
-                ended = "the bounded cost meets the target"
+            excess = self.cost().upper(s.bound) - target
+            if (excess <= 0.0).all():
+                ended = "the bounded costs meet the target"
                 break
-            report = self._step(now - target)
+            report = self._step(excess)
             if report.accepted is None:
                 ended = report.reason
                 break
             taken += 1
-        after = self.cost()
         return {
             "steps": taken,
             "ended": ended,
-            "cost_before": asdict(before),
-            "cost_after": asdict(after),
-            "target": target,
+            "costs_before": before.by_name(names),
+            "costs_after": self.cost().by_name(names),
+            "targets": dict(zip(names, target.tolist(), strict=True)),
             "kl": self.divergence(),
             "effective_share": self.effective_share(),
-            "samples": len(self.samples.x),
+            "samples": len(self.samples),
             "masked": int((self.samples.weight == 0).sum()),
-            "episodes": len(self.episode_cost),
+            "episodes": len(self.episode_costs),
             "stopped_episodes": int((~self.experience.over.any(axis=1)).sum()),
         }
 
-    def _step(self, excess: float) -> StepReport:
+    def _step(self, excess: Array) -> Report:
         return cpo_step(
             self.networks.policy,
             self.samples,
@@ -214,6 +222,7 @@ class Finetuner:
             self.limit,
             self.length,
             self.settings.step,
+            self.settings.slack,
             trusted=self._trusted,
         )
 
@@ -279,16 +288,20 @@ def command(
     """
     provenance = finetune(policy, log, out, settings)
     learned = provenance["finetune"]
-    before, after = learned["cost_before"], learned["cost_after"]
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{learned['episodes']} episodes ({learned['stopped_episodes']} stopped), "
         f"{learned['samples']} steps, {learned['masked']} overridden and masked"
     )
+    for name, before in learned["costs_before"].items():
+        after, target = learned["costs_after"][name], learned["targets"][name]
+        console.print(
+            f"{name}: estimated {before['mean']:.2f} ± {before['error']:.2f} → "
+            f"{after['mean']:.2f} ± {after['error']:.2f} (target {target:.2f} for mean + "
+            f"{settings.bound:g} standard error)"
+        )
     console.print(
-        f"estimated cost {before['mean']:.2f} ± {before['error']:.2f} → {after['mean']:.2f} ± "
-        f"{after['error']:.2f} (target {learned['target']:.2f} for mean + "
-        f"{settings.bound:g} standard error); KL {learned['kl']:.3f}, effective samples "
-        f"{learned['effective_share']:.0%}, {learned['steps']} steps: {learned['ended']}"
+        f"KL {learned['kl']:.3f}, effective samples {learned['effective_share']:.0%}, "
+        f"{learned['steps']} steps: {learned['ended']}"
     )
     console.print(f"{out}: child of {json.dumps(provenance['parent'][:16])}")

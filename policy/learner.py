@@ -3,127 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
-from holdfast.policy.cpo import Samples, StepReport, StepSettings, cpo_step
+from holdfast.policy.algorithms import ALGORITHMS
+from holdfast.policy.algorithms.algorithm import Measured, Report
+from holdfast.policy.fitting import Fitting
 from holdfast.policy.networks import Networks
-from holdfast.policy.rollout import (
-    Collector,
-    Estimates,
-    Rollout,
-    estimate,
-    explained_variance,
-    fit_critic,
-)
-from holdfast.safety_monitor.costs import Bill
-from holdfast.sim.tasks import make, make_batch
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How a policy is trained.
-
-    Attributes:
-        task: task id.
-        algorithm: cpo under the task's limit, or trpo, which ignores it.
-        seed: of start states, actions and weights.
-        iterations: policy updates.
-        copies: simulated robots stepped together.
-        episodes: full episodes per copy and iteration.
-        limit: d, expected cost per episode; None for the task's own.
-        hidden: units per hidden layer, of policy and critics.
-        initial_std: of actions, where 1 is half of the range.
-        gamma: discount of the reward; a cost's is in the contract.
-        lam: GAE λ of the reward.
-        critic_steps: Adam steps per iteration on the critics.
-        critic_minibatch: samples per such step.
-        critic_rate: Adam's learning rate.
-        correction: rate of the running mean of (realised − predicted) cost change that is
-            added to the excess; 0 for the paper's own rule, which settles above the limit.
-        step: the constrained step.
-    """
-
-    task: str = "holdfast/DriveCircle-v0"
-    algorithm: Literal["cpo", "trpo"] = "cpo"
-    seed: int = 0
-    iterations: int = 70
-    copies: int = 80
-    episodes: int = 1
-    limit: float | None = None
-    hidden: tuple[int, ...] = (64, 64)
-    initial_std: float = 1.0
-    gamma: float = 0.99
-    lam: float = 0.95
-    critic_steps: int = 160
-    critic_minibatch: int = 512
-    critic_rate: float = 1e-3
-    correction: float = 0.1
-    step: StepSettings = field(default_factory=StepSettings)
-
-    def __post_init__(self) -> None:
-        for name in ("iterations", "copies", "episodes", "critic_steps", "critic_minibatch"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} should be at least 1, received {getattr(self, name)}")
-        if self.limit is not None and not self.limit >= 0.0:
-            raise TrainingError(f"limit should be at least 0, received {self.limit}")
-        if not self.initial_std > 0.0:
-            raise TrainingError(f"initial_std should be above 0, received {self.initial_std}")
-
-
-def contract_of(settings: TrainSettings) -> Contract:
-    """Return the task's contract with the settings' limit in it.
-
-    Raises:
-        TrainingError: the task has several costs; CPO here takes one.
-    """
-    contract = make(settings.task).contract
-    if len(contract.costs) != 1:
-        raise TrainingError(f"{contract.task}: should have one cost, has {len(contract.costs)}")
-    if settings.limit is None:
-        return contract
-    cost = contract.costs[0]
-    # The hard stop keeps its distance from the limit, but one step must be affordable.
-    budget = max(settings.limit * cost.run_budget / cost.limit, *Bill(contract).largest)
-    cost = dataclasses.replace(cost, limit=settings.limit, run_budget=budget)
-    return dataclasses.replace(contract, costs=(cost,))
-
-
-class CostTracker:
-    """The excess J_C − d that a step is told, corrected by what steps did before.
-
-    A step's surrogate underestimates the cost that it leads to: the states change too. The
-    running mean of (realised − predicted) change is what the surrogate was short of lately;
-    adding it to the excess makes the next step aim lower by as much.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self.rate, self.shortfall = rate, 0.0
-        self.last: tuple[float, float] | None = None  # J_C and the predicted change of it
-
-    def excess(self, cost: float, limit: float) -> float:
-        """Return the excess to aim at, given the batch's mean cost return."""
-        if self.last is not None:
-            before, predicted = self.last
-            self.shortfall += self.rate * (cost - before - predicted - self.shortfall)
-        return cost - limit + self.shortfall
-
-    def predicted(self, cost: float, change: float) -> None:
-        """Remember what the step just taken was predicted to change."""
-        self.last = (cost, change)
+from holdfast.policy.rollout import Collector, Estimates, Rollout, estimate
+from holdfast.policy.samples import Samples
+from holdfast.policy.settings import TrainSettings, contract_of, settings_from
+from holdfast.policy.shaping import Predictor, soon
+from holdfast.signals import Array
+from holdfast.sim.tasks import make_batch
 
 
 class Learner:
-    """CPO (or TRPO) in simulation.
+    """An algorithm in simulation.
 
     Args:
         settings: see there.
@@ -133,103 +36,138 @@ class Learner:
     """
 
     def __init__(self, settings: TrainSettings) -> None:
+        settings.check_own()
         self.settings = settings
         self.contract = contract_of(settings)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.networks = Networks.build(
+        self._networks = Networks.build(
             self.contract, settings.hidden, settings.initial_std, self.generator
         )
-        self.policy, self.critic = self.networks.policy, self.networks.critic
-        self.normaliser = self.networks.normaliser
-        self.optimiser = torch.optim.Adam(
-            self.critic.parameters(), lr=settings.critic_rate, fused=True
+        self.policy, self.normaliser = self._networks.policy, self._networks.normaliser
+        n, m = self.contract.observation_size, len(self.contract.costs)
+        self.predictor = (
+            Predictor(n, m, settings.shaping, self.generator) if settings.shaping.horizon else None
         )
-        self.batch = make_batch(
-            settings.task, settings.copies, settings.seed, contract=self.contract
-        )
+        self.fitting = Fitting(self._networks.critic, self.predictor, settings)
+        self.algorithm = ALGORITHMS[settings.algorithm](self.policy, settings, self.generator, m)
+        copies = settings.copies(self.contract)
+        self.batch = make_batch(settings.task, copies, settings.seed, contract=self.contract)
         self.collector = Collector(self.batch, self.generator)
-        self.tracker = CostTracker(settings.correction)
         self.iteration = 0
 
+    @property
+    def networks(self) -> Networks:
+        """The networks, when none of them is being fitted."""
+        self.fitting.wait()
+        return self._networks
+
     def iterate(self) -> dict[str, Any]:
-        """Collect a batch, step the policy, fit the critics; return what happened, as JSON data."""
-        started = time.perf_counter()
+        """Collect a batch, step the policy, fit the critics; return what happened, as JSON data.
+
+        The critics are still being fitted when it returns.
+        """
+        clock = Stopwatch()
         steps = self.contract.episode_steps * self.settings.episodes
         rollout = self.collector.collect(self.policy, self.normaliser, steps)
-        collected = time.perf_counter()
-        flat = torch.from_numpy(rollout.observation.reshape(-1, rollout.observation.shape[-1]))
+        clock.lap("rollout")
+        self.fitting.wait()
+        clock.lap("critics")
+        judged = self.judge(rollout)
+        self.fit(judged)
+        clock.lap("estimate")
+        report = self.step(judged)
+        self.normaliser.update(_rows(rollout.observation))
+        clock.lap("step")
+        self.iteration += 1
+        return self._record(judged, report, clock)
+
+    def judge(self, rollout: Rollout) -> Judged:
+        """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
+        flat, s = _rows(rollout.observation), self.settings
         if self.iteration == 0:
             self.normaliser.update(flat)
-        s = self.settings
-        estimates = estimate(rollout, self.critic, self.normaliser, self.contract, s.gamma, s.lam)
         x = self.normaliser(flat)
-        report = self._step(x, rollout, estimates)
-        stepped = time.perf_counter()
-        targets = torch.from_numpy(estimates.target.reshape(len(x), -1)).float()
-        fit_critic(
-            self.critic, self.optimiser, x, targets,
-            s.critic_steps, s.critic_minibatch, self.generator,
-        )  # fmt: skip
-        self.normaliser.update(flat)
-        fitted = time.perf_counter()
-        self.iteration += 1
+        shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
+        critic = self.networks.critic
+        estimates = estimate(
+            rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
+        )
+        return Judged(rollout, x, estimates, _episode_sums(rollout, shaped, s.episodes))
+
+    def fit(self, judged: Judged) -> None:
+        """Begin to fit the critics, and the predictor."""
+        rollout, label = judged.rollout, None
+        if self.predictor:
+            likely = soon(rollout.costs, rollout.ended, self.settings.shaping.horizon)
+            label = _rows(likely)
+        self.fitting.start(judged.x, _rows(judged.estimates.target), label)
+
+    def step(self, judged: Judged) -> Report:
+        """Change the policy."""
+        rollout, sums, m = judged.rollout, judged.sums, len(self.contract.costs)
+        advantages = _rows(judged.estimates.advantage[..., : 1 + m])
+        # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
+        # of a cost's advantage is what makes a constrained step's b and c the same units.
+        advantages -= advantages.mean(0)
+        scale = advantages[:, 0].std() + 1e-8
+        advantages[:, 0] /= scale
+        log_prob = torch.from_numpy(rollout.log_prob).flatten()
+        weight = torch.ones(len(log_prob))
+        samples = Samples(judged.x, _rows(rollout.u), log_prob, advantages, weight)
+        limit = np.array([cost.limit for cost in self.contract.costs])
+        measured = Measured(
+            sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
+        )
+        return self.algorithm.update(samples, measured)
+
+    def _record(self, judged: Judged, report: Report, clock: Stopwatch) -> dict[str, Any]:
+        sums, size = judged.sums, len(judged.x)
+        names = [cost.name for cost in self.contract.costs]
+
+        def by_name(values: Any) -> dict[str, float]:
+            return dict(zip(names, map(float, values), strict=False))
+
+        explained = judged.estimates.explained_variance()
+        shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
-            "steps": self.iteration * len(x),
-            "return": float(rollout.returns.mean()),
-            "cost": float(rollout.cost_returns.mean()),
-            "cost_spread": float(rollout.cost_returns.std()),
-            "shortfall": self.tracker.shortfall,
+            "steps": self.iteration * size,
+            "return": float(sums.reward.mean()),
+            "costs": by_name(sums.costs.mean(axis=0)),
+            "cost_spread": by_name(sums.costs.std(axis=0)),
+            **shaped,
+            "episode_steps": float(sums.length.mean()),
             "std": torch.exp(self.policy.log_std).tolist(),
-            "explained_variance": explained_variance(estimates.value, estimates.target),
-            **dataclasses.asdict(report),
-            "seconds": {
-                "rollout": collected - started,
-                "step": stepped - collected,
-                "critics": fitted - stepped,
+            "explained_variance": {
+                "reward": explained[0],
+                "costs": by_name(explained[1:]),
+                "costs_to_go": by_name(explained[1 + len(names) :]),
             },
+            "case": report.case,
+            "accepted": report.accepted,
+            "reason": report.reason,
+            "kl": report.kl,
+            "lam": report.lam,
+            "nu": by_name(report.nu),
+            "reward_change": report.reward_change,
+            "cost_change": by_name(report.cost_change),
+            **{k: by_name(v) if isinstance(v, tuple) else v for k, v in report.more.items()},
+            "steps_per_s": size / clock.total,
+            "seconds": clock.laps,
         }
-
-    def _step(self, x: torch.Tensor, rollout: Rollout, estimates: Estimates) -> StepReport:
-        # Every batch starts with fresh episodes and lasts for whole ones, so some have finished.
-        cost = float(rollout.cost_returns.mean())
-        limit = self.contract.costs[0].limit
-        u = torch.from_numpy(rollout.u.reshape(len(x), -1))
-        with torch.no_grad():
-            log_prob = self.policy.log_prob(self.policy(x), u)
-        advantage = torch.from_numpy(estimates.advantage.reshape(len(x), -1)).float()
-        # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
-        # of the cost advantage is what makes the step's b and c the same units.
-        centred = advantage - advantage.mean(0)
-        samples = Samples(
-            x, u, log_prob, centred[:, 0] / (centred[:, 0].std() + 1e-8), centred[:, 1],
-            torch.ones(len(x)),
-        )  # fmt: skip
-        length = float(rollout.lengths.mean())
-        report = cpo_step(
-            self.policy,
-            samples,
-            self.tracker.excess(cost, limit),
-            limit,
-            length,
-            self.settings.step,
-            constrained=self.settings.algorithm == "cpo",
-        )
-        self.tracker.predicted(cost, length * report.cost_change)
-        return report
 
     # Checkpoints.
 
     def save(self, path: Path) -> None:
         """Write everything that the next iteration depends on."""
         tensors = checkpoint.module_tensors(self.networks.modules)
-        tensors |= checkpoint.adam_tensors(self.optimiser, "adam")
+        tensors |= self.fitting.tensors() | self.algorithm.tensors()
         tensors["generator"] = self.generator.get_state()
         data = {
             "settings": dataclasses.asdict(self.settings),
             "contract": self.contract.to_json(),
             "iteration": self.iteration,
-            "tracker": {"shortfall": self.tracker.shortfall, "last": self.tracker.last},
+            "algorithm": self.algorithm.data(),
             "start_states": self.batch.rng.bit_generator.state,
         }
         checkpoint.save(path, tensors, data)
@@ -248,33 +186,74 @@ class Learner:
                 f"checkpoint {path}: was trained under another contract of {learner.contract.task}"
             )
         checkpoint.restore_modules(learner.networks.modules, tensors)
-        checkpoint.restore_adam(learner.optimiser, "adam", tensors)
+        learner.fitting.restore(tensors)
+        learner.algorithm.restore(tensors, data["algorithm"])
         learner.generator.set_state(tensors["generator"])
         learner.iteration = data["iteration"]
-        learner.tracker.shortfall = data["tracker"]["shortfall"]
-        last = data["tracker"]["last"]
-        learner.tracker.last = None if last is None else (last[0], last[1])
         # Each iteration begins with a reset, so of the batch only its generator lives on.
         learner.batch.rng.bit_generator.state = data["start_states"]
         return learner
 
-
-def settings_from(data: dict[str, Any]) -> TrainSettings:
-    """Return settings from what `dataclasses.asdict` made of them and JSON carried."""
-    step = StepSettings(**data["step"])
-    return TrainSettings(**{**data, "step": step, "hidden": tuple(data["hidden"])})
-
-
-def append_jsonl(path: Path, record: dict[str, Any]) -> None:
-    """Add one line to a JSON Lines file."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    def close(self) -> None:
+        """End the threads."""
+        self.fitting.close()
+        self.batch.close()
 
 
-def last_costs(records: list[dict[str, Any]], count: int = 20) -> tuple[float, float]:
-    """Return the mean return and mean cost of the last iterations."""
-    tail = records[-count:]
-    return (
-        float(np.mean([record["return"] for record in tail])),
-        float(np.mean([record["cost"] for record in tail])),
-    )
+@dataclasses.dataclass(frozen=True)
+class EpisodeSums:
+    """What each episode of a batch came to: undiscounted sums, and its steps.
+
+    Attributes:
+        reward, length: (episodes,). costs, shaped: (episodes, m).
+    """
+
+    reward: Array
+    length: Array
+    costs: Array
+    shaped: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A rollout, and what an update needs to know of it.
+
+    Attributes:
+        x: (T·N, n), its normalised observations.
+    """
+
+    rollout: Rollout
+    x: Tensor
+    estimates: Estimates
+    sums: EpisodeSums
+
+
+def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:
+    m = shaped.shape[-1]
+    ones = np.ones((*rollout.ended.shape, 1))
+    together = (rollout.reward[..., None], ones, rollout.costs, shaped)
+    sums = rollout.episode_sums(np.concatenate(together, axis=-1), episodes)
+    return EpisodeSums(sums[:, 0], sums[:, 1], sums[:, 2 : 2 + m], sums[:, 2 + m :])
+
+
+def _rows(values: Any) -> Tensor:
+    """Return (T, N, k) as float32 (T·N, k)."""
+    return torch.from_numpy(values.reshape(-1, values.shape[-1])).float()
+
+
+class Stopwatch:
+    """Wall-clock seconds of the parts of an iteration."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Give a name to the time since the last lap."""
+        now = time.perf_counter()
+        self.laps[name], self.last = now - self.last, now
+
+    @property
+    def total(self) -> float:
+        """Seconds from the start to the last lap."""
+        return self.last - self.started

@@ -22,13 +22,13 @@ from holdfast.robot.log_format import STOPPED
 from holdfast.sim.tasks import make
 
 SUMMARY, PAGE = "summary.json", "report.html"
-FORMAT = 1
+FORMAT = 2
 
 
 def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
     """Return what a run measured, as JSON data: means with 95 % intervals, and counts.
 
-    The cost is what the monitor billed; `true_cost` is the twin's own account, if there is one.
+    The costs are what the monitor billed; `true_costs` are the twin's own account, if there is one.
     """
     if not run.episodes:
         raise LogError(f"{run.path}: holds no episode")
@@ -38,10 +38,12 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
         for e in run.episodes
     ]
     results = [episode.result for episode in run.episodes]
+    names = [cost.name for cost in run.info.contract.costs]
+    billed = zip(names, np.array([result.costs for result in results]).T, strict=True)
     data = {
         "episodes": len(results),
         "return": interval(np.array(returns)),
-        "cost": interval(np.array([result.costs[0] for result in results])),
+        "costs": {name: interval(values) for name, values in billed},
         "stopped": sum(result.ended == STOPPED for result in results),
         "steps": sum(result.steps for result in results),
         "interventions": sum(result.interventions for result in results),
@@ -49,8 +51,9 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
     }
     if truth:
         lines = [json.loads(line) for line in truth.read_text().splitlines()]
-        cost = run.info.contract.costs[0].name
-        data["true_cost"] = interval(np.array([line["cost_sum"][cost] for line in lines]))
+        data["true_costs"] = {
+            name: interval(np.array([line["cost_sum"][name] for line in lines])) for name in names
+        }
         data["true_return"] = interval(np.array([line["reward_sum"] for line in lines]))
     return data
 
@@ -88,8 +91,8 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
         facts=_facts(summary, contract),
         training=figures.training([json.loads(line) for line in progress], contract),
         paths=figures.paths(before, after, make(contract.task)),
-        costs=figures.costs(before, after),
-        budget=figures.budget(before, after),
+        costs="".join(figures.costs(before, after, k) for k in range(len(contract.costs))),
+        budget="".join(figures.budget(before, after, k) for k in range(len(contract.costs))),
         verdicts=figures.verdicts(before, after),
     )
     path = folder / PAGE
@@ -98,26 +101,30 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
 
 
 def met(summary: Mapping[str, Any]) -> bool:
-    """Return whether the mean cost after fine-tuning is within the limit, billed and true."""
+    """Return whether the mean costs after fine-tuning are within their limits, billed and true."""
     after = summary["rows"]["twin after"]
-    costs = [after[key]["mean"] for key in ("cost", "true_cost") if key in after]
-    return bool(max(costs) <= summary["limit"])
+    accounts = [after[key] for key in ("costs", "true_costs") if key in after]
+    limits = summary["limits"].items()
+    return all(account[name]["mean"] <= limit for account in accounts for name, limit in limits)
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Return the outcome in one sentence."""
-    before = summary["rows"]["twin before"]["cost"]
-    after = summary["rows"]["twin after"]["cost"]
-    limit, rounds = summary["limit"], len(summary["rounds"])
+    """Return the outcome, a sentence for each cost."""
+    return " ".join(_verdict(summary, name) for name in summary["limits"])
+
+
+def _verdict(summary: Mapping[str, Any], name: str) -> str:
+    rows, limit, rounds = summary["rows"], summary["limits"][name], len(summary["rounds"])
+    before, after = (rows[row]["costs"][name] for row in ("twin before", "twin after"))
+    true = rows["twin after"].get("true_costs", {name: after})[name]["mean"]
     learned = f"in {rounds} round{'s' * (rounds != 1)} of fine-tuning" if rounds else "untouched"
     text = (
-        f"On the twin the mean cost per episode went from {before['mean']:.1f} to "
+        f"On the twin the mean of {name} per episode went from {before['mean']:.1f} to "
         f"{after['mean']:.1f}, {learned}; the limit is {limit:g}"
     )
     if after["mean"] > limit:
         return text + ": it is not met."
-    if not met(summary):
-        true = summary["rows"]["twin after"]["true_cost"]["mean"]
+    if true > limit:
         return text + f". Met as billed, but the true cost, which odometry misses, is {true:.1f}."
     if after["high"] > limit:
         return text + f": met, though the 95 % interval reaches {after['high']:.1f}."
@@ -133,14 +140,20 @@ def span(values: Mapping[str, float], digits: int = 1) -> str:
 def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the result table's cells: a head, then a row per quantity, a column per run."""
 
-    def texts(key: str, form: Callable[[Any], str] = str) -> tuple[str, ...]:
-        return tuple(form(data[key]) if key in data else "-" for data in summary["rows"].values())
+    runs = summary["rows"].values()
 
+    def texts(key: str, form: Callable[[Any], str] = str) -> tuple[str, ...]:
+        return tuple(form(data[key]) if key in data else "-" for data in runs)
+
+    def costs(key: str, name: str) -> tuple[str, ...]:
+        return tuple(span(data[key][name]) if key in data else "-" for data in runs)
+
+    limits = summary["limits"].items()
     return [
         ("", *summary["rows"]),
         ("reward return", *texts("return", partial(span, digits=0))),
-        (f"cost, limit {summary['limit']:g}", *texts("cost", span)),
-        ("true cost", *texts("true_cost", span)),
+        *((f"{name}, limit {limit:g}", *costs("costs", name)) for name, limit in limits),
+        *((f"true {name}", *costs("true_costs", name)) for name, _ in limits),
         ("episodes", *texts("episodes")),
         ("stopped episodes", *texts("stopped")),
         ("interventions", *texts("interventions")),
@@ -169,18 +182,18 @@ def _rounds(summary: Mapping[str, Any]) -> str:
     rows = []
     for i, r in enumerate(summary["rounds"], 1):
         learned = r["finetune"]
-        after = learned["cost_after"]
+        after = learned["costs_after"].values()
         rows.append(
             (
                 str(i),
                 f"{learned['episodes']} ({learned['stopped_episodes']} stopped)",
                 f"{learned['masked']} of {learned['samples']}",
-                f"{after['mean']:.1f} ± {after['error']:.1f}",
-                f"{learned['target']:.1f}",
+                "; ".join(f"{cost['mean']:.1f} ± {cost['error']:.1f}" for cost in after),
+                "; ".join(f"{target:.1f}" for target in learned["targets"].values()),
                 f"{learned['kl']:.3f}",
                 f"{learned['effective_share']:.0%}",
                 learned["ended"],
-                span(r["cost"]),
+                "; ".join(span(cost) for cost in r["costs"].values()),
             )
         )
     return _html_table(head, rows)
@@ -194,7 +207,7 @@ def _facts(summary: Mapping[str, Any], contract: Contract) -> str:
         "bundle before": summary["bundles"]["before"],
         "bundle after": summary["bundles"]["after"],
         "seed": str(summary["seed"]),
-        "run budget per episode": f"{summary['run_budget']:g}",
+        "run budget per episode": ", ".join(f"{b:g}" for b in summary["run_budgets"].values()),
         "the twin's gap": gap,
         "time taken": seconds,
     }

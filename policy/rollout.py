@@ -1,42 +1,59 @@
-"""Collect experience from a batch of copies, and turn it into samples for a step."""
+"""Collect experience from a batch of copies, and estimate the advantages of its actions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from holdfast.contract import Contract
+from holdfast.policy.critic import Critic
 from holdfast.policy.gae import advantages
-from holdfast.policy.networks import Critic, GaussianPolicy, Normaliser
+from holdfast.policy.gaussian import GaussianPolicy
+from holdfast.policy.networks import Normaliser
 from holdfast.signals import EPISODE_LEFT, Array
 from holdfast.sim.batch import Batch
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of N copies, and what their finished episodes returned.
+    """T steps of N copies.
 
     Attributes:
-        observation, final_observation: (T, N, n); u: (T, N, actions), in [-1, 1] units.
-        reward: (T, N); costs: (T, N, costs); terminated, ended: (T, N).
-        returns: (episodes,), cost_returns: (episodes, costs): undiscounted sums; lengths.
+        observation: (T, N, n); u: (T, N, actions), in [-1, 1] units.
+        log_prob: (T, N), of u under the policy that drew it.
+        reward: (T, N); costs: (T, N, m); terminated, ended: (T, N).
+        final_observation: (E, n), what was seen last in each episode that ended, in the order
+            of `ended`'s true values.
+        last_observation: (N, n), after the last step, before any reset.
     """
 
     observation: NDArray[np.float32]
-    final_observation: NDArray[np.float32]
     u: NDArray[np.float32]
+    log_prob: NDArray[np.float32]
     reward: Array
     costs: Array
     terminated: NDArray[np.bool_]
     ended: NDArray[np.bool_]
-    returns: Array
-    cost_returns: Array
-    lengths: Array
+    final_observation: NDArray[np.float32]
+    last_observation: NDArray[np.float32]
+
+    def episode_sums(self, values: Array, episodes: int) -> Array:
+        """Return the sums (N · episodes, k) of values (T, N, k) over each copy's first episodes.
+
+        To count all that finished would favour short ones: of those that began late, only they
+        do. T must be long enough for each copy to finish as many.
+        """
+        running, counted = np.zeros(values.shape[1:]), np.zeros(values.shape[1], dtype=int)
+        rows = []
+        for value, over in zip(values, self.ended, strict=True):
+            running += value
+            rows.append(running[over & (counted < episodes)])
+            running[over] = 0.0
+            counted += over
+        return np.concatenate(rows)
 
 
 class Collector:
@@ -54,40 +71,27 @@ class Collector:
     def collect(self, policy: GaussianPolicy, normaliser: Normaliser, steps: int) -> Rollout:
         """Run `steps` control periods in every copy, each from a fresh episode."""
         batch, contract = self.batch, self.batch.contract
-        copies, k = batch.copies, len(contract.costs)
+        copies, m = batch.copies, len(contract.costs)
         n, a = contract.observation_size, contract.action_size
         observations = np.empty((steps, copies, n), np.float32)
-        finals = np.empty((steps, copies, n), np.float32)
-        us = np.empty((steps, copies, a), np.float32)
-        rewards, costs = np.empty((steps, copies)), np.empty((steps, copies, k))
+        finals = []
+        rewards, costs = np.empty((steps, copies)), np.empty((steps, copies, m))
         terminated, ended = np.empty((2, steps, copies), bool)
         noise = torch.randn((steps, copies, a), generator=self.generator)
-        std = torch.exp(policy.log_std)
-        observation = batch.reset()
+        u = noise * torch.exp(policy.log_std)
+        mean, observation = policy.frozen(), batch.reset()
         for t in range(steps):
             observations[t] = observation
-            mean = policy(normaliser(torch.from_numpy(observations[t])))
-            us[t] = (mean + std * noise[t]).numpy()
-            step = batch.step(contract.action_center + contract.action_half_range * us[t])
-            observation, finals[t] = step.observation, step.final_observation
-            rewards[t], costs[t] = step.reward, step.costs
+            u[t] += mean(normaliser(torch.from_numpy(observations[t])))
+            step = batch.step(contract.action_center + contract.action_half_range * u[t].numpy())
+            observation, rewards[t], costs[t] = step.observation, step.reward, step.costs
             terminated[t], ended[t] = step.terminated, step.terminated | step.truncated
-        totals = _episode_sums(np.concatenate((rewards[..., None], costs), axis=-1), ended)
+            finals.append(step.final_observation[ended[t]])
         return Rollout(
-            observations, finals, us, rewards, costs, terminated, ended,
-            totals[:, 0], totals[:, 1:-1], totals[:, -1],
+            observations, u.numpy(), policy.log_prob_of(noise).numpy(), rewards, costs, terminated,
+            ended, np.concatenate(finals).astype(np.float32),
+            step.final_observation.astype(np.float32),
         )  # fmt: skip
-
-
-def _episode_sums(values: Array, ended: NDArray[np.bool_]) -> Array:
-    """Return sums of values (T, N, m) over finished episodes, with their lengths: (E, m + 1)."""
-    with_length = np.concatenate((values, np.ones((*ended.shape, 1))), axis=-1)
-    running, rows = np.zeros_like(with_length[0]), []
-    for value, over in zip(with_length, ended, strict=True):
-        running += value
-        rows.append(running[over])
-        running[over] = 0.0
-    return np.concatenate(rows)
 
 
 def ends_with_episode(contract: Contract) -> bool:
@@ -111,10 +115,16 @@ class Estimates:
     target: Array
     value: Array
 
+    def explained_variance(self) -> list[float]:
+        """Return 1 − Var(target − value)/Var(target) per output."""
+        spread = np.maximum(self.target.var(axis=(0, 1)), 1e-12)
+        return [float(v) for v in 1.0 - self.advantage.var(axis=(0, 1)) / spread]
+
 
 @torch.no_grad()
 def estimate(
     rollout: Rollout,
+    shaped: Array,
     critic: Critic,
     normaliser: Normaliser,
     contract: Contract,
@@ -126,51 +136,25 @@ def estimate(
 
     An episode that ran out of time is bootstrapped with the critics' value, unless the
     observation shows the time left: then the value after the last step is 0 by definition.
+
+    Args:
+        shaped: costs (T, N, m) that the second kind is of; the rollout's own without shaping.
     """
 
     def values(observations: NDArray[np.float32]) -> Array:
         flat = torch.from_numpy(observations.reshape(-1, observations.shape[-1]))
-        result: Array = critic(normaliser(flat)).double().numpy()
+        result: Array = critic.values(normaliser(flat)).double().numpy()
         return result.reshape(*observations.shape[:-1], -1)
 
     value = values(rollout.observation)
     # V(s') is V of the next row, but for the last row and where an episode ended.
-    following = np.concatenate((value[1:], values(rollout.final_observation[-1:])))
-    inner = rollout.ended.copy()
-    inner[-1] = False
-    if inner.any():
-        following[inner] = values(rollout.final_observation[inner])
+    following = np.concatenate((value[1:], values(rollout.last_observation)[None]))
     over = rollout.ended if ends_with_episode(contract) else rollout.terminated
     following[over] = 0.0
-    gains = np.concatenate((rollout.reward[..., None], rollout.costs, rollout.costs), axis=-1)
+    cut = rollout.ended & ~over
+    if cut.any():
+        following[cut] = values(rollout.final_observation[cut[rollout.ended]])
+    gains = np.concatenate((rollout.reward[..., None], shaped, rollout.costs), axis=-1)
     gammas, lams = discounts(contract, gamma, lam)
     advantage = advantages(gains, value, following, rollout.ended, gammas, lams)
     return Estimates(advantage, advantage + value, value)
-
-
-def fit_critic(
-    critic: Critic,
-    optimiser: torch.optim.Optimizer,
-    x: Tensor,
-    target: Tensor,
-    steps: int,
-    minibatch: int,
-    generator: torch.Generator,
-) -> None:
-    """Fit the critics to targets (B, outputs) at normalised observations x (B, n)."""
-    critic.follow(target)
-    scaled = (target - critic.mean) / critic.std
-    minibatch = min(minibatch, len(x))
-    for _ in range(steps):
-        rows = torch.randint(len(x), (minibatch,), generator=generator)
-        loss = ((critic.scaled(x[rows]) - scaled[rows]) ** 2).sum(-1).mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-
-
-def explained_variance(value: Array, target: Array) -> list[float]:
-    """Return 1 − Var(target − value)/Var(target) per output."""
-    axes: Sequence[int] = (0, 1)
-    spread = np.maximum(target.var(axis=tuple(axes)), 1e-12)
-    return [float(v) for v in 1.0 - (target - value).var(axis=tuple(axes)) / spread]

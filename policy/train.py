@@ -1,23 +1,39 @@
-"""`holdfast train`: learn a policy under its cost limit in simulation."""
+"""`holdfast train`: learn a policy under its cost limits in simulation."""
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from holdfast.contract import Contract
 from holdfast.errors import TrainingError
-from holdfast.policy.learner import Learner, TrainSettings, append_jsonl, last_costs
+from holdfast.policy import checkpoint
+from holdfast.policy.learner import Learner
+from holdfast.policy.probe import probe as measure
+from holdfast.policy.settings import (
+    MEETS_LIMIT,
+    Preset,
+    TrainSettings,
+    defaults,
+    settings_from,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
-SCALARS = ("return", "cost", "kl", "lam", "nu", "shortfall", "reward_change", "cost_change")
-"""What TensorBoard shows of each iteration; progress.jsonl has all of it."""
+LAST = 20
+"""Iterations whose mean is held against the limit at the end of a run."""
+
+MET_WITHIN = 0.1
+"""A mean that exceeds its limit by no more than this share of it is not complained about."""
 
 
 def command(
@@ -25,46 +41,68 @@ def command(
     out: Path = Path("runs/train"),
     resume: bool = False,
     checkpoint_every: int = 10,
+    probe: bool = False,
 ) -> None:
-    """Learn a policy under its cost limit in simulation.
+    """Learn a policy under its cost limits in simulation.
 
     Args:
         settings: what and how to train.
         out: folder for checkpoint.safetensors, progress.jsonl and TensorBoard's event files.
-        resume: go on from the checkpoint in `out`, bit for bit; of the settings, only
-            `iterations` may then differ.
+        resume: go on from the checkpoint in `out`, bit for bit, with its settings; of these, only
+            `iterations` may be given another value.
         checkpoint_every: iterations between checkpoints; one is always written at the end.
+        probe: train nothing to keep; measure what doing nothing costs, what random actions do,
+            and what a policy does that was trained for `iterations` without a limit (TRPO).
     """
     console = Console(soft_wrap=True, highlight=False)
+    torch.set_num_threads(1)  # on networks of this size more threads are slower
+    if probe:
+        measure(settings, out, console)
+        return
     learner, records = train(settings, out, resume, checkpoint_every, console)
+    learner.close()
     if not records:
         console.print(f"{out / CHECKPOINT}: already at iteration {learner.iteration}")
         return
-    reward, cost = last_costs(records)
-    limit = learner.contract.costs[0].limit
-    count = min(20, len(records))
-    console.print(
-        f"last {count} iterations: return {reward:.1f}, cost {cost:.2f} per episode "
-        f"(limit {limit:g}); {out / CHECKPOINT}"
-    )
-    if settings.algorithm == "cpo" and cost > 1.1 * limit:
-        console.print(f"[yellow]the limit is not met: cost {cost:.2f} over d = {limit:g}[/yellow]")
+    console.print(f"{out / CHECKPOINT}")
+    for line in outcome(records, learner.contract, settings.algorithm):
+        console.print(line)
+
+
+def command_defaults(options: Sequence[str]) -> dict[str, Any]:
+    """Return the defaults of `command`'s arguments, given the preset, task and run among the
+    options.
+
+    Raises:
+        ConfigError, TrainingError: there is no such task, or no such run to resume.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default="")
+    for name in ("preset", "task", "out"):
+        parser.add_argument(f"--{name}", nargs="?", const="")
+    chosen, _ = parser.parse_known_args(options)
+    usual = TrainSettings()
+    if "--resume" in options and "--help" not in options:
+        _, data = checkpoint.load(Path(chosen.out or "runs/train") / CHECKPOINT)
+        return {"settings": settings_from(data["settings"])}
+    preset = chosen.preset if chosen.preset in get_args(Preset) else usual.preset
+    return {"settings": defaults(preset, chosen.task or usual.task)}
 
 
 def train(
     settings: TrainSettings, out: Path, resume: bool, checkpoint_every: int, console: Console
 ) -> tuple[Learner, list[dict[str, Any]]]:
-    """Train to `settings.iterations`; return the learner and this call's iteration records.
+    """Train to `settings.iterations`; return the learner, and the records of all iterations, or
+    none if there was nothing left to do.
 
     Raises:
         TrainingError: `out` holds a run already, or what it holds cannot be resumed.
     """
-    torch.set_num_threads(1)  # on networks of this size more threads are slower
     path = out / CHECKPOINT
     learner = _start(settings, path, resume)
     out.mkdir(parents=True, exist_ok=True)
-    _forget_after(out / PROGRESS, learner.iteration)
-    records: list[dict[str, Any]] = []
+    records = _forget_after(out / PROGRESS, learner.iteration)
+    if learner.iteration >= settings.iterations:
+        return learner, []
     with (
         SummaryWriter(out, purge_step=learner.iteration + 1) as board,
         Progress(
@@ -77,21 +115,54 @@ def train(
             console=console,
         ) as progress,
     ):
+        name = f"{learner.contract.task} {settings.algorithm}"
         bar = progress.add_task(
-            learner.contract.task, total=settings.iterations, completed=learner.iteration, status=""
+            name, total=settings.iterations, completed=learner.iteration, status=""
         )
         while learner.iteration < settings.iterations:
             record = learner.iterate()
             records.append(record)
             append_jsonl(out / PROGRESS, record)
-            for name in SCALARS:
-                board.add_scalar(name, record[name], learner.iteration)
-            status = f"return {record['return']:.1f}  cost {record['cost']:.1f}  {record['case']}"
-            progress.update(bar, completed=learner.iteration, status=status)
+            for key, value in _scalars(record):
+                board.add_scalar(key, value, learner.iteration)
+            progress.update(bar, completed=learner.iteration, status=_status(record))
             if learner.iteration % checkpoint_every == 0:
                 learner.save(path)
     learner.save(path)
     return learner, records
+
+
+def _status(record: Mapping[str, Any]) -> str:
+    costs = "  ".join(f"{name} {value:.2f}" for name, value in record["costs"].items())
+    speed = f"{record['steps_per_s'] / 1000:.0f}k steps/s"
+    return f"return {record['return']:.1f}  {costs}  {record['case']}  {speed}"
+
+
+def _scalars(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of a record, those within it by names with a slash."""
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            yield prefix + name, value
+
+
+def outcome(
+    records: Sequence[Mapping[str, Any]], contract: Contract, algorithm: str
+) -> Iterator[str]:
+    """Yield what the last iterations came to, and which limits they do not meet."""
+    count = min(LAST, len(records))
+    reward, costs = last_means(records)
+    yield f"last {count} iterations: return {reward:.1f} per episode"
+    for cost in contract.costs:
+        mean, limit = costs[cost.name], cost.limit
+        text = f"{cost.name} {mean:.2f} per episode, limit d = {limit:g}"
+        if mean <= (1.0 + MET_WITHIN) * limit:
+            yield f"  {text}"
+        elif algorithm in MEETS_LIMIT:
+            yield f"  [yellow]{text}: not met. holdfast train --probe shows what it asks[/yellow]"
+        else:
+            yield f"  {text}, which {algorithm} does not look at"
 
 
 def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
@@ -110,10 +181,25 @@ def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
     return learner
 
 
-def _forget_after(path: Path, iteration: int) -> None:
-    """Drop the lines of iterations that ran after the checkpoint: they are run again."""
-    if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        path.write_text(
-            "".join(line for line in lines if json.loads(line)["iteration"] <= iteration)
-        )
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Add one line to a JSON Lines file."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _forget_after(path: Path, iteration: int) -> list[dict[str, Any]]:
+    """Drop the lines of iterations that ran after the checkpoint: they are run again. Return the
+    others."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
+    path.write_text("".join(kept))
+    return [json.loads(line) for line in kept]
+
+
+def last_means(records: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
+    """Return the mean return and the mean costs of the last iterations."""
+    tail = records[-LAST:]
+    costs = {name: float(np.mean([r["costs"][name] for r in tail])) for name in tail[0]["costs"]}
+    return float(np.mean([record["return"] for record in tail])), costs

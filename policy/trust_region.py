@@ -1,89 +1,103 @@
-"""The constrained trust-region step, solved exactly (Achiam et al. 2017, section 6 and appendix).
+"""A step in the KL trust region around a policy, and the line search that takes it.
 
-    maximise gᵀx   subject to   c + bᵀx ≤ 0,   ½ xᵀHx ≤ δ
-
-Sign convention, used everywhere here: g is the gradient of what is *maximised*, b of the cost,
-c the present excess of the cost over its limit in the same units as bᵀx.
+Schulman et al. 2015 (TRPO), appendix C; what the step is, is the algorithm's to say.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-
-class Case(str, Enum):
-    """Which solution of the step was taken."""
-
-    REWARD = "reward"  # the limit is not in the way: the unconstrained (TRPO) step
-    BOUNDARY = "boundary"  # the limit binds: the step ends on it
-    RECOVERY = "recovery"  # no step in the region meets the limit: lower the cost, nothing else
-    NO_COST_GRADIENT = "no_cost_gradient"  # the limit is broken, and no direction changes the cost
+from holdfast.policy.gaussian import FisherMatrix, GaussianPolicy, kl
+from holdfast.policy.samples import Samples, surrogate_gradients, surrogates
+from holdfast.policy.settings import StepSettings
 
 
 @dataclass(frozen=True)
-class Dual:
-    """The optimum x = (H⁻¹g − ν H⁻¹b)/λ; in recovery x = −√(2δ/s) H⁻¹b and λ = 0."""
+class Trial:
+    """A step that was tried: its KL(old ‖ new), and the change (1 + m,) of the surrogates."""
 
-    case: Case
-    reward_factor: float  # x = reward_factor · H⁻¹g + cost_factor · H⁻¹b
-    cost_factor: float
-    lam: float
-    nu: float
+    kl: float
+    change: Tensor
 
 
-def solve_dual(q: float, r: float, s: float, c: float, delta: float) -> Dual:
-    """Solve the step from q = gᵀH⁻¹g, r = gᵀH⁻¹b, s = bᵀH⁻¹b.
+class TrustRegion:
+    """Gradients at the present policy, and the metric that the KL divergence gives there.
 
-    The problem is convex, so its optimum is the unconstrained one where that meets the limit,
-    and otherwise lies on the limit: there the paper's λ_a = √((q − r²/s)/(2δ − c²/s)) and
-    ν = (λc + r)/s > 0 hold. (With g ascending, r enters with a plus; the paper's own text
-    minimises, where it is a minus. Mixing the two is the classic mistake.) No projection of λ
-    onto intervals is needed, and so none can be done with crossed bounds.
-
-    Raises:
-        ValueError: an argument is not finite, q or s is negative, or delta is not positive.
+    Args:
+        policy: changed by `search` alone.
+        samples: of a behaviour policy. count: gradients wanted: the reward's, then the costs'.
     """
-    if not all(map(math.isfinite, (q, r, s, c, delta))) or q < 0 or s < 0 or delta <= 0:
-        raise ValueError(f"no such step: q={q}, r={r}, s={s}, c={c}, delta={delta}")
-    tiny = 1e-14
-    free = math.sqrt(2.0 * delta / q) if q > tiny else 0.0  # 1/λ of the unconstrained step
-    if s <= tiny:
-        case = Case.REWARD if c <= 0.0 else Case.NO_COST_GRADIENT
-        return Dual(case, free, 0.0, 1.0 / free if free else 0.0, 0.0)
-    if c > 0.0 and c * c >= 2.0 * delta * s:
-        return Dual(Case.RECOVERY, 0.0, -math.sqrt(2.0 * delta / s), 0.0, 0.0)
-    if c + free * r <= 0.0 or (c < 0.0 and c * c >= 2.0 * delta * s):
-        return Dual(Case.REWARD, free, 0.0, 1.0 / free if free else 0.0, 0.0)
-    along = q - r * r / s  # what of g is left along the limit; ≥ 0 by Cauchy-Schwarz
-    room = 2.0 * delta - c * c / s
-    if along <= tiny * q:
-        return Dual(Case.BOUNDARY, 0.0, -c / s, 0.0, r / s)
-    lam = math.sqrt(along / room)
-    nu = (lam * c + r) / s
-    return Dual(Case.BOUNDARY, 1.0 / lam, -nu / lam, lam, nu)
+
+    def __init__(
+        self, policy: GaussianPolicy, samples: Samples, count: int, settings: StepSettings
+    ) -> None:
+        self.policy, self.samples, self.settings = policy, samples, settings
+        self.old = parameters_to_vector(policy.parameters()).detach().clone()
+        self._log_std = policy.log_std.detach().clone()
+        self.surrogates, self.gradients, self._mean = surrogate_gradients(policy, samples, count)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the batch, and what was computed from it, is."""
+        sums = (self.gradients.sum(), self.surrogates.sum(), self.samples.x.sum())
+        return all(bool(torch.isfinite(value)) for value in sums)
+
+    def natural(self) -> Tensor:
+        """Return H⁻¹ of each gradient, (count, P), H the Fisher matrix."""
+        x = self.samples.x[self.samples.weight > 0]
+        some = x[:: -(-len(x) // self.settings.fisher_rows)]
+        fisher = FisherMatrix(self.policy, some, self.settings.damping)
+        return conjugate_gradient(fisher, self.gradients, self.settings.cg_iterations)
+
+    def search(self, step: Tensor, accept: Callable[[Trial], bool]) -> tuple[int, Trial] | None:
+        """Take the longest of the step's shrinking copies that is in the region and accepted.
+
+        Returns:
+            How many were tried before it, and what it does; None where none is accepted: then
+            the parameters are exactly what they were. A NaN makes every comparison false, and
+            so the trial fails.
+        """
+        for j in range(self.settings.backtracks):
+            vector_to_parameters(self.old + self.settings.backtrack**j * step,
+                                 self.policy.parameters())  # fmt: skip
+            values, mean = surrogates(self.policy, self.samples)
+            divergence = float(kl(self._mean, self._log_std, mean, self.policy.log_std.detach()))
+            trial = Trial(divergence, values - self.surrogates)
+            if divergence <= self.settings.delta and accept(trial):
+                return j, trial
+        vector_to_parameters(self.old, self.policy.parameters())
+        return None
 
 
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-10
 ) -> Tensor:
-    """Return x with product(x) ≈ b (Hestenes & Stiefel 1952); tolerance is on ‖residual‖²/‖b‖²."""
+    """Return x with product(x) ≈ b, for k right-hand sides b (k, P) side by side.
+
+    Hestenes & Stiefel 1952; tolerance is on ‖residual‖²/‖b‖² of each.
+    """
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum(-1, keepdim=True)
+
     x, residual = torch.zeros_like(b), b.clone()
-    direction, square = residual.clone(), residual @ residual
+    direction, square = residual.clone(), dot(residual, residual)
     stop = tolerance * square
     for _ in range(iterations):
-        if square <= stop:
+        going = square > stop
+        if not going.any():
             break
         image = product(direction)
-        alpha = square / (direction @ image)
+        # One that is done stays where it is.
+        alpha = torch.where(going, square / dot(direction, image), 0.0)
         x += alpha * direction
         residual -= alpha * image
-        following = residual @ residual
-        direction = residual + (following / square) * direction
-        square = following
+        following = dot(residual, residual)
+        direction = torch.where(going, residual + (following / square) * direction, direction)
+        square = torch.where(going, following, square)
     return x

@@ -38,7 +38,7 @@ def package_files() -> set[str]:
         "holdfast": ("*.py",),
         "safety_monitor": ("*.py",),
         "sim": ("*.py", "assets/*.xml"),
-        "policy": ("*.py", "*.html"),
+        "policy": ("*.py", "algorithms/*.py", "*.html"),
         "robot": ("*.py", "*/*.py"),
     }
     return {
@@ -100,7 +100,15 @@ package, share = pathlib.Path(holdfast.__file__).parent, holdfast.share.folder()
 print(json.dumps({
     "package": str(package), "share": str(share), "prefix": sys.prefix,
     "package files": files(
-        package, ["*.py", "*/*.py", "robot/*/*.py", "sim/assets/*.xml", "policy/*.html"]
+        package,
+        [
+            "*.py",
+            "*/*.py",
+            "robot/*/*.py",
+            "policy/algorithms/*.py",
+            "sim/assets/*.xml",
+            "policy/*.html",
+        ],
     ),
     "share files": files(share, ["package.xml", "launch/*.launch.py", "config/*.yaml"]),
 }))

@@ -3,14 +3,17 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from holdfast.policy.cpo import Samples, StepSettings, cpo_step, surrogates
-from holdfast.policy.networks import GaussianPolicy, kl
+from holdfast.policy.algorithms.cpo import CostTracker, cpo_step
+from holdfast.policy.gaussian import GaussianPolicy, kl
+from holdfast.policy.samples import Samples, surrogates
+from holdfast.policy.settings import StepSettings
 
-SETTINGS = StepSettings(fisher_share=1.0, damping=1e-3, cg_iterations=50)
+SETTINGS = StepSettings(fisher_rows=10_000, damping=1e-3, cg_iterations=50)
 
 
 @pytest.fixture
@@ -29,35 +32,34 @@ def samples(policy):
         log_prob = policy.log_prob(mean, u)
     advantage, cost = u[:, 0] - mean[:, 0], (u - mean) @ torch.tensor([0.5, 1.0]).double()
     weight = torch.ones(4000, dtype=torch.float64)
-    return Samples(x, u, log_prob, advantage, cost, weight)
+    return Samples(x, u, log_prob, torch.stack((advantage, cost), dim=1), weight)
 
 
 def vector(policy):
     return parameters_to_vector(policy.parameters()).detach().clone()
 
 
-def change(policy, samples, **arguments):
+def change(policy, samples, excess=(0.0,), **arguments):
     """Take a step; return its report and how much the surrogates and the KL really changed."""
-    with torch.no_grad():
-        reward_0, cost_0, mean_0 = surrogates(policy, samples)
-        log_std_0 = policy.log_std.clone()
-    arguments = {"excess": 0.0, "limit": 10.0, "episode_steps": 100.0, **arguments}
-    report = cpo_step(policy, samples, **{"settings": SETTINGS, **arguments})
-    with torch.no_grad():
-        reward, cost, mean = surrogates(policy, samples)
-        divergence = kl(mean_0, log_std_0, mean, policy.log_std)
-    return report, float(reward - reward_0), float(cost - cost_0), float(divergence)
+    values_0, mean_0 = surrogates(policy, samples)
+    log_std_0 = policy.log_std.detach().clone()
+    usual = {"limit": np.full(len(excess), 10.0), "episode_steps": 100.0, "slack": 0.1}
+    usual |= {"settings": SETTINGS, **arguments}
+    report = cpo_step(policy, samples, np.array(excess), **usual)
+    values, mean = surrogates(policy, samples)
+    divergence = kl(mean_0, log_std_0, mean, policy.log_std.detach())
+    gain, *rises = (values - values_0).tolist()
+    return report, gain, rises[0] if len(rises) == 1 else rises, float(divergence)
 
 
 def test_step_on_the_boundary(policy, samples):
-    settings = dataclasses.replace(SETTINGS, slack=0.02)
-    report, gain, rise, divergence = change(policy, samples, settings=settings)
+    report, gain, rise, divergence = change(policy, samples, slack=0.02)
     assert report.case == "boundary"
     assert gain > 0.0
     assert rise <= 0.02 * 10.0 / 100.0
     assert 0.0 < divergence <= SETTINGS.delta
     assert (gain, rise, divergence) == pytest.approx(
-        (report.reward_change, report.cost_change, report.kl)
+        (report.reward_change, *report.cost_change, report.kl)
     )
 
 
@@ -66,26 +68,74 @@ def test_excess_is_scaled_to_the_gradient(policy, samples):
 
     Unscaled, c = 2 could not be met inside the region, and the step would be a recovery.
     """
-    report, _, rise, _ = change(policy, samples, excess=2.0)
+    report, _, rise, _ = change(policy, samples, [2.0])
     assert report.case == "boundary"
     assert rise == pytest.approx(-0.02, rel=0.2)
 
 
 def test_recovery_lowers_the_cost_whatever_the_reward(policy, samples):
-    report, gain, rise, divergence = change(policy, samples, excess=1e4)
+    report, gain, rise, divergence = change(policy, samples, [1e4])
     assert report.case == "recovery"
     assert rise < -0.03
     assert gain < 0.0  # cost and reward share the first action
     assert divergence <= SETTINGS.delta
 
 
-def test_far_below_the_limit_it_is_trpo(policy, samples):
+def test_without_limits_it_is_as_far_below_them(policy, samples):
     before = vector(policy)
-    change(policy, samples, excess=-1e4)
+    change(policy, samples, [-1e4])
     constrained = vector(policy)
     torch.nn.utils.vector_to_parameters(before, policy.parameters())
-    change(policy, samples, constrained=False)
-    torch.testing.assert_close(vector(policy), constrained)
+    alone = dataclasses.replace(samples, advantages=samples.advantages[:, :1])
+    report = cpo_step(policy, alone, np.zeros(0), np.zeros(0), 100.0, SETTINGS, slack=0.1)
+    assert report.case == "reward"
+    torch.testing.assert_close(vector(policy), constrained, rtol=1e-4, atol=1e-6)
+
+
+def test_a_broken_limit_in_reach_may_cost_reward(policy, samples):
+    """What lowers the cost enough lowers the reward too: the step is taken all the same."""
+    advantages = torch.stack((samples.advantages[:, 1], samples.advantages[:, 1]), dim=1)
+    both = dataclasses.replace(samples, advantages=advantages)
+    report, gain, rise, _ = change(policy, both, [2.0])
+    assert report.case == "boundary"
+    assert report.accepted is not None
+    assert rise == pytest.approx(-0.02, rel=0.2)
+    assert gain == pytest.approx(rise)
+
+
+@pytest.fixture
+def two_costs(samples):
+    """The first action pays; the first cost is of it, the second of the other action."""
+    z = samples.u
+    advantages = torch.stack((z[:, 0] + z[:, 1], z[:, 0], z[:, 1]), dim=1)
+    return dataclasses.replace(samples, advantages=advantages - advantages.mean(0))
+
+
+@pytest.mark.parametrize("binding", [0, 1])
+def test_of_two_limits_the_one_that_binds_is_kept(policy, two_costs, binding):
+    excess = [-1e4, -1e4]
+    excess[binding] = 0.0
+    report, gain, rises, divergence = change(policy, two_costs, excess, slack=0.02)
+    assert report.case == "boundary"
+    assert gain > 0.0
+    assert rises[binding] <= 0.02 * 10.0 / 100.0
+    assert rises[1 - binding] > 0.01
+    assert 0.0 < divergence <= SETTINGS.delta
+    assert report.nu[binding] > 0.0
+    assert report.nu[1 - binding] == 0.0
+
+
+def test_both_limits_bind(policy, two_costs):
+    report, _, rises, _ = change(policy, two_costs, [1.0, 2.0], slack=0.0)
+    assert report.case == "boundary"
+    np.testing.assert_allclose(rises, [-0.01, -0.02], rtol=0.3)
+
+
+def test_recovery_lowers_the_worst_of_two(policy, two_costs):
+    report, gain, rises, _ = change(policy, two_costs, [1e4, 0.0])
+    assert report.case == "recovery"
+    assert rises[0] < -0.03
+    assert gain < 0.0
 
 
 def test_summed_kl_is_what_is_bounded(policy, samples):
@@ -97,12 +147,12 @@ def test_summed_kl_is_what_is_bounded(policy, samples):
         u = mean + 0.5 * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
         log_prob = wide.log_prob(mean, u)
     gain = (u - mean).sum(-1)
-    batch = Samples(samples.x, u, log_prob, gain, -gain, samples.weight)
-    _, _, _, divergence = change(wide, batch, excess=-1e4)
+    batch = Samples(samples.x, u, log_prob, torch.stack((gain, -gain), dim=1), samples.weight)
+    _, _, _, divergence = change(wide, batch, [-1e4])
     assert 0.3 * SETTINGS.delta < divergence <= SETTINGS.delta
 
 
-@pytest.mark.parametrize("field", ["x", "advantage", "cost_advantage", "log_prob"])
+@pytest.mark.parametrize("field", ["x", "advantages", "log_prob"])
 def test_nan_in_the_batch_changes_nothing(policy, samples, field):
     before = vector(policy)
     values = getattr(samples, field).clone()
@@ -117,7 +167,7 @@ def test_nan_in_the_batch_changes_nothing(policy, samples, field):
 def test_no_known_cost_changes_nothing(policy, samples, excess):
     """No finished episode in a batch means a mean of nothing: NaN, not "satisfied"."""
     before = vector(policy)
-    report, *_ = change(policy, samples, excess=excess)
+    report, *_ = change(policy, samples, [excess])
     assert report.accepted is None
     assert torch.equal(vector(policy), before)
 
@@ -134,13 +184,25 @@ def test_masked_steps_do_not_count(policy, samples):
     """Steps that the monitor overrode carry no weight, however wild their numbers are."""
     weight = torch.ones_like(samples.weight)
     weight[::3] = 0.0
-    wild = samples.advantage.clone()
+    wild = samples.advantages.clone()
     wild[::3] = 1e6
     before = vector(policy)
-    change(policy, dataclasses.replace(samples, advantage=wild, weight=weight))
+    change(policy, dataclasses.replace(samples, advantages=wild, weight=weight))
     moved = vector(policy)
     torch.nn.utils.vector_to_parameters(before, policy.parameters())
     kept = weight > 0
     part = Samples(*(getattr(samples, f.name)[kept] for f in dataclasses.fields(samples)))
     change(policy, part)
     torch.testing.assert_close(vector(policy), moved, rtol=1e-6, atol=1e-9)
+
+
+def test_tracker_adds_what_steps_fell_short_of():
+    tracker = CostTracker(rate=0.5, costs=2)
+    limit = np.array([10.0, 1.0])
+    np.testing.assert_allclose(tracker.excess(np.array([12.0, 1.0]), limit), [2.0, 0.0])
+    tracker.predicted(np.array([12.0, 1.0]), np.array([-2.0, 0.5]))  # promised 10 and 1.5,
+    found = tracker.excess(np.array([12.0, 1.5]), limit)  # delivered 12 and 1.5
+    np.testing.assert_allclose(found, [2.0 + 0.5 * 2.0, 0.5])
+    off = CostTracker(rate=0.0, costs=1)
+    off.predicted(np.array([12.0]), np.array([-2.0]))
+    np.testing.assert_allclose(off.excess(np.array([12.0]), np.array([10.0])), [2.0])

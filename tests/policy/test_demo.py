@@ -27,7 +27,8 @@ def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "run"
     made = Demo(DemoSettings(out=out, iterations=2, episodes=6, rounds=1))
     learn = made._learn
-    made._learn = lambda parent, run, row, limit: learn(parent, run, row, limit=-1.0)
+    never = {"outside_corridor": -1.0}
+    made._learn = lambda parent, run, row, limits: learn(parent, run, row, never)
     made.run()
     return out
 
@@ -63,9 +64,9 @@ def test_costs_are_counted_three_times_over(demo, summary):
     lines = (demo / "run_0.truth.jsonl").read_text().splitlines()
     assert len(lines) == len(billed)
     row = summary["rows"]["twin before"]
-    assert row["cost"]["mean"] == pytest.approx(sum(billed) / 6)
+    assert row["costs"]["outside_corridor"]["mean"] == pytest.approx(sum(billed) / 6)
     true = [json.loads(line)["cost_sum"]["outside_corridor"] for line in lines]
-    assert row["true_cost"]["mean"] == pytest.approx(sum(true) / 6)
+    assert row["true_costs"]["outside_corridor"]["mean"] == pytest.approx(sum(true) / 6)
 
 
 def test_the_page_stands_alone(demo):
@@ -101,25 +102,44 @@ def test_bad_settings_are_refused(name, value):
         DemoSettings(**{name: value})
 
 
-def rows(before, after, high):
-    def cost(mean, high):
-        return {"cost": {"mean": mean, "low": 0.0, "high": high}}
+def summary_of(before, after, high, true=None):
+    def row(mean, high):
+        return {"costs": {"speeding": {"mean": mean, "low": 0.0, "high": high}}}
 
-    return {
-        "limit": 10.0,
-        "rounds": [None],
-        "rows": {"twin before": cost(before, before), "twin after": cost(after, high)},
-    }
+    last = row(after, high)
+    if true is not None:
+        last["true_costs"] = {"speeding": {"mean": true, "low": 0.0, "high": high}}
+    rows = {"twin before": row(before, before), "twin after": last}
+    return {"limits": {"speeding": 10.0}, "rounds": [None], "rows": rows}
 
 
 @pytest.mark.parametrize(
-    ("after", "high", "met", "words"),
-    [(8.0, 9.5, True, "whole 95 %"), (8.0, 12.0, True, "reaches 12.0"), (11.0, 13.0, False, "not")],
+    ("after", "high", "true", "met", "words"),
+    [
+        (8.0, 9.5, 8.1, True, "whole 95 %"),
+        (8.0, 12.0, None, True, "reaches 12.0"),
+        (11.0, 13.0, 8.0, False, "not met"),
+        (8.0, 9.0, 15.0, False, "true cost, which odometry misses, is 15.0"),
+    ],
 )
-def test_the_verdict_says_what_is(after, high, met, words):
-    data = rows(20.0, after, high)
+def test_the_verdict_says_what_is(after, high, true, met, words):
+    data = summary_of(20.0, after, high, true)
     assert report.met(data) is met
     assert words in report.verdict(data)
+    assert report.verdict(data).startswith("On the twin the mean of speeding")
+
+
+def test_the_verdict_speaks_of_every_cost():
+    """One limit met and one not: a sentence each, and the whole is not met."""
+    data = summary_of(20.0, 8.0, 9.5)
+    data["limits"]["bumps"] = 1.0
+    for row in data["rows"].values():
+        row["costs"]["bumps"] = {"mean": 2.0, "low": 1.0, "high": 3.0}
+    assert not report.met(data)
+    first, second = report.verdict(data).split(". ")
+    assert "whole 95 %" in first
+    assert second.startswith("On the twin the mean of bumps")
+    assert "not met" in second
 
 
 def test_row_of_a_recorded_run_by_hand(tmp_path):
@@ -128,7 +148,7 @@ def test_row_of_a_recorded_run_by_hand(tmp_path):
         record_episode(recorder, episode, 6)
     recorder.close()
     row = report.row(log.read(tmp_path / "run"))
-    assert row["cost"] == {"mean": 3.0, "low": 3.0, "high": 3.0}
+    assert row["costs"] == {"outside_corridor": {"mean": 3.0, "low": 3.0, "high": 3.0}}
     assert row["episodes"] == 3
     assert row["steps"] == 18
     # At (k, −k), speed 0.2 along 0.01 k: the reward of six steps, from its definition.

@@ -12,11 +12,12 @@ from holdfast.errors import BundleError, ConfigError, TrainingError
 from holdfast.policy import bundle, checkpoint, verify
 from holdfast.policy.evaluate import evaluate, foretell, interval, judge_prediction
 from holdfast.policy.export import checkpoint_of, export
-from holdfast.policy.learner import Learner, TrainSettings
+from holdfast.policy.learner import Learner
+from holdfast.policy.settings import TrainSettings
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.prediction import Prediction
 
-SMALL = TrainSettings(task="PointCircle-v0", seed=3, copies=16, critic_steps=5)
+SMALL = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, critic_steps=5)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,8 @@ def test_provenance(shipped):
     assert provenance["iteration"] == 2
     measured = provenance["measured"]
     assert measured["episodes"] == 20
-    assert measured["cost"]["low"] <= measured["cost"]["mean"] <= measured["cost"]["high"]
+    cost = measured["costs"]["outside_corridor"]
+    assert cost["low"] <= cost["mean"] <= cost["high"]
 
 
 def test_the_bundle_knows_what_the_simulation_shows(shipped):
@@ -145,8 +147,8 @@ def test_evaluation_holds_one_whole_episode_of_each_copy(shipped):
         np.testing.assert_allclose(observations[:, place], 1.0 - np.arange(rows) / rows, atol=1e-6)
         again = (np.abs(observations[1:, 0]) > contract.costs[0].parameters["x_limit_m"]) * 1.0
         np.testing.assert_array_equal(costs[:-1, 0], again)
-    sums = sorted(episode.sum() for episode in evaluation.costs)
-    np.testing.assert_array_equal(sums, sorted(evaluation.cost_returns[:, 0]))
+    sums = [episode.sum() for episode in evaluation.costs]
+    np.testing.assert_array_equal(sums, evaluation.cost_returns[:, 0])
 
 
 def test_how_well_the_cost_is_foretold_by_hand():
@@ -265,3 +267,17 @@ def test_interval_covers_the_mean_as_often_as_it_says():
         found = interval(rng.exponential(10.0, 80), resamples=400)
         covered += found["low"] <= 10.0 <= found["high"]
     assert 0.89 <= covered / 300 <= 0.98
+
+
+def test_a_task_with_two_costs_ships_both(two_costs, tmp_path):
+    """Named in the provenance, and a column each of the bundle's cost-to-go."""
+    learner = Learner(TrainSettings(task=two_costs, batch=1300, critic_steps=3))
+    learner.iterate()
+    learner.save(tmp_path / "state.safetensors")
+    learner.close()
+    export(tmp_path / "state.safetensors", tmp_path / "policy.onnx", episodes=20)
+    held = bundle.load(tmp_path / "policy.onnx")
+    assert set(held.provenance["measured"]["costs"]) == {"near", "far"}
+    assert set(held.provenance["prediction"]) == {"near", "far"}
+    assert held.cost_to_go(held.golden.observation[0]).shape == (2,)
+    assert verify.command(tmp_path / "policy.onnx") == 0

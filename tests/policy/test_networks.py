@@ -1,74 +1,12 @@
-"""The closed-form Fisher matrix against automatic differentiation; KL by hand."""
-
-import math
+"""The normaliser and the critics: what they compute, and how critics are fitted."""
 
 import pytest
 import torch
-from torch.func import functional_call, jacrev
 
-from holdfast.policy.networks import Critic, GaussianPolicy, Normaliser, kl
-
-
-@pytest.fixture
-def policy():
-    made = GaussianPolicy(5, 3, (7, 4), 0.6, torch.Generator().manual_seed(1)).double()
-    with torch.no_grad():
-        made.log_std += torch.tensor([0.1, -0.3, 0.2])
-    return made
-
-
-def test_fisher_product_is_the_hessian_of_the_kl(policy):
-    """F is the Hessian of KL(old ‖ new) at new = old, parameter by parameter."""
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(11, 5, generator=generator, dtype=torch.float64)
-    names = [name for name, _ in policy.named_parameters()]
-    sizes = [p.numel() for p in policy.parameters()]
-    shapes = [p.shape for p in policy.parameters()]
-    flat = torch.cat([p.detach().reshape(-1) for p in policy.parameters()])
-    old_mean, old_log_std = policy(x).detach(), policy.log_std.detach().clone()
-
-    def divergence(vector):
-        parts = [v.view(s) for v, s in zip(vector.split(sizes), shapes, strict=True)]
-        parameters = dict(zip(names, parts, strict=True))
-        mean = functional_call(policy, parameters, (x,))
-        return kl(old_mean, old_log_std, mean, parameters["log_std"])
-
-    hessian = torch.func.hessian(divergence)(flat)
-    for _ in range(5):
-        v = torch.randn(len(flat), generator=generator, dtype=torch.float64)
-        torch.testing.assert_close(
-            policy.fisher_product(x, v, damping=0.25), hessian @ v + 0.25 * v, rtol=1e-8, atol=1e-10
-        )
-
-
-def test_fisher_of_the_mean_is_jacobian_form(policy):
-    x = torch.randn(1, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    body = dict(policy.body.named_parameters())
-    jacobian = jacrev(lambda p: torch.tanh(functional_call(policy.body, p, (x,)))[0])(body)
-    j = torch.cat([block.reshape(3, -1) for block in jacobian.values()], dim=1)
-    expected = j.T @ torch.diag(torch.exp(-2 * policy.log_std.detach())) @ j
-    size = 3 + j.shape[1]
-    columns = [policy.fisher_product(x, row, 0.0) for row in torch.eye(size, dtype=torch.float64)]
-    torch.testing.assert_close(torch.stack(columns)[3:, 3:], expected)
-
-
-def test_kl_is_summed_over_dimensions_by_hand():
-    """Two dimensions, each moved by one σ: ½ + ½; a mean over dimensions would say ½."""
-    zero = torch.zeros(1, 2)
-    log_std = torch.zeros(2)
-    assert float(kl(zero, log_std, zero + 1.0, log_std)) == pytest.approx(1.0)
-    # KL(N(0, 1) ‖ N(0, 2²)) = log 2 + 1/8 − 1/2, twice.
-    wide = torch.full((2,), math.log(2.0))
-    expected = 2.0 * (math.log(2.0) + 0.125 - 0.5)
-    assert float(kl(zero, log_std, zero, wide)) == pytest.approx(expected)
-
-
-def test_log_prob_is_the_density(policy):
-    x = torch.randn(4, 5, dtype=torch.float64)
-    mean = policy(x).detach()
-    u = mean + 0.3
-    expected = torch.distributions.Normal(mean, torch.exp(policy.log_std)).log_prob(u).sum(-1)
-    torch.testing.assert_close(policy.log_prob(mean, u), expected)
+from holdfast.policy.critic import Critic, fit_critic
+from holdfast.policy.fitting import Fitting
+from holdfast.policy.networks import Normaliser
+from holdfast.policy.settings import TrainSettings
 
 
 def test_normaliser_is_the_mean_and_deviation_of_all_batches():
@@ -86,3 +24,64 @@ def test_following_the_targets_changes_no_prediction():
     before = critic(x).detach()
     critic.follow(torch.randn(100, 2) * torch.tensor([50.0, 0.5]) + 20.0)
     torch.testing.assert_close(critic(x).detach(), before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 5)])
+def test_a_critic_s_descent_is_that_of_automatic_differentiation(hidden):
+    critic = Critic(4, 3, hidden, torch.Generator().manual_seed(0)).double()
+    generator = torch.Generator().manual_seed(1)
+    critic.follow(torch.randn(100, 3, generator=generator).double() * 5.0 + 2.0)
+    x = torch.randn(20, 4, generator=generator).double()
+    target = torch.randn(20, 3, generator=generator).double()
+    scaled = (critic(x) - critic.mean) / critic.std
+    expected = torch.autograd.grad(
+        ((scaled - target) ** 2).sum(-1).mean(), list(critic.parameters())
+    )
+    critic.descend(x, target.T)
+    for parameter, gradient in zip(critic.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_values_are_what_forward_says():
+    critic = Critic(4, 3, (8, 8), torch.Generator().manual_seed(0))
+    critic.follow(torch.randn(100, 3) * 5.0 + 2.0)
+    x = torch.randn(9000, 4)  # more than one chunk
+    torch.testing.assert_close(critic.values(x), critic(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_critics_learn_their_targets():
+    """Three functions of very different size, by one learning rate."""
+    generator = torch.Generator().manual_seed(0)
+    critic = Critic(2, 3, (32,), generator)
+    optimiser = torch.optim.Adam(critic.parameters(), lr=1e-2, fused=True)
+    x = torch.randn(2000, 2, generator=generator)
+    target = torch.stack((1000.0 * torch.sin(x[:, 0]), 0.1 * x[:, 1], x[:, 0] * x[:, 1]), dim=1)
+    fit_critic(critic, optimiser, x, target, 500, 256, generator)
+    residual = (critic.values(x) - target).var(0) / target.var(0)
+    assert (residual < 0.05).all()
+
+
+def fitting(settings=None):
+    critic = Critic(2, 3, (8,), torch.Generator().manual_seed(0))
+    return Fitting(critic, None, settings or TrainSettings(critic_steps=20))
+
+
+def test_fitting_in_a_thread_is_fitting():
+    generator = torch.Generator().manual_seed(1)
+    x, target = torch.randn(300, 2, generator=generator), torch.randn(300, 3, generator=generator)
+    background, direct = fitting(), fitting()
+    background.start(x, target, None)
+    background.wait()
+    direct._fit(x, target, None)
+    for a, b in zip(background.critic.parameters(), direct.critic.parameters(), strict=True):
+        assert torch.equal(a, b)
+    background.close()
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_awaited():
+    background = fitting()
+    background.start(torch.randn(10, 5), torch.randn(10, 3), None)  # 5 observations, not 2
+    with pytest.raises(RuntimeError):
+        background.wait()
+    background.wait()  # once
+    background.close()

@@ -1,0 +1,24 @@
+"""The algorithms by name, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from holdfast.policy.algorithms.algorithm import Algorithm
+from holdfast.policy.algorithms.cpo import CPO
+from holdfast.policy.algorithms.lagrangian import PDO, PPOLagrangian
+from holdfast.policy.algorithms.penalty import PPOPenalty, TRPOPenalty
+from holdfast.policy.algorithms.ppo import PPO
+from holdfast.policy.algorithms.ppo_kl import PPOKL
+from holdfast.policy.algorithms.trpo import TRPO
+
+ALGORITHMS: Mapping[str, type[Algorithm]] = {
+    "cpo": CPO,
+    "trpo": TRPO,
+    "ppo": PPO,
+    "ppo-kl": PPOKL,
+    "pdo": PDO,
+    "ppo-lagrangian": PPOLagrangian,
+    "trpo-penalty": TRPOPenalty,
+    "ppo-penalty": PPOPenalty,
+}

@@ -1,0 +1,164 @@
+"""Constrained policy optimization (Achiam et al. 2017), under any number of limits.
+
+    maximise gᵀx   subject to   c_i + b_iᵀx ≤ 0,   ½ xᵀHx ≤ δ
+
+The exact step (`holdfast.policy.dual`), then a line search on the real surrogates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
+from holdfast.policy.dual import TINY, Case, Dual, solve_dual
+from holdfast.policy.gaussian import GaussianPolicy
+from holdfast.policy.samples import Samples
+from holdfast.policy.settings import StepSettings
+from holdfast.policy.trust_region import Trial, TrustRegion
+from holdfast.signals import Array
+
+
+class CPO(Algorithm):
+    """One constrained step per batch, at the corrected excess of each cost."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.tracker = CostTracker(self.settings.cpo.correction, self.costs)
+
+    def update(self, samples: Samples, measured: Measured) -> Report:
+        """See `Algorithm`."""
+        report = cpo_step(
+            self.policy,
+            samples,
+            self.tracker.excess(measured.cost, measured.limit),
+            measured.limit,
+            measured.length,
+            self.settings.step,
+            self.settings.cpo.slack,
+        )
+        change = np.array(report.cost_change or (0.0,) * self.costs)
+        self.tracker.predicted(measured.cost, measured.length * change)
+        shortfall = {"shortfall": tuple(self.tracker.shortfall.tolist())}
+        nu = tuple(measured.reward_scale * value for value in report.nu)
+        return dataclasses.replace(report, nu=nu, more=shortfall)
+
+    def data(self) -> dict[str, Any]:
+        """See `Algorithm`."""
+        last = self.tracker.last
+        return {
+            "shortfall": self.tracker.shortfall.tolist(),
+            "last": None if last is None else [part.tolist() for part in last],
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """See `Algorithm`."""
+        self.tracker.shortfall = np.array(data["shortfall"])
+        if data["last"] is not None:
+            before, predicted = data["last"]
+            self.tracker.last = np.array(before), np.array(predicted)
+
+
+class CostTracker:
+    """The excess J_C − d that a step is told, corrected by what steps did before.
+
+    A step's surrogate underestimates the cost that it leads to: the states change too. The
+    running mean of (realised − predicted) change is what the surrogate was short of lately;
+    adding it to the excess makes the next step aim lower by as much.
+    """
+
+    def __init__(self, rate: float, costs: int) -> None:
+        self.rate, self.shortfall = rate, np.zeros(costs)
+        self.last: tuple[Array, Array] | None = None  # J_C and the predicted change of it
+
+    def excess(self, cost: Array, limit: Array) -> Array:
+        """Return the excess (m,) to aim at, given the batch's mean cost returns (m,)."""
+        if self.last is not None:
+            before, predicted = self.last
+            self.shortfall += self.rate * (cost - before - predicted - self.shortfall)
+        return cost - limit + self.shortfall
+
+    def predicted(self, cost: Array, change: Array) -> None:
+        """Remember what the step just taken was predicted to change."""
+        self.last = (cost, change)
+
+
+def cpo_step(
+    policy: GaussianPolicy,
+    samples: Samples,
+    excess: Array,
+    limit: Array,
+    episode_steps: float,
+    settings: StepSettings,
+    slack: float,
+    trusted: Callable[[], bool] | None = None,
+) -> Report:
+    """Change the policy by one constrained step, or leave it exactly as it was.
+
+    The surrogates are means per step while a limit is a sum per episode: a change Δ of
+    E[ρA_C] changes the episode's cost by T·Δ. So the excess J_C − d and the slack are divided
+    by T, which puts c in the units of bᵀx.
+
+    Args:
+        excess: (m,), J_C − d per episode, as corrected by the caller; must be finite.
+        limit: (m,), d, for the slack, which is a share of it. episode_steps: T.
+        trusted: one more condition on the changed policy, asked last.
+    """
+    c = excess / episode_steps
+    region = TrustRegion(policy, samples, 1 + len(c), settings)
+    if not (region.finite and np.isfinite(c).all()):
+        return _rejected("a gradient, a cost or the batch is not finite")
+    natural = region.natural()
+    products = (region.gradients @ natural.T).double().numpy()
+    try:
+        dual = solve_dual(products[0, 0], products[1:, 0], products[1:, 1:], c, settings.delta)
+    except ValueError as error:
+        return _rejected(str(error))
+    factors = torch.from_numpy(np.append(dual.reward_factor, dual.cost_factors)).to(natural)
+    acceptance = _Acceptance(dual, products, c, slack * limit / episode_steps)
+
+    def accept(trial: Trial) -> bool:
+        return acceptance(trial) and (trusted is None or trusted())
+
+    found = region.search(factors @ natural, accept)
+    if found is None:
+        return _rejected("no step of the line search met KL, reward and costs", dual.case.value)
+    tries, trial = found
+    gain, *rises = trial.change.tolist()
+    return Report(
+        dual.case.value, trial.kl, gain, tuple(rises), dual.lam, tuple(dual.nu.tolist()), tries
+    )
+
+
+class _Acceptance:
+    """What the line search asks of a trial, beside its KL.
+
+    In recovery, that the cost furthest beyond its limit, as far as the region reaches, comes
+    nearer to it. Else that no cost rises above its limit by more than the slack, nor at all
+    where it is above it, and that the reward does not fall, unless the step was to trade some
+    for a limit that is broken now.
+    """
+
+    def __init__(self, dual: Dual, products: Array, c: Array, slack: Array) -> None:
+        self.recovering, self.c = dual.case is Case.RECOVERY, c
+        self.allowed = np.maximum(-c, 0.0) + slack
+        square = products.diagonal()[1:]  # of √(b_iᵀH⁻¹b_i): how far the region moves each cost
+        self.nearness = np.where(square > TINY, 1.0 / np.sqrt(np.maximum(square, TINY)), 0.0)
+        promised = dual.reward_factor * products[0, 0] + products[0, 1:] @ dual.cost_factors
+        self.least_gain = min(0.0, promised)
+
+    def __call__(self, trial: Trial) -> bool:
+        change = trial.change.double().numpy()
+        gain, rise = change[0], change[1:]
+        if self.recovering:
+            return bool(((self.c + rise) * self.nearness).max() < (self.c * self.nearness).max())
+        return bool(gain >= self.least_gain and (rise <= self.allowed).all())
+
+
+def _rejected(reason: str, case: str = "rejected") -> Report:
+    return Report(case, accepted=None, reason=reason)

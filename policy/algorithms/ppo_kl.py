@@ -1,0 +1,60 @@
+"""PPO with a constraint on the KL divergence, by dual gradient descent on its multiplier.
+
+    maximise E[ρA]  subject to  KL ≤ δ:   max over θ of E[ρA] − λ KL,   λ ← (λ + α (KL/δ − 1))₊
+
+(Schulman et al. 2017, section 4, with the gradient of the dual in place of their doubling and
+halving.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holdfast.policy.algorithms.algorithm import Measured, Report
+from holdfast.policy.algorithms.ppo import PPO
+from holdfast.policy.gaussian import Linearisation
+from holdfast.policy.samples import Samples
+
+
+class PPOKL(PPO):
+    """Epochs of gradient steps on the penalised surrogate, then one of the multiplier."""
+
+    case = "kl_penalty"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.lam = 1.0
+
+    def update(self, samples: Samples, measured: Measured) -> Report:
+        """See `Algorithm`."""
+        report = dataclasses.replace(super().update(samples, measured), lam=self.lam)
+        s = self.settings.ppo
+        if report.accepted is not None:
+            self.lam = max(0.0, self.lam + s.kl_rate * (report.kl / s.kl_limit - 1.0))
+        return report
+
+    def may_go_on(self, divergence: float) -> bool:
+        """See `PPO`: the penalty alone holds it back."""
+        return True
+
+    def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
+        """Return the gradient (P,) of E[ρA] − λ KL(old ‖ new)."""
+        here = Linearisation(self.policy, samples.x)
+        ratio = torch.exp(self.policy.log_prob(here.mean, samples.u) - samples.log_prob)
+        weight = ratio * samples.advantages[:, 0] * samples.weight / samples.weight.sum()
+        gain = here.score(samples.u, weight[:, None])[0]
+        return gain - self.lam * here.kl_gradient(old_mean, old_log_std)
+
+    def data(self) -> dict[str, Any]:
+        """See `Algorithm`."""
+        return {"lam": self.lam}
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """See `Algorithm`."""
+        super().restore(tensors, data)
+        self.lam = data["lam"]

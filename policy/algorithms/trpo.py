@@ -1,0 +1,37 @@
+"""Trust region policy optimization (Schulman et al. 2015): the reward alone.
+
+Maximise gᵀx subject to ½ xᵀHx ≤ δ: x = √(2δ / gᵀH⁻¹g) H⁻¹g.
+"""
+
+from __future__ import annotations
+
+import math
+
+from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
+from holdfast.policy.samples import Samples
+from holdfast.policy.trust_region import Trial, TrustRegion
+
+
+class TRPO(Algorithm):
+    """The longest step along the natural gradient that stays in the trust region and gains."""
+
+    def update(self, samples: Samples, measured: Measured) -> Report:
+        """See `Algorithm`."""
+        settings = self.settings.step
+        region = TrustRegion(self.policy, samples, 1, settings)
+        if not region.finite:
+            return Report("rejected", accepted=None, reason="a gradient or the batch is not finite")
+        natural = region.natural()[0]
+        q = float(region.gradients[0] @ natural)
+        factor = math.sqrt(2.0 * settings.delta / q) if q > 0.0 else 0.0
+
+        def gains(trial: Trial) -> bool:
+            return float(trial.change[0]) >= 0.0
+
+        found = region.search(factor * natural, gains)
+        if found is None:
+            return Report("rejected", accepted=None, reason="no step of the line search gained")
+        tries, trial = found
+        gain, *rises = trial.change.tolist()
+        lam = 1.0 / factor if factor else 0.0
+        return Report("reward", trial.kl, gain, tuple(rises), lam, (0.0,) * len(rises), tries)

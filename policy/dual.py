@@ -1,0 +1,220 @@
+"""The constrained trust-region step, solved exactly (Achiam et al. 2017, sections 5.3 and 6).
+
+    maximise gᵀx   subject to   c_i + b_iᵀx ≤ 0,   ½ xᵀHx ≤ δ
+
+Sign convention, used everywhere here: g is the gradient of what is *maximised*, b_i of the i-th
+cost, c_i the present excess of that cost over its limit in the same units as b_iᵀx.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.signals import Array
+
+TINY = 1e-14
+BISECTIONS = 40
+ROUNDING = 1e-13
+"""Of numbers of the order of 1."""
+LARGEST = 1e6
+"""Weight of a half-space."""
+
+
+class Case(str, Enum):
+    """Which solution of the step was taken."""
+
+    REWARD = "reward"  # no limit is in the way: the unconstrained (TRPO) step
+    BOUNDARY = "boundary"  # a limit binds: the step ends on it
+    RECOVERY = "recovery"  # no step in the region meets the limits: lower the costs, nothing else
+    NO_COST_GRADIENT = "no_cost_gradient"  # a limit is broken, and no direction changes its cost
+
+
+@dataclass(frozen=True)
+class Dual:
+    """The optimum x = (H⁻¹g − Σ ν_i H⁻¹b_i)/λ; in recovery x = −Σ w_i H⁻¹b_i and λ = 0.
+
+    Attributes:
+        reward_factor, cost_factors: x = reward_factor · H⁻¹g + Σ cost_factors_i · H⁻¹b_i.
+        nu: (m,), a multiplier per limit.
+    """
+
+    case: Case
+    reward_factor: float
+    cost_factors: Array
+    lam: float
+    nu: Array
+
+
+def solve_dual(q: float, r: Array, s: Array, c: Array, delta: float) -> Dual:
+    """Solve the step for m limits.
+
+    Args:
+        q: gᵀH⁻¹g. r: (m,), gᵀH⁻¹b_i. s: (m, m), b_iᵀH⁻¹b_j. c: (m,). delta: δ.
+
+    Raises:
+        ValueError: an argument is not finite, q or some s_ii is negative, or delta not positive.
+    """
+    finite = all(np.isfinite(value).all() for value in (q, r, s, c, delta))
+    if not finite or q < 0 or (s.diagonal() < 0).any() or delta <= 0:
+        raise ValueError(f"no such step: q={q}, r={r}, s={s}, c={c}, delta={delta}")
+    # What no direction changes is no constraint on the direction.
+    moved = s.diagonal() > TINY
+    stuck = bool((c[~moved] > 0.0).any())
+    part = np.ix_(moved, moved)
+    if moved.sum() == 1:
+        dual = _one(q, float(r[moved][0]), float(s[part][0, 0]), float(c[moved][0]), delta)
+    else:
+        dual = _several(q, r[moved], s[part], c[moved], delta)
+    factors, nu = np.zeros((2, len(c)))
+    factors[moved], nu[moved] = dual.cost_factors, dual.nu
+    case = Case.NO_COST_GRADIENT if stuck and dual.case is Case.REWARD else dual.case
+    return Dual(case, dual.reward_factor, factors, dual.lam, nu)
+
+
+def _free(q: float, m: int, delta: float) -> Dual:
+    """The unconstrained step, √(2δ/q) H⁻¹g."""
+    factor = math.sqrt(2.0 * delta / q) if q > TINY else 0.0
+    return Dual(Case.REWARD, factor, np.zeros(m), 1.0 / factor if factor else 0.0, np.zeros(m))
+
+
+def _one(q: float, r: float, s: float, c: float, delta: float) -> Dual:
+    """Solve the step for one limit, in closed form.
+
+    The problem is convex, so its optimum is the unconstrained one where that meets the limit,
+    and otherwise lies on the limit: there the paper's λ_a = √((q − r²/s)/(2δ − c²/s)) and
+    ν = (λc + r)/s > 0 hold. (With g ascending, r enters with a plus; the paper's own text
+    minimises, where it is a minus. Mixing the two is the classic mistake.) No projection of λ
+    onto intervals is needed, and so none can be done with crossed bounds.
+    """
+
+    def dual(case: Case, reward: float, cost: float, lam: float, nu: float) -> Dual:
+        return Dual(case, reward, np.array([cost]), lam, np.array([nu]))
+
+    free = _free(q, 1, delta)
+    if c > 0.0 and c * c >= 2.0 * delta * s:
+        return dual(Case.RECOVERY, 0.0, -math.sqrt(2.0 * delta / s), 0.0, 0.0)
+    if c + free.reward_factor * r <= 0.0 or (c < 0.0 and c * c >= 2.0 * delta * s):
+        return free
+    along = q - r * r / s  # what of g is left along the limit; ≥ 0 by Cauchy-Schwarz
+    room = 2.0 * delta - c * c / s
+    if along <= TINY * q:
+        return dual(Case.BOUNDARY, 0.0, -c / s, 0.0, r / s)
+    lam = math.sqrt(along / room)
+    nu = (lam * c + r) / s
+    return dual(Case.BOUNDARY, 1.0 / lam, -nu / lam, lam, nu)
+
+
+def _several(q: float, r: Array, s: Array, c: Array, delta: float) -> Dual:
+    """Solve the step for any number of limits.
+
+    In coordinates where H is the identity and the region is the unit ball, each limit is a
+    half-space at a signed distance from the origin. The step of least length that gains at
+    least v is a least-distance problem, solved exactly by `_nearest`; its length grows with v,
+    and the v where it fills the ball is found by bisection. Where no point of the ball is in
+    all half-spaces, the same search finds the point whose greatest distance from any of them
+    is least: for one limit, the paper's recovery.
+    """
+    m = len(c)
+    scale, radius = np.sqrt(s.diagonal()), math.sqrt(2.0 * delta)
+    free = _free(q, m, delta)
+    if (c + free.reward_factor * r <= 0.0).all():
+        return free
+    reward = math.sqrt(q) if free.reward_factor else 1.0
+    gram = np.block([[np.array([[q]]), r[None]], [r[:, None], (s + s.T) / 2.0]])
+    unit = np.concatenate(([reward], scale))
+    points = _points(gram / np.outer(unit, unit))
+    g, normals, depth = points[0], points[1:], -c / (scale * radius)
+
+    def within(slack: float) -> Array | None:
+        return _nearest(normals, depth + slack)
+
+    if within(0.0) is None:
+        weights = _last(within, float(-depth.min()), 0.0)
+        return Dual(Case.RECOVERY, 0.0, -weights * radius / scale, 0.0, np.zeros(m))
+
+    def gaining(gain: float) -> Array | None:
+        return _nearest(np.vstack((normals, -g)), np.append(depth, -gain))
+
+    *weights, w = _last(gaining, -1.0, 1.0) * radius / np.append(scale, reward)
+    lam = 1.0 / w if w > TINY else 0.0
+    return Dual(Case.BOUNDARY, w, -np.array(weights), lam, lam * np.array(weights))
+
+
+def _points(gram: Array) -> Array:
+    """Return points (k, k), a row each, with these inner products (k, k)."""
+    values, vectors = np.linalg.eigh(gram)
+    points: Array = vectors * np.sqrt(np.maximum(values, 0.0))
+    return points
+
+
+def _last(solve: Callable[[float], Array | None], good: float, bad: float) -> Array:
+    """Return the solution nearest to `bad` that there is; at `good` there is one."""
+    solution = solve(good)
+    assert solution is not None
+    for _ in range(BISECTIONS):
+        middle = (good + bad) / 2.0
+        found = solve(middle)
+        if found is None:
+            bad = middle
+        else:
+            good, solution = middle, found
+    return solution
+
+
+def _nearest(normals: Array, depth: Array) -> Array | None:
+    """Return the point of the half-spaces {y: Ny ≤ depth} nearest to the origin, as the weights
+    w ≥ 0 (m,) of y = −Nᵀw; or None if the unit ball holds none.
+
+    A least-distance problem (Lawson & Hanson 1974, chapter 23): with E = (−N, −depth)ᵀ and
+    u ≥ 0 least in ‖Eu − e‖, e the last unit vector, the last value of e − Eu is 1/(1 + ‖y‖²),
+    and w = u divided by it.
+    """
+    matrix = np.vstack((-normals.T, -depth))
+    length = np.maximum(np.linalg.norm(matrix, axis=0), TINY)
+    target = np.zeros(len(matrix))
+    target[-1] = 1.0
+    u = _nonnegative_least_squares(matrix / length, target) / length
+    last = 1.0 - matrix[-1] @ u
+    # Weights beyond all measure belong to half-spaces that all but exclude each other; what
+    # they would still gain is less than what rounding would take.
+    return u / last if last >= 0.5 and u.max() <= LARGEST else None
+
+
+def _nonnegative_least_squares(matrix: Array, target: Array) -> Array:
+    """Return u ≥ 0 least in ‖matrix·u − target‖ (Lawson & Hanson 1974, chapter 23, NNLS)."""
+    n = matrix.shape[1]
+    u, passive = np.zeros(n), np.zeros(n, dtype=bool)
+    gradient = matrix.T @ target
+    for _ in range(10 * n):
+        entering = int(gradient.argmax())
+        if gradient[entering] <= ROUNDING:
+            break
+        passive[entering] = True
+        free = _least_squares(matrix, passive, target)
+        if free[entering] <= 0.0:  # by rounding: it would leave at once
+            passive[entering], gradient[entering] = False, 0.0
+            continue
+        while (out := passive & (free <= 0.0)).any():
+            # As far towards the free solution as all stay positive; who reaches 0 leaves.
+            share = u[out] / (u[out] - free[out])
+            u += share.min() * (free - u)
+            u[np.flatnonzero(out)[share.argmin()]] = 0.0
+            passive &= u > 0.0
+            u[~passive] = 0.0
+            free = _least_squares(matrix, passive, target)
+        u = free
+        gradient = matrix.T @ (target - matrix @ u)
+        gradient[passive] = 0.0
+    return u
+
+
+def _least_squares(matrix: Array, columns: NDArray[np.bool_], target: Array) -> Array:
+    solution = np.zeros(len(columns))
+    solution[columns] = np.linalg.lstsq(matrix[:, columns], target)[0]
+    return solution

@@ -1,0 +1,95 @@
+"""`holdfast train --probe`: what a task costs without a limit, so that one can be chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Column, Table
+
+from holdfast.contract import Contract
+from holdfast.errors import TrainingError
+from holdfast.policy.evaluate import Evaluation, evaluate, evaluate_actions
+from holdfast.policy.learner import Learner
+from holdfast.policy.settings import (
+    OWN,
+    ShapingSettings,
+    TrainSettings,
+    contract_of,
+    defaults,
+)
+from holdfast.signals import Array
+
+PROBE = "probe.json"
+FORMAT = 1
+EPISODES = 200
+
+
+def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any]:
+    """Measure three policies in simulation, print a table and write probe.json.
+
+    Doing nothing is the action 0; random actions are uniform within their limits; the
+    unconstrained policy is TRPO's after `settings.iterations` batches.
+
+    Raises:
+        TrainingError: `out` holds a probe already.
+    """
+    path = out / PROBE
+    if path.exists():
+        raise TrainingError(f"{path}: exists; give another --out")
+    settings = unconstrained(settings)
+    contract, rng = contract_of(settings), np.random.default_rng(settings.seed)
+
+    def nothing(count: int) -> Array:
+        return np.zeros((count, contract.action_size))
+
+    def at_random(count: int) -> Array:
+        return rng.uniform(contract.action_low, contract.action_high, (count, contract.action_size))
+
+    measured = {
+        "doing nothing": evaluate_actions(contract, nothing, EPISODES, settings.seed),
+        "random actions": evaluate_actions(contract, at_random, EPISODES, settings.seed),
+    }
+    learner = Learner(settings)
+    for _ in track(range(settings.iterations), "training without a limit", console=console):
+        steps = learner.iterate()["steps"]
+    name = f"without a limit, after {steps:,} steps"
+    measured[name] = evaluate(learner.networks, EPISODES, settings.seed)
+    learner.close()
+    console.print(table(measured, contract))
+    report = {
+        "format": FORMAT,
+        "settings": dataclasses.asdict(settings),
+        "contract": contract.to_json(),
+        "policies": {name: evaluation.summary() for name, evaluation in measured.items()},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    console.print(f"{path}")
+    return report
+
+
+def unconstrained(settings: TrainSettings) -> TrainSettings:
+    """Return the same settings for TRPO, without what it does not read."""
+    usual = defaults(settings.preset, settings.task)
+    unread = {name: getattr(usual, name) for name, readers in OWN.items() if "trpo" not in readers}
+    return dataclasses.replace(settings, algorithm="trpo", shaping=ShapingSettings(), **unread)
+
+
+def table(measured: dict[str, Evaluation], contract: Contract) -> Table:
+    """Return means with 95 % intervals, a row per policy."""
+    heads = [f"{cost.name}, now d = {cost.limit:g}" for cost in contract.costs]
+    result = Table(
+        "per episode", *(Column(head, justify="right") for head in ("return", *heads)),
+        title=f"{contract.task}, {EPISODES} episodes each",
+    )  # fmt: skip
+    for name, evaluation in measured.items():
+        summary = evaluation.summary()
+        spans = [summary["return"], *summary["costs"].values()]
+        result.add_row(name, *(f"{s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]" for s in spans))
+    return result

@@ -1,0 +1,314 @@
+"""Each algorithm: its formula by hand, that it goes on exactly, that it learns."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from holdfast.errors import TrainingError
+from holdfast.policy import checkpoint
+from holdfast.policy.algorithms import ALGORITHMS
+from holdfast.policy.algorithms.algorithm import Measured
+from holdfast.policy.algorithms.lagrangian import Multiplier
+from holdfast.policy.gaussian import GaussianPolicy, kl
+from holdfast.policy.learner import Learner
+from holdfast.policy.samples import Samples, surrogates
+from holdfast.policy.settings import (
+    MEETS_LIMIT,
+    OWN,
+    AlgorithmName,
+    MultiplierSettings,
+    PPOSettings,
+    ShapingSettings,
+    TrainSettings,
+)
+
+NAMES = tuple(ALGORITHMS)
+MEASURED = Measured(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)
+
+
+def settings_of(algorithm, **changes):
+    penalty = (3.0,) if algorithm in OWN["penalty"] else ()
+    fields = {"task": "PointCircle-v0", "penalty": penalty, "seed": 3, **changes}
+    return TrainSettings(algorithm=algorithm, **fields)
+
+
+@pytest.fixture
+def policy():
+    return GaussianPolicy(3, 2, (8,), 0.5, torch.Generator().manual_seed(0)).double()
+
+
+@pytest.fixture
+def samples(policy):
+    """Reward for a large first action; cost for a large second one and some of the first."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
+    mean = policy(x).detach()
+    u = mean + 0.5 * torch.randn(4000, 2, generator=generator, dtype=torch.float64)
+    advantages = (u - mean) @ torch.tensor([[2.0, 0.5], [0.0, 1.0]], dtype=torch.float64)
+    log_prob = policy.log_prob(mean, u).detach()
+    return Samples(x, u, log_prob, advantages, torch.ones(4000, dtype=torch.float64))
+
+
+def made(name, policy, **changes):
+    generator = torch.Generator().manual_seed(2)
+    return ALGORITHMS[name](policy, settings_of(name, **changes), generator, 1)
+
+
+def changed(policy, samples, algorithm, measured=MEASURED):
+    """Update; return the report, the change of both surrogates, and the KL."""
+    before, mean = surrogates(policy, samples)
+    log_std = policy.log_std.detach().clone()
+    report = algorithm.update(samples, measured)
+    after, new_mean = surrogates(policy, samples)
+    divergence = float(kl(mean, log_std, new_mean, policy.log_std.detach()))
+    return report, *(after - before).tolist(), divergence
+
+
+# What all do.
+
+
+def test_every_name_on_the_command_line_is_an_algorithm():
+    assert set(AlgorithmName.__args__) == set(ALGORITHMS)
+    assert set(MEETS_LIMIT) <= set(ALGORITHMS)
+    assert {name for readers in OWN.values() for name in readers} <= set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_update_improves_what_it_pursues(policy, samples, name):
+    """Far below its limit, and at the penalty's price, that is the reward."""
+    far = dataclasses.replace(MEASURED, cost=np.array([-1e4]))
+    measured = MEASURED if name in OWN["penalty"] else far
+    price = np.array([1.5, 0.0]) if name in OWN["penalty"] else np.zeros(2)  # 3.0 / reward_scale
+    report, gain, rise, divergence = changed(policy, samples, made(name, policy), measured)
+    assert gain - price[0] * rise > 0.05
+    assert 0.0 < divergence < 0.1
+    assert report.kl == pytest.approx(divergence)
+    assert report.accepted is not None
+    assert len(report.nu) == len(report.cost_change) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_in_the_batch_changes_nothing(policy, samples, name):
+    before = parameters_to_vector(policy.parameters()).detach().clone()
+    for field in ("advantages", "log_prob", "x"):
+        values = getattr(samples, field).clone()
+        values.view(-1)[0] = float("nan")
+        report = made(name, policy).update(
+            dataclasses.replace(samples, **{field: values}), MEASURED
+        )
+        assert report.accepted is None
+        assert "finite" in report.reason
+        assert torch.equal(parameters_to_vector(policy.parameters()), before)
+
+
+def stripped(record):
+    return {k: v for k, v in record.items() if k not in ("seconds", "steps_per_s")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, name):
+    """With a predictor, so that all that can be fitted is; what is saved says it all."""
+    shaping = ShapingSettings(horizon=4, predictor_steps=3)
+    settings = settings_of(name, batch=1040, critic_steps=5, shaping=shaping)
+    whole, half = Learner(settings), Learner(settings)
+    records = [whole.iterate() for _ in range(4)]
+    for _ in range(2):
+        half.iterate()
+    half.save(tmp_path / "c.safetensors")
+    resumed = Learner.load(tmp_path / "c.safetensors")
+    rest = [resumed.iterate() for _ in range(2)]
+    assert [stripped(r) for r in rest] == [stripped(r) for r in records[2:]]
+    saved = []
+    for learner in (whole, resumed):
+        learner.save(tmp_path / "again")
+        saved.append(checkpoint.load(tmp_path / "again"))
+    assert saved[0][1] == saved[1][1]
+    assert saved[0][0].keys() == saved[1][0].keys()
+    for key, value in saved[0][0].items():
+        assert torch.equal(saved[1][0][key], value), key
+    for learner in (whole, half, resumed):
+        learner.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_costs(two_costs, name):
+    """Every algorithm takes a task with two costs, and reports both by name."""
+    penalty = (1.0, 2.0) if name in OWN["penalty"] else ()
+    settings = settings_of(name, task=two_costs, batch=1300, critic_steps=3, penalty=penalty)
+    learner = Learner(settings)
+    record = learner.iterate()
+    learner.close()
+    for key in ("costs", "cost_spread", "nu", "cost_change"):
+        assert list(record[key]) == ["near", "far"], key
+    assert set(record["explained_variance"]["costs_to_go"]) == {"near", "far"}
+
+
+# Each of them.
+
+
+def test_trpo_is_the_natural_gradient_by_hand():
+    """One weight and one observation: mean = tanh(wx + b). The step is √(2δ/gᵀF⁻¹g) F⁻¹g."""
+    policy = GaussianPolicy(1, 1, (), 1.0, torch.Generator().manual_seed(0)).double()
+    with torch.no_grad():
+        policy.body[0].weight.fill_(0.0)
+    x, u = torch.ones(2, 1).double(), torch.tensor([[1.0], [-1.0]]).double()
+    log_prob = policy.log_prob(policy(x), u).detach()
+    advantages = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).double()
+    batch = Samples(x, u, log_prob, advantages, torch.ones(2).double())
+    made("trpo", policy).update(batch, MEASURED)
+    # g = E[A z] (1, 1) = (1, 1) for weight and bias, 0 for log σ: E[A(z² − 1)] = 0.
+    # F = [[1, 1], [1, 1]], damped by 0.1: F⁻¹g = g/2.1, gᵀF⁻¹g = 2/2.1.
+    factor = (2.0 * 0.02 / (2.0 / 2.1)) ** 0.5 / 2.1
+    found = torch.cat((policy.body[0].weight[0], policy.body[0].bias)).tolist()
+    assert found == pytest.approx([factor, factor], rel=1e-6)
+    assert float(policy.log_std.detach()) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_ppo_s_gradient_is_that_of_the_clipped_surrogate(policy, samples):
+    """Away from the behaviour policy, so that some ratios are clipped, on either side."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).double())
+    algorithm = made("ppo", policy)
+    found = algorithm.ascent(samples, torch.zeros(0), torch.zeros(0))
+    ratio = torch.exp(policy.log_prob(policy(samples.x), samples.u) - samples.log_prob)
+    clipped = ratio.clamp(0.8, 1.2)
+    share = float((ratio != clipped).double().mean())
+    assert 0.1 < share < 0.9
+    advantage = samples.advantages[:, 0]
+    objective = torch.minimum(ratio * advantage, clipped * advantage).mean()
+    parts = torch.autograd.grad(objective, list(policy.parameters()))
+    torch.testing.assert_close(found, parameters_to_vector(parts))
+
+
+def test_ppo_stops_when_it_has_gone_far_enough(policy, samples):
+    near = made("ppo", policy, ppo=PPOSettings(kl_limit=1e-9))
+    report, *_ = changed(policy, samples, near)
+    assert report.more["epochs"] == 1
+
+
+def test_ppo_kl_s_gradient_is_that_of_the_penalised_surrogate(policy, samples):
+    old_mean, old_log_std = policy(samples.x).detach() + 0.1, policy.log_std.detach() - 0.2
+    algorithm = made("ppo-kl", policy)
+    algorithm.lam = 2.5
+    found = algorithm.ascent(samples, old_mean, old_log_std)
+    mean = policy(samples.x)
+    ratio = torch.exp(policy.log_prob(mean, samples.u) - samples.log_prob)
+    objective = (ratio * samples.advantages[:, 0]).mean()
+    objective = objective - 2.5 * kl(old_mean, old_log_std, mean, policy.log_std)
+    parts = torch.autograd.grad(objective, list(policy.parameters()))
+    torch.testing.assert_close(found, parameters_to_vector(parts))
+
+
+def test_ppo_kl_s_multiplier_descends_on_the_dual(policy, samples):
+    algorithm = made("ppo-kl", policy, ppo=PPOSettings(kl_limit=0.01, kl_rate=0.5))
+    report, _, _, divergence = changed(policy, samples, algorithm)
+    assert report.lam == 1.0
+    assert algorithm.lam == pytest.approx(max(0.0, 1.0 + 0.5 * (divergence / 0.01 - 1.0)))
+
+
+def test_ppo_kl_keeps_to_its_limit(policy, samples):
+    """Over batch after batch of a reward that goes on, the multiplier finds what keeps KL at δ."""
+    algorithm = made("ppo-kl", policy, ppo=PPOSettings(kl_limit=0.01, kl_rate=0.2))
+    divergences = []
+    for _ in range(40):
+        mean, std = policy.means(samples.x), torch.exp(policy.log_std.detach())
+        u = mean + std * torch.randn(mean.shape, generator=algorithm.generator).double()
+        score = (u - mean) / std
+        fresh = Samples(
+            samples.x, u, policy.log_prob(mean, u).detach(), score, torch.ones(4000).double()
+        )
+        divergences.append(changed(policy, fresh, algorithm)[-1])
+    assert 0.005 < np.mean(divergences[-10:]) < 0.015
+
+
+def test_multiplier_by_hand():
+    multiplier = Multiplier(MultiplierSettings(kp=0.5, ki=0.1, kd=2.0), 2)
+    # Δ = (1, −1): I = (1, 0); no rise yet.
+    np.testing.assert_allclose(multiplier.follow(np.array([1.0, -1.0])), [0.5 + 0.1, 0.0])
+    # Δ = (2, 1): I = (3, 1), rises by (1, 2).
+    found = multiplier.follow(np.array([2.0, 1.0]))
+    np.testing.assert_allclose(found, [1.0 + 0.3 + 2.0, 0.5 + 0.1 + 4.0])
+    # Δ = (−2, 0): I = (1, 1), no rise: −1 + 0.1 is not below 0.
+    np.testing.assert_allclose(multiplier.follow(np.array([-2.0, 0.0])), [0.0, 0.1])
+
+
+@pytest.mark.parametrize("name", OWN["multiplier"])
+def test_a_primal_dual_update_trades_reward_for_cost(policy, samples, name):
+    """At ten times the limit, a cost of d weighs K_P·9 standard deviations of the advantage."""
+    far = dataclasses.replace(MEASURED, cost=np.array([100.0]))
+    twin = copy.deepcopy(policy)
+    algorithm = made(name, policy, multiplier=MultiplierSettings(kp=2.0, ki=0.0, kd=0.0))
+    report, gain, rise, _ = changed(policy, samples, algorithm, far)
+    assert rise < -0.01
+    free = made(name.replace("pdo", "trpo").split("-")[0], twin)
+    assert gain < changed(twin, samples, free)[1]
+    assert report.nu == (pytest.approx(2.0 * 9.0 / 10.0 * MEASURED.reward_scale),)
+
+
+@pytest.mark.parametrize("name", OWN["penalty"])
+def test_a_penalty_s_update_is_that_of_the_penalised_reward(policy, samples, name):
+    """A_r/σ − p/σ·A_C with σ the reward scale: as its inner algorithm on that advantage."""
+    twin = copy.deepcopy(policy)
+    penalised = samples.advantages[:, 0] - 3.0 / 2.0 * samples.advantages[:, 1]
+    report = made(name, policy).update(samples, MEASURED)
+    made(name.split("-")[0], twin).update(samples.pursuing(penalised), MEASURED)
+    for a, b in zip(policy.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert report.nu == (3.0,)
+
+
+def test_a_penalty_needs_a_price(policy):
+    with pytest.raises(TrainingError, match="penalty should have a price for each cost"):
+        made("ppo-penalty", policy, penalty=())
+
+
+# That they learn: short, and above what chance does.
+
+
+def learned(name, iterations=12, **changes):
+    learner = Learner(settings_of(name, batch=6500, critic_steps=40, **changes))
+    records = [learner.iterate() for _ in range(iterations)]
+    learner.close()
+    costs = [record["costs"]["outside_corridor"] for record in records]
+    return [record["return"] for record in records], costs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["trpo", "ppo", "ppo-kl"])
+def test_without_a_limit_it_learns_to_circle(name):
+    """The return rises far above the start's, and with it the cost that nothing holds."""
+    returns, costs = learned(name)
+    assert np.mean(returns[-3:]) > returns[0] + 50.0
+    assert costs[-1] > 30.0
+
+
+@pytest.mark.slow
+def test_cpo_learns_within_its_limit():
+    returns, costs = learned("cpo", iterations=16)
+    assert np.mean(costs[-6:]) < 1.5 * 5.0
+    assert np.mean(returns[-3:]) > returns[0] + 10.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pdo", "ppo-lagrangian"])
+def test_a_multiplier_holds_the_cost_down(name):
+    """Strong gains, so that a few batches show it: far less than what the reward alone costs."""
+    multiplier = MultiplierSettings(kp=1.0, ki=0.2, kd=0.0)
+    returns, costs = learned(name, multiplier=multiplier)
+    assert np.mean(costs[-4:]) < 15.0
+    assert np.mean(returns[-3:]) > returns[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["trpo-penalty", "ppo-penalty"])
+def test_a_high_price_is_timid_and_a_low_one_bold(name):
+    _, timid = learned(name, penalty=(100.0,))
+    _, bold = learned(name, penalty=(0.01,))
+    assert timid[-1] < 10.0
+    assert bold[-1] > 30.0

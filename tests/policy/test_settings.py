@@ -1,0 +1,159 @@
+"""Settings: presets, limits for any number of costs, and what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+
+from holdfast.errors import ConfigError, TrainingError
+from holdfast.policy.learner import Learner
+from holdfast.policy.settings import (
+    CPOSettings,
+    MultiplierSettings,
+    PPOSettings,
+    ShapingSettings,
+    StepSettings,
+    TrainSettings,
+    contract_of,
+    defaults,
+    settings_from,
+)
+from holdfast.sim.tasks import make
+
+POINT = TrainSettings(task="PointCircle-v0")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"iterations": 0}, "iterations should be at least 1, received 0"),
+        ({"episodes": 0}, "episodes should be at least 1"),
+        ({"seed": -1}, "seed should be at least 0"),
+        ({"limit": (-1.0,)}, "limit should be at least 0"),
+        ({"limit": (float("nan"),)}, "limit should be at least 0"),
+        ({"penalty": (-1.0,)}, "penalty should be at least 0"),
+        ({"initial_std": 0.0}, "initial_std should be above 0"),
+        ({"gamma": 1.5}, r"gamma should be in \[0, 1\], received 1.5"),
+        ({"hidden": (64, 0)}, "hidden should list units of at least 1"),
+        ({"algorithm": "sac"}, "algorithm should be one of cpo, trpo, .* received 'sac'"),
+        ({"preset": "mine"}, "preset should be one of holdfast, paper, received 'mine'"),
+    ],
+)
+def test_bad_settings_are_refused(change, sentence):
+    with pytest.raises(TrainingError, match=sentence):
+        dataclasses.replace(POINT, **change)
+
+
+@pytest.mark.parametrize(
+    ("cls", "change", "sentence"),
+    [
+        (StepSettings, {"delta": 0.0}, "delta should be above 0"),
+        (StepSettings, {"damping": -0.1}, "damping should be at least 0"),
+        (StepSettings, {"fisher_rows": 0}, "fisher_rows should be at least 1"),
+        (CPOSettings, {"slack": -0.1}, "slack should be at least 0"),
+        (CPOSettings, {"correction": 1.1}, "correction should be in"),
+        (PPOSettings, {"clip": 0.0}, "clip should be above 0"),
+        (PPOSettings, {"epochs": 0}, "epochs should be at least 1"),
+        (MultiplierSettings, {"ki": -1.0}, "ki should be at least 0"),
+        (ShapingSettings, {"horizon": -1}, "horizon should be at least 0"),
+    ],
+)
+def test_bad_settings_of_one_algorithm_are_refused(cls, change, sentence):
+    with pytest.raises(TrainingError, match=sentence):
+        cls(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"algorithm": "trpo", "cpo": CPOSettings(slack=0.3)}, "slack is for cpo; trpo does not"),
+        ({"algorithm": "ppo", "step": StepSettings(delta=0.1)}, "delta is for cpo, trpo, pdo"),
+        ({"ppo": PPOSettings(clip=0.1)}, "clip is for ppo, ppo-kl"),
+        ({"algorithm": "ppo", "multiplier": MultiplierSettings(ki=1.0)}, "ki is for pdo, ppo-lag"),
+        ({"penalty": (1.0,)}, "penalty is for trpo-penalty, ppo-penalty; cpo does not read it"),
+    ],
+)
+def test_a_setting_that_the_algorithm_does_not_read_is_refused(change, sentence):
+    settings = dataclasses.replace(POINT, **change)
+    with pytest.raises(TrainingError, match=sentence):
+        Learner(settings)
+
+
+def test_a_preset_s_own_values_are_not_complained_about():
+    dataclasses.replace(defaults("paper", "PointCircle-v0"), algorithm="ppo").check_own()
+
+
+def test_a_batch_is_whole_episodes_of_copies():
+    contract = contract_of(POINT)  # 65 steps
+    assert dataclasses.replace(POINT, batch=65).copies(contract) == 1
+    assert dataclasses.replace(POINT, batch=66).copies(contract) == 2
+    assert dataclasses.replace(POINT, batch=6500, episodes=2).copies(contract) == 50
+    with pytest.raises(TrainingError, match=r"batch should be at least an episode of .*, 65 steps"):
+        dataclasses.replace(POINT, batch=64).copies(contract)
+
+
+@pytest.mark.parametrize(("limit", "budget"), [((), 15.0), ((2.0,), 6.0), ((0.0,), 1.0)])
+def test_the_run_budget_follows_the_limit(limit, budget):
+    (cost,) = contract_of(dataclasses.replace(POINT, limit=limit)).costs
+    assert cost.limit == (limit[0] if limit else 5.0)
+    assert cost.run_budget == budget
+
+
+def test_each_cost_has_its_limit(two_costs):
+    """The second's hard stop was at twice its limit of 20, and stays there in proportion."""
+    settings = TrainSettings(task=two_costs, limit=(1.0, 2.0))
+    near, far = contract_of(settings).costs
+    assert (near.limit, far.limit) == (1.0, 2.0)
+    assert (near.run_budget, far.run_budget) == (3.0, 4.0)
+    for limit in ((1.0,), (1.0, 2.0, 3.0)):
+        with pytest.raises(
+            TrainingError,
+            match=f"limit should have a value for .* near, far; received {len(limit)}",
+        ):
+            contract_of(dataclasses.replace(settings, limit=limit))
+
+
+def test_discounts_of_costs_are_the_task_s_unless_set():
+    (own,) = make("PointCircle-v0").contract.costs
+    (kept,) = contract_of(POINT).costs
+    assert (kept.gamma, kept.lam) == (own.gamma, own.lam)
+    (changed,) = contract_of(dataclasses.replace(POINT, cost_gamma=0.5, cost_lam=0.25)).costs
+    assert (changed.gamma, changed.lam) == (0.5, 0.25)
+
+
+def test_settings_survive_json():
+    for preset in ("holdfast", "paper"):
+        settings = dataclasses.replace(defaults(preset, "PointCircle-v0"), limit=(3.0,))
+        carried = json.loads(json.dumps(dataclasses.asdict(settings)))
+        assert settings_from(carried) == settings
+
+
+def test_the_paper_s_settings_for_the_point():
+    settings = defaults("paper", "PointCircle-v0")
+    assert (settings.gamma, settings.lam, settings.step.delta) == (0.995, 0.95, 0.01)
+    assert (settings.hidden, settings.batch) == ((64, 32), 50_000)
+    assert (settings.cost_gamma, settings.cost_lam) == (0.995, 1.0)
+    shaping = settings.shaping
+    assert (shaping.horizon, shaping.predictor_steps, shaping.shaping) == (5, 25, 1.0)
+    assert shaping.predictor_hidden == 32
+    assert settings.cpo == CPOSettings(0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "batch", "lam", "shaping"),
+    [
+        ("AntCircle-v0", 100_000, 0.5, (20, 25, 1.0)),
+        ("AntGather-v0", 100_000, 0.5, (20, 10, 0.01)),
+        ("HumanoidCircle-v0", 50_000, 0.5, (20, 25, 1.0)),
+    ],
+)
+def test_the_paper_s_settings_for_legged_robots(task, batch, lam, shaping):
+    settings = defaults("paper", task)
+    assert (settings.batch, settings.cost_lam) == (batch, lam)
+    s = settings.shaping
+    assert (s.horizon, s.predictor_steps, s.shaping) == shaping
+
+
+def test_unknown_task_is_refused():
+    with pytest.raises(ConfigError, match="task should be one of holdfast/PointCircle-v0"):
+        Learner(dataclasses.replace(POINT, task="DriveCircle-v9"))

@@ -1,0 +1,177 @@
+"""`holdfast train`: what it writes, resumes, refuses and says at the end; and the probe."""
+
+import dataclasses
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from holdfast.cli import main
+from holdfast.errors import TrainingError
+from holdfast.policy import checkpoint, probe
+from holdfast.policy.settings import CPOSettings, TrainSettings, contract_of
+from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
+
+SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=2, batch=1040, critic_steps=5)
+OPTIONS = ["--task", "PointCircle-v0", "--batch", "650", "--critic-steps", "2"]
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / PROGRESS).read_text().splitlines()]
+
+
+def test_command_trains_resumes_and_never_overwrites(tmp_path):
+    command(SMALL, out=tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(TrainingError, match="exists; give --resume"):
+        command(SMALL, out=tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    with pytest.raises(TrainingError, match="trained with gamma"):
+        command(dataclasses.replace(SMALL, gamma=0.5), out=tmp_path, resume=True)
+    # A run that died after its last checkpoint has run iterations that will be run again.
+    with (tmp_path / PROGRESS).open("a") as file:
+        file.write(json.dumps({"iteration": 3}) + "\n")
+    command(dataclasses.replace(SMALL, iterations=4), out=tmp_path, resume=True)
+    assert [line["iteration"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_what_is_written_of_an_iteration(tmp_path):
+    command(SMALL, out=tmp_path)
+    record = lines(tmp_path)[-1]
+    assert set(record["costs"]) == {"outside_corridor"}
+    for key in ("return", "kl", "lam", "case", "accepted", "steps_per_s", "explained_variance"):
+        assert key in record
+    board = EventAccumulator(str(tmp_path)).Reload()
+    tags = set(board.Tags()["scalars"])
+    assert {
+        *("return", "kl", "lam", "steps_per_s", "accepted", "shortfall/outside_corridor"),
+        *("costs/outside_corridor", "nu/outside_corridor", "explained_variance/reward"),
+    } <= tags
+    assert [event.step for event in board.Scalars("return")] == [1, 2]
+    assert board.Scalars("costs/outside_corridor")[-1].value == pytest.approx(
+        record["costs"]["outside_corridor"]
+    )
+
+
+def test_a_resumed_run_knows_its_own_settings(tmp_path, capsys):
+    """On the command line only what is to change is given again."""
+    run = ["train", "--out", str(tmp_path)]
+    assert main([*run, *OPTIONS, "--iterations", "1", "--slack", "0.3"]) == 0
+    assert main([*run, "--resume", "--iterations", "2"]) == 0
+    assert len(lines(tmp_path)) == 2
+    assert main([*run, "--resume"]) == 0
+    assert "already at iteration 2" in capsys.readouterr().out
+    assert main([*run, "--resume", "--slack", "0.2"]) == 1
+    assert "was trained with cpo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--task", "Nowhere-v0"], "task should be one of"),
+        (["--limit", "-1"], "limit should be at least 0"),
+        (["--limit", "1", "2"], "limit should have a value for each cost"),
+        (["--batch", "10"], "batch should be at least an episode"),
+        (["--algorithm", "trpo", "--slack", "0.5"], "slack is for cpo"),
+        (["--algorithm", "ppo-penalty"], "penalty should have a price for each cost"),
+        (["--resume"], "no such file"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, options, sentence):
+    out = tmp_path / "run"
+    assert main(["train", "--out", str(out), "--task", "PointCircle-v0", *options]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert sentence in err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("options", [["--algorithm", "sac"], ["--preset", "mine"], ["--colour"]])
+def test_wrong_usage_is_status_2(options):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *options])
+    assert ended.value.code == 2
+
+
+def test_the_preset_s_values_are_the_defaults_that_help_shows(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--preset", "paper", "--task", "PointCircle-v0", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "(default: 50000)" in out
+    assert "(default: 0.995)" in out
+
+
+def test_a_preset_is_changed_by_what_is_given_beside_it(tmp_path):
+    paper = ["--preset", "paper", *OPTIONS, "--iterations", "1", "--gamma", "0.9"]
+    assert main(["train", "--out", str(tmp_path), *paper]) == 0
+    _, data = checkpoint.load(tmp_path / CHECKPOINT)
+    held = data["settings"]
+    assert (held["preset"], held["gamma"], held["batch"]) == ("paper", 0.9, 650)
+    assert held["step"]["delta"] == 0.01
+    assert held["hidden"] == [64, 32]
+
+
+def records(*costs):
+    return [{"return": 1.0, "costs": {"outside_corridor": cost}} for cost in costs]
+
+
+@pytest.mark.parametrize(
+    ("costs", "algorithm", "words"),
+    [
+        ([5.4] * 20, "cpo", "5.40 per episode, limit d = 5"),
+        ([50.0] * 5 + [5.0] * 20, "cpo", "outside_corridor 5.00"),
+        ([6.0] * 20, "cpo", "not met"),
+        ([6.0] * 20, "pdo", "not met"),
+        ([6.0] * 20, "trpo", "which trpo does not look at"),
+    ],
+)
+def test_the_end_says_whether_the_limit_is_met(costs, algorithm, words):
+    """The mean of the last 20 iterations, and a tenth of the limit on top."""
+    told = list(outcome(records(*costs), contract_of(SMALL), algorithm))
+    assert told[0] == "last 20 iterations: return 1.0 per episode"
+    assert words in told[1]
+    assert ("not met" in told[1]) == (words == "not met")
+
+
+def test_the_end_speaks_of_every_cost(two_costs):
+    """One limit is met and the other is not."""
+    contract = contract_of(TrainSettings(task=two_costs))
+    told = list(outcome([{"return": 0.0, "costs": {"near": 1.0, "far": 30.0}}], contract, "cpo"))
+    assert told[0].startswith("last 1 iteration")
+    assert "near" in told[1]
+    assert "not met" not in told[1]
+    assert "not met" in told[2]
+
+
+def test_a_limit_out_of_reach_is_said_to_be(tmp_path, capsys):
+    """Nothing costs less than 0 here, and two updates do not get there."""
+    assert (
+        main(["train", "--out", str(tmp_path), *OPTIONS, "--iterations", "2", "--limit", "0"]) == 0
+    )
+    out = " ".join(capsys.readouterr().out.split())
+    assert "limit d = 0: not met" in out
+
+
+def test_probe_measures_nothing_random_and_unconstrained(tmp_path, capsys):
+    """Doing nothing on the spot costs nothing; random actions drift out of the corridor."""
+    options = ["--task", "PointCircle-v0", "--batch", "6500", "--critic-steps", "40"]
+    assert main(["train", "--probe", "--out", str(tmp_path), *options, "--iterations", "8"]) == 0
+    shown = capsys.readouterr().out
+    report = json.loads((tmp_path / probe.PROBE).read_text())
+    nothing, at_random, free = report["policies"].values()
+    assert nothing["costs"]["outside_corridor"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert nothing["return"]["mean"] == pytest.approx(0.0, abs=1e-9)
+    cost = free["costs"]["outside_corridor"]
+    assert cost["low"] < cost["mean"] < cost["high"]
+    assert cost["mean"] > at_random["costs"]["outside_corridor"]["mean"] > 0.0
+    assert free["return"]["mean"] > at_random["return"]["mean"] + 20.0
+    assert "doing nothing" in shown
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert main(["train", "--probe", "--out", str(tmp_path), *options]) == 1
+    assert "exists" in capsys.readouterr().err
+
+
+def test_probe_forgets_what_only_another_algorithm_reads():
+    settings = dataclasses.replace(SMALL, cpo=CPOSettings(slack=0.5))
+    assert probe.unconstrained(settings).algorithm == "trpo"
+    probe.unconstrained(settings).check_own()
