@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from holdfast.policy.learner import TrainSettings
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
 from holdfast.signals import Array
@@ -51,10 +52,13 @@ class Evaluation:
         }
 
 
-def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
-    """Run the behaviour policy (actions sampled) for full episodes in the task's simulation."""
+def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: int) -> Evaluation:
+    """Run the behaviour policy (actions sampled) for full episodes in the simulation that the
+    settings say, randomised as they say."""
     contract = networks.contract
-    batch = make_batch(contract.task, episodes, seed, contract=contract)
+    batch = make_batch(
+        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
+    )
     collector = Collector(batch, torch.Generator().manual_seed(seed))
     rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()

@@ -27,6 +27,7 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.policy import bundle, checkpoint
 from holdfast.policy.evaluate import evaluate, judge_prediction
+from holdfast.policy.learner import settings_from
 from holdfast.policy.networks import Networks
 from holdfast.safety_monitor.familiarity import fit_familiarity
 from holdfast.signals import Array
@@ -115,7 +116,7 @@ def export(
         raise ConfigError(f"episodes should be at least {GOLDEN_PAIRS}, received {episodes}")
     networks, data = checkpoint.load_networks(source)
     seed = data["settings"]["seed"]
-    measured = evaluate(networks, episodes, seed)
+    measured = evaluate(networks, settings_from(data["settings"]), episodes, seed)
     provenance = {
         "holdfast": holdfast.__version__,
         "versions": {

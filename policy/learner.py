@@ -7,10 +7,11 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from tyro.constructors import PrimitiveConstructorSpec
 
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
@@ -26,7 +27,17 @@ from holdfast.policy.rollout import (
     fit_critic,
 )
 from holdfast.safety_monitor.costs import Bill
+from holdfast.sim.randomise import Randomisation, load_randomisation
 from holdfast.sim.tasks import make, make_batch
+
+RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
+    nargs=1,
+    metavar="FILE",
+    instance_from_str=lambda text: load_randomisation(Path(text[0])),
+    is_instance=lambda value: value is None or isinstance(value, Randomisation),
+    str_from_instance=lambda value: [str(value)],
+)
+"""On the command line a file; in settings what was in it, so that the file may change or go."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class TrainSettings:
         copies: simulated robots stepped together.
         episodes: full episodes per copy and iteration.
         limit: d, expected cost per episode; None for the task's own.
+        randomise: YAML file of what each simulated robot has of its own, drawn at each episode's
+            start: mass, friction, gains, delay, noise, bias. Default: nothing.
         hidden: units per hidden layer, of policy and critics.
         initial_std: of actions, where 1 is half of the range.
         gamma: discount of the reward; a cost's is in the contract.
@@ -60,6 +73,7 @@ class TrainSettings:
     copies: int = 80
     episodes: int = 1
     limit: float | None = None
+    randomise: Annotated[Randomisation | None, RANDOMISATION_FILE] = None
     hidden: tuple[int, ...] = (64, 64)
     initial_std: float = 1.0
     gamma: float = 0.99
@@ -145,7 +159,11 @@ class Learner:
             self.critic.parameters(), lr=settings.critic_rate, fused=True
         )
         self.batch = make_batch(
-            settings.task, settings.copies, settings.seed, contract=self.contract
+            settings.task,
+            settings.copies,
+            settings.seed,
+            contract=self.contract,
+            randomise=settings.randomise,
         )
         self.collector = Collector(self.batch, self.generator)
         self.tracker = CostTracker(settings.correction)
@@ -262,7 +280,9 @@ class Learner:
 def settings_from(data: dict[str, Any]) -> TrainSettings:
     """Return settings from what `dataclasses.asdict` made of them and JSON carried."""
     step = StepSettings(**data["step"])
-    return TrainSettings(**{**data, "step": step, "hidden": tuple(data["hidden"])})
+    randomise = Randomisation(**data["randomise"]) if data.get("randomise") else None
+    made = {"step": step, "randomise": randomise, "hidden": tuple(data["hidden"])}
+    return TrainSettings(**{**data, **made})
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:

@@ -76,3 +76,13 @@ def physics_steps(model: mujoco.MjModel, period_s: float) -> int:
             f"{model.opt.timestep:g} s, received {period_s:g} s"
         )
     return round(steps)
+
+
+def touches_anything(model: mujoco.MjModel) -> bool:
+    """Return whether there are contacts in a model: whether friction means anything in it."""
+    off = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    if model.opt.disableflags & off:
+        return False
+    meets = (model.geom_contype[:, None] & model.geom_conaffinity) != 0
+    apart = model.geom_bodyid[:, None] != model.geom_bodyid
+    return bool(model.npair or (meets & apart).any())

@@ -15,6 +15,7 @@ from holdfast.sim.legged import Ant, Humanoid
 from holdfast.sim.mujoco_batch import MujocoBatch
 from holdfast.sim.places import Grid
 from holdfast.sim.point import Point
+from holdfast.sim.randomise import Randomisation
 from holdfast.sim.task import Task
 
 NAMESPACE = "holdfast/"
@@ -79,21 +80,27 @@ def make(task_id: str) -> Task:
 
 
 def make_batch(
-    task_id: str, copies: int, seed: int, threads: int = 0, contract: Contract | None = None
+    task_id: str,
+    copies: int,
+    seed: int,
+    threads: int = 0,
+    contract: Contract | None = None,
+    randomise: Randomisation | None = None,
 ) -> Batch:
     """Return copies of a task, ready to step.
 
     Args:
         task_id: as for `make`.
         copies: how many.
-        seed: of all that resets draw.
+        seed: of all that is drawn.
         threads: of the physics; 0 for one per core.
         contract: to bill under, where its limits are not the task's own.
+        randomise: what each copy has of its own.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: there is no such task, or something cannot be randomised in it.
     """
     task = make(task_id)
     if contract is not None:
         task.contract = contract
-    return MujocoBatch(task, copies, seed, threads)
+    return MujocoBatch(task, copies, seed, threads, randomise)

@@ -14,6 +14,7 @@ from holdfast.policy.evaluate import Evaluation, evaluate, interval, judge_predi
 from holdfast.policy.export import checkpoint_of, export
 from holdfast.policy.learner import Learner, TrainSettings
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
+from holdfast.sim.randomise import Randomisation
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, copies=16, critic_steps=5)
 
@@ -79,7 +80,7 @@ def test_the_bundle_knows_what_the_simulation_shows(shipped):
     familiarity.require_size(held.contract.observation_size)
     assert (familiarity.episodes, familiarity.false_alarm_rate) == (10, 0.1)
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
-    evaluation = evaluate(networks, 40, seed=77)
+    evaluation = evaluate(networks, SMALL, 40, seed=77)
 
     def alarms(change):
         count = 0
@@ -99,7 +100,7 @@ def test_the_bundle_knows_what_the_simulation_shows(shipped):
 
 def test_evaluation_holds_one_whole_episode_of_each_copy(shipped):
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
-    contract, evaluation = networks.contract, evaluate(networks, 12, seed=5)
+    contract, evaluation = networks.contract, evaluate(networks, SMALL, 12, seed=5)
     assert len(evaluation.observations) == len(evaluation.costs) == 12
     left = [channel.name for channel in contract.observation].index("episode_left")
     place = sum(channel.size for channel in contract.observation[:left])
@@ -160,6 +161,20 @@ def test_the_prediction_is_reported_for_each_cost(shipped):
         found = prediction[held.contract.costs[0].name][place]
         assert 0.0 <= found["covered"] <= 1.0
         assert abs(found["mean_error"]) <= found["rmse"]
+
+
+def test_what_was_randomised_is_in_the_bundle_and_in_what_it_measured(shipped, tmp_path):
+    """Sensors that are off by metres show in what is familiar; verify exports it so again."""
+    wild = Randomisation(bias={"position": 50.0})
+    learner = Learner(dataclasses.replace(SMALL, randomise=wild))
+    learner.save(tmp_path / "state.safetensors")
+    export(tmp_path / "state.safetensors", tmp_path / "policy.onnx", episodes=20)
+    held, nominal = bundle.load(tmp_path / "policy.onnx"), bundle.load(shipped)
+    assert held.provenance["settings"]["randomise"]["bias"] == {"position": 50.0}
+    assert nominal.provenance["settings"]["randomise"] is None
+    seen, usual = (b.golden.observation[:-2, :2] for b in (held, nominal))  # 2 are far outside
+    assert np.abs(seen).max() > 25.0 > np.abs(usual).max()
+    assert verify.command(tmp_path / "policy.onnx") == 0
 
 
 def test_too_few_episodes_are_refused(shipped, tmp_path):

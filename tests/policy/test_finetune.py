@@ -124,20 +124,23 @@ def over_the_limit(learner):
         if learner.iterate()["cost"] > 12.0:
             break
     contract = learner.contract
-    assert evaluate(learner.networks, 200, seed=5).cost_returns.mean() > contract.costs[0].limit
+    assert (
+        evaluate(learner.networks, learner.settings, 200, seed=5).cost_returns.mean()
+        > contract.costs[0].limit
+    )
     return learner
 
 
 def test_it_lowers_the_cost_inside_the_trust_region(over_the_limit):
     learner = over_the_limit
-    before = evaluate(learner.networks, 300, seed=6).cost_returns.mean()
+    before = evaluate(learner.networks, learner.settings, 300, seed=6).cost_returns.mean()
     experience = Experience.of(simulated(learner, 7), learner.contract)
     settings = FinetuneSettings()
     tuner = Finetuner(learner.networks, experience, settings, 0.99, 0.95)
     assert torch.allclose(tuner.ratio(), torch.ones(()), atol=1e-4)  # nothing has changed yet
     assert tuner.cost().mean == pytest.approx(experience.costs.sum(axis=(1, 2)).mean(), rel=1e-3)
     learned = tuner.run()
-    after = evaluate(learner.networks, 300, seed=6).cost_returns.mean()
+    after = evaluate(learner.networks, learner.settings, 300, seed=6).cost_returns.mean()
     assert after < before - 2.0
     assert learned["steps"] > 0
     assert learned["kl"] <= settings.max_kl

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from holdfast.cli import main
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy import checkpoint
 from holdfast.policy.learner import CostTracker, Learner, TrainSettings, contract_of
 from holdfast.policy.rollout import Collector, _episode_sums, estimate
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command
+from holdfast.sim.randomise import Randomisation
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=4, copies=16, critic_steps=5)
 
@@ -28,10 +30,16 @@ def stripped(record):
     return {key: value for key, value in record.items() if key != "seconds"}
 
 
-def test_resumed_run_goes_on_bit_for_bit(tmp_path):
-    whole = Learner(SMALL)
+RANDOMISED = dataclasses.replace(
+    SMALL, randomise=Randomisation(mass=(0.5, 2.0), delay_steps=(0, 2), noise={"position": 0.1})
+)
+
+
+@pytest.mark.parametrize("settings", [SMALL, RANDOMISED], ids=["nominal", "randomised"])
+def test_resumed_run_goes_on_bit_for_bit(tmp_path, settings):
+    whole = Learner(settings)
     records = [whole.iterate() for _ in range(4)]
-    half = Learner(SMALL)
+    half = Learner(settings)
     for _ in range(2):
         half.iterate()
     half.save(tmp_path / "c.safetensors")
@@ -58,6 +66,8 @@ def test_command_trains_resumes_and_never_overwrites(tmp_path):
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     with pytest.raises(TrainingError, match="trained with gamma"):
         command(dataclasses.replace(settings, gamma=0.5), out=tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="trained with randomise = None, not Randomisation"):
+        command(dataclasses.replace(RANDOMISED, iterations=2), out=tmp_path, resume=True)
     # A run that died after its last checkpoint has run iterations that will be run again.
     with (tmp_path / PROGRESS).open("a") as file:
         file.write(json.dumps({"iteration": 3}) + "\n")
@@ -87,6 +97,28 @@ def test_the_run_budget_follows_the_limit(limit, budget):
     (cost,) = contract_of(dataclasses.replace(SMALL, limit=limit)).costs
     assert cost.limit == (5.0 if limit is None else limit)
     assert cost.run_budget == budget
+
+
+def test_a_file_says_what_is_randomised_and_the_checkpoint_what_was_in_it(tmp_path):
+    file, out = tmp_path / "robots.yaml", tmp_path / "run"
+    file.write_text("mass: [0.5, 2.0]\ndelay_steps: [0, 2]\nnoise: {position: 0.1}\n")
+    line = ["train", "--task", "PointCircle-v0", "--copies", "16", "--iterations", "1"]
+    assert main([*line, "--randomise", str(file), "--out", str(out)]) == 0
+    file.unlink()
+    assert Learner.load(out / CHECKPOINT).settings.randomise == RANDOMISED.randomise
+
+
+def test_what_cannot_be_randomised_is_refused(tmp_path, capsys):
+    file = tmp_path / "robots.yaml"
+    line = ["train", "--task", "PointCircle-v0", "--randomise", str(file), "--out", str(tmp_path)]
+    for text, sentence in (
+        ("mass: 2\n", f"randomisation {file}: mass: should be [low, high], with low at most high"),
+        ("friction: [1, 2]\n", "randomisation: friction: robot 'point' touches nothing; leave it"),
+    ):
+        file.write_text(text)
+        assert main(line) == 1
+        assert capsys.readouterr().err.startswith(f"holdfast: {sentence}")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_unknown_task_is_refused():
