@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from holdfast.policy.learner import TrainSettings
+from holdfast.policy.learner import TrainSettings, require_same
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
 from holdfast.signals import Array
@@ -54,8 +54,13 @@ class Evaluation:
 
 def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: int) -> Evaluation:
     """Run the behaviour policy (actions sampled) for full episodes in the simulation that the
-    settings say, randomised as they say."""
+    settings say, randomised as they say.
+
+    Raises:
+        ConfigError, TrainingError: the task is not there any more, or has another contract.
+    """
     contract = networks.contract
+    require_same(settings, contract)
     batch = make_batch(
         settings.task, episodes, seed, contract=contract, randomise=settings.randomise
     )

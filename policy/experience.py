@@ -19,8 +19,8 @@ from holdfast.policy.networks import Critic, Networks
 from holdfast.policy.rollout import discounts, ends_with_episode
 from holdfast.robot import log
 from holdfast.robot.log_format import COMPLETED
-from holdfast.signals import Array
-from holdfast.sim.tasks import make
+from holdfast.signals import Array, Signals
+from holdfast.sim.task import Task
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,20 @@ class Trajectory:
     completed: bool
 
 
-def read(path: Path, contract: Contract) -> list[Trajectory]:
+def read(path: Path, contract: Contract, task: Task) -> list[Trajectory]:
     """Read the episodes of one log.
 
+    Args:
+        contract: that it should be of.
+        task: pays for what the robot did.
+
     Raises:
-        LogError: not a log, of another contract, or its policy did not explore.
+        LogError: not a log, of another contract, its policy did not explore, or the task pays
+            for signals that are not in it.
     """
     run = log.read(path, contract)
     if not run.info.exploring:
         raise LogError(f"{path}: its actions were not sampled; record with deploy --explore")
-    task = make(contract.task)
     trajectories = []
     for episode in run.episodes:
         k = len(episode.observation) - 1
@@ -66,13 +70,22 @@ def read(path: Path, contract: Contract) -> list[Trajectory]:
                 observation=episode.observation.astype(np.float32),
                 u=contract.normalised(episode.proposed[:-1]),
                 log_prob=episode.log_prob[:-1],
-                reward=task.reward(signals),
+                reward=_paid(path, task, signals),
                 costs=episode.costs[1:],
                 overridden=overridden,
                 completed=episode.result.ended == COMPLETED,
             )
         )
     return trajectories
+
+
+def _paid(path: Path, task: Task, signals: Signals) -> Array:
+    try:
+        return task.reward(signals)
+    except KeyError as error:
+        raise LogError(
+            f"{path}: {task.contract.task} pays for signal {error}, which the log does not hold"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,11 @@ from holdfast.policy import bundle, checkpoint
 from holdfast.policy.cpo import Samples, StepReport, StepSettings, cpo_step
 from holdfast.policy.experience import Experience, logged_advantages, predict, read
 from holdfast.policy.export import checkpoint_of, export, file_hash
+from holdfast.policy.learner import require_same, settings_from
 from holdfast.policy.networks import Networks, kl
 from holdfast.policy.rollout import fit_critic
 from holdfast.signals import Array
+from holdfast.sim.tasks import make
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ def finetune(
     """Write a child of `parent` that learned from `logs`; return the child's provenance.
 
     Raises:
-        BundleError, LogError, TrainingError: a file is missing, damaged or does not belong.
+        BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or does not
+            belong, or the task has changed since.
     """
     torch.set_num_threads(1)
     if out.resolve() == parent.resolve():
@@ -233,14 +236,17 @@ def finetune(
     source = checkpoint_of(parent)
     if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
         raise TrainingError(f"{source}: should be the training state exported with {parent}")
-    trajectories = [t for path in logs for t in read(path, held.contract)]
     networks, data = checkpoint.load_networks(source)
+    trained = settings_from(data["settings"])
+    require_same(trained, held.contract)
+    task = make(trained.task)
+    trajectories = [t for path in logs for t in read(path, held.contract, task)]
     tuner = Finetuner(
         networks,
         Experience.of(trajectories, held.contract),
         settings,
-        data["settings"]["gamma"],
-        data["settings"]["lam"],
+        trained.gamma,
+        trained.lam,
     )
     learned = tuner.run()
     # The rest of the training state stays as it was: the child can be trained on in simulation.

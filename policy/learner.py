@@ -112,6 +112,16 @@ def contract_of(settings: TrainSettings) -> Contract:
     return dataclasses.replace(contract, costs=(cost,))
 
 
+def require_same(settings: TrainSettings, contract: Contract) -> None:
+    """Raise TrainingError unless a task has the contract that a policy was trained under."""
+    now, then = (json.loads(c.to_json()) for c in (contract_of(settings), contract))
+    if changed := [name for name in then if now[name] != then[name]]:
+        raise TrainingError(
+            f"{settings.task}: its contract is not the one that the policy was trained under; "
+            f"what differs is {', '.join(changed)}"
+        )
+
+
 class CostTracker:
     """The excess J_C − d that a step is told, corrected by what steps did before.
 
@@ -261,10 +271,7 @@ class Learner:
         """
         tensors, data = checkpoint.load(path)
         learner = Learner(settings_from(data["settings"]))
-        if learner.contract.to_json() != data["contract"]:
-            raise TrainingError(
-                f"checkpoint {path}: was trained under another contract of {learner.contract.task}"
-            )
+        require_same(learner.settings, Contract.from_json(data["contract"]))
         checkpoint.restore_modules(learner.networks.modules, tensors)
         checkpoint.restore_adam(learner.optimiser, "adam", tensors)
         learner.generator.set_state(tensors["generator"])

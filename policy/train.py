@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from holdfast.errors import TrainingError
 from holdfast.policy.learner import Learner, TrainSettings, append_jsonl, last_costs
+from holdfast.sim.check import check
 
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
@@ -98,6 +99,7 @@ def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
+        check(settings.task)
         return Learner(settings)
     learner = Learner.load(path)
     held = learner.settings

@@ -1,8 +1,9 @@
 """Is a task what training takes it for? As Gymnasium's `check_env`, with one sentence per fault.
 
-    check_task(MyTask())
+    check("path/to/my_task.py:MyTask")
 
-A fault that this does not find is found late: by a policy that learns nothing.
+A fault that this does not find is found late: by a policy that learns nothing. `holdfast train`
+checks every task before it begins.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from holdfast.sim.batch import Batch, Step
 from holdfast.sim.mujoco_batch import MujocoBatch
 from holdfast.sim.robot import physics_steps
 from holdfast.sim.task import Task
+from holdfast.sim.tasks import make
 
 COPIES, STEPS = 5, 30
 
@@ -32,6 +34,15 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
     received = np.shape(array)
     _require(received == shape, f"{where} should have shape {shape}, received {received}")
+
+
+def check(task_id: str) -> None:
+    """Check what the command line calls a task.
+
+    Raises:
+        ConfigError, TrainingError: says what is wrong, and what would be right.
+    """
+    check_task(make(task_id))
 
 
 def check_task(task: Task) -> None:

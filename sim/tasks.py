@@ -17,9 +17,7 @@ from holdfast.sim.places import Grid
 from holdfast.sim.point import Point
 from holdfast.sim.randomise import Randomisation
 from holdfast.sim.task import Task
-
-NAMESPACE = "holdfast/"
-
+from holdfast.sim.task_file import OURS, SUFFIX, load
 
 _POINT_GRID = Grid(columns=6, spacing_m=2.0)
 
@@ -68,14 +66,20 @@ TASKS: Mapping[str, Callable[[str], Task]] = {
 
 
 def make(task_id: str) -> Task:
-    """Return a task by its id, with or without the namespace.
+    """Return one of the tasks above by its id, with or without "holdfast/", or the task that a
+    file makes, by FILE.py:NAME.
 
     Raises:
         ConfigError: there is no such task.
     """
-    full = task_id if task_id.startswith(NAMESPACE) else NAMESPACE + task_id
+    if f"{SUFFIX}:" in task_id:
+        return load(task_id)
+    full = task_id if task_id.startswith(OURS) else OURS + task_id
     if full not in TASKS:
-        raise ConfigError(f"task should be one of {', '.join(TASKS)}, received '{task_id}'")
+        raise ConfigError(
+            f"task should be one of {', '.join(TASKS)}, or a file's own, as FILE.py:NAME; "
+            f"received '{task_id}'"
+        )
     return TASKS[full](full)
 
 

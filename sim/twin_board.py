@@ -15,7 +15,7 @@ from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import Array
 from holdfast.sim import drive
 from holdfast.sim.gap import Gap, OdometryNoise, apply
-from holdfast.sim.robot import physics_steps
+from holdfast.sim.robot import physics_steps, roll_pitch_yaw
 from holdfast.sim.task import Task
 
 TICKS_PER_TURN = 4096
@@ -273,7 +273,7 @@ class TwinBoard(Board):
         acceleration = self.data.sensordata[self._accelerometer].tolist()
         gyro = self.data.sensordata[self._gyro].tolist()
         gyro[2] = odometry.yaw_rate
-        roll, pitch, _ = drive.roll_pitch_yaw(self.data.qpos[3:7])
+        roll, pitch, _ = roll_pitch_yaw(self.data.qpos[3:7])
         return (
             *self._pose(),
             odometry.speed,

@@ -14,6 +14,9 @@ from holdfast.policy.finetune import Finetuner, FinetuneSettings
 from holdfast.policy.learner import Learner, TrainSettings
 from holdfast.policy.rollout import Collector
 from holdfast.robot.recorder import Recorder
+from holdfast.sim.tasks import make
+
+DRIVE = make("DriveCircle-v0")
 
 
 def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
@@ -73,9 +76,9 @@ def test_log_must_have_explored(tmp_path, exploring, sentence):
     recorder.close()
     if sentence:
         with pytest.raises(LogError, match=sentence):
-            read(tmp_path / "run", contract)
+            read(tmp_path / "run", contract, DRIVE)
         return
-    (episode,) = read(tmp_path / "run", contract)
+    (episode,) = read(tmp_path / "run", contract, DRIVE)
     # What was recorded at step k: see recordings.tick.
     np.testing.assert_allclose(episode.u[:, 1], 0.01 * np.arange(6) / 2.0)
     np.testing.assert_allclose(episode.log_prob, -1.0 - np.arange(6))
@@ -89,7 +92,16 @@ def test_log_of_another_contract_is_refused(tmp_path):
     recorder.close()
     other = dataclasses.replace(info().contract, task="holdfast/Other-v0")
     with pytest.raises(LogError, match="its contract is"):
-        read(tmp_path / "run", other)
+        read(tmp_path / "run", other, DRIVE)
+
+
+def test_a_log_without_what_the_task_pays_for_is_refused(tmp_path):
+    recorder = Recorder(tmp_path / "run", info())
+    record_episode(recorder, 0, 3)
+    recorder.close()
+    gather = make("DriveGather-v0")
+    with pytest.raises(LogError, match="DriveGather-v0 pays for signal 'apples_taken', which"):
+        read(tmp_path / "run", info().contract, gather)
 
 
 def simulated(learner, episodes_seed):

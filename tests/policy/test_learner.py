@@ -146,7 +146,7 @@ def test_checkpoint_of_another_contract_is_refused(tmp_path):
     held, data = checkpoint.load(path)
     data["contract"] = data["contract"].replace('"period_s":0.1', '"period_s":0.2')
     checkpoint.save(path, held, data)
-    with pytest.raises(TrainingError, match="another contract"):
+    with pytest.raises(TrainingError, match="what differs is period_s"):
         Learner.load(path)
 
 
