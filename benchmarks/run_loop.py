@@ -33,7 +33,7 @@ from holdfast.safety_monitor.monitor import Monitor
 SECTIONS: dict[str, tuple[type, str]] = {
     "await the twin": (SerialRobot, "now_s"),
     "wait": (SerialRobot, "wait"),
-    "read": (SerialRobot, "read"),
+    "read": (SerialRobot, "readings"),
     "faults": (SerialRobot, "faults"),
     "observe": (Monitor, "observe"),
     "ask the policy": (PolicyProcess, "ask"),

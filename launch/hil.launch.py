@@ -17,12 +17,13 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     RegisterEventHandler,
-    Shutdown,
 )
 from launch.event_handlers import OnProcessIO
 from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+
+from holdfast.robot.ros.bring_up import over
 
 DEPLOY = str(Path(__file__).with_name("deploy.launch.py"))
 
@@ -48,7 +49,7 @@ def generate_launch_description() -> LaunchDescription:
         cmd=[holdfast_program(), "twin", "--link", port, "--seed", seed],
         name="twin",
         output="screen",
-        on_exit=[Shutdown(reason="the twin has ended")],
+        on_exit=over,
     )
     deploy = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(DEPLOY),

@@ -67,7 +67,7 @@ class Assembly:
             evidence=None if deployment is None else deployment.evidence.to_mapping(),
             identity=dataclasses.asdict(robot.identity),
             versions=versions(),
-            clock_offset_s=time.time() - robot.now_s(),
+            clock_offset_s=robot.clock_offset_s(),
         )
 
 

@@ -49,6 +49,9 @@ class Robot(Protocol):
     def now_s(self) -> float:
         """The run's clock: the device's in lockstep, else the host's monotonic clock."""
 
+    def clock_offset_s(self) -> float:
+        """Unix time minus the run's clock, as far as that is meant to show it."""
+
     def wait(self, until_s: float) -> None:
         """Return at `until_s` on the run's clock; in lockstep, as soon as the device got there."""
 

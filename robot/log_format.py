@@ -138,7 +138,7 @@ class RunInfo:
         bundle_hash: "" where there was none.
         evidence: the deployment's, as it was before the run, where one is kept.
         identity: what the robot said of itself; versions: of the software that ran.
-        clock_offset_s: wall clock (Unix time) minus the run's clock.
+        clock_offset_s: Unix time minus the run's clock; 0 where that is a ROS graph's.
     """
 
     run: str

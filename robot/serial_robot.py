@@ -132,6 +132,10 @@ class SerialRobot:
             return self._newest.time_us / 1e6
         return time.monotonic()
 
+    def clock_offset_s(self) -> float:
+        """Return Unix time minus the run's clock."""
+        return time.time() - self.now_s()
+
     def wait_for_state(self, limit_s: float, wake: int) -> bool:
         """Wait for a new STATE, or until there is something to read from the descriptor `wake`.
 

@@ -125,6 +125,10 @@ class TopicRobot:
         """Return the graph's time."""
         return self._graph.now_s()
 
+    def clock_offset_s(self) -> float:
+        """Return 0: the graph's time is what its bags show, simulated time too."""
+        return 0.0
+
     def wait(self, until_s: float) -> None:
         """Return at a time on the graph's clock, or when that has stood still for too long."""
         now_s, wall_s = self._graph.now_s(), time.monotonic()

@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "ROS_DOMAIN_ID": DOMAIN,
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     "CYCLONEDDS_URI": "",
+    "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
 }
 
 

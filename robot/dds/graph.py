@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsParticipant
 from cyclonedds.core import (
     InstanceState,
     Policy,
@@ -36,6 +37,10 @@ CLIENT_LIMIT_S = 0.5
 """How long a response waits for its client's reader to be found."""
 
 WARN_EVERY_S = 5.0
+LOOK_EVERY_S = 1.0
+
+FAST_DDS = b"\x01\x0f"
+"""How the ids of Fast DDS's entities begin: the vendor, as it uses to write it."""
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +101,19 @@ class DdsGraph:
         self._writers: list[Any] = []
         self._closing = threading.Event()
         self._warned_s: dict[str, float] = {}
+        self._others = BuiltinDataReader(self._presence.participant, BuiltinTopicDcpsParticipant)
+        threading.Thread(target=self._look_around, name="neighbours", daemon=True).start()
+
+    def _look_around(self) -> None:
+        """Say once if there is somebody who will not hear this node's services."""
+        while not self._closing.wait(LOOK_EVERY_S):
+            if any(other.key.bytes.startswith(FAST_DDS) for other in self._others.take(50)):
+                self.warn(
+                    "a node on rmw_fastrtps_cpp is in this graph: topics reach it, services do "
+                    "not; to call hardware/e_stop_trigger and its like, run ROS on "
+                    "rmw_cyclonedds_cpp"
+                )
+                return
 
     def now_s(self) -> float:
         """Return Unix time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -84,7 +85,8 @@ class DriverNode(ManagedNode):
         self._ending.set()
         self._thread.join()
         assert self.driver is not None
-        self.driver.rest()
+        with contextlib.suppress(LinkError):  # a device that is lost stops by itself
+            self.driver.rest()
 
     def release(self) -> None:
         """Let go of the hardware."""

@@ -13,7 +13,7 @@ from typing import Any
 from launch.action import Action
 from launch.actions import (
     EmitEvent,
-    LogInfo,
+    OpaqueFunction,
     RegisterEventHandler,
     Shutdown,
 )
@@ -64,16 +64,16 @@ def bring_up(nodes: Sequence[LifecycleNode], vital: Sequence[LifecycleNode]) -> 
     for one, following in zip(nodes, [*nodes[1:], None], strict=True):
         actions += _steps(one, following)
     actions += [
-        RegisterEventHandler(OnProcessExit(target_action=one, on_exit=_over)) for one in vital
+        RegisterEventHandler(OnProcessExit(target_action=one, on_exit=over)) for one in vital
     ]
     return [*actions, *nodes, _change(nodes[0], Transition.TRANSITION_CONFIGURE)]
 
 
 def _steps(one: LifecycleNode, following: LifecycleNode | None) -> list[Action]:
     name = one.node_executable
-    after: list[LaunchDescriptionEntity] = [LogInfo(msg=f"{name} is active")]
+    after: list[LaunchDescriptionEntity] = []
     if following is not None:
-        after.append(_change(following, Transition.TRANSITION_CONFIGURE))
+        after = [_change(following, Transition.TRANSITION_CONFIGURE)]
 
     def when(start: str, goal: str, then: list[LaunchDescriptionEntity]) -> Action:
         # With its start, so that a node that somebody deactivates is left alone.
@@ -85,13 +85,22 @@ def _steps(one: LifecycleNode, following: LifecycleNode | None) -> list[Action]:
     return [
         when("configuring", "inactive", [_change(one, Transition.TRANSITION_ACTIVATE)]),
         when("activating", "active", after),
-        when("configuring", "unconfigured", [Shutdown(reason=f"{name} could not be configured")]),
-        when("activating", "inactive", [Shutdown(reason=f"{name} could not be activated")]),
+        when("configuring", "unconfigured", [_fail(f"{name} could not be configured")]),
+        when("activating", "inactive", [_fail(f"{name} could not be activated")]),
     ]
 
 
-def _over(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """End the launch, unless that is why the process has ended."""
+def _fail(reason: str) -> Action:
+    """End the launch with an exit status that says that it failed."""
+
+    def fail(context: LaunchContext) -> None:
+        raise RuntimeError(reason)
+
+    return OpaqueFunction(function=fail)
+
+
+def over(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End the launch because a process has ended, unless that is why it has."""
     return [] if context.is_shutdown else [Shutdown(reason=f"{event.process_name} has ended")]
 
 

@@ -34,6 +34,7 @@ class RosGraph:
         self._topics = MutuallyExclusiveCallbackGroup()
         self._services = MutuallyExclusiveCallbackGroup()
         self._closing = threading.Event()
+        self._lock = threading.Lock()
         self._made: list[tuple[Callable[[Any], bool], Any]] = []
         self._publishers: list[Any] = []
 
@@ -90,7 +91,12 @@ class RosGraph:
         )
         self._made.append((self._node.destroy_publisher, made))
         self._publishers.append(made)
-        publish: Callable[[Any], None] = made.publish
+
+        def publish(message: Any) -> None:
+            with self._lock:  # a callback may be under way when the graph is closed
+                if not self._closing.is_set():
+                    made.publish(message)
+
         return publish
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
@@ -116,7 +122,8 @@ class RosGraph:
 
     def close(self) -> None:
         """Take back what was made."""
-        self._closing.set()
+        with self._lock:
+            self._closing.set()
         for destroy, made in reversed(self._made):
             destroy(made)
         self._made.clear()

@@ -134,7 +134,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unconfigured to inactive."""
         self.graph = RosGraph(self)
-        failed = self._attempt(self.configure)
+        failed = self._attempt(self.configure, "configured")
         if failed:
             self._let_go()
         return failed or super().on_configure(state)
@@ -142,29 +142,29 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Inactive to active."""
         self._active = True
-        failed = self._attempt(self.activate)
+        failed = self._attempt(self.activate, "active")
         if failed:
             self._stop()
         return failed or super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Active to inactive."""
-        return self._attempt(self._stop) or super().on_deactivate(state)
+        return self._attempt(self._stop, "inactive") or super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Inactive to unconfigured."""
-        return self._attempt(self._let_go) or super().on_cleanup(state)
+        return self._attempt(self._let_go, "cleaned up") or super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Anything to finalized."""
-        return self._attempt(self.end) or super().on_shutdown(state)
+        return self._attempt(self.end, "finalized") or super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """A transition failed for no reason of the user's: stop, and begin anew."""
-        return self._attempt(self.end) or super().on_error(state)
+        return self._attempt(self.end, "stopped after an error") or super().on_error(state)
 
-    def _attempt(self, action: Callable[[], None]) -> TransitionCallbackReturn | None:
-        """Return None if it was done, else what the transition should return; says why.
+    def _attempt(self, action: Callable[[], None], reached: str) -> TransitionCallbackReturn | None:
+        """Return None if it was done, else what the transition should return; says what or why.
 
         rclpy would take an exception for an error, and keep it to itself.
         """
@@ -176,12 +176,17 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         except Exception:
             self.get_logger().fatal(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
+        self.get_logger().info(reached)
         return None
 
     def end(self) -> None:
         """Stop and let go, whatever state the node is in."""
         self._stop()
         self._let_go()
+
+    def finish(self) -> None:
+        """Stop and let go because the process ends; what fails is said."""
+        self._attempt(self.end, "ended")
 
     def _stop(self) -> None:
         if self._active:
@@ -234,7 +239,7 @@ def run(make: type[ManagedNode], arguments: Sequence[str] | None = None) -> int:
     while thread.is_alive() and not ending.wait(1.0):
         pass
     failed = not thread.is_alive()  # its error was printed
-    node.end()
+    node.finish()
     executor.shutdown()
     thread.join(1.0)
     node.destroy_node()

@@ -1,0 +1,182 @@
+"""From proposal to command: what the safety monitor's node adds, beside a bare relay.
+
+    . /opt/ros/$ROS_DISTRO/setup.sh && . install/setup.sh
+    python benchmarks/ros_latency.py --policy B.onnx
+
+B.onnx is any bundle of robot `drive`; it is run faster than it was made for, which a benchmark
+may. One listener hears three topics: the proposal, the monitor's command, and what a bare rclpy
+relay in a process of its own makes of the same proposal. Both delays are between two arrivals at
+the listener, of the same run, so they compare; a bare relay is the least that ROS in Python takes.
+Jitter is that of the time between two commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import rclpy
+import tyro
+import yaml
+from geometry_msgs.msg import TwistStamped
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import QoSProfile
+from std_srvs.srv import Trigger
+
+from holdfast.contract import Contract
+from holdfast.policy import bundle as bundles
+from holdfast.robot import config as configs
+
+QOS = QoSProfile(depth=10)
+RELAYED = "cmd_vel_relayed"
+
+
+def relay() -> None:
+    """The least that passes a proposal on."""
+    rclpy.init()
+    node = rclpy.create_node("relay")
+    publisher = node.create_publisher(TwistStamped, RELAYED, QOS)
+    node.create_subscription(TwistStamped, "cmd_vel_proposed", publisher.publish, QOS)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
+
+
+def faster(policy: Path, rate_hz: float, folder: Path) -> tuple[Path, Path]:
+    """Return the bundle with another period, sealed anew, and a robot configuration for it."""
+    model = onnx.load(policy)
+    entries = {entry.key: entry for entry in model.metadata_props}
+    contract = Contract.from_json(entries["holdfast_contract"].value)
+    contract = dataclasses.replace(contract, period_s=1.0 / rate_hz, episode_steps=1_000_000)
+    entries["holdfast_contract"].value = contract.to_json()
+    entries["holdfast_digest"].value = bundles.PLACEHOLDER
+    made = folder / f"{rate_hz:g}.onnx"
+    made.write_bytes(bundles.seal(model.SerializeToString(deterministic=True)))
+    data = yaml.safe_load(configs.find(contract.robot).read_text())
+    data["proposal_wait_s"] = 0.6 / rate_hz
+    data["monitor"]["geofence"] = None  # it may drive where it will
+    data["monitor"]["tracking_error"] = {}
+    config = folder / f"{rate_hz:g}.yaml"
+    config.write_text(yaml.safe_dump(data))
+    return made, config
+
+
+class Listener:
+    """Hears everything, with the time of its arrival."""
+
+    def __init__(self) -> None:
+        rclpy.init()
+        self.node = rclpy.create_node("listener")
+        self.heard: dict[str, list[float]] = {}
+        for topic in ("cmd_vel_proposed", "cmd_vel", RELAYED):
+            times = self.heard.setdefault(topic, [])
+            self.node.create_subscription(
+                TwistStamped, topic, lambda _, t=times: t.append(time.perf_counter()), QOS
+            )
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        threading.Thread(target=self._executor.spin, daemon=True).start()
+
+    def call(self, name: str) -> tuple[bool, str]:
+        client = self.node.create_client(Trigger, f"/safety_monitor_node/{name}")
+        if not client.wait_for_service(20.0):
+            return False, "there is no such service"
+        future = client.call_async(Trigger.Request())
+        until_s = time.monotonic() + 10.0
+        while not future.done() and time.monotonic() < until_s:
+            time.sleep(0.01)
+        if not future.done():
+            return False, "no answer"
+        return future.result().success, future.result().message
+
+    def delays_ms(self, topic: str) -> np.ndarray:
+        """From each proposal to the first message of a topic after it, if that came in time."""
+        proposed, answers = (np.array(self.heard[t]) for t in ("cmd_vel_proposed", topic))
+        following = np.searchsorted(answers, proposed)
+        good = following < len(answers)
+        return 1e3 * (answers[following[good]] - proposed[good])
+
+
+def measure(policy: Path, rate_hz: float, seconds: float) -> list[str]:
+    """Run a robot at a rate; return table rows."""
+    with tempfile.TemporaryDirectory() as name:
+        bundle, config = faster(policy, rate_hz, Path(name))
+        files = [f"policy:={bundle}", f"robot_config:={config}"]
+        launches = [
+            ["twin.launch.py"],
+            ["deploy.launch.py", *files, "enable_motion:=true", f"log_dir:={name}/run"],
+        ]
+        processes = [
+            subprocess.Popen(
+                ["ros2", "launch", "holdfast", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for arguments in launches
+        ]
+        processes.append(subprocess.Popen([sys.executable, __file__, "--relay"]))
+        listener = Listener()
+        try:
+            until_s = time.monotonic() + 60.0
+            while not listener.call("reset")[0] and time.monotonic() < until_s:
+                time.sleep(0.2)
+            done, sentence = listener.call("arm")
+            assert done, sentence
+            time.sleep(2.0)
+            for times in listener.heard.values():
+                times.clear()
+            time.sleep(seconds)
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGINT)  # after SIGTERM, launch leaves nodes behind
+            for process in processes:
+                process.wait(30)
+    rows = []
+    for who, topic in (("safety_monitor_node", "cmd_vel"), ("bare relay", RELAYED)):
+        delays = listener.delays_ms(topic)
+        half, late, worst = np.percentile(delays, [50, 99, 100])
+        jitter = 1e3 * np.diff(listener.heard[topic]).std()
+        rows.append(
+            f"| {rate_hz:g} | {who} | {len(delays)} | {half:.2f} | {late:.2f} | {worst:.2f} | "
+            f"{jitter:.2f} |"
+        )
+    return rows
+
+
+def main(policy: Path, seconds: float = 30.0, rates_hz: tuple[float, ...] = (50.0, 100.0)) -> None:
+    """Print a table.
+
+    Args:
+        policy: a bundle of robot `drive`.
+        seconds: for each rate.
+        rates_hz: of the control loop.
+    """
+    print(f"{os.environ.get('RMW_IMPLEMENTATION', 'default RMW')}, load {os.getloadavg()[0]:.1f}")
+    print("| Hz | who | proposals | median, ms | p99, ms | most, ms | jitter (std), ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for rate_hz in rates_hz:
+        # A context of rclpy is made once in a process, so each rate has a process of its own.
+        if len(rates_hz) == 1:
+            print("\n".join(measure(policy, rate_hz, seconds)), flush=True)
+            continue
+        command = [sys.executable, __file__, "--policy", str(policy), "--seconds", str(seconds)]
+        ended = subprocess.run(
+            [*command, "--rates-hz", str(rate_hz)], check=True, stdout=subprocess.PIPE, text=True
+        )
+        print("".join(ended.stdout.splitlines(keepends=True)[3:]), end="", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--relay"]:
+        relay()
+    else:
+        tyro.cli(main)

@@ -1,0 +1,406 @@
+"""What a ROS user does with the nodes, with ROS's own tools."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import ros2
+from graphs import until
+
+
+def launch(workspace, folder, name, **arguments):
+    """Run a launch file to its end; return its exit status and what was said."""
+    given = [f"{key}:={value}" for key, value in arguments.items()]
+    ended = subprocess.run(
+        ["ros2", "launch", "holdfast", f"{name}.launch.py", *given],
+        env=workspace,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+MISTAKES = [
+    ({}, "parameter policy should name a bundle or a contract, it is empty"),
+    ({"policy": "/no/where.onnx"}, "/no/where.onnx: cannot be read (No such file or directory)"),
+    ({"policy": "contract.yaml"}, "so policy should name a bundle, an .onnx file"),
+    (
+        {"policy": "circle.onnx", "proposals": "me"},
+        "parameter proposals should be 'policy' or 'anybody', received 'me'",
+    ),
+    (
+        {"policy": "circle.onnx", "robot_config": "wrong_field.yaml"},
+        "pose.pose.position.q: there is no such field in Odometry",
+    ),
+    (
+        {"policy": "circle.onnx", "robot_config": "wrong_unit.yaml"},
+        "position: unit should be 'm', received 'cm'",
+    ),
+    ({"policy": "circle.onnx", "port": "/dev/nowhere"}, "/dev/nowhere: there is no such port"),
+    ({"policy": "circle.onnx", "log_dir": "taken"}, "a log is never overwritten"),
+]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=lambda v: str(v)[:50])
+def test_a_mistake_is_one_sentence_and_the_launch_ends(workspace, folder, arguments, sentence):
+    (folder / "taken").mkdir(exist_ok=True)
+    (folder / "taken" / "taken_0.mcap").touch()
+    status, said = launch(workspace, folder, "deploy", **arguments)
+    assert status == 1
+    assert "Traceback" not in said
+    ours = [line for line in said.splitlines() if "[ERROR]" in line and "_node]:" in line]
+    assert len(ours) == 1, said
+    assert sentence in ours[0]
+    assert "could not be" in said.splitlines()[-1] or "process has finished cleanly" in said
+
+
+@contextmanager
+def launched(environment, folder, name, *arguments, ready):
+    """Launch something in the background, and wait until it has said that it is ready."""
+    log = folder / f"{name}-{time.time_ns()}.txt"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            ["ros2", "launch", "holdfast", f"{name}.launch.py", *arguments],
+            env=environment,
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: ready in log.read_text() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        yield log
+    finally:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
+        try:
+            process.wait(20)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@contextmanager
+def robot(environment, folder, *deploy, twin=(), policy="circle.onnx"):
+    """A twin and a deployment on it, ready to be reset and armed."""
+    log_dir = f"log_dir:=run-{time.time_ns()}"
+    with (
+        launched(environment, folder, "twin", *twin, ready="twin_node]: active"),
+        launched(
+            environment,
+            folder,
+            "deploy",
+            f"policy:={policy}",
+            log_dir,
+            *deploy,
+            ready="policy_node]: active",
+        ) as log,
+    ):
+        yield log
+
+
+@pytest.fixture
+def ros_in(folder):
+    """Return what runs `ros2 ...` in an environment, and returns what it said."""
+
+    def run(environment, *arguments, limit_s=40, status=0):
+        ended = subprocess.run(
+            ["ros2", *arguments],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit_s,
+        )
+        assert ended.returncode == status, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    return lambda environment: partial(run, environment)
+
+
+@pytest.fixture
+def ros(ros_in, workspace):
+    return ros_in(workspace)
+
+
+def trigger(ros, name):
+    """Call a service; over Fast DDS the first answer to a new client may be lost, so try again."""
+    for _ in range(4):
+        try:
+            said = ros("service", "call", name, "std_srvs/srv/Trigger", limit_s=15)
+        except subprocess.TimeoutExpired:
+            continue
+        found = re.search(r"success=(\w+), message='(.*)'", said)
+        assert found, said
+        return found[1] == "True", found[2]
+    raise AssertionError(f"{name} does not answer")
+
+
+def armed(ros, namespace=""):
+    until(lambda: trigger(ros, f"{namespace}/safety_monitor_node/reset")[0])
+    done, sentence = trigger(ros, f"{namespace}/safety_monitor_node/arm")
+    assert done or "armed already" in sentence, sentence
+
+
+def forward_speed(ros, topic="/odom", **settings):
+    said = ros("topic", "echo", "--once", "--field", "twist.twist.linear.x", topic, **settings)
+    return float(re.search(r"-?[\d.e-]+", said)[0])
+
+
+RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
+
+
+def over(rmw, workspace):
+    """Return the environment in which ROS uses a middleware, if it is installed."""
+    if not (Path(ros2.prefix()) / "share" / rmw).is_dir():
+        pytest.skip(f"there is no {rmw} here")
+    return {**workspace, "RMW_IMPLEMENTATION": rmw}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rmw", RMWS)
+def test_the_usual_tools(workspace, folder, ros_in, rmw):
+    workspace = over(rmw, workspace)
+    ros = ros_in(workspace)
+    with robot(workspace, folder, "enable_motion:=true") as log:
+        nodes = ros("node", "list").split()
+        assert {"/twin_node", "/safety_monitor_node", "/policy_node"} <= set(nodes)
+        assert ros("lifecycle", "get", "/safety_monitor_node").strip() == "active [3]"
+        assert "Deactivate" not in ros("lifecycle", "nodes")
+        assert ros("param", "get", "/safety_monitor_node", "enable_motion") == (
+            "Boolean value is: True\n"
+        )
+        said = ros("param", "describe", "/safety_monitor_node", "episodes")
+        assert "Min value: 1" in said
+        refused = ros("param", "set", "/safety_monitor_node", "policy", "x")
+        assert "policy can only be set while the node is not active" in refused
+        armed(ros)
+        until(lambda: forward_speed(ros) > 0.3)
+        info = ros("topic", "info", "-v", "/cmd_vel")
+        assert info.count("Endpoint type: PUBLISHER") == 1, "one door"
+        assert "Node name: safety_monitor_node" in info
+        rate = rate_of(workspace, "/cmd_vel")
+        assert 15.0 < rate < 25.0
+        assert ros("lifecycle", "set", "/safety_monitor_node", "deactivate")
+        until(lambda: abs(forward_speed(ros)) < 0.02)
+        text = log.read_text()
+        assert "arm: armed" in text
+        ros("lifecycle", "set", "/safety_monitor_node", "cleanup")
+        assert ros("lifecycle", "get", "/safety_monitor_node").strip() == "unconfigured [1]"
+        doctor = ros("doctor", limit_s=90)
+        assert "All" in doctor, doctor
+        assert "failed" not in doctor.replace("0 failed", ""), doctor
+
+
+def rate_of(environment, topic):
+    """What `ros2 topic hz` says; it goes on until it is stopped."""
+    process = subprocess.Popen(
+        ["ros2", "topic", "hz", topic],
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in process.stdout:
+            if found := re.match(r"average rate: ([\d.]+)", line):
+                return float(found[1])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+    raise AssertionError("nothing was published")
+
+
+@pytest.mark.timeout(300)
+def test_a_dry_run_sends_nothing(workspace, folder, ros):
+    """The default: everything runs, the policy proposes motion, and no command is sent."""
+    with robot(workspace, folder):
+        armed(ros)
+        said = ros("topic", "echo", "--once", "--field", "twist.linear.x", "/cmd_vel_proposed")
+        assert float(said.split()[0]) == pytest.approx(0.4)
+        assert "/cmd_vel\n" not in ros("topic", "list") or "Publisher count: 0" in ros(
+            "topic", "info", "/cmd_vel"
+        )
+        assert abs(forward_speed(ros)) < 0.02
+        status = ros("topic", "echo", "--once", "/safety_monitor_node/status")
+        assert "ACTIVE" in status
+
+
+@pytest.mark.timeout(300)
+def test_a_robot_in_a_namespace(workspace, folder, ros):
+    where = ("namespace:=fleet/one",)
+    with robot(workspace, folder, *where, "enable_motion:=true", twin=where):
+        assert "/fleet/one/safety_monitor_node" in ros("node", "list")
+        armed(ros, "/fleet/one")
+        until(lambda: forward_speed(ros, "/fleet/one/odom") > 0.3)
+        assert "/odom" not in ros("topic", "list").split()
+
+
+@pytest.mark.timeout(300)
+def test_simulated_time(workspace, folder, ros):
+    """Twice as fast as it is: stamps, periods and time limits are on the twin's clock."""
+    clock = ("publish_clock:=true", "realtime_factor:=2.0")
+    with robot(workspace, folder, "use_sim_time:=true", "enable_motion:=true", twin=clock):
+        armed(ros)
+        until(lambda: forward_speed(ros) > 0.3)
+        stamp = ros("topic", "echo", "--once", "--field", "header.stamp.sec", "/cmd_vel")
+        assert int(re.search(r"\d+", stamp)[0]) < 10_000, "not Unix time"
+
+
+@pytest.mark.timeout(400)
+def test_bags(workspace, folder, ros):
+    """Recorded by `record.launch.py`; our own log, played by ROS; and a bag judged again."""
+    bag = folder / f"bag-{time.time_ns()}"
+    with (
+        robot(workspace, folder, "enable_motion:=true", "episodes:=1") as log,
+        launched(workspace, folder, "record", f"out:={bag}", ready="Subscribed to topic '/odom'"),
+    ):
+        armed(ros)
+        until(lambda: forward_speed(ros) > 0.3)
+        time.sleep(3.0)
+        own = re.search(r"log: (\S+)", log.read_text())[1]
+    info = ros("bag", "info", str(bag))
+    for topic in ("/odom", "/cmd_vel", "/cmd_vel_proposed", "/safety_monitor_node/status"):
+        assert re.search(rf"Topic: {topic} .* Count: [1-9]", info), info
+    own = str(folder / own)
+    assert re.search(r"Topic: holdfast/step .* Count: [1-9]", ros("bag", "info", own))
+    played = ros("bag", "play", own, "--rate", "20", limit_s=90)
+    assert "'holdfast/step' not found" in played, "what is not installed is skipped, and said"
+    log = folder / "replayed.txt"
+    with log.open("w") as out:
+        subprocess.run(
+            [
+                "ros2",
+                "launch",
+                "holdfast",
+                "replay.launch.py",
+                f"bag:={bag}",
+                "policy:=circle.onnx",
+            ],
+            env=workspace,
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+            check=False,
+        )
+    assert "policy_node]: active" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    mine = re.search(r"log: (\S+)", log.read_text())[1]
+    assert re.search(r"Topic: holdfast/step .* Count: [1-9]", ros("bag", "info", mine))
+
+
+def without_ros(workspace):
+    """Return an environment that knows the graph, but not ROS."""
+    here = {k: v for k, v in os.environ.items() if not k.startswith(("ROS_", "RMW_", "PYTHONPATH"))}
+    return here | {k: workspace[k] for k in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
+
+
+@pytest.mark.timeout(300)
+def test_without_ros_on_a_ros_robot(workspace, folder, ros):
+    """`holdfast deploy --robot dds:drive` drives a robot of real ROS nodes, seen by ROS's tools."""
+    here = without_ros(workspace)
+    with launched(workspace, folder, "twin", ready="twin_node]: active"):
+        deploy = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "holdfast.cli", "deploy", "--robot", "dds:drive"),
+                *("--policy", "circle.onnx", "--no-prompt", "--out", f"run-{time.time_ns()}"),
+            ],
+            env=here,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: forward_speed(ros) > 0.3)
+            assert "/holdfast" in ros("node", "list").split()
+            info = ros("topic", "info", "-v", "/cmd_vel")
+            assert "Node name: holdfast" in info
+            assert "Topic type hash: RIHS01_5f0fcd4f" in info
+            assert trigger(ros, "/hardware/e_stop_trigger")[0]
+            _, err = deploy.communicate(timeout=30)
+            assert deploy.returncode == 1
+            assert "hardware/e_stop says that the hardware is stopped" in err
+            until(lambda: abs(forward_speed(ros)) < 0.02)
+        finally:
+            deploy.kill()
+            deploy.communicate()
+
+
+@pytest.mark.timeout(300)
+def test_a_twin_without_ros_is_seen_by_ros(workspace, folder, ros):
+    """The other way round: real nodes drive a robot that is not ROS, its services included."""
+    here = without_ros(workspace)
+    twin = subprocess.Popen(
+        [sys.executable, "-m", "holdfast.cli", "twin", "--dds", "--scan-rays", "36"],
+        env=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert twin.stdout.readline() == "dds:drive\n"
+        with launched(
+            workspace,
+            folder,
+            "deploy",
+            "policy:=circle.onnx",
+            "enable_motion:=true",
+            f"log_dir:=run-{time.time_ns()}",
+            ready="policy_node]: active",
+        ) as log:
+            armed(ros)
+            until(lambda: forward_speed(ros) > 0.3)
+            assert "/twin" in ros("node", "list").split()
+            assert trigger(ros, "/hardware/e_stop_trigger")[0]
+            until(lambda: abs(forward_speed(ros)) < 0.02)
+            ranges = ros("topic", "echo", "--once", "--field", "range_max", "/scan")
+            assert "10.0" in ranges
+            assert "parse type hash" not in log.read_text()
+    finally:
+        twin.terminate()
+        twin.communicate(timeout=10)
+
+
+@pytest.mark.timeout(300)
+def test_over_fast_dds_topics_work_and_services_are_said_not_to(workspace, folder, ros_in):
+    """Fast DDS sends the ids of requests in another way."""
+    workspace = over("rmw_fastrtps_cpp", workspace)
+    ros = ros_in(workspace)
+    with launched(workspace, folder, "twin", ready="twin_node]: active"):
+        deploy = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "holdfast.cli", "deploy", "--robot", "dds:drive"),
+                *("--policy", "circle.onnx", "--no-prompt", "--out", f"run-{time.time_ns()}"),
+            ],
+            env=without_ros(workspace),
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: forward_speed(ros) > 0.3)
+            assert "/holdfast" in ros("node", "list").split()
+        finally:
+            deploy.send_signal(signal.SIGINT)
+            _, err = deploy.communicate(timeout=20)
+        assert "rmw_fastrtps_cpp" in err
+        assert "services" in err
+        until(lambda: abs(forward_speed(ros)) < 0.02)
