@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from holdfast.policy.rollout import (
 )
 from holdfast.safety_monitor.costs import Bill
 from holdfast.sim.randomise import Randomisation, load_randomisation
-from holdfast.sim.tasks import make, make_batch
+from holdfast.sim.tasks import FOREIGN, make_batch, own_contract
 
 RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
     nargs=1,
@@ -98,16 +99,21 @@ def contract_of(settings: TrainSettings) -> Contract:
     """Return the task's contract with the settings' limit in it.
 
     Raises:
-        TrainingError: the task has several costs; CPO here takes one.
+        ConfigError, TrainingError: there is no such task, it has several costs (CPO here takes
+            one), or nobody says its limit.
     """
-    contract = make(settings.task).contract
+    contract = own_contract(settings.task)
     if len(contract.costs) != 1:
         raise TrainingError(f"{contract.task}: should have one cost, has {len(contract.costs)}")
     if settings.limit is None:
+        if settings.task.startswith(FOREIGN) and settings.algorithm == "cpo":
+            raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
         return contract
     cost = contract.costs[0]
     # The hard stop keeps its distance from the limit, but one step must be affordable.
-    budget = max(settings.limit * cost.run_budget / cost.limit, *Bill(contract).largest)
+    scale = cost.run_budget / cost.limit if cost.limit else 1.0
+    affordable = [most for most in Bill(contract).largest if math.isfinite(most)]
+    budget = max([scale * settings.limit, *affordable])
     cost = dataclasses.replace(cost, limit=settings.limit, run_budget=budget)
     return dataclasses.replace(contract, costs=(cost,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class CostFunction:
         evaluate: signals shaped (..., size) and keyword parameters to costs shaped (...).
         signals: what it reads.
         parameters: the names of its keyword parameters.
-        largest: the most that one step can cost.
+        largest: the most that one step can cost; infinity where nobody can say.
     """
 
     evaluate: Callable[..., Array]
@@ -56,12 +57,18 @@ def tilt(signals: Signals, *, max_tilt_rad: float) -> Array:
     return (steepest > max_tilt_rad).astype(np.float64)
 
 
+def reported(signals: Signals, *, index: float) -> Array:
+    """Return what a simulation that has costs of its own says of the one with this number."""
+    return signals["reported_cost"][..., int(index)]
+
+
 FUNCTIONS: Mapping[str, CostFunction] = {
     "corridor": CostFunction(corridor, ("position",), ("x_limit_m",), 1.0),
     "bombs": CostFunction(bombs, ("bombs_taken",), (), 1.0),
     "clearance": CostFunction(clearance, ("scan",), ("clearance_m",), 1.0),
     "speed": CostFunction(speed, ("forward_speed",), ("max_speed_m_s",), 1.0),
     "tilt": CostFunction(tilt, ("tilt",), ("max_tilt_rad",), 1.0),
+    "reported": CostFunction(reported, ("reported_cost",), ("index",), math.inf),
 }
 
 

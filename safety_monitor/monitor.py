@@ -69,7 +69,7 @@ class Monitor:
 
     Raises:
         ContractError: a run budget that is loosened, unknown or below one step's cost; a
-            recovery that is not known.
+            recovery that is not known; signals that exist in a simulation alone.
         ConfigError: limits that contradict the contract.
         BundleError: a familiarity of other observations.
     """
@@ -82,6 +82,7 @@ class Monitor:
         familiarity: Familiarity | None = None,
         evidence: Evidence | None = None,
     ) -> None:
+        checks.require_a_robot(contract)
         limits.require_fit(contract)
         if familiarity is not None:
             familiarity.require_size(contract.observation_size)

@@ -39,6 +39,8 @@ class MujocoBatch:
         ConfigError: something cannot be randomised in this task.
     """
 
+    restores = True
+
     def __init__(
         self,
         task: Task,

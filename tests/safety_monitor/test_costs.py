@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from holdfast.safety_monitor.costs import (
     bombs,
     clearance,
     corridor,
+    reported,
     speed,
     tilt,
 )
@@ -59,7 +61,14 @@ def test_leaning_costs_to_whatever_side():
     np.testing.assert_array_equal(costs, [0.0, 1.0, 1.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_a_simulation_reports_is_billed_as_it_says():
+    said = {"reported_cost": np.array([[0.0, 7.5], [0.25, 0.0]])}
+    np.testing.assert_array_equal(reported(said, index=1.0), [7.5, 0.0])
+    np.testing.assert_array_equal(reported(said, index=0.0), [0.0, 0.25])
+    assert FUNCTIONS["reported"].largest == math.inf
+
+
+@pytest.mark.parametrize("name", FUNCTIONS.keys() - {"reported"})
 def test_a_function_reads_and_costs_what_it_says(name):
     """Of any signals, any leading shape: between 0 and its largest, from nothing else."""
     function = FUNCTIONS[name]
