@@ -16,6 +16,9 @@ from typing import Any
 from holdfast import __version__
 from holdfast.errors import ConfigError, HoldfastError
 
+OPTIONAL = {"cyclonedds": "dds"}
+"""Packages that only some ways of running a command need, and the extra that brings each."""
+
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -109,7 +112,8 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", "holdfast"):
             raise  # our own mistake, not a missing install
-        wanted = f"holdfast[{command.extra}]" if command.extra else "holdfast"
+        extra = OPTIONAL.get(package, command.extra)
+        wanted = f"holdfast[{extra}]" if extra else "holdfast"
         raise ConfigError(
             f"{name} needs the Python package '{package}', which is not installed: "
             f"pip install '{wanted}'"

@@ -130,7 +130,9 @@ def around() -> Iterator[Finding]:
     elif distribution:
         yield Finding("ROS 2", f"{distribution}, but this Python does not see rclpy")
     else:
-        yield Finding("ROS 2", "not found (only the launch files need it)")
+        yield Finding("ROS 2", "not found (its nodes need it; dds: robots do not)")
+    dds = version("cyclonedds")
+    yield Finding("DDS", dds or "without cyclonedds", "" if dds else "pip install 'holdfast[dds]'")
     ports = serial_ports()
     if not ports:
         yield Finding("serial ports", "none visible")

@@ -46,15 +46,15 @@ def clearance(signals: Signals, *, clearance_m: float) -> Array:
     return (nearest < clearance_m).astype(np.float64)
 
 
-def speed(signals: Signals, *, max_speed_m_s: float) -> Array:
-    """Return 1 where the robot goes faster than max_speed_m_s, forward or backward, else 0."""
-    return (abs(signals["forward_speed"][..., 0]) > max_speed_m_s).astype(np.float64)
+def speeding(signals: Signals, *, speed_m_s: float) -> Array:
+    """Return 1 where the robot goes faster than speed_m_s, forwards or backwards, else 0."""
+    return (abs(signals["forward_speed"][..., 0]) > speed_m_s).astype(np.float64)
 
 
-def tilt(signals: Signals, *, max_tilt_rad: float) -> Array:
-    """Return 1 where roll or pitch is beyond max_tilt_rad, either way, else 0."""
+def tilting(signals: Signals, *, tilt_rad: float) -> Array:
+    """Return 1 where roll or pitch is beyond tilt_rad, either way, else 0."""
     steepest: Array = abs(signals["tilt"]).max(axis=-1)
-    return (steepest > max_tilt_rad).astype(np.float64)
+    return (steepest > tilt_rad).astype(np.float64)
 
 
 def reported(signals: Signals, *, index: float) -> Array:
@@ -66,8 +66,8 @@ FUNCTIONS: Mapping[str, CostFunction] = {
     "corridor": CostFunction(corridor, ("position",), ("x_limit_m",), 1.0),
     "bombs": CostFunction(bombs, ("bombs_taken",), (), 1.0),
     "clearance": CostFunction(clearance, ("scan",), ("clearance_m",), 1.0),
-    "speed": CostFunction(speed, ("forward_speed",), ("max_speed_m_s",), 1.0),
-    "tilt": CostFunction(tilt, ("tilt",), ("max_tilt_rad",), 1.0),
+    "speeding": CostFunction(speeding, ("forward_speed",), ("speed_m_s",), 1.0),
+    "tilting": CostFunction(tilting, ("tilt",), ("tilt_rad",), 1.0),
     "reported": CostFunction(reported, ("reported_cost",), ("index",), math.inf),
 }
 

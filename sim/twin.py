@@ -102,6 +102,7 @@ def command(
     link: Path | None = None,
     truth: Path | None = None,
     dds: bool = False,
+    config: Path | None = None,
     scan_rays: int = 0,
 ) -> None:
     """Serve a simulated robot on a serial port, until Ctrl-C.
@@ -117,6 +118,7 @@ def command(
         truth: write a JSON line for each episode here: true positions (m), rewards and costs.
         dds: be a robot of a ROS graph instead of one on a port: topics as in its configuration
             file, in real time, as the node `twin`. Needs holdfast[dds], not ROS.
+        config: the robot's configuration file, which names its topics; default: the installed one.
         scan_rays: of its lidar, in a ROS graph; 0: it has none.
     """
     if realtime_factor not in (0.0, 1.0):
@@ -131,12 +133,14 @@ def command(
         raise ConfigError("a twin in a ROS graph has no port to link, and runs in real time")
     if scan_rays < 0 or (scan_rays and not dds):
         raise ConfigError(f"scan-rays should be at least 0, and 0 without --dds: {scan_rays}")
+    if config and not dds:
+        raise ConfigError("config names topics, which a twin has with --dds alone")
     the_gap = load_gap(gap) if gap else Gap()
     with ExitStack() as stack:
         books = Truth(the_task, seed, _open_truth(truth, stack))
         board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
         if dds:
-            _serve_topics(board, scan_rays, stack)
+            _serve_topics(board, config or configs.find(board.robot), scan_rays, stack)
             return
         master, slave = pty.openpty()
         stack.callback(os.close, master)
@@ -172,11 +176,11 @@ def require_twin(task: Task) -> None:
         )
 
 
-def _serve_topics(board: TwinBoard, scan_rays: int, stack: ExitStack) -> None:
+def _serve_topics(board: TwinBoard, config: Path, scan_rays: int, stack: ExitStack) -> None:
     """Be a robot of a ROS graph, until a signal comes."""
     from holdfast.robot.dds.graph import DdsGraph  # not every install has it
 
-    section = configs.load(configs.find(board.robot)).topics()
+    section = configs.load(config).topics()
     graph = DdsGraph("twin")
     stack.callback(graph.close)
     look = Look(scan_range_m=SCAN_RANGE_M if scan_rays else (0.0, 0.0))

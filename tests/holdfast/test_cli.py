@@ -72,6 +72,17 @@ def test_a_missing_extra_is_named(outcomes, capsys):
     )
 
 
+def test_what_only_some_robots_need_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cyclonedds", None)
+    for name in [name for name in sys.modules if name.startswith("holdfast.robot.dds")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["deploy", "--robot", "dds:drive", "--policy", str(tmp_path / "p.onnx")]) == 1
+    assert capsys.readouterr().err == (
+        "holdfast: deploy needs the Python package 'cyclonedds', which is not installed: "
+        "pip install 'holdfast[dds]'\n"
+    )
+
+
 def test_a_missing_module_of_our_own_is_a_bug_and_shown_as_one(outcomes):
     with pytest.raises(ModuleNotFoundError):
         main(["outcomes", "--outcome", "missing ours"])

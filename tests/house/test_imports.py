@@ -118,14 +118,29 @@ def test_the_monitor_opens_and_prints_nothing():
                 assert node.func.id not in ("open", "print", "input", "exec", "eval"), file
 
 
-def test_the_robot_side_imports_the_base_install_alone():
-    ours = {"__version__", "contract", "errors", "share", "signals"}
-    folders = {"safety_monitor", "robot", "policy"}  # of policy, what the first test lets through
-    assert strangers("robot", BASE_INSTALL | {f"holdfast.{m}" for m in ours | folders}) == []
+OURS = {f"holdfast.{m}" for m in ("__version__", "contract", "errors", "share", "signals")} | {
+    f"holdfast.{folder}" for folder in ("safety_monitor", "robot", "policy")
+}
+"""What the robot's side imports of us; of policy, what the test below lets through."""
+
+ROS = {
+    *("rclpy", "rcl_interfaces", "rosidl_runtime_py", "std_srvs", "diagnostic_updater"),
+    *("lifecycle_msgs", "launch", "launch_ros"),
+}
+
+
+@pytest.mark.parametrize(
+    ("folder", "also"),
+    [("robot", set()), ("robot/dds", {"cyclonedds"}), ("robot/ros", ROS)],
+    ids=["robot", "dds", "ros"],
+)
+def test_the_robot_side_imports_the_base_install_alone(folder, also):
+    """ROS and Cyclone DDS are each in a folder of their own, that nobody must import."""
+    assert strangers(folder, BASE_INSTALL | OURS | also) == []
 
 
 def test_of_policy_the_robot_imports_what_runs_alone():
-    for file in (ROOT / "robot").glob("*.py"):
+    for file in (ROOT / "robot").rglob("*.py"):
         names = {name for name in imported(file) if within(name, {"holdfast.policy"})}
         assert names <= {"holdfast.policy", "holdfast.policy.bundle"}, file
 

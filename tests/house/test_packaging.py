@@ -39,7 +39,7 @@ def package_files() -> set[str]:
         "safety_monitor": ("*.py",),
         "sim": ("*.py", "assets/*.xml"),
         "policy": ("*.py", "*.html"),
-        "robot": ("*.py",),
+        "robot": ("*.py", "*/*.py"),
     }
     return {
         str(Path("" if folder == "holdfast" else folder) / file.relative_to(ROOT / folder))
@@ -99,7 +99,9 @@ def files(folder, patterns):
 package, share = pathlib.Path(holdfast.__file__).parent, holdfast.share.folder()
 print(json.dumps({
     "package": str(package), "share": str(share), "prefix": sys.prefix,
-    "package files": files(package, ["*.py", "*/*.py", "sim/assets/*.xml", "policy/*.html"]),
+    "package files": files(
+        package, ["*.py", "*/*.py", "robot/*/*.py", "sim/assets/*.xml", "policy/*.html"]
+    ),
     "share files": files(share, ["package.xml", "launch/*.launch.py", "config/*.yaml"]),
 }))
 """
@@ -170,7 +172,12 @@ def test_what_runs_on_a_robot_is_found_by_rosdep_or_named_in_the_readme(name):
 
 def test_package_xml_asks_for_nothing_else():
     package = parse_package(str(ROOT / "package.xml"))
-    ros = {"launch", "ros2launch"}
+    ros = {
+        *("rclpy", "rosidl_runtime_py", "diagnostic_updater", "rcl_interfaces", "lifecycle_msgs"),
+        *("launch", "launch_ros", "ros2launch", "ros2bag", "rosbag2_storage_mcap"),
+        *("builtin_interfaces", "rosgraph_msgs", "std_srvs", "diagnostic_msgs"),
+        *("geometry_msgs", "nav_msgs", "sensor_msgs", "std_msgs", "tf2_msgs"),
+    }
     assert {depend.name for depend in package.exec_depends} == {
         *filter(None, ROSDEP.values()),
         *ros,

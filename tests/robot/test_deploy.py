@@ -12,6 +12,7 @@ import pytest
 import runs
 from bundles import drive_contract, write_bundle
 
+from holdfast import share
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.errors import BundleError, ConfigError, ContractError, LinkError, RunError
 from holdfast.policy.bundle import load
@@ -247,3 +248,18 @@ def test_without_a_person_an_episode_starts_where_the_last_one_ended(tmp_path, u
     first, second = (episode.signals["position"] for episode in run.log().episodes)
     assert np.hypot(*(first[-1] - first[0])) > 0.3
     assert np.hypot(*(second[0] - first[-1])) < 0.1
+
+
+def test_a_dds_robot_names_its_configuration_once(tmp_path):
+    path = write_bundle(tmp_path / "policy.onnx")
+    config = tmp_path / "drive.yaml"
+    config.write_text(configs.find("drive").read_text())
+    with pytest.raises(ConfigError, match="'dds:drive' names its configuration; --config names"):
+        deploy.command(Settings(robot="dds:drive", policy=path, config=config))
+
+
+def test_a_contract_is_not_something_to_deploy(tmp_path):
+    with pytest.raises(ConfigError, match="should be a bundle, an"):
+        deploy.command(
+            Settings(robot="serial:/dev/null", policy=share.folder() / "config/guard_drive.yaml")
+        )

@@ -53,4 +53,8 @@ def folder(tmp_path_factory):
     ):
         assert right in good
         (made / f"{name}.yaml").write_text(good.replace(right, wrong))
+    # Drivers of Humble take commands without a stamp; proposals have one all the same.
+    stamped, proposal = good.index("  command:"), good.index("  proposal:")
+    command = good[stamped:proposal].replace("TwistStamped", "Twist").replace("twist.", "")
+    (made / "twist.yaml").write_text(good[:stamped] + command + good[proposal:])
     return made

@@ -252,6 +252,16 @@ def test_a_robot_in_a_namespace(workspace, folder, ros):
 
 
 @pytest.mark.timeout(300)
+def test_commands_without_a_stamp(workspace, folder, ros):
+    """As drivers of Humble take them."""
+    file = (f"robot_config:={folder}/twist.yaml",)
+    with robot(workspace, folder, *file, "enable_motion:=true", twin=file):
+        armed(ros)
+        until(lambda: forward_speed(ros) > 0.3)
+        assert "geometry_msgs/msg/Twist\n" in ros("topic", "type", "/cmd_vel")
+
+
+@pytest.mark.timeout(300)
 def test_simulated_time(workspace, folder, ros):
     """Twice as fast as it is: stamps, periods and time limits are on the twin's clock."""
     clock = ("publish_clock:=true", "realtime_factor:=2.0")
@@ -404,3 +414,11 @@ def test_over_fast_dds_topics_work_and_services_are_said_not_to(workspace, folde
         assert "rmw_fastrtps_cpp" in err
         assert "services" in err
         until(lambda: abs(forward_speed(ros)) < 0.02)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["twin", "deploy", "hil", "record", "replay"])
+def test_a_launch_file_tells_its_arguments(ros, name):
+    said = ros("launch", "holdfast", f"{name}.launch.py", "--show-args")
+    assert "default" in said
+    assert "Traceback" not in said

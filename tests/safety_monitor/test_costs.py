@@ -13,8 +13,8 @@ from holdfast.safety_monitor.costs import (
     clearance,
     corridor,
     reported,
-    speed,
-    tilt,
+    speeding,
+    tilting,
 )
 from holdfast.signals import CATALOGUE
 
@@ -48,16 +48,16 @@ def test_what_is_nearer_than_the_clearance_costs_in_whatever_sector():
     np.testing.assert_array_equal(clearance({"scan": both}, clearance_m=0.35), [0.0, 1.0])
 
 
-def test_what_is_faster_than_the_limit_costs_whichever_way_it_goes():
-    fast = np.array([[0.5], [np.nextafter(0.5, 1)], [-0.5], [-0.6], [0.0]])
-    costs = speed({"forward_speed": fast}, max_speed_m_s=0.5)
-    np.testing.assert_array_equal(costs, [0.0, 1.0, 0.0, 1.0, 0.0])
+def test_speeding_costs_forwards_and_backwards():
+    speed = np.array([[0.0], [0.4], [np.nextafter(0.4, 1)], [-0.4], [-0.5]])
+    costs = speeding({"forward_speed": speed}, speed_m_s=0.4)
+    np.testing.assert_array_equal(costs, [0.0, 0.0, 1.0, 0.0, 1.0])
 
 
 def test_leaning_costs_to_whatever_side():
     lean = np.nextafter(0.2, 1)
     angles = np.array([[0.2, -0.2], [lean, 0.0], [-lean, 0.0], [0.0, lean], [0.0, -lean]])
-    costs = tilt({"tilt": angles}, max_tilt_rad=0.2)
+    costs = tilting({"tilt": angles}, tilt_rad=0.2)
     np.testing.assert_array_equal(costs, [0.0, 1.0, 1.0, 1.0, 1.0])
 
 

@@ -317,6 +317,8 @@ def test_in_lockstep_a_silent_host_does_not_hold_time_still(tmp_path):
         (("task", "Nothing-v0"), "task should be one of holdfast/"),
         (("realtime_factor", 2.0), "realtime-factor should be 1 (real time) or 0 (lockstep)"),
         (("seed", -1), "seed should be at least 0"),
+        (("config", Path("drive.yaml")), "config names topics, which a twin has with --dds alone"),
+        (("scan_rays", 5), "scan-rays should be at least 0, and 0 without --dds"),
         (("gap", Path("/nowhere.yaml")), "gap file /nowhere.yaml: cannot be read"),
         (
             ("truth", Path("/nowhere/truth.jsonl")),
@@ -329,6 +331,12 @@ def test_a_wrong_option_is_told_in_a_sentence(options, sentence):
     name, value = options
     with pytest.raises(ConfigError, match="^" + re.escape(sentence)):
         twin.command(**{name: value})
+
+
+@pytest.mark.parametrize("also", [{"link": Path("port")}, {"realtime_factor": 0.0}], ids=str)
+def test_a_robot_of_a_ros_graph_has_no_port(also):
+    with pytest.raises(ConfigError, match="has no port to link, and runs in real time"):
+        twin.command(dds=True, **also)
 
 
 def test_help_tells_units_and_defaults():
