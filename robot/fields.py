@@ -49,7 +49,9 @@ class SourceReader:
 
     def wrong_frame(self, message: Any) -> str:
         """Return what is wrong with its frames as a sentence, or ""."""
-        frames = [("frame_id", message.header.frame_id, self._source.frame)] * self._stamped
+        frames = []
+        if self._stamped:
+            frames.append(("frame_id", message.header.frame_id, self._source.frame))
         if self._has_child:
             frames.append(("child_frame_id", message.child_frame_id, self._source.child_frame))
         for field, found, wanted in frames:
