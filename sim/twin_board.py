@@ -22,6 +22,7 @@ TICKS_PER_TURN = 4096
 _TICKS_PER_RAD = TICKS_PER_TURN / math.tau
 RESTING_SPEED = 1e-3  # m/s and rad/s
 BATTERY_V = 24.0
+LIDAR_RANGE_M = 10.0  # where the task does not say
 
 
 class Truth:
@@ -137,6 +138,7 @@ class TwinBoard(Board):
 
     Attributes:
         model, data: the simulation.
+        lidar_range_m: how far its lidar sees.
     """
 
     self_placing = True
@@ -149,6 +151,7 @@ class TwinBoard(Board):
         self.action_low = tuple(contract.action_low.tolist())
         self.action_high = tuple(contract.action_high.tolist())
         self.lockstep = lockstep
+        self.lidar_range_m = task.lidar_range_m or LIDAR_RANGE_M
         self._task, self._gap, self._seed, self._truth = task, gap, seed, truth
         self.model = task.robot.load_model()
         self._steps = physics_steps(self.model, contract.period_s)
@@ -173,6 +176,15 @@ class TwinBoard(Board):
     def _sensor(self, name: str) -> slice:
         at = self.model.sensor(name).adr[0]
         return slice(at, at + 3)
+
+    def beams(self, count: int) -> Array | None:
+        """Return how far a lidar of so many beams sees what is around (count,), m; None where
+        nothing is, for a lidar."""
+        if self._task.lidar_range_m is None:
+            return None
+        body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
+        ranges: Array = self._task.beams(body, self._world, count)[0]
+        return ranges
 
     def true_signals(self) -> dict[str, Array]:
         """Return the catalogue signals of the robot as it is."""
