@@ -26,6 +26,7 @@ from holdfast.policy.settings import (
     defaults,
     settings_from,
 )
+from holdfast.sim.check import check
 
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
@@ -169,6 +170,7 @@ def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
+        check(settings.task)
         return Learner(settings)
     learner = Learner.load(path)
     held = learner.settings
