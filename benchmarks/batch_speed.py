@@ -34,11 +34,11 @@ PERIODS, THREADS = 20, 2
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
-def open_loop(name: str, copies: int) -> Callable[[], None]:
+def open_loop(name: str, copies: int, threads: int = THREADS) -> Callable[[], None]:
     """Return what runs PERIODS control periods in one call, as the physics alone would."""
     task, rng = make(name), np.random.default_rng(0)
     model = task.robot.load_model()
-    data = [mujoco.MjData(model) for _ in range(THREADS)]
+    data = [mujoco.MjData(model) for _ in range(threads)]
     start = np.empty(mujoco.mj_stateSize(model, FULL))
     mujoco.mj_getState(model, data[0], start, FULL)
     states = np.tile(start, (copies, 1))
@@ -47,7 +47,7 @@ def open_loop(name: str, copies: int) -> Callable[[], None]:
     steps = physics_steps(model, task.contract.period_s)
     control = np.repeat(task.robot.control(actions(name, copies)), steps, axis=0)
     control = np.ascontiguousarray(np.swapaxes(control, 0, 1))
-    pool = rollout.Rollout(nthread=THREADS)
+    pool = rollout.Rollout(nthread=threads)
 
     def run() -> None:
         pool.rollout([model] * copies, data, states, control)
@@ -103,9 +103,9 @@ def row(name: str, copies: int, rounds: int, file: Path | None) -> str:
     )
 
 
-def spread(values: np.ndarray) -> str:
+def spread(values: np.ndarray, digits: int = 2) -> str:
     low, middle, high = np.percentile(values, [10, 50, 90])
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def main() -> None:
