@@ -176,8 +176,10 @@ class Cluster:
                 raise error.cause from None
             if shard is not None:
                 raise  # our own mistake
-            raise TrainingError(f"Ray: a worker cannot start: {_last_line(error)}") from None
+            raise _cannot_start(error) from None
         except RayError as error:
+            if getattr(error, "actor_init_failed", False):
+                raise _cannot_start(error) from None
             self._bury(worker, error)
             return shard, None
         self._idle.append(worker)
@@ -247,6 +249,12 @@ def _answers(address: str) -> None:
         raise ConfigError(f"--ray {address}: cannot be reached ({error})") from None
     if answer[3:4] != HELLO[-6:-5]:
         raise ConfigError(f"--ray {address}: what answers there is not Ray")
+
+
+def _cannot_start(error: Exception) -> TrainingError:
+    return TrainingError(
+        f"Ray: a worker cannot start ({_last_line(error)}); install the same holdfast everywhere"
+    )
 
 
 def _last_line(error: Exception) -> str:
