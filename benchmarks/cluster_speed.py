@@ -26,7 +26,7 @@ from holdfast.policy.learner import Learner
 from holdfast.policy.settings import TrainSettings, contract_of
 from holdfast.policy.train import SHARDS
 
-CASES = (("PointCircle-v0", 20_000), ("DriveCircle-v0", 20_000), ("DriveCircle-v0", 100_000))
+CASES = (("PointCircle-v0", 20_000), ("DriveCircle-v0", 20_000), ("PointCircle-v0", 100_000))
 
 
 def row(settings: TrainSettings, rounds: int) -> str:
@@ -64,7 +64,7 @@ def median(speeds: list[list[float]], which: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="iterations of each way")
+    parser.add_argument("--rounds", type=int, default=9, help="iterations of each way")
     parser.add_argument("--shards", type=int, default=SHARDS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -115,7 +115,7 @@ class Cluster:
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # without a shard, it is starting
         self._deaths = 0
-        self.count = min(workers or int(ray.cluster_resources()["CPU"]), settings.shards)
+        self.count = min(workers or int(ray.cluster_resources().get("CPU", 1)), settings.shards)
         try:
             for _ in range(self.count):
                 self._hire()
@@ -230,7 +230,7 @@ def join(address: str, workers: int) -> bool:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # whatever it is, there is no cluster to train on
-        raise ConfigError(f"--ray {address}: {_last_line(error)}") from None
+        raise ConfigError(f"--ray {address}: {' '.join(str(error).split())}") from None
     return True
 
 

@@ -167,6 +167,13 @@ def test_workers_that_die_again_and_again_are_given_up(two, learners, monkeypatc
         killer.join()
 
 
+def test_without_a_place_for_a_worker_nobody_waits_for_ever(two, monkeypatch):
+    """Two of three CPUs are taken, and this one is not fast enough."""
+    monkeypatch.setattr(module, "STARTS_S", 0.01)
+    with pytest.raises(TrainingError, match=r"no worker started within 0\.01 s; \d CPUs"):
+        Cluster("local", 1, SETTINGS, contract_of(SETTINGS))
+
+
 def test_what_goes_wrong_in_a_worker_is_one_sentence_here(two, learners):
     learner = learners(two)
     with torch.no_grad():
