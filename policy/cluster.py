@@ -101,6 +101,9 @@ class Cluster:
         workers: how many; 0 for one per CPU of the cluster. There are at most as many as shards.
         settings, contract: the learner's.
 
+    Attributes:
+        count: how many workers there are to be.
+
     Raises:
         ConfigError: there is no cluster at this address, or not one of this version of Ray.
         TrainingError: no worker starts, or another version is installed where it does.
@@ -138,6 +141,7 @@ class Cluster:
         Raises:
             TrainingError: as for `Batch.step`; or workers die again and again.
         """
+        self._clear()
         weights = ray.put((policy, normaliser))
         made: dict[Shard, Rollout] = {}
         left = deque(shards)
@@ -158,6 +162,14 @@ class Cluster:
         worker = self._worker.remote()
         self._busy[worker.prepare.remote(*self._duties)] = (worker, None)
 
+    def _clear(self) -> None:
+        """Replace the workers that are still at the shards of a rollout that was broken off."""
+        for task, (worker, shard) in list(self._busy.items()):
+            if shard is not None:
+                del self._busy[task]
+                ray.kill(worker)
+                self._hire()
+
     def _next(self) -> tuple[Shard | None, Rollout | None]:
         """Wait until a worker is done; return its shard, if it had one, and what came of it:
         nothing, if the worker died. Another is hired then."""
@@ -172,6 +184,8 @@ class Cluster:
         try:
             rollout: Rollout | None = ray.get(ready[0])
         except RayTaskError as error:
+            if shard is not None:
+                self._idle.append(worker)
             if isinstance(error.cause, HoldfastError):
                 raise error.cause from None
             if shard is not None:

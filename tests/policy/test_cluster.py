@@ -174,12 +174,13 @@ def test_without_a_place_for_a_worker_nobody_waits_for_ever(two, monkeypatch):
         Cluster("local", 1, SETTINGS, contract_of(SETTINGS))
 
 
-def test_what_goes_wrong_in_a_worker_is_one_sentence_here(two, learners):
+def test_what_goes_wrong_in_a_worker_is_one_sentence_here_and_leaves_nothing(two, learners):
     learner = learners(two)
     with torch.no_grad():
         learner.policy.log_std.fill_(float("nan"))
     with pytest.raises(TrainingError, match="actions should be finite"):
         collect(learner, 65)
+    assert_same(collect(learners(two), 65), collect(learners(), 65))
 
 
 def test_a_worker_with_another_version_is_refused(started, monkeypatch):
