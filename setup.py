@@ -28,8 +28,10 @@ TRAIN = [
     "tensorboard>=2.16",
 ]
 DDS = ["cyclonedds>=11"]
+RAY = ["ray>=2.40"]
 DEV = [
     *DDS,
+    *RAY,
     "pytest>=8,<9",  # ROS 2's launch_testing plugin breaks on 9
     "pytest-timeout",
     "coverage[toml]>=7.4",
@@ -72,7 +74,7 @@ setup(
         ("share/" + NAME + "/config", glob("config/*.yaml")),
     ],
     install_requires=RUN,
-    extras_require={"train": TRAIN, "dds": DDS, "dev": DEV},
+    extras_require={"train": TRAIN, "dds": DDS, "ray": RAY, "dev": DEV},
     entry_points={
         "console_scripts": [
             "holdfast = holdfast.cli:main",

@@ -123,7 +123,7 @@ def training() -> Finding:
 
 
 def around() -> Iterator[Finding]:
-    """Yield what is outside Python: ROS 2 and serial ports."""
+    """Yield what is around: ROS 2, DDS, Ray and serial ports."""
     distribution = os.environ.get("ROS_DISTRO", "")
     if importlib.util.find_spec("rclpy"):
         yield Finding("ROS 2", distribution or "found")
@@ -133,6 +133,7 @@ def around() -> Iterator[Finding]:
         yield Finding("ROS 2", "not found (its nodes need it; dds: robots do not)")
     dds = version("cyclonedds")
     yield Finding("DDS", dds or "without cyclonedds", "" if dds else "pip install 'holdfast[dds]'")
+    yield Finding("Ray", version("ray") or "without ray (train --ray needs it)")
     ports = serial_ports()
     if not ports:
         yield Finding("serial ports", "none visible")

@@ -21,6 +21,7 @@ from holdfast.policy.rollout import Collector, Estimates, Rollout, estimate
 from holdfast.policy.samples import Samples
 from holdfast.policy.settings import TrainSettings, contract_of, require_same, settings_from
 from holdfast.policy.shaping import Predictor, soon
+from holdfast.policy.shards import InTurn, ShardedCollector
 from holdfast.signals import Array
 from holdfast.sim.tasks import make_batch
 
@@ -50,7 +51,7 @@ class Learner:
         )
         self.fitting = Fitting(self._networks.critic, self.predictor, settings)
         self.algorithm = ALGORITHMS[settings.algorithm](self.policy, settings, self.generator, m)
-        copies = settings.copies(self.contract)
+        copies = settings.copies(self.contract) // max(settings.shards, 1)
         self.batch = make_batch(
             settings.task,
             copies,
@@ -58,7 +59,11 @@ class Learner:
             contract=self.contract,
             randomise=settings.randomise,
         )
-        self.collector = Collector(self.batch, self.generator)
+        self.collector = (
+            ShardedCollector(InTurn(self.batch), settings.shards, self.generator)
+            if settings.shards
+            else Collector(self.batch, self.generator)
+        )
         self.iteration = 0
 
     @property

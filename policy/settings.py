@@ -197,6 +197,8 @@ class TrainSettings:
         batch: simulated steps per iteration, at least; in whole episodes.
         episodes: that each simulated copy runs per iteration; there are as many copies as a
             batch then takes.
+        shards: equal parts of the copies, each with seeds of its own, that can be run apart
+            from the others (see --ray); 0 is one batch, which is faster on one machine.
         limit: d, expected cost per episode, for each cost in the contract's order. Empty: the
             task's own.
         randomise: YAML file of what each simulated robot has of its own, drawn at each episode's
@@ -226,6 +228,7 @@ class TrainSettings:
     iterations: int = 70
     batch: int = 20_000
     episodes: int = 1
+    shards: int = 0
     limit: tuple[float, ...] = ()
     randomise: Annotated[Randomisation | None, RANDOMISATION_FILE] = None
     hidden: tuple[int, ...] = (64, 64)
@@ -251,7 +254,7 @@ class TrainSettings:
                     f"{name} should be one of {', '.join(get_args(kind))}, "
                     f"received '{getattr(self, name)}'"
                 )
-        _at_least(0, self, "seed")
+        _at_least(0, self, "seed", "shards")
         _at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
         _above_zero(self, "initial_std", "critic_rate")
         _share(self, "gamma", "lam")
@@ -262,7 +265,7 @@ class TrainSettings:
                 raise TrainingError(f"{name} should be at least 0, received {getattr(self, name)}")
 
     def copies(self, contract: Contract) -> int:
-        """Return how many simulated copies a batch takes.
+        """Return how many simulated copies a batch takes, as many in each shard.
 
         Raises:
             TrainingError: the batch is smaller than an episode.
@@ -273,7 +276,8 @@ class TrainSettings:
                 f"batch should be at least an episode of {contract.task}, "
                 f"{contract.episode_steps} steps, received {self.batch}"
             )
-        return -(-self.batch // steps)
+        shards = max(self.shards, 1)
+        return -(-self.batch // (steps * shards)) * shards
 
     def check_own(self) -> None:
         """Raise TrainingError where a setting was changed that the algorithm does not read."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -26,10 +28,17 @@ from holdfast.policy.settings import (
     defaults,
     settings_from,
 )
+from holdfast.policy.shards import ShardedCollector
 from holdfast.sim.check import check
+
+if TYPE_CHECKING:
+    from holdfast.policy.cluster import Cluster
 
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
+SHARDS = 8
+"""By default with Ray; a number of its own, for results must not depend on the workers."""
+
 LAST = 20
 """Iterations whose mean is held against the limit at the end of a run."""
 
@@ -43,6 +52,8 @@ def command(
     resume: bool = False,
     checkpoint_every: int = 10,
     probe: bool = False,
+    ray: str = "",
+    workers: int = 0,
 ) -> None:
     """Learn a policy under its cost limits in simulation.
 
@@ -54,13 +65,23 @@ def command(
         checkpoint_every: iterations between checkpoints; one is always written at the end.
         probe: train nothing to keep; measure what doing nothing costs, what random actions do,
             and what a policy does that was trained for `iterations` without a limit (TRPO).
+        ray: spread rollouts over a Ray cluster: "local" starts one on this machine, "auto" finds
+            one that runs here, "HOST:PORT" joins another. It needs `shards`, and changes no
+            result: a run may go on with or without it.
+        workers: of `ray`, at most one per shard; 0 is one per CPU of the cluster.
     """
+    if workers < 0:
+        raise TrainingError(f"workers should be at least 0, received {workers}")
+    if ray and probe:
+        raise TrainingError("--probe runs on this machine alone; leave --ray out")
+    if workers and not ray:
+        raise TrainingError("workers are Ray's; give --ray too")
     console = Console(soft_wrap=True, highlight=False)
     torch.set_num_threads(1)  # on networks of this size more threads are slower
     if probe:
         measure(settings, out, console)
         return
-    learner, records = train(settings, out, resume, checkpoint_every, console)
+    learner, records = train(settings, out, resume, checkpoint_every, console, ray, workers)
     learner.close()
     if not records:
         console.print(f"{out / CHECKPOINT}: already at iteration {learner.iteration}")
@@ -71,14 +92,14 @@ def command(
 
 
 def command_defaults(options: Sequence[str]) -> dict[str, Any]:
-    """Return the defaults of `command`'s arguments, given the preset, task and run among the
-    options.
+    """Return the defaults of `command`'s arguments, given the preset, task, run and cluster among
+    the options.
 
     Raises:
         ConfigError, TrainingError: there is no such task, or no such run to resume.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default="")
-    for name in ("preset", "task", "out"):
+    for name in ("preset", "task", "out", "ray"):
         parser.add_argument(f"--{name}", nargs="?", const="")
     chosen, _ = parser.parse_known_args(options)
     usual = TrainSettings()
@@ -86,25 +107,36 @@ def command_defaults(options: Sequence[str]) -> dict[str, Any]:
         _, data = checkpoint.load(Path(chosen.out or "runs/train") / CHECKPOINT)
         return {"settings": settings_from(data["settings"])}
     preset = chosen.preset if chosen.preset in get_args(Preset) else usual.preset
-    return {"settings": defaults(preset, chosen.task or usual.task)}
+    settings = defaults(preset, chosen.task or usual.task)
+    return {"settings": dataclasses.replace(settings, shards=SHARDS) if chosen.ray else settings}
 
 
 def train(
-    settings: TrainSettings, out: Path, resume: bool, checkpoint_every: int, console: Console
+    settings: TrainSettings,
+    out: Path,
+    resume: bool,
+    checkpoint_every: int,
+    console: Console,
+    ray: str = "",
+    workers: int = 0,
 ) -> tuple[Learner, list[dict[str, Any]]]:
     """Train to `settings.iterations`; return the learner, and the records of all iterations, or
     none if there was nothing left to do.
 
     Raises:
         TrainingError: `out` holds a run already, or what it holds cannot be resumed.
+        ConfigError: there is no such Ray cluster.
     """
     path = out / CHECKPOINT
     learner = _start(settings, path, resume)
+    going = learner.iteration < settings.iterations
+    cluster = _spread(learner, ray, workers) if ray and going else None
     out.mkdir(parents=True, exist_ok=True)
     records = _forget_after(out / PROGRESS, learner.iteration)
-    if learner.iteration >= settings.iterations:
+    if not going:
         return learner, []
     with (
+        cluster or contextlib.nullcontext(),
         SummaryWriter(out, purge_step=learner.iteration + 1) as board,
         Progress(
             TextColumn("{task.description}"),
@@ -126,7 +158,8 @@ def train(
             append_jsonl(out / PROGRESS, record)
             for key, value in _scalars(record):
                 board.add_scalar(key, value, learner.iteration)
-            progress.update(bar, completed=learner.iteration, status=_status(record))
+            spread = f"  {cluster.workers} workers" if cluster else ""
+            progress.update(bar, completed=learner.iteration, status=_status(record) + spread)
             if learner.iteration % checkpoint_every == 0:
                 learner.save(path)
     learner.save(path)
@@ -181,6 +214,17 @@ def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
                 f"not {getattr(settings, name)}; leave it as it was to resume"
             )
     return learner
+
+
+def _spread(learner: Learner, address: str, workers: int) -> Cluster:
+    """Let a Ray cluster run the learner's shards."""
+    if not isinstance(learner.collector, ShardedCollector):
+        raise TrainingError("--ray spreads shards, and this run has none (shards = 0)")
+    from holdfast.policy.cluster import Cluster  # not every install has Ray
+
+    cluster = Cluster(address, workers, learner.settings, learner.contract)
+    learner.collector.runner = cluster
+    return cluster
 
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:

@@ -173,7 +173,7 @@ def test_every_command_explains_every_option(name, capsys):
 def test_doctor_finds_this_install_sound(capsys):
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    for what in ("python", "cores", "numpy", "onnxruntime", "torch", "ROS 2", "serial port"):
+    for what in ("python", "cores", "numpy", "onnxruntime", "torch", "ROS 2", "Ray", "serial port"):
         assert what in out
     assert "The run side works." in out
 

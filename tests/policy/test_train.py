@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -206,3 +208,26 @@ def test_probe_forgets_what_only_another_algorithm_reads():
     settings = dataclasses.replace(SMALL, cpo=CPOSettings(slack=0.5))
     assert probe.unconstrained(settings).algorithm == "trpo"
     probe.unconstrained(settings).check_own()
+
+
+WITHOUT_RAY = """
+import sys
+sys.modules["ray"] = None
+from holdfast.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_ray_it_says_what_brings_it(tmp_path):
+    out = tmp_path / "run"
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, "train", "--ray", "local", "--out", str(out),
+         "--task", "PointCircle-v0"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "holdfast: train needs the Python package 'ray', which is not installed: "
+        "pip install 'holdfast[ray]'\n"
+    )
+    assert not out.exists()
