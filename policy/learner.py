@@ -15,11 +15,12 @@ from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Measured, Report
+from holdfast.policy.algorithms.trpo_vine import Vine
 from holdfast.policy.fitting import Fitting
 from holdfast.policy.networks import Networks
-from holdfast.policy.rollout import Collector, Estimates, Rollout, estimate
+from holdfast.policy.rollout import Collector, Estimates, Rollout, discounts, estimate
 from holdfast.policy.samples import Samples
-from holdfast.policy.settings import TrainSettings, contract_of, settings_from
+from holdfast.policy.settings import OWN, TrainSettings, contract_of, settings_from
 from holdfast.policy.shaping import Predictor, soon
 from holdfast.signals import Array
 from holdfast.sim.tasks import make_batch
@@ -53,7 +54,25 @@ class Learner:
         copies = settings.copies(self.contract)
         self.batch = make_batch(settings.task, copies, settings.seed, contract=self.contract)
         self.collector = Collector(self.batch, self.generator)
-        self.iteration = 0
+        self.vine = self._vine() if settings.algorithm in OWN["vine"] else None
+        self.iteration, self.steps = 0, 0
+
+    def _vine(self) -> Vine:
+        s, contract = self.settings, self.contract
+        if s.vine.states > self.batch_steps:
+            raise TrainingError(
+                f"states should be at most the {self.batch_steps} steps of a batch, "
+                f"received {s.vine.states}"
+            )
+        copies = s.vine.states * s.vine.branches
+        branches = make_batch(s.task, copies, s.seed, contract=contract)
+        gammas = discounts(contract, s.gamma, s.lam)[0][: 1 + len(contract.costs)]
+        return Vine(self.batch, branches, s.vine, self.generator, gammas)
+
+    @property
+    def batch_steps(self) -> int:
+        """Simulated steps of a batch, all copies together."""
+        return self.contract.episode_steps * self.settings.episodes * self.batch.copies
 
     @property
     def networks(self) -> Networks:
@@ -68,7 +87,10 @@ class Learner:
         """
         clock = Stopwatch()
         steps = self.contract.episode_steps * self.settings.episodes
-        rollout = self.collector.collect(self.policy, self.normaliser, steps)
+        if self.vine:
+            self.vine.draw(steps)
+        before = self.vine.keep if self.vine else None
+        rollout = self.collector.collect(self.policy, self.normaliser, steps, before)
         clock.lap("rollout")
         self.fitting.wait()
         clock.lap("critics")
@@ -82,7 +104,8 @@ class Learner:
         return self._record(judged, report, clock)
 
     def judge(self, rollout: Rollout) -> Judged:
-        """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
+        """Normalise a rollout's observations, sum its episodes and estimate its advantages; grow
+        the branches, if there are any."""
         flat, s = _rows(rollout.observation), self.settings
         if self.iteration == 0:
             self.normaliser.update(flat)
@@ -92,7 +115,9 @@ class Learner:
         estimates = estimate(
             rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
         )
-        return Judged(rollout, x, estimates, _episode_sums(rollout, shaped, s.episodes))
+        samples = self.vine.grow(self.networks) if self.vine else _samples(rollout, x, estimates)
+        sums = _episode_sums(rollout, shaped, s.episodes)
+        return Judged(rollout, x, estimates, sums, samples)
 
     def fit(self, judged: Judged) -> None:
         """Begin to fit the critics, and the predictor."""
@@ -104,16 +129,13 @@ class Learner:
 
     def step(self, judged: Judged) -> Report:
         """Change the policy."""
-        rollout, sums, m = judged.rollout, judged.sums, len(self.contract.costs)
-        advantages = _rows(judged.estimates.advantage[..., : 1 + m])
+        samples, sums = judged.samples, judged.sums
         # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
         # of a cost's advantage is what makes a constrained step's b and c the same units.
-        advantages -= advantages.mean(0)
+        advantages = samples.advantages - samples.advantages.mean(0)
         scale = advantages[:, 0].std() + 1e-8
         advantages[:, 0] /= scale
-        log_prob = torch.from_numpy(rollout.log_prob).flatten()
-        weight = torch.ones(len(log_prob))
-        samples = Samples(judged.x, _rows(rollout.u), log_prob, advantages, weight)
+        samples = dataclasses.replace(samples, advantages=advantages)
         limit = np.array([cost.limit for cost in self.contract.costs])
         measured = Measured(
             sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
@@ -121,7 +143,8 @@ class Learner:
         return self.algorithm.update(samples, measured)
 
     def _record(self, judged: Judged, report: Report, clock: Stopwatch) -> dict[str, Any]:
-        sums, size = judged.sums, len(judged.x)
+        sums, size = judged.sums, len(judged.x) + (self.vine.steps if self.vine else 0)
+        self.steps += size
         names = [cost.name for cost in self.contract.costs]
 
         def by_name(values: Any) -> dict[str, float]:
@@ -131,7 +154,8 @@ class Learner:
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
-            "steps": self.iteration * size,
+            "steps": self.steps,
+            **({"branch_steps": self.vine.steps} if self.vine else {}),
             "return": float(sums.reward.mean()),
             "costs": by_name(sums.costs.mean(axis=0)),
             "cost_spread": by_name(sums.costs.std(axis=0)),
@@ -167,6 +191,7 @@ class Learner:
             "settings": dataclasses.asdict(self.settings),
             "contract": self.contract.to_json(),
             "iteration": self.iteration,
+            "steps": self.steps,
             "algorithm": self.algorithm.data(),
             "start_states": self.batch.rng.bit_generator.state,
         }
@@ -190,6 +215,7 @@ class Learner:
         learner.algorithm.restore(tensors, data["algorithm"])
         learner.generator.set_state(tensors["generator"])
         learner.iteration = data["iteration"]
+        learner.steps = data.get("steps", learner.iteration * learner.batch_steps)
         # Each iteration begins with a reset, so of the batch only its generator lives on.
         learner.batch.rng.bit_generator.state = data["start_states"]
         return learner
@@ -198,6 +224,8 @@ class Learner:
         """End the threads."""
         self.fitting.close()
         self.batch.close()
+        if self.vine:
+            self.vine.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,12 +248,20 @@ class Judged:
 
     Attributes:
         x: (T·N, n), its normalised observations.
+        samples: what the policy is changed by, advantages in units of reward and of each cost.
     """
 
     rollout: Rollout
     x: Tensor
     estimates: Estimates
     sums: EpisodeSums
+    samples: Samples
+
+
+def _samples(rollout: Rollout, x: Tensor, estimates: Estimates) -> Samples:
+    advantages = _rows(estimates.advantage[..., : 1 + rollout.costs.shape[-1]])
+    log_prob = torch.from_numpy(rollout.log_prob).flatten()
+    return Samples(x, _rows(rollout.u), log_prob, advantages, torch.ones(len(log_prob)))
 
 
 def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,8 +69,18 @@ class Collector:
         self.batch, self.generator = batch, generator
 
     @torch.no_grad()
-    def collect(self, policy: GaussianPolicy, normaliser: Normaliser, steps: int) -> Rollout:
-        """Run `steps` control periods in every copy, each from a fresh episode."""
+    def collect(
+        self,
+        policy: GaussianPolicy,
+        normaliser: Normaliser,
+        steps: int,
+        before: Callable[[int], None] | None = None,
+    ) -> Rollout:
+        """Run `steps` control periods in every copy, each from a fresh episode.
+
+        Args:
+            before: called before each step with its number.
+        """
         batch, contract = self.batch, self.batch.contract
         copies, m = batch.copies, len(contract.costs)
         n, a = contract.observation_size, contract.action_size
@@ -81,6 +92,8 @@ class Collector:
         u = noise * torch.exp(policy.log_std)
         mean, observation = policy.frozen(), batch.reset()
         for t in range(steps):
+            if before is not None:
+                before(t)
             observations[t] = observation
             u[t] += mean(normaliser(torch.from_numpy(observations[t])))
             step = batch.step(contract.action_center + contract.action_half_range * u[t].numpy())

@@ -13,13 +13,22 @@ from holdfast.safety_monitor.costs import Bill
 from holdfast.sim.tasks import make
 
 AlgorithmName = Literal[
-    "cpo", "trpo", "ppo", "ppo-kl", "pdo", "ppo-lagrangian", "trpo-penalty", "ppo-penalty"
+    "cpo",
+    "trpo",
+    "trpo-vine",
+    "ppo",
+    "ppo-kl",
+    "pdo",
+    "ppo-lagrangian",
+    "trpo-penalty",
+    "ppo-penalty",
 ]
 Preset = Literal["holdfast", "paper"]
 
 OWN: Mapping[str, tuple[AlgorithmName, ...]] = {
-    "step": ("cpo", "trpo", "pdo", "trpo-penalty"),
+    "step": ("cpo", "trpo", "trpo-vine", "pdo", "trpo-penalty"),
     "cpo": ("cpo",),
+    "vine": ("trpo-vine",),
     "ppo": ("ppo", "ppo-kl", "ppo-lagrangian", "ppo-penalty"),
     "multiplier": ("pdo", "ppo-lagrangian"),
     "penalty": ("trpo-penalty", "ppo-penalty"),
@@ -53,7 +62,7 @@ def _share(settings: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How one step in a trust region is taken (cpo, trpo, pdo, trpo-penalty).
+    """How one step in a trust region is taken (cpo, trpo, trpo-vine, pdo, trpo-penalty).
 
     Attributes:
         delta: trust region, mean KL(old ‖ new) in nats, summed over action dimensions.
@@ -94,6 +103,27 @@ class CPOSettings:
     def __post_init__(self) -> None:
         _at_least(0, self, "slack")
         _share(self, "correction")
+
+
+@dataclass(frozen=True)
+class VineSettings:
+    """Where and how TRPO's vine branches (trpo-vine).
+
+    Attributes:
+        states: N, drawn from a batch's steps, that branches start from.
+        branches: K, actions sampled at each of them.
+        branch_steps: of each branch, at most; the critic says what follows. 0: to the episode's
+            end.
+    """
+
+    states: int = 200
+    branches: int = 4
+    branch_steps: int = 25
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "states")
+        _at_least(2, self, "branches")
+        _at_least(0, self, "branch_steps")
 
 
 @dataclass(frozen=True)
@@ -174,8 +204,8 @@ class TrainSettings:
 
     Attributes:
         task: task id.
-        algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit; trpo, ppo and ppo-kl ignore
-            it; with a penalty, the reward is less by a fixed price of the cost.
+        algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit; trpo, trpo-vine, ppo and
+            ppo-kl ignore it; with a penalty, the reward is less by a fixed price of the cost.
         preset: where the other defaults come from: Holdfast's own, or the CPO paper's.
         seed: of start states, actions and weights.
         iterations: policy updates.
@@ -197,6 +227,7 @@ class TrainSettings:
             ppo-penalty).
         step: a step in a trust region.
         cpo: what CPO does beyond the paper.
+        vine: TRPO's branches.
         ppo: PPO's update.
         multiplier: of the limits.
         shaping: of the costs.
@@ -222,6 +253,7 @@ class TrainSettings:
     penalty: tuple[float, ...] = ()
     step: StepSettings = field(default_factory=StepSettings)
     cpo: CPOSettings = field(default_factory=CPOSettings)
+    vine: VineSettings = field(default_factory=VineSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
     multiplier: MultiplierSettings = field(default_factory=MultiplierSettings)
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
@@ -278,12 +310,15 @@ def settings_from(data: Mapping[str, Any]) -> TrainSettings:
     groups = {
         "step": StepSettings,
         "cpo": CPOSettings,
+        "vine": VineSettings,
         "ppo": PPOSettings,
         "multiplier": MultiplierSettings,
         "shaping": ShapingSettings,
     }
     made = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-    return TrainSettings(**{**made, **{name: cls(**data[name]) for name, cls in groups.items()}})
+    # A group that the algorithm of an older checkpoint did not know is as it is by default.
+    own = {name: cls(**data.get(name, {})) for name, cls in groups.items()}
+    return TrainSettings(**{**made, **own})
 
 
 def defaults(preset: str, task: str) -> TrainSettings:

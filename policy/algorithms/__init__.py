@@ -11,10 +11,12 @@ from holdfast.policy.algorithms.penalty import PPOPenalty, TRPOPenalty
 from holdfast.policy.algorithms.ppo import PPO
 from holdfast.policy.algorithms.ppo_kl import PPOKL
 from holdfast.policy.algorithms.trpo import TRPO
+from holdfast.policy.algorithms.trpo_vine import TRPOVine
 
 ALGORITHMS: Mapping[str, type[Algorithm]] = {
     "cpo": CPO,
     "trpo": TRPO,
+    "trpo-vine": TRPOVine,
     "ppo": PPO,
     "ppo-kl": PPOKL,
     "pdo": PDO,

@@ -24,6 +24,7 @@ from holdfast.policy.settings import (
     PPOSettings,
     ShapingSettings,
     TrainSettings,
+    VineSettings,
 )
 
 NAMES = tuple(ALGORITHMS)
@@ -33,6 +34,8 @@ MEASURED = Measured(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)
 def settings_of(algorithm, **changes):
     penalty = (3.0,) if algorithm in OWN["penalty"] else ()
     fields = {"task": "PointCircle-v0", "penalty": penalty, "seed": 3, **changes}
+    if algorithm in OWN["vine"]:
+        fields["vine"] = VineSettings(states=50, branch_steps=10)
     return TrainSettings(algorithm=algorithm, **fields)
 
 
