@@ -15,6 +15,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Measured, Report
+from holdfast.policy.algorithms.off_policy import Behaviour, Trajectories
 from holdfast.policy.algorithms.trpo_vine import Vine
 from holdfast.policy.fitting import Fitting
 from holdfast.policy.networks import Networks
@@ -31,12 +32,13 @@ class Learner:
 
     Args:
         settings: see there.
+        resumed: the networks will be restored, so that none are read to start from.
 
     Raises:
         TrainingError, ConfigError: the settings or the task do not fit.
     """
 
-    def __init__(self, settings: TrainSettings) -> None:
+    def __init__(self, settings: TrainSettings, resumed: bool = False) -> None:
         settings.check_own()
         self.settings = settings
         self.contract = contract_of(settings)
@@ -45,6 +47,11 @@ class Learner:
             self.contract, settings.hidden, settings.initial_std, self.generator
         )
         self.policy, self.normaliser = self._networks.policy, self._networks.normaliser
+        self.behaviour = None
+        if settings.algorithm in OWN["off_policy"]:
+            if settings.off_policy.behaviour and not resumed:
+                checkpoint.start_from(Path(settings.off_policy.behaviour), self._networks)
+            self.behaviour = Behaviour(self._networks, settings.off_policy)
         n, m = self.contract.observation_size, len(self.contract.costs)
         self.predictor = (
             Predictor(n, m, settings.shaping, self.generator) if settings.shaping.horizon else None
@@ -90,7 +97,8 @@ class Learner:
         if self.vine:
             self.vine.draw(steps)
         before = self.vine.keep if self.vine else None
-        rollout = self.collector.collect(self.policy, self.normaliser, steps, before)
+        acting = self.behaviour or self._networks
+        rollout = self.collector.collect(acting.policy, acting.normaliser, steps, before)
         clock.lap("rollout")
         self.fitting.wait()
         clock.lap("critics")
@@ -98,7 +106,11 @@ class Learner:
         self.fit(judged)
         clock.lap("estimate")
         report = self.step(judged)
-        self.normaliser.update(_rows(rollout.observation))
+        # Whoever moves the normaliser moves the policy, away from one that goes on to act.
+        if self.behaviour is None or self.behaviour.over(report):
+            self.normaliser.update(_rows(rollout.observation))
+            if self.behaviour:
+                self.behaviour.renew(self._networks)
         clock.lap("step")
         self.iteration += 1
         return self._record(judged, report, clock)
@@ -107,7 +119,7 @@ class Learner:
         """Normalise a rollout's observations, sum its episodes and estimate its advantages; grow
         the branches, if there are any."""
         flat, s = _rows(rollout.observation), self.settings
-        if self.iteration == 0:
+        if not self.normaliser.count:
             self.normaliser.update(flat)
         x = self.normaliser(flat)
         shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
@@ -115,7 +127,12 @@ class Learner:
         estimates = estimate(
             rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
         )
-        samples = self.vine.grow(self.networks) if self.vine else _samples(rollout, x, estimates)
+        if self.vine:
+            samples: Samples = self.vine.grow(self.networks)
+        else:
+            samples = _samples(rollout, x, estimates)
+        if self.behaviour:
+            samples = _trajectories(samples, rollout, estimates, s.gamma)
         sums = _episode_sums(rollout, shaped, s.episodes)
         return Judged(rollout, x, estimates, sums, samples)
 
@@ -186,6 +203,8 @@ class Learner:
         """Write everything that the next iteration depends on."""
         tensors = checkpoint.module_tensors(self.networks.modules)
         tensors |= self.fitting.tensors() | self.algorithm.tensors()
+        if self.behaviour:
+            tensors |= self.behaviour.tensors()
         tensors["generator"] = self.generator.get_state()
         data = {
             "settings": dataclasses.asdict(self.settings),
@@ -193,6 +212,7 @@ class Learner:
             "iteration": self.iteration,
             "steps": self.steps,
             "algorithm": self.algorithm.data(),
+            "behaviour_age": self.behaviour.age if self.behaviour else 0,
             "start_states": self.batch.rng.bit_generator.state,
         }
         checkpoint.save(path, tensors, data)
@@ -205,7 +225,7 @@ class Learner:
             TrainingError: not a checkpoint, or of a task whose contract has changed since.
         """
         tensors, data = checkpoint.load(path)
-        learner = Learner(settings_from(data["settings"]))
+        learner = Learner(settings_from(data["settings"]), resumed=True)
         if learner.contract.to_json() != data["contract"]:
             raise TrainingError(
                 f"checkpoint {path}: was trained under another contract of {learner.contract.task}"
@@ -213,6 +233,8 @@ class Learner:
         checkpoint.restore_modules(learner.networks.modules, tensors)
         learner.fitting.restore(tensors)
         learner.algorithm.restore(tensors, data["algorithm"])
+        if learner.behaviour:
+            learner.behaviour.restore(tensors, data["behaviour_age"])
         learner.generator.set_state(tensors["generator"])
         learner.iteration = data["iteration"]
         learner.steps = data.get("steps", learner.iteration * learner.batch_steps)
@@ -262,6 +284,19 @@ def _samples(rollout: Rollout, x: Tensor, estimates: Estimates) -> Samples:
     advantages = _rows(estimates.advantage[..., : 1 + rollout.costs.shape[-1]])
     log_prob = torch.from_numpy(rollout.log_prob).flatten()
     return Samples(x, _rows(rollout.u), log_prob, advantages, torch.ones(len(log_prob)))
+
+
+def _trajectories(
+    samples: Samples, rollout: Rollout, estimates: Estimates, gamma: float
+) -> Trajectories:
+    return Trajectories(
+        **vars(samples),
+        reward=rollout.reward,
+        value=estimates.value[..., 0],
+        following=estimates.following[..., 0],
+        ended=rollout.ended,
+        gamma=gamma,
+    )
 
 
 def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:

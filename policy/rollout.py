@@ -122,11 +122,13 @@ def discounts(contract: Contract, gamma: float, lam: float) -> tuple[Array, Arra
 
 @dataclass(frozen=True)
 class Estimates:
-    """Advantages (T, N, outputs), the critics' targets and values, in the critics' order."""
+    """Advantages (T, N, outputs), the critics' targets and values, in the critics' order; the
+    values that follow, 0 where nothing does."""
 
     advantage: Array
     target: Array
     value: Array
+    following: Array
 
     def explained_variance(self) -> list[float]:
         """Return 1 − Var(target − value)/Var(target) per output."""
@@ -170,4 +172,4 @@ def estimate(
     gains = np.concatenate((rollout.reward[..., None], shaped, rollout.costs), axis=-1)
     gammas, lams = discounts(contract, gamma, lam)
     advantage = advantages(gains, value, following, rollout.ended, gammas, lams)
-    return Estimates(advantage, advantage + value, value)
+    return Estimates(advantage, advantage + value, value, following)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from holdfast.policy.algorithms.algorithm import Algorithm
 from holdfast.policy.algorithms.cpo import CPO
 from holdfast.policy.algorithms.lagrangian import PDO, PPOLagrangian
+from holdfast.policy.algorithms.off_policy import OffPolicy
 from holdfast.policy.algorithms.penalty import PPOPenalty, TRPOPenalty
 from holdfast.policy.algorithms.ppo import PPO
 from holdfast.policy.algorithms.ppo_kl import PPOKL
@@ -23,4 +24,5 @@ ALGORITHMS: Mapping[str, type[Algorithm]] = {
     "ppo-lagrangian": PPOLagrangian,
     "trpo-penalty": TRPOPenalty,
     "ppo-penalty": PPOPenalty,
+    "off-policy": OffPolicy,
 }

@@ -10,6 +10,7 @@ from holdfast.policy.learner import Learner
 from holdfast.policy.settings import (
     CPOSettings,
     MultiplierSettings,
+    OffPolicySettings,
     PPOSettings,
     ShapingSettings,
     StepSettings,
@@ -59,6 +60,10 @@ def test_bad_settings_are_refused(change, sentence):
         (PPOSettings, {"clip": 0.0}, "clip should be above 0"),
         (PPOSettings, {"epochs": 0}, "epochs should be at least 1"),
         (MultiplierSettings, {"ki": -1.0}, "ki should be at least 0"),
+        (OffPolicySettings, {"weights": "x"}, "weights should be one of trajectory, per-decision"),
+        (OffPolicySettings, {"wide": "x"}, "wide should be one of refuse, clip, received 'x'"),
+        (OffPolicySettings, {"max_weight": 0.0}, "max_weight should be above 0"),
+        (OffPolicySettings, {"refresh": 0}, "refresh should be at least 1"),
         (ShapingSettings, {"horizon": -1}, "horizon should be at least 0"),
     ],
 )
