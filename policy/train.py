@@ -123,7 +123,8 @@ def train(
             try:
                 record = learner.iterate()
             except TrainingError:
-                learner.save(path)  # what was learned until then
+                if learner.iteration:
+                    learner.save(path)  # what was learned until then
                 raise
             records.append(record)
             append_jsonl(out / PROGRESS, record)
