@@ -79,6 +79,27 @@ def load_networks(path: Path) -> tuple[Networks, dict[str, Any]]:
     return networks, data
 
 
+def start_from(path: Path, networks: Networks) -> None:
+    """Put a checkpoint's networks into others of the same task and size.
+
+    Raises:
+        TrainingError: see `load`; or it is of another task, contract or size.
+    """
+    held, data = load_networks(path)
+    own, its = networks.contract, held.contract
+    if its.task != own.task:
+        raise TrainingError(f"checkpoint {path}: is of {its.task}, not of {own.task}")
+    if (its.observation, its.action) != (own.observation, own.action):
+        raise TrainingError(f"checkpoint {path}: was trained under another contract of {own.task}")
+    hidden = [layer.out_features for layer in networks.policy.linears[:-1]]
+    if data["settings"]["hidden"] != hidden:
+        wanted = " ".join(map(str, data["settings"]["hidden"]))
+        raise TrainingError(
+            f"checkpoint {path}: has other hidden layers than {hidden}; give --hidden {wanted}"
+        )
+    restore_modules(networks.modules, module_tensors(held.modules))
+
+
 def known_tensors(episodes: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:
     """Return logged observations, (steps, n) of each episode, as two tensors."""
     if not episodes:

@@ -12,14 +12,23 @@ import torch
 from torch import Tensor
 
 from holdfast.contract import Contract
+from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Measured, Report
+from holdfast.policy.algorithms.off_policy import Behaviour, Trajectories
+from holdfast.policy.algorithms.trpo_vine import Vine
 from holdfast.policy.fitting import Fitting
 from holdfast.policy.networks import Networks
-from holdfast.policy.rollout import Collector, Estimates, Rollout, estimate
+from holdfast.policy.rollout import Collector, Estimates, Rollout, discounts, estimate
 from holdfast.policy.samples import Samples
-from holdfast.policy.settings import TrainSettings, contract_of, require_same, settings_from
+from holdfast.policy.settings import (
+    OWN,
+    TrainSettings,
+    contract_of,
+    require_same,
+    settings_from,
+)
 from holdfast.policy.shaping import Predictor, soon
 from holdfast.policy.shards import InTurn, ShardedCollector
 from holdfast.signals import Array
@@ -31,12 +40,13 @@ class Learner:
 
     Args:
         settings: see there.
+        resumed: the networks will be restored, so that none are read to start from.
 
     Raises:
         TrainingError, ConfigError: the settings or the task do not fit.
     """
 
-    def __init__(self, settings: TrainSettings) -> None:
+    def __init__(self, settings: TrainSettings, resumed: bool = False) -> None:
         settings.check_own()
         self.settings = settings
         self.contract = contract_of(settings)
@@ -45,6 +55,11 @@ class Learner:
             self.contract, settings.hidden, settings.initial_std, self.generator
         )
         self.policy, self.normaliser = self._networks.policy, self._networks.normaliser
+        self.behaviour = None
+        if settings.algorithm in OWN["off_policy"]:
+            if settings.off_policy.behaviour and not resumed:
+                checkpoint.start_from(Path(settings.off_policy.behaviour), self._networks)
+            self.behaviour = Behaviour(self._networks, settings.off_policy)
         n, m = self.contract.observation_size, len(self.contract.costs)
         self.predictor = (
             Predictor(n, m, settings.shaping, self.generator) if settings.shaping.horizon else None
@@ -59,12 +74,39 @@ class Learner:
             contract=self.contract,
             randomise=settings.randomise,
         )
+        self.vine = self._vine() if settings.algorithm in OWN["vine"] else None
+        keep = self.vine.keep if self.vine else None
         self.collector = (
             ShardedCollector(InTurn(self.batch), settings.shards, self.generator)
             if settings.shards
-            else Collector(self.batch, self.generator)
+            else Collector(self.batch, self.generator, keep)
         )
-        self.iteration = 0
+        self.iteration, self.steps = 0, 0
+
+    def _vine(self) -> Vine:
+        s, contract = self.settings, self.contract
+        if s.shards:
+            raise TrainingError(
+                "trpo-vine branches from the states of one batch; leave --ray and --shards out"
+            )
+        if s.vine.states > self.batch_steps:
+            raise TrainingError(
+                f"states should be at most the {self.batch_steps} steps of a batch, "
+                f"received {s.vine.states}"
+            )
+        copies = s.vine.states * s.vine.branches
+        branches = make_batch(s.task, copies, s.seed, contract=contract, randomise=s.randomise)
+        gammas = discounts(contract, s.gamma, s.lam)[0][: 1 + len(contract.costs)]
+        return Vine(self.batch, branches, s.vine, self.generator, gammas)
+
+    @property
+    def batch_steps(self) -> int:
+        """Simulated steps of a batch, all copies together."""
+        return (
+            self.contract.episode_steps
+            * self.settings.episodes
+            * self.settings.copies(self.contract)
+        )
 
     @property
     def networks(self) -> Networks:
@@ -79,7 +121,10 @@ class Learner:
         """
         clock = Stopwatch()
         steps = self.contract.episode_steps * self.settings.episodes
-        rollout = self.collector.collect(self.policy, self.normaliser, steps)
+        if self.vine:
+            self.vine.draw(steps)
+        acting = self.behaviour or self._networks
+        rollout = self.collector.collect(acting.policy, acting.normaliser, steps)
         clock.lap("rollout")
         self.fitting.wait()
         clock.lap("critics")
@@ -87,15 +132,20 @@ class Learner:
         self.fit(judged)
         clock.lap("estimate")
         report = self.step(judged)
-        self.normaliser.update(_rows(rollout.observation))
+        # Whoever moves the normaliser moves the policy, away from one that goes on to act.
+        if self.behaviour is None or self.behaviour.over(report):
+            self.normaliser.update(_rows(rollout.observation))
+            if self.behaviour:
+                self.behaviour.renew(self._networks)
         clock.lap("step")
         self.iteration += 1
         return self._record(judged, report, clock)
 
     def judge(self, rollout: Rollout) -> Judged:
-        """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
+        """Normalise a rollout's observations, sum its episodes and estimate its advantages; grow
+        the branches, if there are any."""
         flat, s = _rows(rollout.observation), self.settings
-        if self.iteration == 0:
+        if not self.normaliser.count:
             self.normaliser.update(flat)
         x = self.normaliser(flat)
         shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
@@ -103,7 +153,14 @@ class Learner:
         estimates = estimate(
             rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
         )
-        return Judged(rollout, x, estimates, _episode_sums(rollout, shaped, s.episodes))
+        if self.vine:
+            samples: Samples = self.vine.grow(self.networks)
+        else:
+            samples = _samples(rollout, x, estimates)
+        if self.behaviour:
+            samples = _trajectories(samples, rollout, estimates, s.gamma)
+        sums = _episode_sums(rollout, shaped, s.episodes)
+        return Judged(rollout, x, estimates, sums, samples)
 
     def fit(self, judged: Judged) -> None:
         """Begin to fit the critics, and the predictor."""
@@ -115,16 +172,13 @@ class Learner:
 
     def step(self, judged: Judged) -> Report:
         """Change the policy."""
-        rollout, sums, m = judged.rollout, judged.sums, len(self.contract.costs)
-        advantages = _rows(judged.estimates.advantage[..., : 1 + m])
+        samples, sums = judged.samples, judged.sums
         # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
         # of a cost's advantage is what makes a constrained step's b and c the same units.
-        advantages -= advantages.mean(0)
+        advantages = samples.advantages - samples.advantages.mean(0)
         scale = advantages[:, 0].std() + 1e-8
         advantages[:, 0] /= scale
-        log_prob = torch.from_numpy(rollout.log_prob).flatten()
-        weight = torch.ones(len(log_prob))
-        samples = Samples(judged.x, _rows(rollout.u), log_prob, advantages, weight)
+        samples = dataclasses.replace(samples, advantages=advantages)
         limit = np.array([cost.limit for cost in self.contract.costs])
         measured = Measured(
             sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
@@ -132,7 +186,8 @@ class Learner:
         return self.algorithm.update(samples, measured)
 
     def _record(self, judged: Judged, report: Report, clock: Stopwatch) -> dict[str, Any]:
-        sums, size = judged.sums, len(judged.x)
+        sums, size = judged.sums, len(judged.x) + (self.vine.steps if self.vine else 0)
+        self.steps += size
         names = [cost.name for cost in self.contract.costs]
 
         def by_name(values: Any) -> dict[str, float]:
@@ -142,7 +197,8 @@ class Learner:
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
-            "steps": self.iteration * size,
+            "steps": self.steps,
+            **({"branch_steps": self.vine.steps} if self.vine else {}),
             "return": float(sums.reward.mean()),
             "costs": by_name(sums.costs.mean(axis=0)),
             "cost_spread": by_name(sums.costs.std(axis=0)),
@@ -173,12 +229,16 @@ class Learner:
         """Write everything that the next iteration depends on."""
         tensors = checkpoint.module_tensors(self.networks.modules)
         tensors |= self.fitting.tensors() | self.algorithm.tensors()
+        if self.behaviour:
+            tensors |= self.behaviour.tensors()
         tensors["generator"] = self.generator.get_state()
         data = {
             "settings": dataclasses.asdict(self.settings),
             "contract": self.contract.to_json(),
             "iteration": self.iteration,
+            "steps": self.steps,
             "algorithm": self.algorithm.data(),
+            "behaviour_age": self.behaviour.age if self.behaviour else 0,
             "start_states": self.batch.rng.bit_generator.state,
         }
         checkpoint.save(path, tensors, data)
@@ -191,13 +251,16 @@ class Learner:
             TrainingError: not a checkpoint, or of a task whose contract has changed since.
         """
         tensors, data = checkpoint.load(path)
-        learner = Learner(settings_from(data["settings"]))
+        learner = Learner(settings_from(data["settings"]), resumed=True)
         require_same(learner.settings, Contract.from_json(data["contract"]))
         checkpoint.restore_modules(learner.networks.modules, tensors)
         learner.fitting.restore(tensors)
         learner.algorithm.restore(tensors, data["algorithm"])
+        if learner.behaviour:
+            learner.behaviour.restore(tensors, data["behaviour_age"])
         learner.generator.set_state(tensors["generator"])
         learner.iteration = data["iteration"]
+        learner.steps = data.get("steps", learner.iteration * learner.batch_steps)
         # Each iteration begins with a reset, so of the batch only its generator lives on.
         learner.batch.rng.bit_generator.state = data["start_states"]
         return learner
@@ -206,6 +269,8 @@ class Learner:
         """End the threads."""
         self.fitting.close()
         self.batch.close()
+        if self.vine:
+            self.vine.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,12 +293,33 @@ class Judged:
 
     Attributes:
         x: (T·N, n), its normalised observations.
+        samples: what the policy is changed by, advantages in units of reward and of each cost.
     """
 
     rollout: Rollout
     x: Tensor
     estimates: Estimates
     sums: EpisodeSums
+    samples: Samples
+
+
+def _samples(rollout: Rollout, x: Tensor, estimates: Estimates) -> Samples:
+    advantages = _rows(estimates.advantage[..., : 1 + rollout.costs.shape[-1]])
+    log_prob = torch.from_numpy(rollout.log_prob).flatten()
+    return Samples(x, _rows(rollout.u), log_prob, advantages, torch.ones(len(log_prob)))
+
+
+def _trajectories(
+    samples: Samples, rollout: Rollout, estimates: Estimates, gamma: float
+) -> Trajectories:
+    return Trajectories(
+        **vars(samples),
+        reward=rollout.reward,
+        value=estimates.value[..., 0],
+        following=estimates.following[..., 0],
+        ended=rollout.ended,
+        gamma=gamma,
+    )
 
 
 def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:

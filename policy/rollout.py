@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,10 +63,16 @@ class Collector:
     Args:
         batch: the copies; theirs are the start states' seeds.
         generator: draws the actions.
+        before: called before each step with its number.
     """
 
-    def __init__(self, batch: Batch, generator: torch.Generator) -> None:
-        self.batch, self.generator = batch, generator
+    def __init__(
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        before: Callable[[int], None] | None = None,
+    ) -> None:
+        self.batch, self.generator, self.before = batch, generator, before
 
     @torch.no_grad()
     def collect(self, policy: GaussianPolicy, normaliser: Normaliser, steps: int) -> Rollout:
@@ -81,6 +88,8 @@ class Collector:
         u = noise * torch.exp(policy.log_std)
         mean, observation = policy.frozen(), batch.reset()
         for t in range(steps):
+            if self.before is not None:
+                self.before(t)
             observations[t] = observation
             u[t] += mean(normaliser(torch.from_numpy(observations[t])))
             step = batch.step(contract.action_center + contract.action_half_range * u[t].numpy())
@@ -109,11 +118,13 @@ def discounts(contract: Contract, gamma: float, lam: float) -> tuple[Array, Arra
 
 @dataclass(frozen=True)
 class Estimates:
-    """Advantages (T, N, outputs), the critics' targets and values, in the critics' order."""
+    """Advantages (T, N, outputs), the critics' targets and values, in the critics' order; the
+    values that follow, 0 where nothing does."""
 
     advantage: Array
     target: Array
     value: Array
+    following: Array
 
     def explained_variance(self) -> list[float]:
         """Return 1 − Var(target − value)/Var(target) per output."""
@@ -157,4 +168,4 @@ def estimate(
     gains = np.concatenate((rollout.reward[..., None], shaped, rollout.costs), axis=-1)
     gammas, lams = discounts(contract, gamma, lam)
     advantage = advantages(gains, value, following, rollout.ended, gammas, lams)
-    return Estimates(advantage, advantage + value, value)
+    return Estimates(advantage, advantage + value, value, following)

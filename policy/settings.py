@@ -19,16 +19,29 @@ from holdfast.sim.randomise import Randomisation, load_randomisation
 from holdfast.sim.tasks import FOREIGN, own_contract
 
 AlgorithmName = Literal[
-    "cpo", "trpo", "ppo", "ppo-kl", "pdo", "ppo-lagrangian", "trpo-penalty", "ppo-penalty"
+    "cpo",
+    "trpo",
+    "trpo-vine",
+    "ppo",
+    "ppo-kl",
+    "pdo",
+    "ppo-lagrangian",
+    "trpo-penalty",
+    "ppo-penalty",
+    "off-policy",
 ]
 Preset = Literal["holdfast", "paper"]
+Weighting = Literal["trajectory", "per-decision", "surrogate"]
+Wide = Literal["refuse", "clip"]
 
 OWN: Mapping[str, tuple[AlgorithmName, ...]] = {
-    "step": ("cpo", "trpo", "pdo", "trpo-penalty"),
+    "step": ("cpo", "trpo", "trpo-vine", "pdo", "trpo-penalty"),
     "cpo": ("cpo",),
+    "vine": ("trpo-vine",),
     "ppo": ("ppo", "ppo-kl", "ppo-lagrangian", "ppo-penalty"),
     "multiplier": ("pdo", "ppo-lagrangian"),
     "penalty": ("trpo-penalty", "ppo-penalty"),
+    "off_policy": ("off-policy",),
 }
 """Which algorithms read which group of settings; what is not listed, all of them read."""
 
@@ -43,6 +56,14 @@ RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
 
 MEETS_LIMIT: tuple[AlgorithmName, ...] = ("cpo", "pdo", "ppo-lagrangian")
 """Algorithms that know the limit and aim to meet it."""
+
+
+def _one_of(kind: Any, settings: object, name: str) -> None:
+    if getattr(settings, name) not in get_args(kind):
+        raise TrainingError(
+            f"{name} should be one of {', '.join(get_args(kind))}, "
+            f"received '{getattr(settings, name)}'"
+        )
 
 
 def _at_least(least: float, settings: object, *names: str) -> None:
@@ -68,7 +89,7 @@ def _share(settings: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How one step in a trust region is taken (cpo, trpo, pdo, trpo-penalty).
+    """How one step in a trust region is taken (cpo, trpo, trpo-vine, pdo, trpo-penalty).
 
     Attributes:
         delta: trust region, mean KL(old ‖ new) in nats, summed over action dimensions.
@@ -109,6 +130,27 @@ class CPOSettings:
     def __post_init__(self) -> None:
         _at_least(0, self, "slack")
         _share(self, "correction")
+
+
+@dataclass(frozen=True)
+class VineSettings:
+    """Where and how TRPO's vine branches (trpo-vine).
+
+    Attributes:
+        states: N, drawn from a batch's steps, that branches start from.
+        branches: K, actions sampled at each of them.
+        branch_steps: of each branch, at most; the critic says what follows. 0: to the episode's
+            end.
+    """
+
+    states: int = 200
+    branches: int = 4
+    branch_steps: int = 25
+
+    def __post_init__(self) -> None:
+        _at_least(1, self, "states")
+        _at_least(2, self, "branches")
+        _at_least(0, self, "branch_steps")
 
 
 @dataclass(frozen=True)
@@ -161,6 +203,42 @@ class MultiplierSettings:
 
 
 @dataclass(frozen=True)
+class OffPolicySettings:
+    """How a policy learns from what another did (off-policy).
+
+    Attributes:
+        behaviour: checkpoint of the policy that acts; training starts from it. None: the policy's
+            own of up to `refresh` iterations before.
+        refresh: iterations between the copies that then act.
+        weights: the product of an episode's importance ratios, of those up to each reward, or
+            each step's ratio alone.
+        wide: what happens to a batch whose weights are too wide: it is refused, or one step is
+            taken with clipped weights.
+        min_share: least effective sample size, (Σw)²/Σw², as a share of the sample size: of
+            episodes (trajectory), or of steps.
+        max_weight: what weights are clipped to (clip).
+        gradient_steps: per batch, at most; they end when the weights become too wide.
+        gradient_rate: Adam's learning rate.
+    """
+
+    behaviour: str = ""
+    refresh: int = 3
+    weights: Weighting = "per-decision"
+    wide: Wide = "refuse"
+    min_share: float = 0.3
+    max_weight: float = 10.0
+    gradient_steps: int = 10
+    gradient_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        _one_of(Weighting, self, "weights")
+        _one_of(Wide, self, "wide")
+        _at_least(1, self, "refresh", "gradient_steps")
+        _above_zero(self, "max_weight", "gradient_rate")
+        _share(self, "min_share")
+
+
+@dataclass(frozen=True)
 class ShapingSettings:
     """Cost shaping: α · P(a cost in the next T steps) is added to what the limit is held to.
 
@@ -189,8 +267,9 @@ class TrainSettings:
 
     Attributes:
         task: task id.
-        algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit; trpo, ppo and ppo-kl ignore
-            it; with a penalty, the reward is less by a fixed price of the cost.
+        algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit; trpo, trpo-vine, ppo, ppo-kl
+            and off-policy ignore it; with a penalty, the reward is less by a fixed price of the
+            cost.
         preset: where the other defaults come from: Holdfast's own, or the CPO paper's.
         seed: of start states, actions and weights.
         iterations: policy updates.
@@ -216,8 +295,10 @@ class TrainSettings:
             ppo-penalty).
         step: a step in a trust region.
         cpo: what CPO does beyond the paper.
+        vine: TRPO's branches.
         ppo: PPO's update.
         multiplier: of the limits.
+        off_policy: learning from what another policy did.
         shaping: of the costs.
     """
 
@@ -243,17 +324,15 @@ class TrainSettings:
     penalty: tuple[float, ...] = ()
     step: StepSettings = field(default_factory=StepSettings)
     cpo: CPOSettings = field(default_factory=CPOSettings)
+    vine: VineSettings = field(default_factory=VineSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
     multiplier: MultiplierSettings = field(default_factory=MultiplierSettings)
+    off_policy: OffPolicySettings = field(default_factory=OffPolicySettings)
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
 
     def __post_init__(self) -> None:
-        for name, kind in (("algorithm", AlgorithmName), ("preset", Preset)):
-            if getattr(self, name) not in get_args(kind):
-                raise TrainingError(
-                    f"{name} should be one of {', '.join(get_args(kind))}, "
-                    f"received '{getattr(self, name)}'"
-                )
+        _one_of(AlgorithmName, self, "algorithm")
+        _one_of(Preset, self, "preset")
         _at_least(0, self, "seed", "shards")
         _at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
         _above_zero(self, "initial_std", "critic_rate")
@@ -300,13 +379,16 @@ def settings_from(data: Mapping[str, Any]) -> TrainSettings:
     groups = {
         "step": StepSettings,
         "cpo": CPOSettings,
+        "vine": VineSettings,
         "ppo": PPOSettings,
         "multiplier": MultiplierSettings,
+        "off_policy": OffPolicySettings,
         "shaping": ShapingSettings,
     }
     made: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
-    made |= {name: cls(**data[name]) for name, cls in groups.items()}
-    if data["randomise"] is not None:
+    # A group that the algorithm of an older checkpoint did not know is as it is by default.
+    made |= {name: cls(**data.get(name, {})) for name, cls in groups.items()}
+    if data.get("randomise") is not None:
         made["randomise"] = Randomisation(**data["randomise"])
     return TrainSettings(**made)
 

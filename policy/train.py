@@ -153,7 +153,12 @@ def train(
             name, total=settings.iterations, completed=learner.iteration, status=""
         )
         while learner.iteration < settings.iterations:
-            record = learner.iterate()
+            try:
+                record = learner.iterate()
+            except TrainingError:
+                if learner.iteration:
+                    learner.save(path)  # what was learned until then
+                raise
             records.append(record)
             append_jsonl(out / PROGRESS, record)
             for key, value in _scalars(record):

@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from holdfast.policy.algorithms.algorithm import Algorithm
 from holdfast.policy.algorithms.cpo import CPO
 from holdfast.policy.algorithms.lagrangian import PDO, PPOLagrangian
+from holdfast.policy.algorithms.off_policy import OffPolicy
 from holdfast.policy.algorithms.penalty import PPOPenalty, TRPOPenalty
 from holdfast.policy.algorithms.ppo import PPO
 from holdfast.policy.algorithms.ppo_kl import PPOKL
 from holdfast.policy.algorithms.trpo import TRPO
+from holdfast.policy.algorithms.trpo_vine import TRPOVine
 
 ALGORITHMS: Mapping[str, type[Algorithm]] = {
     "cpo": CPO,
     "trpo": TRPO,
+    "trpo-vine": TRPOVine,
     "ppo": PPO,
     "ppo-kl": PPOKL,
     "pdo": PDO,
     "ppo-lagrangian": PPOLagrangian,
     "trpo-penalty": TRPOPenalty,
     "ppo-penalty": PPOPenalty,
+    "off-policy": OffPolicy,
 }

@@ -13,6 +13,7 @@ from holdfast.policy import checkpoint
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Measured
 from holdfast.policy.algorithms.lagrangian import Multiplier
+from holdfast.policy.algorithms.off_policy import OffPolicy, Trajectories
 from holdfast.policy.gaussian import GaussianPolicy, kl
 from holdfast.policy.learner import Learner
 from holdfast.policy.samples import Samples, surrogates
@@ -24,6 +25,7 @@ from holdfast.policy.settings import (
     PPOSettings,
     ShapingSettings,
     TrainSettings,
+    VineSettings,
 )
 
 NAMES = tuple(ALGORITHMS)
@@ -33,6 +35,8 @@ MEASURED = Measured(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)
 def settings_of(algorithm, **changes):
     penalty = (3.0,) if algorithm in OWN["penalty"] else ()
     fields = {"task": "PointCircle-v0", "penalty": penalty, "seed": 3, **changes}
+    if algorithm in OWN["vine"]:
+        fields["vine"] = VineSettings(states=50, branch_steps=10)
     return TrainSettings(algorithm=algorithm, **fields)
 
 
@@ -53,6 +57,15 @@ def samples(policy):
     return Samples(x, u, log_prob, advantages, torch.ones(4000, dtype=torch.float64))
 
 
+def episodes_of(samples):
+    """The same as episodes of one step each."""
+    reward, nothing = samples.advantages[None, :, 0].numpy(), np.zeros((1, len(samples)))
+    ended = np.ones((1, len(samples)), dtype=bool)
+    return Trajectories(
+        **vars(samples), reward=reward, value=nothing, following=nothing, ended=ended, gamma=1.0
+    )
+
+
 def made(name, policy, **changes):
     generator = torch.Generator().manual_seed(2)
     return ALGORITHMS[name](policy, settings_of(name, **changes), generator, 1)
@@ -62,6 +75,8 @@ def changed(policy, samples, algorithm, measured=MEASURED):
     """Update; return the report, the change of both surrogates, and the KL."""
     before, mean = surrogates(policy, samples)
     log_std = policy.log_std.detach().clone()
+    if isinstance(algorithm, OffPolicy):
+        samples = episodes_of(samples)
     report = algorithm.update(samples, measured)
     after, new_mean = surrogates(policy, samples)
     divergence = float(kl(mean, log_std, new_mean, policy.log_std.detach()))
@@ -97,8 +112,8 @@ def test_nan_in_the_batch_changes_nothing(policy, samples, name):
     for field in ("advantages", "log_prob", "x"):
         values = getattr(samples, field).clone()
         values.view(-1)[0] = float("nan")
-        report = made(name, policy).update(
-            dataclasses.replace(samples, **{field: values}), MEASURED
+        report, *_ = changed(
+            policy, dataclasses.replace(samples, **{field: values}), made(name, policy)
         )
         assert report.accepted is None
         assert "finite" in report.reason

@@ -1,0 +1,270 @@
+"""The gradient of a policy π from trajectories of another, the behaviour policy b: REINFORCE
+(Williams 1992) with importance weights.
+
+    trajectory    E_b[Σ_t w_T ∇log π(a_t|s_t) (Σ_{k≥t} γ^{k−t} r_k − V(s_t))]
+    per-decision  E_b[Σ_t ∇log π(a_t|s_t) (Σ_{k≥t} γ^{k−t} w_k r_k − w_t V(s_t))]
+    surrogate     E_b[Σ_t ρ_t ∇log π(a_t|s_t) A_t]
+
+ρ_t = π(a_t|s_t)/b(a_t|s_t), w_t = ρ_0 ρ_1 ... ρ_t, and T is the episode's last step. The first two
+are what REINFORCE is on π's own trajectories, in expectation and whatever b is; a reward does not
+depend on what is done later, so the second (Precup et al. 2000) leaves those ratios out. The third
+is the gradient of E_b[ρA]: one ratio, little variance, and the states are those that b visits.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from holdfast.errors import TrainingError
+from holdfast.policy import checkpoint
+from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
+from holdfast.policy.gae import advantages
+from holdfast.policy.gaussian import Linearisation, kl, set_gradient
+from holdfast.policy.layers import ROWS
+from holdfast.policy.networks import Networks
+from holdfast.policy.samples import Samples, surrogates
+from holdfast.policy.settings import OffPolicySettings
+from holdfast.signals import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectories(Samples):
+    """Samples in the order of T steps of N copies, and what the weights need to know of them.
+
+    Attributes:
+        reward: (T, N). value: (T, N), V(s_t).
+        following: (T, N), V(s_{t+1}), 0 where the task is over there; read where a trajectory
+            ends.
+        ended: (T, N), the episode ended after this step.
+        gamma: discount of the reward.
+    """
+
+    reward: Array
+    value: Array
+    following: Array
+    ended: NDArray[np.bool_]
+    gamma: float
+
+    @property
+    def last(self) -> NDArray[np.bool_]:
+        """Whether a trajectory ends with this step, (T, N): with its episode, or cut off."""
+        last: NDArray[np.bool_] = self.ended.copy()
+        last[-1] = True
+        return last
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Importance weights of trajectories, or of their steps.
+
+    Attributes:
+        by_step: (T, N), what each step is weighted by.
+        effective: their effective sample size, (Σw)²/Σw² (Kish 1965). count: how many they are.
+        clipped: how many were cut to the largest that is allowed.
+    """
+
+    by_step: Array
+    effective: float
+    count: int
+    clipped: int
+
+    @property
+    def share(self) -> float:
+        """The effective sample size as a share of the sample size."""
+        return self.effective / self.count
+
+
+class OffPolicy(Algorithm):
+    """Gradient steps on trajectories of the behaviour policy, weighted anew before each."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.own = self.settings.off_policy
+        self.optimiser = torch.optim.Adam(
+            self.policy.parameters(), lr=self.own.gradient_rate, fused=True
+        )
+
+    def update(self, samples: Samples, measured: Measured) -> Report:
+        """See `Algorithm`.
+
+        Args:
+            samples: `Trajectories`.
+
+        Raises:
+            TrainingError: the weights are refused, and the behaviour policy will not change.
+        """
+        assert isinstance(samples, Trajectories)
+        before, old_mean = surrogates(self.policy, samples)
+        old_log_std = self.policy.log_std.detach().clone()
+        after, mean, reason = before, old_mean, ""
+        used: list[Weights] = []
+        while len(used) < self.own.gradient_steps:
+            weights = self.weights(samples, mean)
+            ascent = self.ascent(samples, weights)
+            if not bool(torch.isfinite(before).all() and torch.isfinite(ascent).all()):
+                reason = "the batch, or its weights, are not finite"
+                break
+            wide = weights.share < self.own.min_share
+            if wide and not used and self.own.wide == "refuse":
+                reason = self._refusal(weights)
+            if wide and (used or reason):
+                break
+            set_gradient(self.policy, -ascent)
+            self.optimiser.step()
+            after, mean = surrogates(self.policy, samples)
+            used.append(weights)
+        if not used:
+            return Report("rejected", accepted=None, reason=reason, more=_wide([weights]))
+        more = _wide(used) | {
+            # What the policy as it came would have brought, by its weights.
+            "weighted_return": float((used[0].by_step * samples.reward).sum() / samples.last.sum()),
+            "gradient_steps": float(len(used)),
+        }
+        divergence = float(kl(old_mean, old_log_std, mean, self.policy.log_std.detach()))
+        gain, *rises = (after - before).tolist()
+        zeros = (0.0,) * len(rises)
+        return Report(self.own.weights, divergence, gain, tuple(rises), nu=zeros, more=more)
+
+    def _refusal(self, weights: Weights) -> str:
+        reason = (
+            f"weights are too wide: an effective sample size of {weights.effective:.1f} of "
+            f"{weights.count}, {weights.share:.1%}, should be at least {self.own.min_share:.1%}"
+        )
+        if self.own.behaviour:
+            raise TrainingError(
+                f"behaviour {self.own.behaviour}: {reason}; give a policy nearer to the one that "
+                f"is trained, narrower --weights, or --wide clip"
+            )
+        return reason
+
+    def weights(self, samples: Trajectories, mean: Tensor) -> Weights:
+        """Return the weights of a policy with these means (B, actions)."""
+        log_prob = self.policy.log_prob(mean, samples.u).detach() - samples.log_prob
+        log_ratio = log_prob.double().numpy().reshape(samples.ended.shape)
+        largest = self.own.max_weight if self.own.wide == "clip" else math.inf
+        return weigh(self.own.weights, log_ratio, samples.last, largest)
+
+    def ascent(self, samples: Trajectories, weights: Weights) -> Tensor:
+        """Return the estimated gradient (P,), of the sum over an episode divided by its steps."""
+        factor = torch.from_numpy(self._factor(samples, weights.by_step)).to(samples.x)
+        factor = factor.view(-1, 1) / len(samples)
+        total = torch.zeros(sum(p.numel() for p in self.policy.parameters())).to(samples.x)
+        rows = zip(
+            *(torch.split(part, ROWS) for part in (samples.x, samples.u, factor)), strict=True
+        )
+        for x, u, part in rows:
+            total += Linearisation(self.policy, x).score(u, part)[0]
+        return total
+
+    def _factor(self, samples: Trajectories, w: Array) -> Array:
+        """Return what multiplies each ∇log π(a_t|s_t), (T, N)."""
+        if self.own.weights == "surrogate":
+            surrogate: Array = w * samples.advantages[:, 0].double().numpy().reshape(w.shape)
+            return surrogate
+        if self.own.weights == "trajectory":
+            return w * self._monte_carlo(samples, np.ones_like(w))
+        return self._monte_carlo(samples, w)
+
+    def _monte_carlo(self, samples: Trajectories, w: Array) -> Array:
+        """Return Σ_{k≥t} γ^{k−t} w_k r_k − w_t V(s_t), which is GAE at λ = 1; where a trajectory
+        is cut off, w_k γ V(s_{k+1}) stands for the rest."""
+        value, following = w * samples.value, w * samples.following
+        goes_on = ~samples.last[:-1]
+        following[:-1][goes_on] = value[1:][goes_on]
+        return advantages(w * samples.reward, value, following, samples.ended, samples.gamma, 1.0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Algorithm`."""
+        return checkpoint.adam_tensors(self.optimiser, "policy_adam")
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """See `Algorithm`."""
+        checkpoint.restore_adam(self.optimiser, "policy_adam", tensors)
+
+
+def _wide(used: Sequence[Weights]) -> dict[str, float]:
+    """Return how wide the widest of some weights are, and how many were clipped at most."""
+    widest = min(used, key=lambda weights: weights.share)
+    clipped = max(weights.clipped for weights in used)
+    return {
+        "effective_size": widest.effective,
+        "effective_share": widest.share,
+        "clipped": float(clipped),
+    }
+
+
+def weigh(
+    kind: str, log_ratio: Array, last: NDArray[np.bool_], largest: float = math.inf
+) -> Weights:
+    """Return importance weights of one kind (see `OffPolicySettings.weights`).
+
+    Args:
+        log_ratio: log ρ, (T, N). last: (T, N), a trajectory ends with this step.
+        largest: that a weight may be; what is above it becomes it.
+    """
+    log_w = log_ratio.copy()
+    if kind != "surrogate":
+        for t in range(1, len(log_w)):
+            log_w[t] += np.where(last[t - 1], 0.0, log_w[t - 1])
+    if kind == "trajectory":
+        for t in reversed(range(len(log_w) - 1)):
+            log_w[t] = np.where(last[t], log_w[t], log_w[t + 1])
+    separate = log_w[last] if kind == "trajectory" else log_w.ravel()
+    clipped = int((separate > np.log(largest)).sum())
+    separate = np.minimum(separate, np.log(largest))
+    scaled = np.exp(separate - separate.max())  # the scale is no matter, but may be beyond floats
+    effective = float(scaled.sum() ** 2 / (scaled * scaled).sum())
+    with np.errstate(over="ignore"):
+        by_step = np.exp(np.minimum(log_w, np.log(largest)))
+    return Weights(by_step, effective, len(separate), clipped)
+
+
+class Behaviour:
+    """The policy that acts: a checkpoint's for good, or else the learner's own of a few iterations
+    before.
+
+    Args:
+        networks: what it is a copy of, as they are now.
+
+    Attributes:
+        age: iterations since it was copied.
+    """
+
+    def __init__(self, networks: Networks, settings: OffPolicySettings) -> None:
+        self.settings = settings
+        self.renew(networks)
+
+    def renew(self, networks: Networks) -> None:
+        """Become what the learner is now."""
+        self.policy = copy.deepcopy(networks.policy).requires_grad_(False)
+        self.normaliser = copy.deepcopy(networks.normaliser)
+        self.age = 0
+
+    def over(self, report: Report) -> bool:
+        """Return, once an iteration, whether it is time for another: also where its weights were
+        refused, as the next ones would be."""
+        self.age += 1
+        stale = self.age >= self.settings.refresh or report.accepted is None
+        return stale and not self.settings.behaviour
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold, but for the age."""
+        return checkpoint.module_tensors(self._modules)
+
+    def restore(self, tensors: Mapping[str, Tensor], age: int) -> None:
+        """Take up what `tensors` returned."""
+        checkpoint.restore_modules(self._modules, tensors)
+        self.age = age
+
+    @property
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return {"behaviour_policy": self.policy, "behaviour_normaliser": self.normaliser}

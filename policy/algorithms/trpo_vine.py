@@ -1,0 +1,166 @@
+"""TRPO's vine procedure (Schulman et al. 2015, section 5.2): what a state's actions lead to is
+tried out, from that very state.
+
+    L(θ) = 1/N Σ_n L_n(θ),   L_n(θ) = Σ_k ρ_nk(θ) Q̂(s_n, a_nk) / Σ_k ρ_nk(θ)   (equation 16)
+
+The s_n are N states drawn from the steps of a batch (the rollout set), the a_nk are K actions
+that the policy π draws at each, ρ = π_θ/π, and Q̂ is what one rollout from the restored state
+brings. The K rollouts of a state share their random numbers from the second action on, so that
+Q̂(s, a) − Q̂(s, a') is the first action's doing and not luck.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from holdfast.policy.algorithms.trpo import TRPO
+from holdfast.policy.networks import Networks
+from holdfast.policy.rollout import ends_with_episode
+from holdfast.policy.samples import Samples
+from holdfast.policy.settings import VineSettings
+from holdfast.signals import Array
+from holdfast.sim.batch import Batch, Snapshot
+
+
+class TRPOVine(TRPO):
+    """TRPO's step; the samples that it is given are `Branches`."""
+
+
+@dataclass(frozen=True)
+class Branches(Samples):
+    """The first actions of branches, those of a state one after another.
+
+    Attributes:
+        advantages: (N·K, 1 + m), Q̂ less its mean over the state's branches, which L_n less the
+            same mean is made of. weight: 1/K, so that each state counts 1.
+        together: K.
+    """
+
+    def sums(self, ratio: Tensor) -> Tensor:
+        """Return Σ_n L_n, (1 + m,): see `Samples`."""
+        return self._terms(ratio).sum((0, 1))
+
+    def factors(self, ratio: Tensor) -> Tensor:
+        """See `Samples`. With p_k = ρ_k/Σρ: ∇L_n = Σ_k p_k (Q̂_k − L_n) ∇log π(a_k|s_n)."""
+        terms = self._terms(ratio)
+        share = self._share(ratio)
+        return (terms - share * terms.sum(1, keepdim=True)).flatten(0, 1)
+
+    def _share(self, ratio: Tensor) -> Tensor:
+        """Return p, (N, K, 1)."""
+        by_state = ratio.view(-1, self.together, 1)
+        return by_state / by_state.sum(1, keepdim=True)
+
+    def _terms(self, ratio: Tensor) -> Tensor:
+        """Return p_k Q̂_k, (N, K, 1 + m)."""
+        return self._share(ratio) * self.advantages.view(-1, self.together, len(self.advantages.T))
+
+
+class Vine:
+    """Draws states from a batch while it is collected, then branches from them.
+
+    Args:
+        batch: whose states they are.
+        branches: another batch of the task, `settings.states` · `settings.branches` copies.
+        generator: draws states, actions and what the branches share.
+        gammas: (1 + m,), discounts of the reward and of each cost.
+
+    Attributes:
+        steps: simulated for the branches last grown.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        branches: Batch,
+        settings: VineSettings,
+        generator: torch.Generator,
+        gammas: Array,
+    ) -> None:
+        self.batch, self.branches, self.settings = batch, branches, settings
+        self.generator, self.gammas = generator, gammas
+        self.steps = 0
+        self._drawn = np.empty(0, dtype=np.int64)
+        self._kept: list[Snapshot] = []
+
+    def draw(self, steps: int) -> None:
+        """Draw the states of a batch of so many steps per copy: all alike, and none twice."""
+        order = torch.randperm(steps * self.batch.copies, generator=self.generator).numpy()
+        self._drawn, self._kept = np.sort(order[: self.settings.states]), []
+
+    def keep(self, t: int) -> None:
+        """Keep what was drawn of the states before step t."""
+        at, copies = np.divmod(self._drawn, self.batch.copies)
+        here = copies[at == t]
+        if len(here):
+            rows = self.batch.snapshot().rows
+            self._kept.append(Snapshot({name: array[here] for name, array in rows.items()}))
+
+    @torch.no_grad()
+    def grow(self, networks: Networks) -> Branches:
+        """Branch from the states that were kept.
+
+        Returns:
+            Of Q̂ = Σ_l γ^l r_l, to the episode's end, or to `branch_steps` and γ^l V(s_l) on top.
+        """
+        s, contract, policy = self.settings, networks.contract, networks.policy
+        horizon = s.branch_steps or contract.episode_steps
+        observation, n = self._restored(), s.states * s.branches
+        mean, std = policy.frozen(), torch.exp(policy.log_std)
+        first = torch.randn((n, len(std)), generator=self.generator)
+        brought, discount = np.zeros((n, len(self.gammas))), np.ones_like(self.gammas)
+        going, self.steps = np.ones(n, dtype=bool), 0
+        for k in range(horizon):
+            seen = networks.normaliser(torch.from_numpy(observation.astype(np.float32)))
+            noise = first if k == 0 else self._shared(len(std))
+            action = mean(seen) + std * noise
+            if k == 0:
+                u, x = action, seen
+            step = self.branches.step(
+                contract.action_center + contract.action_half_range * action.numpy()
+            )
+            gains = np.concatenate((step.reward[:, None], step.costs), axis=1)
+            brought[going] += discount * gains[going]
+            discount = discount * self.gammas
+            self.steps += int(going.sum())
+            ended = step.terminated | step.truncated
+            over = ended if ends_with_episode(contract) else step.terminated
+            cut = going & ~over & (ended | (k == horizon - 1))
+            if cut.any():
+                brought[cut] += discount * _values(networks, step.final_observation[cut])
+            going &= ~ended
+            observation = step.observation
+            if not going.any():
+                break
+        q = brought.reshape(s.states, s.branches, -1)
+        advantages = torch.from_numpy(q - q.mean(axis=1, keepdims=True)).flatten(0, 1).float()
+        weight = torch.full((n,), 1.0 / s.branches)
+        return Branches(x, u, policy.log_prob_of(first), advantages, weight, s.branches)
+
+    def _restored(self) -> Array:
+        """Put every state that was kept into its K branches; return their observations."""
+        names = self._kept[0].rows
+        rows = {name: np.concatenate([part.rows[name] for part in self._kept]) for name in names}
+        k = self.settings.branches
+        return self.branches.load(Snapshot(rows), np.repeat(np.arange(self.settings.states), k))
+
+    def _shared(self, actions: int) -> Tensor:
+        """Return noise (N·K, actions), the same in all branches of a state."""
+        noise = torch.randn((self.settings.states, actions), generator=self.generator)
+        return noise.repeat_interleave(self.settings.branches, dim=0)
+
+    def close(self) -> None:
+        """End the branches' threads."""
+        self.branches.close()
+
+
+def _values(networks: Networks, observation: NDArray[np.floating]) -> Array:
+    """Return the critics' discounted values (B, 1 + m) of observations (B, n)."""
+    x = networks.normaliser(torch.from_numpy(observation.astype(np.float32)))
+    values: Array = networks.critic.values(x).double().numpy()
+    return values[:, : 1 + len(networks.contract.costs)]
