@@ -5,9 +5,11 @@ Both are timed in turn and each share is of neighbours, so that a machine whose 
 measures the same. Beside the share of wall time stands the one that CPU times give: half of the
 open loop's, over half of the batch's threads' and all of what its one Python thread needs. It is
 what a machine with two cores free would show; other work on the machine hardly touches it.
-Start states and actions are seeded. Memory is how much the process grew.
+Start states and actions are seeded. Memory is how much the process grew. With --randomise the
+batch's copies differ, the open loop's do not; a reset is in the time, once in PERIODS steps.
 
     python benchmarks/batch_speed.py [--tasks PointCircle-v0 ...] [--copies 64 256 1024]
+        [--randomise config/randomise_drive.yaml]
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import mujoco
 import numpy as np
 from mujoco import rollout
 
+from holdfast.sim.randomise import load_randomisation
 from holdfast.sim.robot import physics_steps
 from holdfast.sim.tasks import TASKS, make, make_batch
 
@@ -30,11 +34,11 @@ PERIODS, THREADS = 20, 2
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
-def open_loop(name: str, copies: int) -> Callable[[], None]:
+def open_loop(name: str, copies: int, threads: int = THREADS) -> Callable[[], None]:
     """Return what runs PERIODS control periods in one call, as the physics alone would."""
     task, rng = make(name), np.random.default_rng(0)
     model = task.robot.load_model()
-    data = [mujoco.MjData(model) for _ in range(THREADS)]
+    data = [mujoco.MjData(model) for _ in range(threads)]
     start = np.empty(mujoco.mj_stateSize(model, FULL))
     mujoco.mj_getState(model, data[0], start, FULL)
     states = np.tile(start, (copies, 1))
@@ -43,7 +47,7 @@ def open_loop(name: str, copies: int) -> Callable[[], None]:
     steps = physics_steps(model, task.contract.period_s)
     control = np.repeat(task.robot.control(actions(name, copies)), steps, axis=0)
     control = np.ascontiguousarray(np.swapaxes(control, 0, 1))
-    pool = rollout.Rollout(nthread=THREADS)
+    pool = rollout.Rollout(nthread=threads)
 
     def run() -> None:
         pool.rollout([model] * copies, data, states, control)
@@ -51,9 +55,11 @@ def open_loop(name: str, copies: int) -> Callable[[], None]:
     return run
 
 
-def batched(name: str, copies: int) -> Callable[[], None]:
+def batched(name: str, copies: int, file: Path | None) -> Callable[[], None]:
     """Return what makes PERIODS steps of a batch, from fresh episodes."""
-    batch, given = make_batch(name, copies, seed=0, threads=THREADS), actions(name, copies)
+    drawn = load_randomisation(file) if file else None
+    batch = make_batch(name, copies, seed=0, threads=THREADS, randomise=drawn)
+    given = actions(name, copies)
 
     def run() -> None:
         batch.reset()
@@ -78,9 +84,9 @@ def times(run: Callable[[], None]) -> tuple[float, float, float]:
     return time.perf_counter() - wall, mine, time.process_time() - all_of_us - mine
 
 
-def row(name: str, copies: int, rounds: int) -> str:
+def row(name: str, copies: int, rounds: int, file: Path | None) -> str:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    batch = batched(name, copies)
+    batch = batched(name, copies, file)
     batch()
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     raw = open_loop(name, copies)
@@ -97,9 +103,9 @@ def row(name: str, copies: int, rounds: int) -> str:
     )
 
 
-def spread(values: np.ndarray) -> str:
+def spread(values: np.ndarray, digits: int = 2) -> str:
     low, middle, high = np.percentile(values, [10, 50, 90])
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def main() -> None:
@@ -108,10 +114,12 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=names, choices=names)
     parser.add_argument("--copies", nargs="*", type=int, default=[64, 256, 1024])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--randomise", type=Path)
     parser.add_argument("--one", action="store_true", help="this task and number, in this process")
     arguments = parser.parse_args()
     if arguments.one:
-        print(row(arguments.tasks[0], arguments.copies[0], arguments.rounds))
+        given = (arguments.tasks[0], arguments.copies[0], arguments.rounds, arguments.randomise)
+        print(row(*given))
         return
     print("| task | copies | open loop, steps/s | batch, steps/s | share | share by CPU time | "
           "Python, µs per step | memory, MB |\n"
@@ -120,7 +128,10 @@ def main() -> None:
         for copies in arguments.copies:
             # A process each: its memory is its own.
             command = [sys.executable, __file__, "--one", "--tasks", name, "--copies", str(copies)]
-            subprocess.run([*command, "--rounds", str(arguments.rounds)], check=True)
+            command += ["--rounds", str(arguments.rounds)]
+            if arguments.randomise:
+                command += ["--randomise", str(arguments.randomise)]
+            subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from holdfast.policy import bundle, report
 from holdfast.policy.evaluate import COVERAGES
 from holdfast.policy.export import EPISODES, export
 from holdfast.policy.finetune import FinetuneSettings, finetune
-from holdfast.policy.learner import TrainSettings
+from holdfast.policy.settings import TrainSettings
 from holdfast.policy.train import CHECKPOINT, train
 from holdfast.robot import log
 from holdfast.robot.deploy import SUMMARY_FILE

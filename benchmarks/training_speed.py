@@ -1,10 +1,11 @@
 """How fast training is: against bare physics, by size of batch, and how much memory it takes.
 
-Ratios come from figures taken in turn in one run, for the machine's speed drifts; each is the
-median of several. Prints the tables of docs/SPEED.md.
+Figures that are compared are taken in turn in one run, for the machine's speed drifts: the median,
+in brackets the 10th and the 90th percentile, and the best, which other work on the machine
+disturbed least. Beside wall time stands CPU time, of all threads, which other work hardly touches;
+it leaves out that threads wait for each other. Prints the tables that docs/SPEED.md explains.
 
-    python benchmarks/training_speed.py            # all of it, about ten minutes
-    python benchmarks/training_speed.py whole      # one table: whole, update, memory or growth
+    python benchmarks/training_speed.py [--tables whole update memory growth]
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import argparse
 import dataclasses
 import multiprocessing
 import os
-import resource
-import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -24,25 +24,25 @@ import torch
 from batch_speed import PERIODS, open_loop, spread, times
 
 from holdfast.policy.learner import Learner
-from holdfast.policy.rollout import Rollout
 from holdfast.policy.settings import TrainSettings, defaults
 
-REPEATS = 5
 ROUNDS = 9
+BATCHES = 10
 BETWEEN_S = 2.0
+"""Of training, between two runs of the physics alone."""
 
 
 def whole() -> None:
     """Whole training, updates included, and the physics alone on as many threads."""
     print(
-        "\n| task, settings | physics alone | training | share | best | share of CPU time |\n"
+        "\n| task, settings | physics alone | training | share | best | share by CPU time |\n"
         "| --- | --- | --- | --- | --- | --- |"
     )
     for name in ("PointCircle-v0", "DriveCircle-v0"):
         for preset in ("paper", "holdfast"):
             learner = Learner(defaults(preset, name))
             size = learner.iterate()["steps"]
-            bare = open_loop(name, learner.batch.copies)
+            bare = open_loop(name, learner.batch.copies, os.cpu_count() or 1)
             bare()
             rounds = [neighbours(learner, bare) for _ in range(ROUNDS)]
             learner.close()
@@ -80,99 +80,93 @@ def neighbours(learner: Learner, bare: Callable[[], None]) -> tuple[float, float
 
 
 def update() -> None:
-    """One CPO update on 20,000 samples, one after the other on one thread."""
-    settings = TrainSettings(task="DriveCircle-v0")  # 64×64 networks, 9 observations, 2 actions
-    learner = Learner(settings)
-    steps = learner.contract.episode_steps
+    """One CPO update on 20,000 samples: one part after the other, on one thread."""
+    learner = Learner(TrainSettings(task="DriveCircle-v0"))  # 64×64 units, 9 observations
     learner.iterate()
-    seconds: dict[str, list[float]] = {"estimate": [], "step": [], "critics": [], "all": []}
-    for _ in range(REPEATS):
-        made = learner.collector.collect(learner.policy, learner.normaliser, steps)
-        learner.fitting.wait()
-        laps = alone(learner, made)
-        for name, value in laps.items():
-            seconds[name].append(value)
-    learner.close()
-    print("\n| part of an update on 20,000 samples | seconds |\n| --- | --- |")
-    for name, values in seconds.items():
-        print(
-            f"| {name} | {statistics.median(values):.3f} [{min(values):.3f}, {max(values):.3f}] |"
+    laps = []
+    for _ in range(ROUNDS):
+        made = learner.collector.collect(
+            learner.policy, learner.normaliser, learner.contract.episode_steps
         )
+        learner.fitting.wait()
+        clock = [now()]
+        judged = learner.judge(made)
+        clock.append(now())
+        learner.step(judged)
+        clock.append(now())
+        learner.fit(judged)
+        learner.fitting.wait()
+        clock.append(now())
+        laps.append([*np.diff(clock, axis=0), np.subtract(clock[-1], clock[0])])
+    learner.close()
+    print(
+        "\n| of an update on 20,000 samples | s | best | s of CPU time |\n| --- | --- | --- | --- |"
+    )
+    for i, part in enumerate(("advantages", "step of the policy", "critics", "all")):
+        wall, cpu = np.array(laps)[:, i].T
+        print(f"| {part} | {spread(wall, 3)} | {wall.min():.3f} | {spread(cpu, 3)} |", flush=True)
 
 
-def alone(learner: Learner, made: Rollout) -> dict[str, float]:
-    """Do what `Learner.iterate` does after its rollout, but in turn; return seconds."""
-    started = time.perf_counter()
-    judged = learner.judge(made)
-    estimated = time.perf_counter()
-    learner.step(judged)
-    stepped = time.perf_counter()
-    learner.fit(judged)
-    learner.fitting.wait()
-    fitted = time.perf_counter()
-    return {
-        "estimate": estimated - started,
-        "step": stepped - estimated,
-        "critics": fitted - stepped,
-        "all": fitted - started,
-    }
+def now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
-def in_a_process(job: Callable[..., object], *arguments: object) -> object:
-    """Return what the job returns in a fresh process: memory is a process's."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(job, arguments)
+def memory() -> None:
+    """Memory over iterations, at 100,000 samples a batch, in a process of its own."""
+    print(f"\n| 100,000 samples a batch | after 2 batches | {BATCHES} |\n| --- | --- | --- |")
+    for name in ("PointCircle-v0", "DriveCircle-v0", "AntCircle-v0"):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found = pool.apply(peaks, (TrainSettings(task=name, batch=100_000),))
+        print(f"| {name} | {found[1]:.0f} MiB | {found[-1]:.0f} MiB |", flush=True)
 
 
-def peaks(settings: TrainSettings, iterations: int) -> list[float]:
-    """Return the largest resident memory of this process after each iteration, MiB."""
+def peaks(settings: TrainSettings) -> list[float]:
+    """Return the most memory that this process has had resident after each batch, MiB."""
     torch.set_num_threads(1)
     learner, found = Learner(settings), []
-    for _ in range(iterations):
+    for _ in range(BATCHES):
         learner.iterate()
         learner.fitting.wait()
-        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0)
+        # getrusage's peak is also that of the process that started this one.
+        _, _, rest = Path("/proc/self/status").read_text().partition("VmHWM:")
+        found.append(int(rest.split()[0]) / 1024)
     learner.close()
     return found
 
 
-def memory() -> None:
-    """Memory over iterations, at 100,000 samples a batch."""
-    print("\n| task, 100,000 samples a batch | after 2 iterations | 20 |\n| --- | --- | --- |")
-    for name in ("PointCircle-v0", "DriveCircle-v0"):
-        settings = TrainSettings(task=name, batch=100_000)
-        found = in_a_process(peaks, settings, 20)
-        print(f"| {name} | {found[1]:.0f} MiB | {found[-1]:.0f} MiB |", flush=True)
-
-
-def timed(settings: TrainSettings, iterations: int) -> tuple[float, float]:
-    """Return the seconds of an iteration, and of its rollout, per 1,000 steps: medians."""
-    torch.set_num_threads(1)
-    learner, whole, alone = Learner(settings), [], []
-    for i in range(1 + iterations):
-        started = time.perf_counter()
-        record = learner.iterate()
-        size = record["steps"] / learner.iteration
-        if i:
-            whole.append((time.perf_counter() - started) / size * 1000.0)
-            alone.append(record["seconds"]["rollout"] / size * 1000.0)
-    learner.close()
-    return statistics.median(whole), statistics.median(alone)
-
-
 def growth() -> None:
-    """Time per step by batch, at a fixed number of copies; and by the number of copies."""
-    print("\n| PointCircle | ms per 1,000 steps | of it rollout |\n| --- | --- | --- |")
+    """Time per step by the size of the batch, and by the number of copies that share a batch."""
     base = TrainSettings(task="PointCircle-v0")
-    for batch in (20_000, 50_000, 100_000, 200_000):
-        whole, alone = timed(dataclasses.replace(base, batch=batch), 5)
-        print(f"| batch {batch:,} | {1e3 * whole:.1f} | {1e3 * alone:.1f} |", flush=True)
-    for copies in (64, 128, 256, 512, 1024):
-        settings = dataclasses.replace(base, batch=copies * 65 * 4, episodes=4)
-        whole, alone = timed(settings, 5)
-        print(
-            f"| {copies} copies of 4 episodes | {1e3 * whole:.1f} | {1e3 * alone:.1f} |", flush=True
-        )
+    batches = {
+        f"batch {batch:,}": dataclasses.replace(base, batch=batch)
+        for batch in (20_000, 50_000, 100_000, 200_000)
+    }
+    copies = {
+        f"batch 66,560, {n} copies": dataclasses.replace(base, batch=1024 * 65, episodes=1024 // n)
+        for n in (64, 128, 256, 512, 1024)
+    }
+    for settings in (batches, copies):
+        print("\n| PointCircle-v0 | µs per step | best | of CPU time |\n| --- | --- | --- | --- |")
+        learners = {name: Learner(each) for name, each in settings.items()}
+        for learner in learners.values():
+            learner.iterate()
+        rounds = np.array([[timed(each) for each in learners.values()] for _ in range(ROUNDS)])
+        for i, (name, learner) in enumerate(learners.items()):
+            learner.close()
+            wall, cpu = 1e6 * rounds[:, i].T
+            print(f"| {name} | {spread(wall, 1)} | {wall.min():.1f} | {spread(cpu, 1)} |")
+
+
+def timed(learner: Learner) -> tuple[float, float]:
+    """Return wall and CPU seconds per step of an iteration."""
+
+    def iterate() -> None:
+        learner.iterate()
+        learner.fitting.wait()
+
+    wall, mine, others = times(iterate)
+    steps = learner.batch.copies * learner.settings.episodes * learner.contract.episode_steps
+    return wall / steps, (mine + others) / steps
 
 
 TABLES = {"whole": whole, "update": update, "memory": memory, "growth": growth}
@@ -180,12 +174,14 @@ TABLES = {"whole": whole, "update": update, "memory": memory, "growth": growth}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}; all if none is named")
+    parser.add_argument("--tables", nargs="*", default=list(TABLES), choices=list(TABLES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, MuJoCo {mujoco.__version__}, "
-          f"torch {torch.__version__}")  # fmt: skip
-    for name in arguments.tables or TABLES:
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, MuJoCo {mujoco.__version__}, "
+        f"torch {torch.__version__}"
+    )
+    for name in arguments.tables:
         TABLES[name]()
 
 

@@ -73,6 +73,9 @@ COMMANDS = {
     "replay": Command("holdfast.robot.replay:command", "put a log through the monitor again"),
     "finetune": Command("holdfast.policy.finetune:command", "learn from logged runs", "train"),
     "report": Command("holdfast.policy.report:command", "make a demo's page again", "train"),
+    "reproduce": Command(
+        "holdfast.policy.reproduce:command", "compare algorithms over seeds", "train"
+    ),
     "doctor": Command("holdfast.doctor:command", "say what is installed and whether it works"),
 }
 

@@ -36,6 +36,7 @@ class Signal:
         size: None where it depends on the robot; then the contract's channel says it.
         unit: SI.
         frame: the axes it is along (REP-103, REP-105): "odom", "base", or "" where it has none.
+        simulated: no robot has it; the safety monitor refuses contracts that need it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Signal:
     unit: str
     frame: str
     meaning: str
+    simulated: bool = False
 
 
 CATALOGUE: Mapping[str, Signal] = {
@@ -86,6 +88,8 @@ CATALOGUE: Mapping[str, Signal] = {
         Signal("apples_taken", 1, "1", "", "apples taken in the period that just ended"),
         Signal("bombs_taken", 1, "1", "", "bombs taken in the period that just ended"),
         Signal("goals_reached", 1, "1", "", "goals reached in the period that just ended"),
+        Signal("observation", None, "1", "", "what another simulation shows", simulated=True),
+        Signal("reported_cost", None, "1", "", "what it says each cost is", simulated=True),
     )
 }
 

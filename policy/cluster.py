@@ -75,7 +75,9 @@ class Worker:
                 "install the same holdfast everywhere"
             )
         copies = own_settings.copies(made) // own_settings.shards
-        self.batch = make_batch(own_settings.task, copies, 0, threads=1, contract=made)
+        self.batch = make_batch(
+            own_settings.task, copies, 0, 1, contract=made, randomise=own_settings.randomise
+        )
 
     def run(self, weights: tuple[GaussianPolicy, Normaliser], steps: int, shard: Shard) -> Rollout:
         """Run a shard."""

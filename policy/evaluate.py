@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from holdfast.contract import Contract
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector
+from holdfast.policy.settings import TrainSettings, require_same
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
 from holdfast.sim.tasks import make_batch
@@ -63,10 +64,18 @@ class Evaluation:
         }
 
 
-def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
-    """Run the behaviour policy (actions sampled) for full episodes in the task's simulation."""
+def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: int) -> Evaluation:
+    """Run the behaviour policy (actions sampled) for full episodes in the simulation that the
+    settings say, randomised as they say.
+
+    Raises:
+        ConfigError, TrainingError: the task is not there any more, or has another contract.
+    """
     contract = networks.contract
-    batch = make_batch(contract.task, episodes, seed, contract=contract)
+    require_same(settings, contract)
+    batch = make_batch(
+        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
+    )
     collector = Collector(batch, torch.Generator().manual_seed(seed))
     rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
@@ -76,14 +85,21 @@ def evaluate(networks: Networks, episodes: int, seed: int) -> Evaluation:
 
 
 def evaluate_actions(
-    contract: Contract, act: Callable[[int], Array], episodes: int, seed: int
+    contract: Contract,
+    settings: TrainSettings,
+    act: Callable[[int], Array],
+    episodes: int,
+    seed: int,
 ) -> Evaluation:
-    """Run actions that look at nothing for full episodes in the task's simulation.
+    """Run actions that look at nothing for full episodes in the simulation of the settings.
 
     Args:
         act: given how many, returns that many actions (count, actions), physical units.
     """
-    batch, steps = make_batch(contract.task, episodes, seed, contract=contract), []
+    batch = make_batch(
+        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
+    )
+    steps = []
     observations = [batch.reset()]
     for _ in range(contract.episode_steps):
         steps.append(batch.step(act(episodes)))

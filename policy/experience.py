@@ -19,8 +19,8 @@ from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import discounts, ends_with_episode
 from holdfast.robot import log
 from holdfast.robot.log_format import COMPLETED
-from holdfast.signals import Array
-from holdfast.sim.tasks import make
+from holdfast.signals import Array, Signals
+from holdfast.sim.task import Task
 
 NO_OBJECTION = frozenset({"unfamiliar", "released", "episode_budget", "run_budget_spent"})
 """The monitor's reasons that say nothing against the observation itself."""
@@ -49,16 +49,20 @@ class Trajectory:
     known: NDArray[np.float32]
 
 
-def read(path: Path, contract: Contract) -> list[Trajectory]:
+def read(path: Path, contract: Contract, task: Task) -> list[Trajectory]:
     """Read the episodes of one log.
 
+    Args:
+        contract: that it should be of.
+        task: pays for what the robot did.
+
     Raises:
-        LogError: not a log, of another contract, or its policy did not explore.
+        LogError: not a log, of another contract, its policy did not explore, or the task pays
+            for signals that are not in it.
     """
     run = log.read(path, contract)
     if not run.info.exploring:
         raise LogError(f"{path}: its actions were not sampled; record with deploy --explore")
-    task = make(contract.task)
     trajectories = []
     for episode in run.episodes:
         k = len(episode.observation) - 1
@@ -71,7 +75,7 @@ def read(path: Path, contract: Contract) -> list[Trajectory]:
                 observation=episode.observation.astype(np.float32),
                 u=contract.normalised(episode.proposed[:-1]),
                 log_prob=episode.log_prob[:-1],
-                reward=task.reward(signals),
+                reward=_paid(path, task, signals),
                 costs=episode.costs[1:],
                 overridden=overridden,
                 completed=episode.result.ended == COMPLETED,
@@ -85,6 +89,15 @@ def _unobjected(episode: log.Episode) -> NDArray[np.bool_]:
     """Return which rows (K + 1,) the monitor found nothing wrong with but what they cost, or that
     the simulation does not know them: these are what the robot is like."""
     return np.array([NO_OBJECTION.issuperset(codes) for codes in episode.reasons])
+
+
+def _paid(path: Path, task: Task, signals: Signals) -> Array:
+    try:
+        return task.reward(signals)
+    except KeyError as error:
+        raise LogError(
+            f"{path}: {task.contract.task} pays for signal {error}, which the log does not hold"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from holdfast.errors import ConfigError
 from holdfast.policy import bundle, checkpoint
 from holdfast.policy.evaluate import evaluate, foretell, judge_prediction
 from holdfast.policy.networks import Networks
+from holdfast.policy.settings import settings_from
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
@@ -123,7 +124,7 @@ def export(
     logged = checkpoint.known_episodes(checkpoint.load(source)[0])
     logged = logged if len(logged) >= LEAST_LOGGED else []
     seed = data["settings"]["seed"]
-    measured = evaluate(networks, episodes, seed)
+    measured = evaluate(networks, settings_from(data["settings"]), episodes, seed)
     ahead, half, contract = foretell(networks, measured), episodes // 2, networks.contract
     prediction = fit_prediction(ahead[half:], measured.costs[half:], contract.episode_steps)
     provenance = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -13,9 +14,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from holdfast.contract import Contract
+from holdfast.contract import Contract, Cost
 from holdfast.robot.log import Log
 from holdfast.safety_monitor.messages import State
+from holdfast.signals import Array
 from holdfast.sim.task import Task
 
 BEFORE, AFTER, LIMIT = "#b45309", "#0f766e", "#b91c1c"
@@ -40,6 +42,15 @@ mpl.rcParams.update(
         "legend.frameon": False,
     }
 )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One algorithm on one task: `steps` (iterations,), the others (seeds, iterations)."""
+
+    steps: Array
+    returns: Array
+    costs: Array
 
 
 def _svg(figure: Figure) -> str:
@@ -70,6 +81,23 @@ def training(records: Sequence[Mapping[str, Any]], contract: Contract) -> str:
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
         axes.set(xlabel="million steps", ylabel=f"{cost.name} per episode", ylim=(0, None))
         axes.legend()
+    return _svg(figure)
+
+
+def comparison(curves: Mapping[str, Curves], cost: Cost) -> str:
+    """Return and cost of several algorithms over the simulated steps: means and ranges of seeds."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, (name, each) in enumerate(curves.items()):
+        steps, style = each.steps / 1e6, {"color": f"C{i}", "linewidth": 1.2}
+        for axes, values in ((left, each.returns), (right, each.costs)):
+            axes.plot(steps, values.mean(axis=0), label=name, **style)
+            low, high = values.min(axis=0), values.max(axis=0)
+            axes.fill_between(steps, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
+    right.axhline(cost.limit, color=LIMIT, linestyle="--", label=f"limit d = {cost.limit:g}")
+    left.set(xlabel="million steps", ylabel="return per episode")
+    right.set(xlabel="million steps", ylabel=f"{cost.name} per episode", ylim=(0, None))
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return _svg(figure)
 
 

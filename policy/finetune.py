@@ -29,8 +29,9 @@ from holdfast.policy.export import checkpoint_of, export, file_hash
 from holdfast.policy.gaussian import kl
 from holdfast.policy.networks import Networks
 from holdfast.policy.samples import Samples
-from holdfast.policy.settings import StepSettings
+from holdfast.policy.settings import StepSettings, require_same, settings_from
 from holdfast.signals import Array
+from holdfast.sim.tasks import make
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,8 @@ def finetune(
     """Write a child of `parent` that learned from `logs`; return the child's provenance.
 
     Raises:
-        BundleError, LogError, TrainingError: a file is missing, damaged or does not belong.
+        BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or does not
+            belong, or the task has changed since.
     """
     torch.set_num_threads(1)
     if out.resolve() == parent.resolve():
@@ -242,15 +244,18 @@ def finetune(
     source = checkpoint_of(parent)
     if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
         raise TrainingError(f"{source}: should be the training state exported with {parent}")
-    trajectories = [t for path in logs for t in read(path, held.contract)]
-    known = [t.known for t in trajectories if len(t.known)]
     networks, data = checkpoint.load_networks(source)
+    trained = settings_from(data["settings"])
+    require_same(trained, held.contract)
+    task = make(trained.task)
+    trajectories = [t for path in logs for t in read(path, held.contract, task)]
+    known = [t.known for t in trajectories if len(t.known)]
     tuner = Finetuner(
         networks,
         Experience.of(trajectories, held.contract),
         settings,
-        data["settings"]["gamma"],
-        data["settings"]["lam"],
+        trained.gamma,
+        trained.lam,
     )
     learned = tuner.run()
     # The rest of the training state stays as it was: the child can be trained on in simulation.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from holdfast.errors import TrainingError
+from holdfast.contract import Contract
 from holdfast.policy import checkpoint
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Measured, Report
@@ -19,7 +19,7 @@ from holdfast.policy.fitting import Fitting
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import Collector, Estimates, Rollout, estimate
 from holdfast.policy.samples import Samples
-from holdfast.policy.settings import TrainSettings, contract_of, settings_from
+from holdfast.policy.settings import TrainSettings, contract_of, require_same, settings_from
 from holdfast.policy.shaping import Predictor, soon
 from holdfast.policy.shards import InTurn, ShardedCollector
 from holdfast.signals import Array
@@ -52,7 +52,13 @@ class Learner:
         self.fitting = Fitting(self._networks.critic, self.predictor, settings)
         self.algorithm = ALGORITHMS[settings.algorithm](self.policy, settings, self.generator, m)
         copies = settings.copies(self.contract) // max(settings.shards, 1)
-        self.batch = make_batch(settings.task, copies, settings.seed, contract=self.contract)
+        self.batch = make_batch(
+            settings.task,
+            copies,
+            settings.seed,
+            contract=self.contract,
+            randomise=settings.randomise,
+        )
         self.collector = (
             ShardedCollector(InTurn(self.batch), settings.shards, self.generator)
             if settings.shards
@@ -186,10 +192,7 @@ class Learner:
         """
         tensors, data = checkpoint.load(path)
         learner = Learner(settings_from(data["settings"]))
-        if learner.contract.to_json() != data["contract"]:
-            raise TrainingError(
-                f"checkpoint {path}: was trained under another contract of {learner.contract.task}"
-            )
+        require_same(learner.settings, Contract.from_json(data["contract"]))
         checkpoint.restore_modules(learner.networks.modules, tensors)
         learner.fitting.restore(tensors)
         learner.algorithm.restore(tensors, data["algorithm"])

@@ -52,14 +52,14 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
         return rng.uniform(contract.action_low, contract.action_high, (count, contract.action_size))
 
     measured = {
-        "doing nothing": evaluate_actions(contract, nothing, EPISODES, settings.seed),
-        "random actions": evaluate_actions(contract, at_random, EPISODES, settings.seed),
+        "doing nothing": evaluate_actions(contract, settings, nothing, EPISODES, settings.seed),
+        "random actions": evaluate_actions(contract, settings, at_random, EPISODES, settings.seed),
     }
     learner = Learner(settings)
     for _ in track(range(settings.iterations), "training without a limit", console=console):
         steps = learner.iterate()["steps"]
     name = f"without a limit, after {steps:,} steps"
-    measured[name] = evaluate(learner.networks, EPISODES, settings.seed)
+    measured[name] = evaluate(learner.networks, settings, EPISODES, settings.seed)
     learner.close()
     console.print(table(measured, contract))
     report = {

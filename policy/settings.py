@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from tyro.constructors import PrimitiveConstructorSpec
 
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.safety_monitor.costs import Bill
-from holdfast.sim.tasks import make
+from holdfast.sim.randomise import Randomisation, load_randomisation
+from holdfast.sim.tasks import FOREIGN, own_contract
 
 AlgorithmName = Literal[
     "cpo", "trpo", "ppo", "ppo-kl", "pdo", "ppo-lagrangian", "trpo-penalty", "ppo-penalty"
@@ -25,6 +31,15 @@ OWN: Mapping[str, tuple[AlgorithmName, ...]] = {
     "penalty": ("trpo-penalty", "ppo-penalty"),
 }
 """Which algorithms read which group of settings; what is not listed, all of them read."""
+
+RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
+    nargs=1,
+    metavar="FILE",
+    instance_from_str=lambda text: load_randomisation(Path(text[0])),
+    is_instance=lambda value: value is None or isinstance(value, Randomisation),
+    str_from_instance=lambda value: [str(value)],
+)
+"""On the command line a file; in settings what was in it, so that the file may change or go."""
 
 MEETS_LIMIT: tuple[AlgorithmName, ...] = ("cpo", "pdo", "ppo-lagrangian")
 """Algorithms that know the limit and aim to meet it."""
@@ -186,6 +201,8 @@ class TrainSettings:
             from the others (see --ray); 0 is one batch, which is faster on one machine.
         limit: d, expected cost per episode, for each cost in the contract's order. Empty: the
             task's own.
+        randomise: YAML file of what each simulated robot has of its own, drawn at each episode's
+            start: mass, friction, gains, delay, noise, bias. Default: nothing.
         hidden: units per hidden layer, of policy and critics.
         initial_std: of actions, where 1 is half of the range.
         gamma: discount of the reward.
@@ -213,6 +230,7 @@ class TrainSettings:
     episodes: int = 1
     shards: int = 0
     limit: tuple[float, ...] = ()
+    randomise: Annotated[Randomisation | None, RANDOMISATION_FILE] = None
     hidden: tuple[int, ...] = (64, 64)
     initial_std: float = 1.0
     gamma: float = 0.99
@@ -286,8 +304,11 @@ def settings_from(data: Mapping[str, Any]) -> TrainSettings:
         "multiplier": MultiplierSettings,
         "shaping": ShapingSettings,
     }
-    made = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-    return TrainSettings(**{**made, **{name: cls(**data[name]) for name, cls in groups.items()}})
+    made: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
+    made |= {name: cls(**data[name]) for name, cls in groups.items()}
+    if data["randomise"] is not None:
+        made["randomise"] = Randomisation(**data["randomise"])
+    return TrainSettings(**made)
 
 
 def defaults(preset: str, task: str) -> TrainSettings:
@@ -298,7 +319,7 @@ def defaults(preset: str, task: str) -> TrainSettings:
     """
     if preset != "paper":
         return TrainSettings(task=task, preset=preset)  # type: ignore[arg-type]
-    contract = make(task).contract
+    contract = own_contract(task)
     ant, gather = contract.robot == "ant", contract.task.endswith("AntGather-v0")
     legged = contract.robot in ("ant", "humanoid")
     return TrainSettings(
@@ -325,9 +346,10 @@ def contract_of(settings: TrainSettings) -> Contract:
     """Return the task's contract with the settings' limits, discounts and λ in it.
 
     Raises:
-        ConfigError, TrainingError: there is no such task, or it has another number of costs.
+        ConfigError, TrainingError: there is no such task, it has another number of costs, or
+            nobody says its limits.
     """
-    contract = make(settings.task).contract
+    contract = own_contract(settings.task)
     names = [cost.name for cost in contract.costs]
     for name in ("limit", "penalty"):
         count = len(getattr(settings, name))
@@ -336,6 +358,9 @@ def contract_of(settings: TrainSettings) -> Contract:
                 f"{name} should have a value for each cost of {contract.task}, "
                 f"{', '.join(names)}; received {count}"
             )
+    nobody_says = settings.task.startswith(FOREIGN) and not settings.limit
+    if nobody_says and settings.algorithm in MEETS_LIMIT:
+        raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
     costs = list(contract.costs)
     for i, cost in enumerate(costs):
         changes: dict[str, Any] = {"gamma": settings.cost_gamma, "lam": settings.cost_lam}
@@ -344,8 +369,20 @@ def contract_of(settings: TrainSettings) -> Contract:
             limit = settings.limit[i]
             changes["limit"] = limit
             budget = limit * cost.run_budget / cost.limit if cost.limit else cost.run_budget
-            changes["run_budget"] = max(budget, limit, Bill(contract).largest[i])
+            dearest = Bill(contract).largest[i]
+            affordable = dearest if math.isfinite(dearest) else 0.0
+            changes["run_budget"] = max(budget, limit, affordable)
         costs[i] = dataclasses.replace(
             cost, **{name: value for name, value in changes.items() if value is not None}
         )
     return dataclasses.replace(contract, costs=tuple(costs))
+
+
+def require_same(settings: TrainSettings, contract: Contract) -> None:
+    """Raise TrainingError unless a task has the contract that a policy was trained under."""
+    now, then = (json.loads(c.to_json()) for c in (contract_of(settings), contract))
+    if changed := [name for name in then if now[name] != then[name]]:
+        raise TrainingError(
+            f"{settings.task}: its contract is not the one that the policy was trained under; "
+            f"what differs is {', '.join(changed)}"
+        )

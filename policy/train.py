@@ -29,6 +29,7 @@ from holdfast.policy.settings import (
     settings_from,
 )
 from holdfast.policy.shards import ShardedCollector
+from holdfast.sim.check import check
 
 if TYPE_CHECKING:
     from holdfast.policy.cluster import Cluster
@@ -202,6 +203,7 @@ def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
+        check(settings.task)
         return Learner(settings)
     learner = Learner.load(path)
     held = learner.settings

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from holdfast.errors import BundleError
+from holdfast.errors import BundleError, HoldfastError
 from holdfast.policy import bundle, checkpoint
 from holdfast.policy.bundle import Bundle
 from holdfast.policy.export import Exported, checkpoint_of, export, file_hash
@@ -44,7 +44,7 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
     for name, check in checks:
         try:
             console.print(f"[green]ok[/green]      {name}: {check(held)}")
-        except BundleError as error:
+        except HoldfastError as error:
             failed += 1
             console.print(f"[red]refused[/red] {name}: {error}")
     return 1 if failed else 0

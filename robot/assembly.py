@@ -24,6 +24,7 @@ from holdfast.robot.base import Identity, Robot
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.deployment import Deployment
 from holdfast.robot.log_format import RunInfo
+from holdfast.safety_monitor.checks import require_a_robot
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.limits import Limits
@@ -95,6 +96,7 @@ def assemble(
     """
     bundle = bundles.load(policy) if policy.suffix == BUNDLE_SUFFIX else None
     contract = load_contract(policy) if bundle is None else bundle.contract
+    require_a_robot(contract)
     robot_config = configs.load(config or configs.find(contract.robot))
     robot_config.require_fit(contract)
     if dry:

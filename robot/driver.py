@@ -11,15 +11,15 @@ import contextlib
 import math
 import socket
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from holdfast.robot.fields import ActionCodec, set_stamp
+from holdfast.robot.fields import ActionCodec, SourceWriter, set_stamp
 from holdfast.robot.graph import COMMAND, PLAIN, STATUS, Graph, Qos
 from holdfast.robot.requests import Request, Requests
 from holdfast.robot.topic_robot import BOOL, E_STOP, E_STOP_RESET, E_STOP_TRIGGER
-from holdfast.robot.topics import RosSection
+from holdfast.robot.topics import RosSection, Source
 from holdfast.signals import Array
 
 ODOM, IMU, JOINTS, SCAN, TF = "odom", "imu", "joint_states", "scan", "/tf"
@@ -39,6 +39,7 @@ class Measured:
         acceleration, angular_velocity: of the base, along and about its own axes.
         wheel_rad: how far each wheel has turned.
         scan_m: ranges of a lidar, counter-clockwise from straight ahead; empty without one.
+        besides: further signals, by catalogue name.
     """
 
     stamp_s: float
@@ -49,6 +50,7 @@ class Measured:
     angular_velocity: tuple[float, ...]
     wheel_rad: tuple[float, ...]
     scan_m: tuple[float, ...] = ()
+    besides: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Hardware(Protocol):
@@ -114,15 +116,23 @@ class Driver:
 
     Args:
         section: the command's topic, with the action's channels in the hardware's order.
+        besides: sources of the section that the hardware measures too, and no topic above says.
 
     Attributes:
         faults: what the hardware had latched in the last turn.
 
     Raises:
-        ConfigError: the command's type or a field of it does not exist.
+        ConfigError: a type or a field of it does not exist, or cannot be written.
     """
 
-    def __init__(self, graph: Graph, hardware: Hardware, section: RosSection, look: Look) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        hardware: Hardware,
+        section: RosSection,
+        look: Look,
+        besides: Mapping[str, Source] | None = None,
+    ) -> None:
         self._graph, self._hardware, self._look = graph, hardware, look
         command = section.command
         self._timeout_s = section.command_timeout_s
@@ -140,6 +150,10 @@ class Driver:
         self._publishers = {
             topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
         }
+        self._besides = [
+            (SourceWriter(name, source, graph), graph.advertise(source.topic, source.type, PLAIN))
+            for name, source in (besides or {}).items()
+        ]
         graph.subscribe(command.topic, command.type, COMMAND, self._hear)
         graph.serve(E_STOP_TRIGGER, lambda: self._ask("trigger"))
         graph.serve(E_STOP_RESET, lambda: self._ask("reset"))
@@ -256,6 +270,8 @@ class Driver:
             self._publishers[SCAN](self._scan(measured))
         if look.publish_tf:
             self._publishers[TF](self._transform(measured))
+        for writer, publish in self._besides:
+            publish(writer.message(measured.besides, measured.stamp_s))
 
     def _message(self, type_name: str, measured: Measured, frame: str) -> Any:
         message = self._graph.message_class(type_name)()

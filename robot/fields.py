@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -49,7 +49,9 @@ class SourceReader:
 
     def wrong_frame(self, message: Any) -> str:
         """Return what is wrong with its frames as a sentence, or ""."""
-        frames = [("frame_id", message.header.frame_id, self._source.frame)] * self._stamped
+        frames = []
+        if self._stamped:
+            frames.append(("frame_id", message.header.frame_id, self._source.frame))
         if self._has_child:
             frames.append(("child_frame_id", message.child_frame_id, self._source.child_frame))
         for field, found, wanted in frames:
@@ -59,6 +61,30 @@ class SourceReader:
                     f"configuration says, received '{found}'"
                 )
         return ""
+
+
+class SourceWriter:
+    """Makes messages of one source's signals.
+
+    Raises:
+        ConfigError: a type or a field that does not exist, or a signal that is not made of fields.
+    """
+
+    def __init__(self, name: str, source: Source, graph: Graph) -> None:
+        where = f"ros.sources.{name}.signals"
+        paths: dict[str, str] = {}
+        for signal, field in source.signals.items():
+            if field.fields is None:
+                raise ConfigError(f"{where}.{signal}: only fields can be written, not {field.how}")
+            paths |= {f"{signal}[{i}]": path for i, path in enumerate(field.fields)}
+        topic = ActionTopic(topic=source.topic, type=source.type, frame=source.frame, fields=paths)
+        self._codec = ActionCodec(where, topic, graph, paths)
+        self._signals = tuple(source.signals)
+
+    def message(self, signals: Mapping[str, Array], time_s: float) -> Any:
+        """Return signals as a message."""
+        values = np.concatenate([signals[name] for name in self._signals])
+        return self._codec.message(values, time_s)
 
 
 def stamp_s(stamp: Any) -> float:

@@ -173,7 +173,7 @@ class RosSection(_Strict):
         for name, source in self.sources.items():
             for signal, field in source.signals.items():
                 where = f"ros.sources.{name}.signals.{signal}"
-                _check_signal(where, signal, field, contract)
+                check_signal(where, signal, field, contract)
                 self._check_frame(where, signal, field, source)
                 names.append(signal)
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -210,7 +210,8 @@ class RosSection(_Strict):
             )
 
 
-def _check_signal(where: str, signal: str, field: SignalField, contract: Contract) -> None:
+def check_signal(where: str, signal: str, field: SignalField, contract: Contract) -> None:
+    """Raise ConfigError unless a field gives the signal as the catalogue and the contract say."""
     if signal not in CATALOGUE:
         raise ConfigError(f"{where}: signal should be one of {', '.join(CATALOGUE)}")
     unit, size = CATALOGUE[signal].unit, contract.signal_size(signal)

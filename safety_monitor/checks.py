@@ -6,17 +6,28 @@ import math
 from collections.abc import Iterable, Mapping
 
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, ContractError
+from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.limits import WHERE, Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State
 from holdfast.safety_monitor.scalar import finite
-from holdfast.signals import Array
+from holdfast.signals import CATALOGUE, Array
 
 Values = Mapping[str, list[float]]
 """Usable signals as Python numbers: scalar arithmetic beats tiny arrays eight to nine times."""
 
 MOTION = ("linear_velocity", "forward_speed", "heading", "yaw_rate")
 """Signals that tell how the robot moves, wherever there are any."""
+
+
+def require_a_robot(contract: Contract) -> None:
+    """Raise ContractError if a contract observes or bills what exists in a simulation alone."""
+    names = dict.fromkeys((*contract.signals, *Bill(contract).signals))
+    if simulated := [name for name in names if CATALOGUE[name].simulated]:
+        raise ContractError(
+            f"contract of task '{contract.task}': needs {' and '.join(simulated)}, which a "
+            "simulation alone can tell, so it runs on no robot"
+        )
 
 
 def required_signals(contract: Contract, also: Iterable[str], limits: Limits) -> frozenset[str]:

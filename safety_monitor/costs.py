@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class CostFunction:
             numbers or truths.
         signals: what it reads.
         parameters: the names of its keyword parameters.
-        largest: the most that one step can cost.
+        largest: the most that one step can cost; infinity where nobody can say.
     """
 
     evaluate: Callable[..., NDArray[Any]]
@@ -55,11 +56,24 @@ def speeding(signals: Signals, *, speed_m_s: float) -> Array:
     return (abs(signals["forward_speed"][..., 0]) > speed_m_s).astype(np.float64)
 
 
+def tilting(signals: Signals, *, tilt_rad: float) -> Array:
+    """Return 1 where roll or pitch is beyond tilt_rad, either way, else 0."""
+    steepest: Array = abs(signals["tilt"]).max(axis=-1)
+    return (steepest > tilt_rad).astype(np.float64)
+
+
+def reported(signals: Signals, *, index: float) -> Array:
+    """Return what a simulation that has costs of its own says of the one with this number."""
+    return signals["reported_cost"][..., int(index)]
+
+
 FUNCTIONS: Mapping[str, CostFunction] = {
     "corridor": CostFunction(corridor, ("position",), ("x_limit_m",), 1.0),
     "bombs": CostFunction(bombs, ("bombs_taken",), (), 1.0),
     "clearance": CostFunction(clearance, ("scan",), ("clearance_m",), 1.0),
     "speeding": CostFunction(speeding, ("forward_speed",), ("speed_m_s",), 1.0),
+    "tilting": CostFunction(tilting, ("tilt",), ("tilt_rad",), 1.0),
+    "reported": CostFunction(reported, ("reported_cost",), ("index",), math.inf),
 }
 
 

@@ -84,7 +84,7 @@ class Monitor:
 
     Raises:
         ContractError: a run budget that is loosened, unknown or below one step's cost; a
-            recovery that is not known.
+            recovery that is not known; signals that exist in a simulation alone.
         ConfigError: limits that contradict the contract, or name a recovery that is not known.
         BundleError: a familiarity of other observations; a prediction of other costs, or on
             too few episodes for the coverage that the limits ask for.
@@ -99,6 +99,7 @@ class Monitor:
         evidence: Evidence | None = None,
         prediction: Prediction | None = None,
     ) -> None:
+        checks.require_a_robot(contract)
         limits.require_fit(contract)
         if familiarity is not None:
             familiarity.require_size(contract.observation_size)

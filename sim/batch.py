@@ -51,11 +51,14 @@ class Batch(Protocol):
         contract: what is observed, commanded and billed.
         copies: N.
         rng: draws what a reset needs. After `reset` nothing else is left of the past.
+        restores: whether `snapshot`, `load`, `state` and `restore` work. Those that do not know
+            what their copies hold raise TrainingError instead.
     """
 
     contract: Contract
     copies: int
     rng: np.random.Generator
+    restores: bool
 
     def reset(self) -> Array:
         """Start an episode in every copy; return the observations (N, n)."""

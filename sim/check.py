@@ -1,8 +1,9 @@
 """Is a task what training takes it for? As Gymnasium's `check_env`, with one sentence per fault.
 
-    check_task(MyTask())
+    check("path/to/my_task.py:MyTask")
 
-A fault that this does not find is found late: by a policy that learns nothing.
+A fault that this does not find is found late: by a policy that learns nothing. `holdfast train`
+checks every task before it begins.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from holdfast.sim.batch import Batch, Step
 from holdfast.sim.mujoco_batch import MujocoBatch
 from holdfast.sim.robot import physics_steps
 from holdfast.sim.task import Task
+from holdfast.sim.tasks import FOREIGN, make, make_batch, own_contract
 
 COPIES, STEPS = 5, 30
+EVERYONE = np.arange(COPIES)
 
 
 def _require(condition: bool | np.bool_, message: str) -> None:
@@ -32,6 +35,19 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
     received = np.shape(array)
     _require(received == shape, f"{where} should have shape {shape}, received {received}")
+
+
+def check(task_id: str) -> None:
+    """Check what the command line calls a task, an environment by gym:MODULE:ID included.
+
+    Raises:
+        ConfigError, TrainingError: says what is wrong, and what would be right.
+    """
+    if task_id.startswith(FOREIGN):
+        contract = own_contract(task_id)
+        check_batch(lambda copies, seed: make_batch(task_id, copies, seed, contract=contract))
+    else:
+        check_task(make(task_id))
 
 
 def check_task(task: Task) -> None:
@@ -117,37 +133,43 @@ def check_batch(make: Callable[[int, int], Batch]) -> None:
     """
     batch, again, other = make(COPIES, 1), make(COPIES, 1), make(COPIES + 2, 3)
     contract, rng = batch.contract, np.random.default_rng(2)
-    name, half = contract.task, STEPS // 2
+    name = contract.task
     actions = rng.uniform(
         contract.action_low, contract.action_high, (STEPS, COPIES, contract.action_size)
     )
     seen = batch.reset()
     _require_shape(f"{name}: reset: the observation", seen, (COPIES, contract.observation_size))
     _require(np.array_equal(seen, again.reset()), f"{name}: a seed should give one start")
-    steps: list[Step] = []
     age = np.zeros(COPIES, dtype=np.int64)
-    for k, action in enumerate(actions):
-        if k == half:
-            snapshot, state = batch.snapshot(), batch.state()
-        steps.append(batch.step(action))
+    for action in actions:
+        step = batch.step(action)
         age += 1
-        _check_step(batch, steps[-1], age)
-        age[steps[-1].terminated | steps[-1].truncated] = 0
-        everyone = np.arange(COPIES)
-        same = _same(steps[-1], everyone, again.step(action), everyone)
+        _check_step(batch, step, age)
+        age[step.terminated | step.truncated] = 0
+        same = _same(step, EVERYONE, again.step(action), EVERYONE)
         _require(same, f"{name}: a seed and actions should give one batch")
+    if batch.restores:
+        _check_restoring(batch, other, actions)
+    for each in (batch, again, other):
+        each.close()
+
+
+def _check_restoring(batch: Batch, other: Batch, actions: NDArray[np.float64]) -> None:
+    """What is saved of a batch goes on as it did, in it and in another."""
+    name, half = batch.contract.task, STEPS // 2
+    steps = [batch.step(action) for action in actions[:half]]
+    snapshot, state = batch.snapshot(), batch.state()
+    steps += [batch.step(action) for action in actions[half:]]
     batch.restore(state)
     for k in range(half, STEPS):
-        same = _same(steps[k], everyone, batch.step(actions[k]), everyone)
+        same = _same(steps[k], EVERYONE, batch.step(actions[k]), EVERYONE)
         _require(same, f"{name}: a state restored should go on the same")
-    rows = np.array([*range(COPIES), 0, 0])
+    rows = np.array([*EVERYONE, 0, 0])
     _require(
         np.array_equal(other.load(snapshot, rows), steps[half - 1].observation[rows])
         and _same(steps[half], rows, other.step(actions[half][rows]), np.arange(len(rows))),
         f"{name}: rows of a snapshot should go on as the copies that they are of",
     )
-    for each in (batch, again, other):
-        each.close()
 
 
 def _check_step(batch: Batch, step: Step, age: NDArray[np.int64]) -> None:

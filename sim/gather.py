@@ -63,6 +63,7 @@ class Gather(Task):
             bomb_sensor = ObservationChannel("bombs", sectors, "1", "bomb_proximity")
         else:
             bomb_sensor = ObservationChannel("scan", SCAN_SECTORS, "m", "scan")
+            self.lidar_range_m = range_m
         cost = Cost("bombs_taken", "bombs", {}, limit, run_budget, gamma, lam)
         apple_sensor = ObservationChannel("apples", sectors, "1", "apple_proximity")
         observation = (*robot.pose, *robot.motion, apple_sensor, bomb_sensor)
@@ -92,14 +93,20 @@ class Gather(Task):
         """Return what was taken just now, and what the sensors see of the rest."""
         heading = self.robot.heading(body)
         apples = seen_from(body["position"], heading, world["apples"])
-        bombs = seen_from(body["position"], heading, world["bombs"])
         seen = {"apple_proximity": proximity(*apples, self._sectors, self._range_m)}
         if self._post_radius_m is None:
+            bombs = seen_from(body["position"], heading, world["bombs"])
             seen["bomb_proximity"] = proximity(*bombs, self._sectors, self._range_m)
         else:
-            seen["scan"] = scan(*bombs, self._post_radius_m, self._range_m)
+            seen["scan"] = self.beams(body, world, SCAN_SECTORS)
         taken = world["taken"].copy()
         return {**seen, "apples_taken": taken[:, 0:1], "bombs_taken": taken[:, 1:2]}
+
+    def beams(self, body: Signals, world: World, count: int) -> Array:
+        """Return how far a lidar sees bombs that are posts."""
+        assert self._post_radius_m is not None
+        bombs = seen_from(body["position"], self.robot.heading(body), world["bombs"])
+        return scan(*bombs, self._post_radius_m, self._range_m, count)
 
     def reward(self, signals: Signals) -> Array:
         """Return what the apples just taken are worth; a fall is worth its own alone."""

@@ -34,6 +34,8 @@ class Goal(Task):
         gamma, lam: the cost's discount and GAE λ.
     """
 
+    lidar_range_m: float
+
     def __init__(
         self,
         task: str,
@@ -52,7 +54,7 @@ class Goal(Task):
     ) -> None:
         self.robot = robot
         self._grid, self._posts, self._post_radius_m = grid, posts, post_radius_m
-        self._range_m, self._reached_within_m = range_m, reached_within_m
+        self.lidar_range_m, self._reached_within_m = range_m, reached_within_m
         cost = Cost(
             name="too_near",
             function="clearance",
@@ -92,12 +94,16 @@ class Goal(Task):
         """Return the goal, what the lidar sees, and whether a goal was reached just now."""
         position, heading = body["position"], self.robot.heading(body)
         goal = seen_from(position, heading, _current(world)[:, None])
-        posts = seen_from(position, heading, world["posts"])
         return {
             "goal": np.concatenate(goal, axis=-1),
-            "scan": scan(*posts, self._post_radius_m, self._range_m),
+            "scan": self.beams(body, world, SCAN_SECTORS),
             "goals_reached": world["reached"].copy(),
         }
+
+    def beams(self, body: Signals, world: World, count: int) -> Array:
+        """Return how far a lidar sees the posts."""
+        posts = seen_from(body["position"], self.robot.heading(body), world["posts"])
+        return scan(*posts, self._post_radius_m, self.lidar_range_m, count)
 
     def reward(self, signals: Signals) -> Array:
         """Return the metres gained on the goal in a period at this velocity, and 1 per goal."""

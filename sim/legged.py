@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,15 +12,14 @@ from numpy.typing import NDArray
 
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.signals import Array, Signals
-from holdfast.sim.drive import roll_pitch_yaw
-from holdfast.sim.robot import Robot
+from holdfast.sim.robot import FreeBase, roll_pitch_yaw
 
 MODELS = Path(str(files("gymnasium"))) / "envs" / "mujoco" / "assets"
 _FREE = 7
 """Coordinates of the torso's free joint, which come first; it has a speed less."""
 
 
-class Legged(Robot):
+class Legged(FreeBase):
     """A legged robot, read from its model: one torque per actuator, in newton metres.
 
     The integrator is `implicitfast` and the solver Newton, which give the same motion as
@@ -57,9 +57,15 @@ class Legged(Robot):
             ObservationChannel("angular_velocity", 3, "rad/s", "angular_velocity"),
             ObservationChannel("joint_velocity", joints, "rad/s", "joint_velocity"),
         )
-        # The ant's model says which pose to start in; the humanoid starts in its model's own.
+
+    @cached_property
+    def stance(self) -> Array:
+        """The coordinates (nq,) that it starts from: the ant's model says which pose to start in,
+        the humanoid starts in its model's own."""
+        model = self.load_model()
         named = {model.numeric(i).name: model.numeric(i).data for i in range(model.nnumeric)}
-        self._stance = named.get("init_qpos", model.qpos0).copy()
+        stance: Array = named.get("init_qpos", model.qpos0).copy()
+        return stance
 
     def load_model(self) -> mujoco.MjModel:
         """Return a fresh model, the caller's to change."""
@@ -67,11 +73,12 @@ class Legged(Robot):
         spec.option.timestep = self.timestep_s
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
+        spec.compiler.discardvisual = True  # textures of 0.5 MB, in every copy's own model
         return spec.compile()
 
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
         """Start on its feet, nearly at rest. qpos (n, nq), qvel (n, nv)."""
-        qpos = np.tile(self._stance, (n, 1))
+        qpos = np.tile(self.stance, (n, 1))
         qvel = np.zeros((n, qpos.shape[1] - 1))
         qpos[:, 0:2] += rng.uniform(-within_m, within_m, (n, 2))
         qpos[:, _FREE:] += rng.uniform(-self.start_noise, self.start_noise, qpos[:, _FREE:].shape)
@@ -80,26 +87,9 @@ class Legged(Robot):
         )
         return qpos, qvel
 
-    def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
-        """Return the torso's pose and velocity, and the joints'."""
-        return {
-            "position": qpos[..., 0:2],
-            "height": qpos[..., 2:3],
-            "orientation": qpos[..., 3:7],
-            "joint_position": qpos[..., _FREE:],
-            "linear_velocity": qvel[..., 0:2],
-            "vertical_speed": qvel[..., 2:3],
-            "angular_velocity": qvel[..., 3:6],
-            "joint_velocity": qvel[..., _FREE - 1 :],
-        }
-
     def control(self, action: Array) -> Array:
         """Return torques as shares of what the actuators' gears give."""
         return action / self._gear
-
-    def velocity(self, signals: Signals) -> Array:
-        """Return the torso's velocity, as measured."""
-        return signals["linear_velocity"]
 
     def heading(self, signals: Signals) -> Array:
         """Return the torso's yaw."""

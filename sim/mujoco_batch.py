@@ -18,6 +18,7 @@ from holdfast.errors import TrainingError
 from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
 from holdfast.sim.batch import Snapshot, Step
+from holdfast.sim.randomise import Randomisation, Randomiser
 from holdfast.sim.robot import physics_steps
 from holdfast.sim.task import Task, World
 
@@ -30,11 +31,24 @@ class MujocoBatch:
     Args:
         task: what to simulate.
         copies: N.
-        seed: of the start states.
+        seed: of the start states, and of what is randomised.
         threads: of the physics; 0 for one per core.
+        randomise: what each copy has of its own, drawn with each start state.
+
+    Raises:
+        ConfigError: something cannot be randomised in this task.
     """
 
-    def __init__(self, task: Task, copies: int, seed: int, threads: int = 0) -> None:
+    restores = True
+
+    def __init__(
+        self,
+        task: Task,
+        copies: int,
+        seed: int,
+        threads: int = 0,
+        randomise: Randomisation | None = None,
+    ) -> None:
         self.task, self.copies = task, copies
         self.contract = task.contract
         self.rng = np.random.default_rng(seed)
@@ -42,7 +56,7 @@ class MujocoBatch:
         self._own = {channel.signal for channel in task.contract.observation}
         threads = threads or os.cpu_count() or 1
         model = task.robot.load_model()
-        self._models = [model] * copies
+        self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._nq, self._nv = model.nq, model.nv
@@ -65,6 +79,7 @@ class MujocoBatch:
             "physics": self._physics,
             "applied": self.applied,
             "elapsed": self.elapsed,
+            **{f"robot.{name}": array for name, array in self._randomiser.rows.items()},
             **{f"world.{name}": array for name, array in self.world.items()},
         }
         self._place(np.arange(copies), *start)
@@ -87,6 +102,7 @@ class MujocoBatch:
         self._physics[which, 1 : 1 + self._nq + self._nv] = np.concatenate((qpos, qvel), axis=1)
         self.applied[which] = 0.0
         self.elapsed[which] = 0
+        self._randomiser.draw(which, self.rng)
         for name, array in self.world.items():
             array[which] = world[name]
 
@@ -103,7 +119,8 @@ class MujocoBatch:
         if EPISODE_LEFT in self._own:
             left = 1.0 - self.elapsed[which] / self.contract.episode_steps
             own[EPISODE_LEFT] = left[:, None]
-        return self.observe({**signals, **own})
+        perceived = self._randomiser.perceived(signals, self.elapsed[which], which)
+        return self.observe({**perceived, **own})
 
     def step(self, action: Array) -> Step:
         """See `Batch`."""
@@ -112,9 +129,10 @@ class MujocoBatch:
                 f"{self.contract.task}: actions should be finite, received {action}"
             )
         self.applied[:] = self.contract.admissible(self.applied, action)
-        self._control[:] = self.task.robot.control(self.applied)[:, None]
+        target = self.task.robot.control(self.applied)
+        self._control[:] = self._randomiser.act(target, self.elapsed)[:, None]
         self._pool.rollout(
-            self._models,
+            self._randomiser.models,
             self._data,
             self._physics,
             self._control,
@@ -159,6 +177,7 @@ class MujocoBatch:
         """See `Batch`."""
         for name, array in self._rows.items():
             array[:] = snapshot.rows[name][rows]
+        self._randomiser.build(np.arange(self.copies))
         return self._observation(self._signals())
 
     def state(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 
 import mujoco
@@ -63,6 +64,74 @@ class Robot(ABC):
         return np.zeros(signals["position"].shape[:-1], dtype=bool)
 
 
+_FREE_Q, _FREE_V = 7, 6
+"""Coordinates and speeds of a free joint: x, y, z, and a quaternion or three rates."""
+
+
+class FreeBase(Robot):
+    """A robot whose model's first joint is free: its base may be anywhere, turned in any way.
+
+    It says every catalogue signal that follows from such a base, and those of the other joints.
+    """
+
+    @cached_property
+    def stance(self) -> Array:
+        """The coordinates (nq,) that it starts from: the model's first keyframe, if it has one,
+        else its reference pose."""
+        model = self.load_model()
+        if not model.njnt or model.jnt_type[0] != mujoco.mjtJoint.mjJNT_FREE:
+            raise ConfigError(f"{self.model_file}: its first joint should be free")
+        stance: Array = (model.key_qpos[0] if model.nkey else model.qpos0).copy()
+        return stance
+
+    def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
+        """Start at rest, turned to any side. qpos (n, nq), qvel (n, nq − 1)."""
+        qpos = np.tile(self.stance, (n, 1))
+        qpos[:, 0:2] += rng.uniform(-within_m, within_m, (n, 2))
+        half = rng.uniform(-np.pi, np.pi, n) / 2.0
+        cos, sin = np.cos(half), np.sin(half)
+        w, x, y, z = self.stance[3:7]
+        turned = (cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w)
+        qpos[:, 3:7] = np.stack(turned, axis=-1)
+        return qpos, np.zeros((n, qpos.shape[1] - 1))
+
+    def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
+        """Return the base's pose and motion, and the joints'."""
+        roll, pitch, yaw = roll_pitch_yaw(qpos[..., 3:7])
+        forward = qvel[..., 0] * np.cos(yaw) + qvel[..., 1] * np.sin(yaw)
+        return {
+            "position": qpos[..., 0:2],
+            "height": qpos[..., 2:3],
+            "heading": yaw[..., None],
+            "tilt": np.stack((roll, pitch), axis=-1),
+            "orientation": qpos[..., 3:7],
+            "linear_velocity": qvel[..., 0:2],
+            "vertical_speed": qvel[..., 2:3],
+            "forward_speed": forward[..., None],
+            "angular_velocity": qvel[..., 3:6],
+            "yaw_rate": qvel[..., 5:6],
+            "joint_position": qpos[..., _FREE_Q:],
+            "joint_velocity": qvel[..., _FREE_V:],
+        }
+
+    def velocity(self, signals: Signals) -> Array:
+        """Return the base's velocity, as measured."""
+        return signals["linear_velocity"]
+
+    def heading(self, signals: Signals) -> Array:
+        """Return the yaw, as measured."""
+        return signals["heading"][..., 0]
+
+
+def roll_pitch_yaw(q: Array) -> tuple[Array, Array, Array]:
+    """Return the roll, pitch and yaw (...), rad, of unit quaternions (..., 4), w first."""
+    w, x, y, z = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
+    roll = np.arctan2(2.0 * (w * x + y * z), 1.0 - 2.0 * (x * x + y * y))
+    pitch = np.arcsin(np.clip(2.0 * (w * y - z * x), -1.0, 1.0))
+    yaw = np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
+    return roll, pitch, yaw
+
+
 def physics_steps(model: mujoco.MjModel, period_s: float) -> int:
     """Return how many physics steps a control period has.
 
@@ -76,3 +145,13 @@ def physics_steps(model: mujoco.MjModel, period_s: float) -> int:
             f"{model.opt.timestep:g} s, received {period_s:g} s"
         )
     return round(steps)
+
+
+def touches_anything(model: mujoco.MjModel) -> bool:
+    """Return whether there are contacts in a model: whether friction means anything in it."""
+    off = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    if model.opt.disableflags & off:
+        return False
+    meets = (model.geom_contype[:, None] & model.geom_conaffinity) != 0
+    apart = model.geom_bodyid[:, None] != model.geom_bodyid
+    return bool(model.npair or (meets & apart).any())

@@ -10,7 +10,6 @@ import numpy as np
 from holdfast.signals import CATALOGUE, Array
 
 SCAN_SECTORS = CATALOGUE["scan"].size or 0
-_SECTOR = 2.0 * np.pi / SCAN_SECTORS
 
 
 def seen_from(position: Array, heading: Array, points: Array) -> tuple[Array, Array]:
@@ -36,8 +35,8 @@ def proximity(x: Array, y: Array, sectors: int, range_m: float) -> Array:
     return near
 
 
-def scan(x: Array, y: Array, radius_m: float, range_m: float) -> Array:
-    """Return the `scan` (N, 36) of posts: the distance to the nearest point of any of them.
+def scan(x: Array, y: Array, radius_m: float, range_m: float, sectors: int = SCAN_SECTORS) -> Array:
+    """Return the `scan` (N, sectors) of posts: the distance to the nearest point of any of them.
 
     It is what a lidar with infinitely many rays measures. Within a sector a post is nearest
     where the ray to its middle runs, or on the sector's edge if that ray runs elsewhere.
@@ -46,26 +45,28 @@ def scan(x: Array, y: Array, radius_m: float, range_m: float) -> Array:
         x, y: (N, K), middles of the posts seen from the base.
         radius_m: of the posts.
         range_m: how far the lidar sees. 0 is seen from inside of a post.
+        sectors: of equal width, counter-clockwise, the first centred on the base's x axis.
     """
-    nearest = np.full((len(x), SCAN_SECTORS), range_m)
-    flat, copy = nearest.reshape(-1), np.repeat(np.arange(len(x)), x.shape[1]) * SCAN_SECTORS
+    width = 2.0 * np.pi / sectors
+    nearest = np.full((len(x), sectors), range_m)
+    flat, copy = nearest.reshape(-1), np.repeat(np.arange(len(x)), x.shape[1]) * sectors
     distance, bearing = np.hypot(x, y).ravel(), np.arctan2(y, x).ravel()
-    sector = np.rint(bearing / _SECTOR).astype(np.intp)
+    sector = np.rint(bearing / width).astype(np.intp)
     # The sectors' edges that each post may cover, on either side of its middle; edge e is the
     # lower one of sector e, and counted on beyond either end.
     half_width = np.arcsin(np.minimum(radius_m / np.maximum(distance, radius_m), 1.0))
-    covered = np.ceil(half_width / _SECTOR).astype(np.intp)
+    covered = np.ceil(half_width / width).astype(np.intp)
     post = np.repeat(np.arange(len(distance)), 2 * covered)
     nth = np.arange(len(post)) - np.repeat(2 * (np.cumsum(covered) - covered), 2 * covered)
     edge = (sector - covered + 1)[post] + nth
     # A ray along an edge passes the post's middle at `aside`, `along` metres on its way.
-    angle = (edge - 0.5) * _SECTOR - bearing[post]
+    angle = (edge - 0.5) * width - bearing[post]
     along, aside = distance[post] * np.cos(angle), distance[post] * np.sin(angle)
     chord = radius_m * radius_m - aside * aside
     hit = (chord >= 0.0) & (along > 0.0)
     reach = np.where(hit, along - np.sqrt(np.maximum(chord, 0.0)), range_m)
-    np.minimum.at(flat, copy[post] + edge % SCAN_SECTORS, reach)
+    np.minimum.at(flat, copy[post] + edge % sectors, reach)
     nearest = np.minimum(nearest, np.roll(nearest, -1, axis=-1))
-    np.minimum.at(nearest.reshape(-1), copy + sector % SCAN_SECTORS, distance - radius_m)
+    np.minimum.at(nearest.reshape(-1), copy + sector % sectors, distance - radius_m)
     ranges: Array = np.maximum(nearest, 0.0)
     return ranges

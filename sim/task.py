@@ -43,10 +43,12 @@ class Task(ABC):
     Attributes:
         robot: who does it.
         contract: observation, action and costs.
+        lidar_range_m: how far a lidar sees what is around; None: nothing is, for a lidar.
     """
 
     robot: Robot
     contract: Contract
+    lidar_range_m: float | None = None
 
     @abstractmethod
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
@@ -63,6 +65,13 @@ class Task(ABC):
     def surroundings(self, body: Signals, world: World) -> dict[str, Array]:
         """Return the signals of what is around the robot: nothing."""
         return {}
+
+    def beams(self, body: Signals, world: World, count: int) -> Array:
+        """Return how far a lidar of so many beams sees what is around (N, count), m.
+
+        The beams are as wide as they lie apart, counter-clockwise from straight ahead.
+        """
+        raise NotImplementedError(f"{self.contract.task}: nothing is around, for a lidar")
 
     def signals(self, qpos: Array, qvel: Array, world: World) -> dict[str, Array]:
         """Return all true signals of states (N, nq) and (N, nv) in their world."""

@@ -15,10 +15,9 @@ from holdfast.sim.legged import Ant, Humanoid
 from holdfast.sim.mujoco_batch import MujocoBatch
 from holdfast.sim.places import Grid
 from holdfast.sim.point import Point
+from holdfast.sim.randomise import Randomisation
 from holdfast.sim.task import Task
-
-NAMESPACE = "holdfast/"
-
+from holdfast.sim.task_file import OURS, SUFFIX, load
 
 _POINT_GRID = Grid(columns=6, spacing_m=2.0)
 
@@ -66,34 +65,71 @@ TASKS: Mapping[str, Callable[[str], Task]] = {
 }  # fmt: skip
 
 
+FOREIGN = "gym:"
+"""What the ids of other people's environments begin with: gym:MODULE:ID."""
+
+
 def make(task_id: str) -> Task:
-    """Return a task by its id, with or without the namespace.
+    """Return one of the tasks above by its id, with or without "holdfast/", or the task that a
+    file makes, by FILE.py:NAME.
 
     Raises:
         ConfigError: there is no such task.
     """
-    full = task_id if task_id.startswith(NAMESPACE) else NAMESPACE + task_id
+    if task_id.startswith(FOREIGN):
+        raise ConfigError(f"{task_id}: is an environment without a robot, which can only train")
+    if f"{SUFFIX}:" in task_id:
+        return load(task_id)
+    full = task_id if task_id.startswith(OURS) else OURS + task_id
     if full not in TASKS:
-        raise ConfigError(f"task should be one of {', '.join(TASKS)}, received '{task_id}'")
+        raise ConfigError(
+            f"task should be one of {', '.join(TASKS)}, a file's own as FILE.py:NAME, or an "
+            f"environment as gym:MODULE:ID; received '{task_id}'"
+        )
     return TASKS[full](full)
 
 
+def own_contract(task_id: str) -> Contract:
+    """Return the contract of a task, or of an environment by gym:MODULE:ID.
+
+    Raises:
+        ConfigError, TrainingError: there is no such task, or it makes none.
+    """
+    if task_id.startswith(FOREIGN):
+        from holdfast.sim import gym_batch  # half a second, for who needs it
+
+        return gym_batch.own_contract(task_id)
+    return make(task_id).contract
+
+
 def make_batch(
-    task_id: str, copies: int, seed: int, threads: int = 0, contract: Contract | None = None
+    task_id: str,
+    copies: int,
+    seed: int,
+    threads: int = 0,
+    contract: Contract | None = None,
+    randomise: Randomisation | None = None,
 ) -> Batch:
-    """Return copies of a task, ready to step.
+    """Return copies of a task, or of an environment by gym:MODULE:ID, ready to step.
 
     Args:
         task_id: as for `make`.
         copies: how many.
-        seed: of all that resets draw.
+        seed: of all that is drawn.
         threads: of the physics; 0 for one per core.
         contract: to bill under, where its limits are not the task's own.
+        randomise: what each copy has of its own.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: there is no such task, or something cannot be randomised in it.
     """
+    if task_id.startswith(FOREIGN):
+        from holdfast.sim.gym_batch import GymBatch
+
+        if randomise is not None:
+            raise ConfigError(f"{task_id}: has no model that could be randomised")
+        return GymBatch(task_id, contract or own_contract(task_id), copies, seed)
     task = make(task_id)
     if contract is not None:
         task.contract = contract
-    return MujocoBatch(task, copies, seed, threads)
+    return MujocoBatch(task, copies, seed, threads, randomise)

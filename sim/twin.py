@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import tty
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
@@ -18,11 +19,13 @@ from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.device import Device
 from holdfast.robot.driver import Driver, Look
+from holdfast.safety_monitor.costs import Bill
 from holdfast.sim import tasks
+from holdfast.sim.drive import Drive
 from holdfast.sim.gap import Gap, load_gap
 from holdfast.sim.task import Task
 from holdfast.sim.twin_board import Truth, TwinBoard
-from holdfast.sim.twin_hardware import SCAN_RANGE_M, TwinHardware
+from holdfast.sim.twin_hardware import LIDAR_RAYS, TwinHardware, besides
 
 SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
 CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
@@ -103,7 +106,7 @@ def command(
     truth: Path | None = None,
     dds: bool = False,
     config: Path | None = None,
-    scan_rays: int = 0,
+    scan_rays: int | None = None,
 ) -> None:
     """Serve a simulated robot on a serial port, until Ctrl-C.
 
@@ -119,7 +122,7 @@ def command(
         dds: be a robot of a ROS graph instead of one on a port: topics as in its configuration
             file, in real time, as the node `twin`. Needs holdfast[dds], not ROS.
         config: the robot's configuration file, which names its topics; default: the installed one.
-        scan_rays: of its lidar, in a ROS graph; 0: it has none.
+        scan_rays: of its lidar, in a ROS graph; 0: it has none. Default: 180.
     """
     if realtime_factor not in (0.0, 1.0):
         raise ConfigError(
@@ -128,19 +131,24 @@ def command(
     if seed < 0:
         raise ConfigError(f"seed should be at least 0, received {seed}")
     the_task = tasks.make(task)
-    require_twin(the_task)
     if dds and (link or realtime_factor == 0.0):
         raise ConfigError("a twin in a ROS graph has no port to link, and runs in real time")
-    if scan_rays < 0 or (scan_rays and not dds):
-        raise ConfigError(f"scan-rays should be at least 0, and 0 without --dds: {scan_rays}")
+    if scan_rays is not None and (scan_rays < 0 or not dds):
+        raise ConfigError(
+            f"scan-rays should be at least 0, and not given without --dds: {scan_rays}"
+        )
     if config and not dds:
         raise ConfigError("config names topics, which a twin has with --dds alone")
+    require_drive(the_task)
+    if not dds:
+        require_measured(the_task, TwinBoard.signals)
     the_gap = load_gap(gap) if gap else Gap()
     with ExitStack() as stack:
         books = Truth(the_task, seed, _open_truth(truth, stack))
         board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
         if dds:
-            _serve_topics(board, config or configs.find(board.robot), scan_rays, stack)
+            rays = LIDAR_RAYS if scan_rays is None else scan_rays
+            _serve_topics(the_task, board, config, rays, stack)
             return
         master, slave = pty.openpty()
         stack.callback(os.close, master)
@@ -160,37 +168,44 @@ def command(
         twin.serve()
 
 
-def require_twin(task: Task) -> None:
+def require_drive(task: Task) -> None:
     """Raise ConfigError unless a twin can be the task's robot."""
-    contract = task.contract
-    if contract.robot != "drive":
+    if not isinstance(task.robot, Drive):
         raise ConfigError(
-            f"task should be one of robot 'drive', which a twin can be; '{contract.task}' is of "
-            f"robot '{contract.robot}'"
-        )
-    unmeasured = [name for name in contract.signals if name not in TwinBoard.signals]
-    if unmeasured:
-        raise ConfigError(
-            f"task should observe what a twin measures, {', '.join(TwinBoard.signals)}; "
-            f"'{contract.task}' observes {', '.join(unmeasured)} too"
+            f"task should be one of robot 'drive', which a twin can be; '{task.contract.task}' is "
+            f"of robot '{task.contract.robot}'"
         )
 
 
-def _serve_topics(board: TwinBoard, config: Path, scan_rays: int, stack: ExitStack) -> None:
+def require_measured(task: Task, measured: Sequence[str]) -> None:
+    """Raise ConfigError unless a twin measures what the task's contract needs."""
+    needed = dict.fromkeys((*task.contract.signals, *Bill(task.contract).signals))
+    if unmeasured := [name for name in needed if name not in measured]:
+        raise ConfigError(
+            f"task should observe and bill what this twin measures, {', '.join(measured)}; "
+            f"'{task.contract.task}' needs {', '.join(unmeasured)} too (docs/ROS.md)"
+        )
+
+
+def _serve_topics(
+    task: Task, board: TwinBoard, config: Path | None, rays: int, stack: ExitStack
+) -> None:
     """Be a robot of a ROS graph, until a signal comes."""
     from holdfast.robot.dds.graph import DdsGraph  # not every install has it
 
-    section = configs.load(config).topics()
+    section = configs.load(config or configs.find(board.robot)).topics()
+    others = besides(task, section)
     graph = DdsGraph("twin")
     stack.callback(graph.close)
-    look = Look(scan_range_m=SCAN_RANGE_M if scan_rays else (0.0, 0.0))
-    hardware = TwinHardware(board, graph.now_s, scan_rays=scan_rays)
-    driver = Driver(graph, hardware, section, look)
+    hardware = TwinHardware(board, graph.now_s, scan_rays=rays, besides=others)
+    require_measured(task, hardware.signals)
+    look = Look(scan_range_m=hardware.scan_range_m)
+    driver = Driver(graph, hardware, section, look, others)
     stack.callback(driver.close)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    print(f"dds:{board.robot}", flush=True)
+    print(f"dds:{config or board.robot}", flush=True)
     print(f"a twin of robot '{board.robot}' in a ROS graph; Ctrl-C ends it", file=sys.stderr)
     while not stopping.is_set():
         driver.turn()

@@ -15,13 +15,14 @@ from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import Array
 from holdfast.sim import drive
 from holdfast.sim.gap import Gap, OdometryNoise, apply
-from holdfast.sim.robot import physics_steps
+from holdfast.sim.robot import physics_steps, roll_pitch_yaw
 from holdfast.sim.task import Task
 
 TICKS_PER_TURN = 4096
 _TICKS_PER_RAD = TICKS_PER_TURN / math.tau
 RESTING_SPEED = 1e-3  # m/s and rad/s
 BATTERY_V = 24.0
+LIDAR_RANGE_M = 10.0  # where the task does not say
 
 
 class Truth:
@@ -137,6 +138,7 @@ class TwinBoard(Board):
 
     Attributes:
         model, data: the simulation.
+        lidar_range_m: how far its lidar sees.
     """
 
     self_placing = True
@@ -149,6 +151,7 @@ class TwinBoard(Board):
         self.action_low = tuple(contract.action_low.tolist())
         self.action_high = tuple(contract.action_high.tolist())
         self.lockstep = lockstep
+        self.lidar_range_m = task.lidar_range_m or LIDAR_RANGE_M
         self._task, self._gap, self._seed, self._truth = task, gap, seed, truth
         self.model = task.robot.load_model()
         self._steps = physics_steps(self.model, contract.period_s)
@@ -173,6 +176,15 @@ class TwinBoard(Board):
     def _sensor(self, name: str) -> slice:
         at = self.model.sensor(name).adr[0]
         return slice(at, at + 3)
+
+    def beams(self, count: int) -> Array | None:
+        """Return how far a lidar of so many beams sees what is around (count,), m; None where
+        nothing is, for a lidar."""
+        if self._task.lidar_range_m is None:
+            return None
+        body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
+        ranges: Array = self._task.beams(body, self._world, count)[0]
+        return ranges
 
     def true_signals(self) -> dict[str, Array]:
         """Return the catalogue signals of the robot as it is."""
@@ -273,7 +285,7 @@ class TwinBoard(Board):
         acceleration = self.data.sensordata[self._accelerometer].tolist()
         gyro = self.data.sensordata[self._gyro].tolist()
         gyro[2] = odometry.yaw_rate
-        roll, pitch, _ = drive.roll_pitch_yaw(self.data.qpos[3:7])
+        roll, pitch, _ = roll_pitch_yaw(self.data.qpos[3:7])
         return (
             *self._pose(),
             odometry.speed,

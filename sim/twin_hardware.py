@@ -5,45 +5,86 @@ from __future__ import annotations
 import math
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import mujoco
 import numpy as np
 
-from holdfast.robot.driver import Measured
+from holdfast.robot.driver import IMU, JOINTS, ODOM, SCAN, Measured
 from holdfast.robot.requests import Requests
+from holdfast.robot.topics import RosSection, Source, check_signal
 from holdfast.signals import Array
+from holdfast.sim.task import Task
 from holdfast.sim.twin_board import TICKS_PER_TURN, TwinBoard
 
 LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above everything of the robot
-SCAN_RANGE_M = (0.12, 10.0)
+LIDAR_LEAST_M = 0.12
+LIDAR_RAYS = 180
+"""An odd multiple of the sectors of the signal `scan`: then no beam lies across two of them, and
+the nearest of a sector's beams is what training saw in it."""
+
 PLACE_LIMIT_S = 2.0
 CATCH_UP_STEPS = 100  # physics steps before commands are looked at again
 
 
 class Lidar:
-    """Rays in the base's plane, counter-clockwise from straight ahead.
+    """Beams in the base's plane, counter-clockwise from straight ahead.
+
+    They meet the model's geoms, and what the task says stands around.
 
     Args:
         rays: how many.
+
+    Attributes:
+        range_m: its least and largest range.
     """
 
-    def __init__(self, model: mujoco.MjModel, rays: int) -> None:
+    def __init__(self, board: TwinBoard, rays: int) -> None:
         angles = np.arange(rays) * math.tau / rays
         self._directions = np.stack((np.cos(angles), np.sin(angles), np.zeros(rays)), axis=-1)
-        self._model = model
+        self._board = board
         self._hit = np.empty(1, np.int32)
+        self.range_m = (LIDAR_LEAST_M, board.lidar_range_m)
 
-    def __call__(self, data: mujoco.MjData) -> tuple[float, ...]:
-        """Return the ranges (rays,), m; infinity where there is nothing (REP-117)."""
+    def __call__(self) -> tuple[float, ...]:
+        """Return the ranges (rays,), m; infinity where there is nothing, minus infinity where
+        something is too near (REP-117)."""
+        model, data = self._board.model, self._board.data
         base = data.body("base")
         turn = base.xmat.reshape(3, 3)
         eye = base.xpos + LIDAR_HEIGHT_M * turn[:, 2]
-        ranges = [
-            mujoco.mj_ray(self._model, data, eye, ray, None, 1, base.id, self._hit)
-            for ray in self._directions @ turn.T
-        ]
-        return tuple(r if 0.0 <= r <= SCAN_RANGE_M[1] else math.inf for r in ranges)
+        ranges = np.array(
+            [
+                mujoco.mj_ray(model, data, eye, ray, None, 1, base.id, self._hit)
+                for ray in self._directions @ turn.T
+            ]
+        )
+        ranges[ranges < 0.0] = math.inf
+        if (around := self._board.beams(len(ranges))) is not None:
+            ranges = np.minimum(ranges, around)
+        least_m, largest_m = self.range_m
+        ranges[ranges >= largest_m] = math.inf
+        ranges[ranges < least_m] = -math.inf
+        return tuple(ranges.tolist())
+
+
+def besides(task: Task, section: RosSection) -> dict[str, Source]:
+    """Return the sources of a robot's file that a twin can speak for beside its driver's topics:
+    what the task knows of its surroundings, as a planner or a camera would tell a robot.
+
+    Raises:
+        ConfigError: a signal of theirs has another unit or size.
+    """
+    known = task.signals(*task.reset(np.random.default_rng(0), 1)).keys() - {*TwinBoard.signals}
+    found = {
+        name: source
+        for name, source in section.sources.items()
+        if source.topic not in (ODOM, IMU, JOINTS, SCAN) and source.signals.keys() <= known
+    }
+    for name, source in found.items():
+        for signal, field in source.signals.items():
+            check_signal(f"ros.sources.{name}.signals.{signal}", signal, field, task.contract)
+    return found
 
 
 class TwinHardware:
@@ -56,7 +97,12 @@ class TwinHardware:
         period_s: simulated time between two measurements.
         scan_rays: of its lidar; 0: it has none.
         scan_every: measurements between two scans.
+        besides: sources whose true signals are said with each measurement.
         stepped: called after each physics step.
+
+    Attributes:
+        scan_range_m: the lidar's least and largest range; 0, 0 without one.
+        signals: all that it measures, by catalogue name.
     """
 
     def __init__(
@@ -67,6 +113,7 @@ class TwinHardware:
         period_s: float = 0.02,
         scan_rays: int = 0,
         scan_every: int = 5,
+        besides: Mapping[str, Source] | None = None,
         stepped: Callable[[], None] | None = None,
     ) -> None:
         self._board = board
@@ -74,8 +121,12 @@ class TwinHardware:
         self._step_s = board.step_us / 1e6 / realtime_factor
         self._every = max(1, round(period_s * 1e6 / board.step_us))
         self._steps = self._measurements = 0
-        self._lidar = Lidar(board.model, scan_rays) if scan_rays else None
+        self._lidar = Lidar(board, scan_rays) if scan_rays else None
+        self.scan_range_m = self._lidar.range_m if self._lidar else (0.0, 0.0)
         self._scan_every = scan_every
+        self._besides = [name for source in (besides or {}).values() for name in source.signals]
+        lidar = ["scan"] if self._lidar else []
+        self.signals = (*TwinBoard.signals, *lidar, *self._besides)
         self._stepped = stepped
         self._requests = Requests("the twin")
         self._halt_at_s = math.inf
@@ -108,6 +159,7 @@ class TwinHardware:
         left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
         turn = math.tau / TICKS_PER_TURN
         scan = self._measurements % self._scan_every == 0
+        true = self._board.true_signals() if self._besides else {}
         self._measurements += 1
         return Measured(
             stamp_s=self.now_s(),
@@ -117,7 +169,8 @@ class TwinHardware:
             acceleration=(ax, ay, az),
             angular_velocity=(gx, gy, gz),
             wheel_rad=(left * turn, right * turn),
-            scan_m=self._lidar(self._board.data) if self._lidar and scan else (),
+            scan_m=self._lidar() if self._lidar and scan else (),
+            besides={name: true[name] for name in self._besides},
         )
 
     def place(self) -> tuple[bool, str]:

@@ -12,9 +12,9 @@ from holdfast.robot.ros.base_node import LOOK, DriverNode
 from holdfast.robot.ros.node import Option, run
 from holdfast.sim import tasks
 from holdfast.sim.gap import Gap, load_gap
-from holdfast.sim.twin import require_twin
+from holdfast.sim.twin import require_drive, require_measured
 from holdfast.sim.twin_board import Truth, TwinBoard
-from holdfast.sim.twin_hardware import SCAN_RANGE_M, TwinHardware
+from holdfast.sim.twin_hardware import LIDAR_RAYS, TwinHardware, besides
 
 CLOCK = Qos(reliable=False, latched=False, depth=1)
 
@@ -24,7 +24,7 @@ OPTIONS = (
     Option("gap", "", "file with how the robot differs from the simulator's; empty: not at all"),
     Option("seed", 0, "of start poses and of noise", 0, 2**31 - 1),
     Option("rate_hz", 50.0, "how often it measures", 1.0, 100.0),
-    Option("scan_rays", 72, "of its lidar; 0: it has none", 0, 3600),
+    Option("scan_rays", LIDAR_RAYS, "of its lidar; 0: it has none", 0, 3600),
     Option("scan_frame", "base_scan", "frame of the lidar; parallel to the robot's"),
     Option("publish_clock", False, "simulated time on /clock, for all that use_sim_time"),
     Option("realtime_factor", 1.0, "simulated seconds per second, with publish_clock", 0.01, 100.0),
@@ -40,7 +40,7 @@ class TwinNode(DriverNode):
     def configure(self) -> None:
         """Build the robot."""
         task = tasks.make(self.option("task"))
-        require_twin(task)
+        require_drive(task)
         gap = load_gap(Path(self.option("gap"))) if self.option("gap") else Gap()
         seed, factor = self.option("seed"), self.option("realtime_factor")
         simulated = self.option("publish_clock")
@@ -49,7 +49,8 @@ class TwinNode(DriverNode):
                 f"parameter realtime_factor {factor} should be 1 unless publish_clock is true"
             )
         board = TwinBoard(task, gap, seed, lockstep=False, truth=Truth(task, seed, None))
-        rays = self.option("scan_rays")
+        rays, section = self.option("scan_rays"), self.section(board.robot)
+        others = besides(task, section)
         if simulated:
             self._tick = self.graph.advertise("/clock", "rosgraph_msgs/msg/Clock", CLOCK)
             self.graph.use_clock(lambda: board.now_us() * 1e-6)
@@ -59,14 +60,16 @@ class TwinNode(DriverNode):
             factor,
             1.0 / self.option("rate_hz"),
             rays,
+            besides=others,
             stepped=self._say_time if simulated else None,
         )
+        require_measured(task, hardware.signals)
         look = dataclasses.replace(
             self.look(),
             scan_frame=self.option("scan_frame"),
-            scan_range_m=SCAN_RANGE_M if rays else (0.0, 0.0),
+            scan_range_m=hardware.scan_range_m,
         )
-        self.make_driver(hardware, self.section(board.robot), look)
+        self.make_driver(hardware, section, look, others)
         self.graph.serve("~/place", hardware.place)
         self.name_hardware(board.hardware_id)
 

@@ -139,8 +139,8 @@ class _Acceptance:
     """What the line search asks of a trial, beside its KL.
 
     In recovery, that the cost furthest beyond its limit, as far as the region reaches, comes
-    nearer to it. Else that no cost rises above its limit by more than the slack, nor at all
-    where it is above it, and that the reward does not fall, unless the step was to trade some
+    nearer to it. Else that no cost ends above its limit, or rises where it is above it already,
+    by more than the slack, and that the reward does not fall, unless the step was to trade some
     for a limit that is broken now.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from holdfast.errors import ConfigError, LinkError
@@ -12,7 +13,7 @@ from holdfast.robot.driver import Driver, Hardware, Look
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.serial_hardware import SerialHardware
 from holdfast.robot.serial_robot import DEFAULT_BAUD, SerialRobot
-from holdfast.robot.topics import RosSection
+from holdfast.robot.topics import RosSection, Source
 
 LOOK = (
     Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
@@ -33,9 +34,15 @@ class DriverNode(ManagedNode):
     driver: Driver | None = None
     lost = ""
 
-    def make_driver(self, hardware: Hardware, section: RosSection, look: Look) -> None:
+    def make_driver(
+        self,
+        hardware: Hardware,
+        section: RosSection,
+        look: Look,
+        besides: Mapping[str, Source] | None = None,
+    ) -> None:
         """Make the driver; it runs while the node is active."""
-        self.driver = Driver(self.graph, hardware, section, look)
+        self.driver = Driver(self.graph, hardware, section, look, besides)
 
     def section(self, robot: str) -> RosSection:
         """Return the topics of the robot's configuration file."""

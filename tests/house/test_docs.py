@@ -30,7 +30,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_in_code_type_exist(page):
     """`folder/file.py` in the running text is a promise that it is there."""
-    folders = "holdfast|safety_monitor|sim|policy|robot|launch|config|tests|docs"
+    folders = "holdfast|safety_monitor|sim|policy|robot|launch|config|examples|tests|docs"
     named = rf"`((?:{folders})/[\w./-]*\.(?:py|md|yaml|xml|html))`"
     for file in re.findall(named, prose(page.read_text("utf-8"))):
         assert (ROOT / file).is_file(), file

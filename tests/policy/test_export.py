@@ -16,6 +16,7 @@ from holdfast.policy.learner import Learner
 from holdfast.policy.settings import TrainSettings
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.prediction import Prediction
+from holdfast.sim.randomise import Randomisation
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, critic_steps=5)
 
@@ -83,7 +84,7 @@ def test_the_bundle_knows_what_the_simulation_shows(shipped):
     assert (familiarity.episodes, familiarity.logged) == (10, 0)
     assert familiarity.false_alarm_rate == 0.1
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
-    evaluation = evaluate(networks, 40, seed=77)
+    evaluation = evaluate(networks, SMALL, 40, seed=77)
 
     def alarms(change):
         count = 0
@@ -135,7 +136,7 @@ def test_too_few_logged_episodes_tell_nothing_of_a_robot(shipped, tmp_path):
 
 def test_evaluation_holds_one_whole_episode_of_each_copy(shipped):
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
-    contract, evaluation = networks.contract, evaluate(networks, 12, seed=5)
+    contract, evaluation = networks.contract, evaluate(networks, SMALL, 12, seed=5)
     assert len(evaluation.observations) == len(evaluation.costs) == 12
     left = [channel.name for channel in contract.observation].index("episode_left")
     place = sum(channel.size for channel in contract.observation[:left])
@@ -194,12 +195,26 @@ def test_the_prediction_is_reported_for_each_cost_and_goes_with_the_bundle(shipp
 def test_the_prediction_covers_other_episodes_than_it_was_calibrated_on(shipped):
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
     prediction = Prediction.from_mapping(bundle.load(shipped).prediction)
-    other = evaluate(networks, 100, seed=77)
+    other = evaluate(networks, SMALL, 100, seed=77)
     ahead = foretell(networks, other)
     covered = judge_prediction(networks.contract, ahead, other.costs, prediction)
     # With ten episodes to calibrate on, the share covered is Beta(9, 2), on average 0.82:
     # that it is below a half has a probability of 1e-2, below 0.4 of 2e-3.
     assert covered["outside_corridor"]["covered"]["0.8"] >= 0.4
+
+
+def test_what_was_randomised_is_in_the_bundle_and_in_what_it_measured(shipped, tmp_path):
+    """Sensors that are off by metres show in what is familiar; verify exports it so again."""
+    wild = Randomisation(bias={"position": 50.0})
+    learner = Learner(dataclasses.replace(SMALL, randomise=wild))
+    learner.save(tmp_path / "state.safetensors")
+    export(tmp_path / "state.safetensors", tmp_path / "policy.onnx", episodes=20)
+    held, nominal = bundle.load(tmp_path / "policy.onnx"), bundle.load(shipped)
+    assert held.provenance["settings"]["randomise"]["bias"] == {"position": 50.0}
+    assert nominal.provenance["settings"]["randomise"] is None
+    seen, usual = (b.golden.observation[:-2, :2] for b in (held, nominal))  # 2 are far outside
+    assert np.abs(seen).max() > 25.0 > np.abs(usual).max()
+    assert verify.command(tmp_path / "policy.onnx") == 0
 
 
 def test_too_few_episodes_are_refused(shipped, tmp_path):

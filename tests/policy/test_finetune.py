@@ -17,6 +17,9 @@ from holdfast.policy.settings import TrainSettings
 from holdfast.robot.log_format import COMPLETED, EpisodeResult
 from holdfast.robot.recorder import Recorder
 from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.sim.tasks import make
+
+DRIVE = make("DriveCircle-v0")
 
 
 def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
@@ -77,9 +80,9 @@ def test_log_must_have_explored(tmp_path, exploring, sentence):
     recorder.close()
     if sentence:
         with pytest.raises(LogError, match=sentence):
-            read(tmp_path / "run", contract)
+            read(tmp_path / "run", contract, DRIVE)
         return
-    (episode,) = read(tmp_path / "run", contract)
+    (episode,) = read(tmp_path / "run", contract, DRIVE)
     # What was recorded at step k: see recordings.tick.
     np.testing.assert_allclose(episode.u[:, 1], 0.01 * np.arange(6) / 2.0)
     np.testing.assert_allclose(episode.log_prob, -1.0 - np.arange(6))
@@ -117,7 +120,16 @@ def test_log_of_another_contract_is_refused(tmp_path):
     recorder.close()
     other = dataclasses.replace(info().contract, task="holdfast/Other-v0")
     with pytest.raises(LogError, match="its contract is"):
-        read(tmp_path / "run", other)
+        read(tmp_path / "run", other, DRIVE)
+
+
+def test_a_log_without_what_the_task_pays_for_is_refused(tmp_path):
+    recorder = Recorder(tmp_path / "run", info())
+    record_episode(recorder, 0, 3)
+    recorder.close()
+    gather = make("DriveGather-v0")
+    with pytest.raises(LogError, match="DriveGather-v0 pays for signal 'apples_taken', which"):
+        read(tmp_path / "run", info().contract, gather)
 
 
 def simulated(learner, episodes_seed):
@@ -153,20 +165,23 @@ def over_the_limit(learner):
         if learner.iterate()["costs"]["outside_corridor"] > 12.0:
             break
     contract = learner.contract
-    assert evaluate(learner.networks, 200, seed=5).cost_returns.mean() > contract.costs[0].limit
+    assert (
+        evaluate(learner.networks, learner.settings, 200, seed=5).cost_returns.mean()
+        > contract.costs[0].limit
+    )
     return learner
 
 
 def test_it_lowers_the_cost_inside_the_trust_region(over_the_limit):
     learner = over_the_limit
-    before = evaluate(learner.networks, 300, seed=6).cost_returns.mean()
+    before = evaluate(learner.networks, learner.settings, 300, seed=6).cost_returns.mean()
     experience = Experience.of(simulated(learner, 7), learner.contract)
     settings = FinetuneSettings()
     tuner = Finetuner(learner.networks, experience, settings, 0.99, 0.95)
     assert torch.allclose(tuner.ratio(), torch.ones(()), atol=1e-4)  # nothing has changed yet
     assert tuner.cost().mean[0] == pytest.approx(experience.costs.sum(axis=(1, 2)).mean(), rel=1e-3)
     learned = tuner.run()
-    after = evaluate(learner.networks, 300, seed=6).cost_returns.mean()
+    after = evaluate(learner.networks, learner.settings, 300, seed=6).cost_returns.mean()
     assert after < before - 2.0
     assert learned["steps"] > 0
     assert learned["kl"] <= settings.max_kl

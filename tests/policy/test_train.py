@@ -11,8 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint, probe
+from holdfast.policy.learner import Learner
 from holdfast.policy.settings import CPOSettings, TrainSettings, contract_of
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
+from holdfast.sim.randomise import Randomisation, load_randomisation
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=2, batch=1040, critic_steps=5)
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "650", "--critic-steps", "2"]
@@ -35,6 +37,35 @@ def test_command_trains_resumes_and_never_overwrites(tmp_path):
         file.write(json.dumps({"iteration": 3}) + "\n")
     command(dataclasses.replace(SMALL, iterations=4), out=tmp_path, resume=True)
     assert [line["iteration"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_file_says_what_is_randomised_and_the_checkpoint_what_was_in_it(tmp_path):
+    file, out = tmp_path / "robots.yaml", tmp_path / "run"
+    file.write_text("mass: [0.5, 2.0]\ndelay_steps: [0, 2]\nnoise: {position: 0.1}\n")
+    run = ["train", *OPTIONS, "--out", str(out)]
+    assert main([*run, "--iterations", "1", "--randomise", str(file)]) == 0
+    file.unlink()
+    assert Learner.load(out / CHECKPOINT).settings.randomise == Randomisation(
+        mass=(0.5, 2.0), delay_steps=(0, 2), noise={"position": 0.1}
+    )
+    file.write_text("mass: [0.5, 2.1]\n")
+    held = Learner.load(out / CHECKPOINT).settings
+    other = dataclasses.replace(held, randomise=load_randomisation(file))
+    with pytest.raises(TrainingError, match="trained with randomise = Randomisation"):
+        command(other, out=out, resume=True)
+
+
+def test_what_cannot_be_randomised_is_refused(tmp_path, capsys):
+    file = tmp_path / "robots.yaml"
+    run = ["train", "--task", "PointCircle-v0", "--randomise", str(file), "--out", str(tmp_path)]
+    for text, sentence in (
+        ("mass: 2\n", f"randomisation {file}: mass: should be [low, high], with low at most high"),
+        ("friction: [1, 2]\n", "randomisation: friction: robot 'point' touches nothing; leave it"),
+    ):
+        file.write_text(text)
+        assert main(run) == 1
+        assert capsys.readouterr().err.startswith(f"holdfast: {sentence}")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_what_is_written_of_an_iteration(tmp_path):

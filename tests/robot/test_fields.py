@@ -54,6 +54,14 @@ def test_plain_fields():
     np.testing.assert_array_equal(read.read(odometry)["position"], [1.5, -2.0])
 
 
+def test_a_message_without_a_header_has_no_frame_to_be_wrong():
+    signals = {"bombs_taken": {"unit": "1", "fields": ["data[0]"]}}
+    read = reader("std_msgs/msg/Float64MultiArray", signals, frame="base_link")
+    numbers = message("std_msgs/msg/Float64MultiArray", data=[1.0])
+    assert read.wrong_frame(numbers) == ""
+    np.testing.assert_array_equal(read.read(numbers)["bombs_taken"], [1.0])
+
+
 @pytest.mark.parametrize(
     ("axis", "expected"),
     [

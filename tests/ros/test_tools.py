@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -14,7 +15,11 @@ from pathlib import Path
 
 import pytest
 import ros2
+from bundles import write_bundle
 from graphs import until
+
+from holdfast.robot import config as configs
+from holdfast.sim.tasks import make
 
 
 def launch(workspace, folder, name, **arguments):
@@ -163,6 +168,11 @@ def forward_speed(ros, topic="/odom", **settings):
     return float(re.search(r"-?[\d.e-]+", said)[0])
 
 
+def turning(ros):
+    said = ros("topic", "echo", "--once", "--field", "twist.twist.angular.z", "/odom")
+    return float(re.search(r"-?[\d.e-]+", said)[0])
+
+
 RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
 
 
@@ -224,6 +234,21 @@ def rate_of(environment, topic):
         process.send_signal(signal.SIGINT)
         process.wait(10)
     raise AssertionError("nothing was published")
+
+
+@pytest.mark.timeout(300)
+def test_from_goal_to_goal_among_posts(workspace, folder, ros):
+    """A task that needs a lidar and a planner: the twin is both, real nodes see what it says."""
+    contract = dataclasses.replace(make("DriveGoal-v0").contract, episode_steps=72_000)
+    write_bundle(folder / "goal.onnx", contract, action=(0.0, 0.5))
+    config = f"robot_config:={configs.find('drive_lidar')}"
+    twin, deploy = ("task:=DriveGoal-v0", config), (config, "enable_motion:=true")
+    with robot(workspace, folder, *deploy, twin=twin, policy="goal.onnx"):
+        assert "geometry_msgs/msg/PointStamped" in ros("topic", "info", "/goal")
+        assert "base_link" in ros("topic", "echo", "--once", "--field", "header.frame_id", "/goal")
+        assert float(ros("topic", "echo", "--once", "--field", "range_max", "/scan")[:3]) == 3.0
+        armed(ros)
+        until(lambda: turning(ros) > 0.2)  # near a post half as fast as proposed
 
 
 @pytest.mark.timeout(300)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, LIMITS, codes, limits
 
-from holdfast.contract import ObservationChannel
-from holdfast.errors import ConfigError
-from holdfast.safety_monitor import Check, Proposal, Reading, State, Tiers, checks
+from holdfast.contract import Cost, ObservationChannel
+from holdfast.errors import ConfigError, ContractError
+from holdfast.safety_monitor import Check, Monitor, Proposal, Reading, State, Tiers, checks
 
 UP = math.inf
 
@@ -274,3 +274,25 @@ def test_cost_to_go():
     assert (reason.check, reason.code) == (Check.CONTRACT, "cost_to_go_shape")
     assert reason.state is State.STOPPED
     assert reason.text == "cost-to-go should have shape (2,), received (1,)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"observation": (ObservationChannel("seen", 3, "1", "observation"),)}, "observation"),
+        (
+            {"costs": (Cost("said", "reported", {"index": 0.0}, 1.0, 2.0, 1.0, 1.0),)},
+            "reported_cost",
+        ),
+    ],
+)
+def test_what_a_simulation_alone_can_tell_runs_on_no_robot(changes, named):
+    checks.require_a_robot(CONTRACT)
+    contract = dataclasses.replace(CONTRACT, **changes)
+    for refuse in (checks.require_a_robot, lambda contract: Monitor(contract, LIMITS)):
+        with pytest.raises(ContractError) as caught:
+            refuse(contract)
+        assert str(caught.value) == (
+            f"contract of task '{CONTRACT.task}': needs {named}, which a simulation alone can "
+            "tell, so it runs on no robot"
+        )

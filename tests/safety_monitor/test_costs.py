@@ -1,11 +1,21 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from monitor_rig import CONTRACT
 
 from holdfast.errors import ContractError
-from holdfast.safety_monitor.costs import FUNCTIONS, Bill, bombs, clearance, corridor, speeding
+from holdfast.safety_monitor.costs import (
+    FUNCTIONS,
+    Bill,
+    bombs,
+    clearance,
+    corridor,
+    reported,
+    speeding,
+    tilting,
+)
 from holdfast.signals import CATALOGUE
 
 
@@ -44,7 +54,21 @@ def test_speeding_costs_forwards_and_backwards():
     np.testing.assert_array_equal(costs, [0.0, 0.0, 1.0, 0.0, 1.0])
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def test_leaning_costs_to_whatever_side():
+    lean = np.nextafter(0.2, 1)
+    angles = np.array([[0.2, -0.2], [lean, 0.0], [-lean, 0.0], [0.0, lean], [0.0, -lean]])
+    costs = tilting({"tilt": angles}, tilt_rad=0.2)
+    np.testing.assert_array_equal(costs, [0.0, 1.0, 1.0, 1.0, 1.0])
+
+
+def test_what_a_simulation_reports_is_billed_as_it_says():
+    said = {"reported_cost": np.array([[0.0, 7.5], [0.25, 0.0]])}
+    np.testing.assert_array_equal(reported(said, index=1.0), [7.5, 0.0])
+    np.testing.assert_array_equal(reported(said, index=0.0), [0.0, 0.25])
+    assert FUNCTIONS["reported"].largest == math.inf
+
+
+@pytest.mark.parametrize("name", FUNCTIONS.keys() - {"reported"})
 def test_a_function_reads_and_costs_what_it_says(name):
     """Of any signals, any leading shape: between 0 and its largest, from nothing else."""
     function = FUNCTIONS[name]

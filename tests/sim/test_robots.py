@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError
-from holdfast.sim.drive import Drive, roll_pitch_yaw
+from holdfast.sim.drive import Drive
 from holdfast.sim.legged import Ant, Humanoid
 from holdfast.sim.mujoco_batch import MujocoBatch
 from holdfast.sim.point import Point
-from holdfast.sim.robot import physics_steps
+from holdfast.sim.robot import physics_steps, roll_pitch_yaw
 from holdfast.sim.tasks import make
 
 ROBOTS = {robot.name: robot for robot in (Point, Drive, Ant, Humanoid)}
@@ -47,13 +47,17 @@ def test_signals_are_what_mujoco_says_of_the_base(robot):
     mujoco.mj_objectVelocity(model, data, body, 1, going, 0)
     mujoco.mj_objectVelocity(model, data, body, 1, turning, 1)
     rotation = data.xmat[1].reshape(3, 3)
-    if "linear_velocity" in signals:
-        np.testing.assert_allclose(robot.velocity(signals), going[3:5], atol=1e-9)
-    if "vertical_speed" in signals:
+    np.testing.assert_allclose(signals["linear_velocity"], going[3:5], atol=1e-9)
+    if robot.name != "drive":  # which takes itself to move along its heading alone
+        np.testing.assert_array_equal(robot.velocity(signals), signals["linear_velocity"])
+    if robot.name != "point":
         assert signals["vertical_speed"][0] == pytest.approx(going[5], abs=1e-9)
         assert signals["height"][0] == pytest.approx(data.xpos[1, 2], abs=1e-9)
         np.testing.assert_allclose(signals["angular_velocity"], turning[:3], atol=1e-9)
         np.testing.assert_allclose(signals["orientation"], data.xquat[1], atol=1e-9)
+        assert signals["yaw_rate"][0] == pytest.approx(turning[2], abs=1e-9)
+        along = rotation[:2, 0] / np.linalg.norm(rotation[:2, 0])
+        assert signals["forward_speed"][0] == pytest.approx(along @ going[3:5], abs=1e-9)
     heading = float(robot.heading(signals))
     assert heading == pytest.approx(np.arctan2(rotation[1, 0], rotation[0, 0]), abs=1e-9)
 

@@ -313,12 +313,15 @@ def test_in_lockstep_a_silent_host_does_not_hold_time_still(tmp_path):
     ("options", "sentence"),
     [
         (("task", "PointCircle-v0"), "task should be one of robot 'drive'"),
-        (("task", "DriveGoal-v0"), "task should observe what a twin measures, position, heading"),
+        (
+            ("task", "DriveGoal-v0"),
+            "task should observe and bill what this twin measures, position",
+        ),
         (("task", "Nothing-v0"), "task should be one of holdfast/"),
         (("realtime_factor", 2.0), "realtime-factor should be 1 (real time) or 0 (lockstep)"),
         (("seed", -1), "seed should be at least 0"),
         (("config", Path("drive.yaml")), "config names topics, which a twin has with --dds alone"),
-        (("scan_rays", 5), "scan-rays should be at least 0, and 0 without --dds"),
+        (("scan_rays", 5), "scan-rays should be at least 0, and not given without --dds"),
         (("gap", Path("/nowhere.yaml")), "gap file /nowhere.yaml: cannot be read"),
         (
             ("truth", Path("/nowhere/truth.jsonl")),

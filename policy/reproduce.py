@@ -1,0 +1,168 @@
+"""`holdfast reproduce`: the CPO paper's comparison, over tasks, algorithms and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from holdfast.contract import Cost
+from holdfast.errors import ConfigError
+from holdfast.policy.figures import Curves, comparison
+from holdfast.policy.settings import AlgorithmName, TrainSettings, contract_of, defaults
+from holdfast.policy.train import CHECKPOINT, PROGRESS, train
+from holdfast.signals import Array
+
+PAGE = "results.md"
+LAST_SHARE = 0.2
+"""Of training; what a table says is the mean over it."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A task, and how much of it is run.
+
+    Attributes:
+        iterations: of each run.
+        prices: of the fixed penalties, in units of reward per unit of cost: too low, too high.
+        batch: steps per iteration; None: the paper's.
+        algorithms: besides the penalties.
+    """
+
+    iterations: int
+    prices: tuple[float, ...] = ()
+    batch: int | None = None
+    algorithms: tuple[AlgorithmName, ...] = ("cpo", "trpo", "pdo", "ppo-lagrangian")
+
+    def runs(self, task: str) -> dict[str, TrainSettings]:
+        """Return settings by what the run is called."""
+        usual = dataclasses.replace(defaults("paper", task), iterations=self.iterations)
+        if self.batch is not None:
+            usual = dataclasses.replace(usual, batch=self.batch)
+        made: dict[str, TrainSettings] = {}
+        made |= {name: dataclasses.replace(usual, algorithm=name) for name in self.algorithms}
+        for price in self.prices:
+            made[f"trpo-penalty-{price:g}"] = dataclasses.replace(
+                usual, algorithm="trpo-penalty", penalty=(price,)
+            )
+        return made
+
+
+STUDIES: Mapping[str, Study] = {
+    "holdfast/PointCircle-v0": Study(iterations=60, prices=(0.3, 30.0)),
+    "holdfast/PointGather-v0": Study(iterations=60, prices=(1.0, 100.0)),
+    "holdfast/AntCircle-v0": Study(iterations=30, batch=50_000, algorithms=("cpo", "trpo")),
+    "holdfast/AntGather-v0": Study(iterations=30, batch=50_000, algorithms=("cpo", "trpo")),
+    "holdfast/HumanoidCircle-v0": Study(iterations=30, algorithms=("cpo", "trpo")),
+}
+"""The point tasks at the paper's settings, the legged ones at a small part of its budget."""
+
+
+def command(
+    tasks: tuple[str, ...] = tuple(STUDIES),
+    seeds: int = 5,
+    out: Path = Path("runs/reproduce"),
+) -> None:
+    """Run CPO, TRPO, primal-dual methods and fixed penalties, and draw what came of them.
+
+    Runs lie in `out`/task/algorithm/seed. What is finished is not run again, and what was
+    interrupted goes on, so that the same command with more seeds adds to what is there.
+
+    Args:
+        tasks: of the studies.
+        seeds: runs of each algorithm, with the seeds 0, 1, ...
+        out: folder for the runs, the page and its pictures.
+    """
+    for task in tasks:
+        if task not in STUDIES:
+            raise ConfigError(f"tasks should be of {', '.join(STUDIES)}, received '{task}'")
+    if seeds < 1:
+        raise ConfigError(f"seeds should be at least 1, received {seeds}")
+    console = Console(soft_wrap=True, highlight=False)
+    torch.set_num_threads(1)
+    for seed in range(seeds):  # outermost: whatever is done so far can be compared
+        for task in tasks:
+            for name, settings in STUDIES[task].runs(task).items():
+                place = folder(out, task, name, seed)
+                complete(dataclasses.replace(settings, seed=seed), place, console)
+    console.print(f"{write(out, tasks, seeds)}")
+
+
+def folder(out: Path, task: str, name: str, seed: int) -> Path:
+    """Return where a run lies."""
+    return out / task.rpartition("/")[2] / name / str(seed)
+
+
+def complete(settings: TrainSettings, place: Path, console: Console) -> None:
+    """Do what is left of a run."""
+    if len(records(place)) < settings.iterations:
+        resume = (place / CHECKPOINT).exists()
+        learner, _ = train(settings, place, resume, settings.iterations, console)
+        learner.close()
+
+
+def records(place: Path) -> list[dict[str, Any]]:
+    """Return what a run has recorded so far."""
+    path = place / PROGRESS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def read(places: Sequence[Path], cost: Cost) -> Curves:
+    """Return what runs that differ in their seeds have recorded."""
+    runs = [records(place) for place in places]
+    return Curves(
+        np.array([record["steps"] for record in runs[0]]),
+        np.array([[record["return"] for record in run] for run in runs]),
+        np.array([[record["costs"][cost.name] for record in run] for run in runs]),
+    )
+
+
+def last(values: Array) -> Array:
+    """Return the means (seeds,) of values (seeds, iterations) over the last share of training."""
+    count = max(1, round(LAST_SHARE * values.shape[1]))
+    return np.asarray(values[:, -count:].mean(axis=1))
+
+
+def write(out: Path, tasks: Sequence[str], seeds: int) -> Path:
+    """Draw the curves and write the tables; return the page."""
+    parts = [f"Means over the last fifth of training, ± standard deviation over {seeds} seeds."]
+    for task in tasks:
+        runs = STUDIES[task].runs(task)
+        (cost,) = contract_of(next(iter(runs.values()))).costs
+        curves = {
+            name: read([folder(out, task, name, seed) for seed in range(seeds)], cost)
+            for name in runs
+        }
+        drawn = f"{task.rpartition('/')[2]}.svg"
+        (out / drawn).write_text(comparison(curves, cost))
+        parts += [f"## {task}", table(runs, curves, cost), f"![{task}]({drawn})"]
+    page = out / PAGE
+    page.write_text("\n\n".join(parts) + "\n")
+    return page
+
+
+def table(runs: Mapping[str, TrainSettings], curves: Mapping[str, Curves], cost: Cost) -> str:
+    """Return a row per algorithm, in Markdown."""
+    first = next(iter(runs.values()))
+    rows = [
+        f"{first.iterations} iterations of {first.batch:,} steps; limit d = {cost.limit:g} "
+        f"{cost.name} per episode.",
+        "",
+        f"| algorithm | return | {cost.name} | each seed's | share of d |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, each in curves.items():
+        rewards, costs = last(each.returns), last(each.costs)
+        own = ", ".join(f"{value:.3g}" for value in costs)
+        rows.append(
+            f"| {name} | {rewards.mean():.1f} ± {rewards.std():.1f} | "
+            f"{costs.mean():.3g} ± {costs.std():.2g} | {own} | {costs.mean() / cost.limit:.0%} |"
+        )
+    return "\n".join(rows)

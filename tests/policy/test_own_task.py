@@ -1,0 +1,134 @@
+"""A user's own robot and task, from training to fine-tuning: found again, or missed plainly."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from recordings import info, record_episode
+
+from holdfast.cli import main
+from holdfast.policy import bundle, checkpoint
+from holdfast.policy.learner import Learner
+from holdfast.policy.train import CHECKPOINT
+from holdfast.robot.assembly import assemble
+from holdfast.robot.recorder import Recorder
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TRAIN = ["train", "--task", "mine/car.py:CarLaps", "--batch", "1600", "--out", "run"]
+EXPORT = f"export --checkpoint run/{CHECKPOINT} --out run/policy.onnx --episodes 10".split()
+VERIFY = ["verify", "--policy", "run/policy.onnx", "--robot", "car", "--task", "example/CarLaps-v0"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the example and what one iteration of training on it wrote."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copytree(EXAMPLES, folder / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main([*TRAIN, "--iterations", "1"]) == 0
+        assert main(EXPORT) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """The same, to be changed."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change(folder, before, after):
+    file = folder / "mine" / "car.py"
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+
+
+def test_verify_finds_the_task_again(folder):
+    assert main(VERIFY) == 0
+    held = bundle.load(folder / "run" / "policy.onnx")
+    assert held.provenance["settings"]["task"] == "mine/car.py:CarLaps"
+    assert str(folder) not in json.dumps(held.provenance)  # where it lay is nobody's business
+    assert held.contract.robot == "car"
+
+
+def test_training_goes_on(folder):
+    assert main([*TRAIN, "--iterations", "2", "--resume"]) == 0
+    learner = Learner.load(folder / "run" / CHECKPOINT)
+    assert learner.iteration == 2
+
+
+def test_the_example_s_configuration_is_the_car_s(folder):
+    made = assemble(folder / "run" / "policy.onnx", folder / "mine" / "car.yaml", (), None)
+    assert made.monitor.contract.task == "example/CarLaps-v0"
+
+
+def test_what_it_did_is_learned_from(folder):
+    """On a log of its contract, in whose records everything can be told from the step's number."""
+    contract = bundle.load(folder / "run" / "policy.onnx").contract
+    recorder = Recorder(folder / "log", info(contract=contract, run_budget={"outside": 15.0}))
+    for episode in range(3):
+        record_episode(recorder, episode, 20)
+    recorder.close()
+    line = ["finetune", "--policy", "run/policy.onnx", "--log", "log", "--out", "child.onnx"]
+    assert main([*line, "--steps", "1"]) == 0
+    child = bundle.load(folder / "child.onnx")
+    assert child.contract.hash == contract.hash
+    assert child.provenance["settings"]["task"] == "mine/car.py:CarLaps"
+
+
+@pytest.mark.parametrize("line", [EXPORT, [*TRAIN, "--resume"]], ids=["export", "train"])
+def test_a_file_that_is_gone_is_named(folder, capsys, line):
+    before = (folder / "run" / CHECKPOINT).read_bytes()
+    (folder / "mine" / "car.py").unlink()
+    assert main(line) == 1
+    said = capsys.readouterr().err
+    assert said == f"holdfast: there is no file mine/car.py, looked for from {folder}\n"
+    assert (folder / "run" / CHECKPOINT).read_bytes() == before
+
+
+def test_verify_says_what_it_could_and_could_not_check(folder, capsys):
+    (folder / "mine" / "car.py").unlink()
+    assert main(VERIFY) == 1
+    out = capsys.readouterr().out
+    assert "ok      parity" in out
+    assert "refused reproducible: there is no file mine/car.py" in out
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differs"),
+    [
+        ('{"x_limit_m": 1.0}', '{"x_limit_m": 2.0}', "costs"),
+        ("period_s = 0.05", "period_s = 0.1", "period_s"),
+        ('ObservationChannel("yaw_rate", 1, "rad/s", "yaw_rate"),', "", "observation"),
+        ('"steering", "rad", -0.5, 0.5', '"steering", "rad", -0.4, 0.4', "action"),
+        ("200,  # steps", "100,  # steps", "episode_steps"),
+    ],
+)
+@pytest.mark.parametrize("line", [EXPORT, [*TRAIN, "--resume"]], ids=["export", "train"])
+def test_a_contract_that_changed_is_refused(folder, capsys, line, before, after, differs):
+    change(folder, before, after)
+    assert main(line) == 1
+    assert capsys.readouterr().err == (
+        "holdfast: mine/car.py:CarLaps: its contract is not the one that the policy was trained "
+        f"under; what differs is {differs}\n"
+    )
+
+
+def test_a_faulty_task_is_refused_before_training(folder, capsys):
+    change(folder, "return np.stack((left", "return np.stack((left, left")
+    assert main([*TRAIN[:-1], "other"]) == 1
+    assert capsys.readouterr().err == (
+        "holdfast: example/CarLaps-v0: control should have shape (5, 4), received (5, 5)\n"
+    )
+    assert not (folder / "other").exists()
+
+
+def test_a_limit_of_one_s_own_is_the_policy_s(folder):
+    assert main([*TRAIN[:-1], "limited", "--limit", "2", "--iterations", "1"]) == 0
+    networks, _ = checkpoint.load_networks(folder / "limited" / CHECKPOINT)
+    (cost,) = networks.contract.costs
+    assert (cost.limit, cost.run_budget) == (2.0, 6.0)

@@ -1,0 +1,83 @@
+"""The comparison of algorithms, small: its runs are real."""
+
+import numpy as np
+import pytest
+
+from holdfast.cli import main
+from holdfast.policy import reproduce
+from holdfast.policy.reproduce import STUDIES, Study, folder, last, records
+from holdfast.policy.settings import defaults
+
+TASK = "holdfast/PointGather-v0"
+SMALL = Study(iterations=3, prices=(2.0,), batch=150, algorithms=("cpo",))
+RUNS = ("cpo", "trpo-penalty-2")
+
+
+@pytest.fixture
+def out(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "STUDIES", {TASK: SMALL})
+    return tmp_path / "out"
+
+
+def run(out, *options):
+    return main(["reproduce", "--tasks", TASK, "--out", str(out), *options])
+
+
+def test_studies_are_at_the_papers_settings():
+    for task, study in STUDIES.items():
+        usual = defaults("paper", task)
+        for name, settings in study.runs(task).items():
+            assert settings.step == usual.step
+            assert settings.shaping == usual.shaping
+            assert settings.hidden == (64, 32)
+            assert name.startswith(settings.algorithm)
+        if "Point" in task:
+            assert settings.batch == 50_000
+
+
+def test_a_page_of_all_runs_of_which_none_is_run_twice(out):
+    assert run(out, "--seeds", "1") == 0
+    done = folder(out, TASK, "cpo", 0) / "checkpoint.safetensors"
+    written = done.stat().st_mtime_ns
+    assert run(out, "--seeds", "2") == 0
+    assert done.stat().st_mtime_ns == written
+    page = (out / "results.md").read_text()
+    assert "3 iterations of 150 steps; limit d = 0.1 bombs_taken per episode" in page
+    for name in RUNS:
+        costs = []
+        for seed in (0, 1):
+            run_records = records(folder(out, TASK, name, seed))
+            assert [r["iteration"] for r in run_records] == [1, 2, 3]
+            costs.append(run_records[-1]["costs"]["bombs_taken"])  # a fifth of 3 is one iteration
+        assert costs[0] != costs[1], "each has a seed of its own"
+        assert f"| {', '.join(f'{c:.3g}' for c in costs)} |" in page
+    assert (out / "PointGather-v0.svg").read_text().startswith("<svg")
+
+
+def test_an_interrupted_run_goes_on(out, monkeypatch):
+    monkeypatch.setitem(reproduce.STUDIES, TASK, Study(2, (), 150, ("cpo",)))
+    assert run(out, "--seeds", "1") == 0
+    place = folder(out, TASK, "cpo", 0)
+    begun = records(place)
+    monkeypatch.setitem(reproduce.STUDIES, TASK, Study(3, (), 150, ("cpo",)))
+    assert run(out, "--seeds", "1") == 0
+    assert len(records(place)) == 3
+    assert records(place)[:2] == begun
+
+
+def test_the_last_fifth():
+    values = np.arange(20.0).reshape(2, 10)
+    np.testing.assert_array_equal(last(values), [8.5, 18.5])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--seeds", "0"), "seeds should be at least 1, received 0"),
+        (("--tasks", "holdfast/Nothing-v0"), "tasks should be of holdfast/PointCircle-v0, "),
+    ],
+)
+def test_bad_input(tmp_path, capsys, options, sentence):
+    assert main(["reproduce", "--out", str(tmp_path / "out"), *options]) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,302 @@
+"""What copies have of their own: drawn, applied as MuJoCo would have it, put back exactly."""
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from holdfast.errors import ConfigError
+from holdfast.sim.check import check_batch
+from holdfast.sim.mujoco_batch import MujocoBatch
+from holdfast.sim.randomise import Randomisation, gaussian, load_randomisation
+from holdfast.sim.robot import physics_steps
+from holdfast.sim.tasks import TASKS, make, make_batch
+
+DRIVE_FILE = Path(__file__).parents[2] / "config" / "randomise_drive.yaml"
+DRIVE = load_randomisation(DRIVE_FILE)
+
+
+def all_that_exists(task):
+    """Return every parameter that the task's robot has."""
+    everything = Randomisation(
+        mass=(0.8, 1.2),
+        gain=(0.9, 1.1),
+        gain_each=(0.95, 1.05),
+        delay_steps=(0, 3),
+        noise=dict.fromkeys(task.contract.signals, 0.01),
+        bias=dict.fromkeys(task.contract.signals, 0.02),
+    )
+    if task.robot.name == "point":
+        return everything
+    return dataclasses.replace(everything, friction=(0.5, 1.5))
+
+
+def drawn(task, steps, copies, seed=0):
+    """Return actions (steps, copies, actions), a third of their range: little falls."""
+    contract = task.contract
+    u = np.random.default_rng(seed).uniform(-1 / 3, 1 / 3, (steps, copies, contract.action_size))
+    return contract.action_center + contract.action_half_range * u
+
+
+def observations(batch, actions):
+    return np.stack([batch.reset(), *(batch.step(action).observation for action in actions)])
+
+
+# The file.
+
+
+def test_the_drive_robot_s_file_holds_what_the_demo_s_gap_is_made_of():
+    assert DRIVE.mass[0] < 1.3 < DRIVE.mass[1]
+    assert DRIVE.friction[0] < 0.5 < DRIVE.friction[1]
+    assert DRIVE.gain[0] < 1.125 < DRIVE.gain[1]
+    assert DRIVE.delay_steps[0] <= 3 <= DRIVE.delay_steps[1]
+
+
+def test_it_goes_through_json_as_settings_do():
+    again = Randomisation(**json.loads(json.dumps(dataclasses.asdict(DRIVE))))
+    assert again == DRIVE
+    assert again != Randomisation()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("mas: [1, 2]", "mas: Unexpected keyword argument"),
+        ("mass: 1.2", r"mass: should be \[low, high\], with low at most high"),
+        ("mass: [1.2, 0.8]", r"mass: should be \[low, high\], with low at most high"),
+        ("mass: [0.8, 1.0, 1.2]", r"mass: should be \[low, high\]"),
+        ("mass: [0.8, heavy]", r"mass: should be \[low, high\]"),
+        ("mass: [0.0, 1.0]", "mass.0: Input should be greater than 0"),
+        ("gain: [.nan, .nan]", r"gain: should be \[low, high\]"),
+        ("delay_steps: [0, 1.5]", "delay_steps.1: Input should be a valid integer"),
+        ("delay_steps: [-1, 1]", "delay_steps.0: Input should be greater than or equal to 0"),
+        ("noise: 0.1", "noise: Input should be a valid dictionary"),
+        ("noise: {position: -0.1}", "noise.position: Input should be greater than or equal to 0"),
+        ("bias: {position: .inf}", "bias.position: Input should be a finite number"),
+        ("- mass", "the file: Input should be a dictionary"),
+        ("mass: [", "should be YAML"),
+    ],
+)
+def test_a_wrong_file_is_told_in_a_sentence(tmp_path, text, sentence):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"^randomisation {path}: {sentence}") as caught:
+        load_randomisation(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read \(No such file"):
+        load_randomisation(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "sentence"),
+    [
+        ("PointCircle-v0", {"friction": (1.0, 1.0)}, "friction: robot 'point' touches nothing"),
+        ("DriveGoal-v0", {"noise": {"position": 0.1}}, "noise: should be of what .*DriveGoal-v0"),
+        ("DriveCircle-v0", {"bias": {"episode_left": 0.1}}, "bias: .* received 'episode_left'"),
+    ],
+)
+def test_what_does_not_exist_is_refused(task, settings, sentence):
+    with pytest.raises(ConfigError, match=f"^randomisation: {sentence}"):
+        make_batch(task, 2, seed=0, randomise=Randomisation(**settings))
+
+
+# The batch.
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_task_stays_what_a_batch_should_be(name):
+    """Seeds, states and snapshots go on exactly, with everything drawn that there is."""
+    task = make(name)
+    check_batch(lambda copies, seed: MujocoBatch(task, copies, seed, 0, all_that_exists(task)))
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_factors_of_1_change_nothing(name):
+    task = make(name)
+    ones = dict.fromkeys(("mass", "friction", "gain", "gain_each"), (1.0, 1.0))
+    if task.robot.name == "point":
+        del ones["friction"]
+    same = Randomisation(**ones, delay_steps=(0, 0), noise={task.contract.signals[0]: 0.0})
+    actions = drawn(task, 12, 3)
+    plain = MujocoBatch(task, 3, seed=4)
+    plain.reset()  # whose generator has drawn nothing else
+    found = MujocoBatch(task, 3, seed=4, randomise=same)
+    found.load(dataclasses.replace(plain.snapshot(), rows=rows_of(plain, found)), np.arange(3))
+    for action in actions:
+        np.testing.assert_array_equal(found.step(action).reward, plain.step(action).reward)
+        np.testing.assert_array_equal(found.qpos, plain.qpos)
+
+
+def rows_of(batch, other):
+    """Return a batch's rows with those that only another has."""
+    return {**other.snapshot().rows, **batch.snapshot().rows}
+
+
+@pytest.mark.parametrize("name", ["PointCircle-v0", "DriveCircle-v0", "AntCircle-v0"])
+def test_a_copy_is_what_plain_mujoco_does_with_its_parameters(name):
+    """Masses and friction in its model, and what its actuators were told late and more."""
+    task = make(name)
+    friction = {} if name == "PointCircle-v0" else {"friction": (0.3, 2.0)}
+    settings = Randomisation(mass=(0.5, 2.0), gain=(0.8, 1.2), delay_steps=(0, 3), **friction)
+    batch = MujocoBatch(task, 6, seed=1, threads=2, randomise=settings)
+    rows = {key: value.copy() for key, value in batch._randomiser.rows.items()}
+    assert len(set(rows["mass"])) == 6
+    model, sent = task.robot.load_model(), []
+    copy_ = int(rows["delay"].argmax())
+    assert rows["delay"][copy_] > 1
+    model.body_mass[:] *= rows["mass"][copy_]
+    model.body_inertia[:] *= rows["mass"][copy_]
+    if friction:
+        model.geom_friction[:] *= rows["friction"][copy_]
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:] = batch.qpos[copy_], batch.qvel[copy_]
+    for k, action in enumerate(drawn(task, 10, 6), start=1):
+        batch.step(action)
+        assert batch.elapsed[copy_] == k  # it did not fall
+        sent.append(task.robot.control(batch.applied)[copy_].copy())
+        late = k - 1 - rows["delay"][copy_]
+        data.ctrl[:] = rows["gain"][copy_] * (sent[late] if late >= 0 else 0.0)
+        data.qacc_warmstart[:] = 0.0  # as rollout starts each call
+        for _ in range(physics_steps(model, task.contract.period_s)):
+            mujoco.mj_step(model, data)
+        np.testing.assert_allclose(batch.qpos[copy_], data.qpos, rtol=0, atol=1e-9)
+
+
+def test_each_parameter_is_drawn_uniformly_and_anew_for_each_episode():
+    task = make("DriveCircle-v0")
+    batch = MujocoBatch(task, 400, seed=0, randomise=DRIVE)
+    rows = batch._randomiser.rows
+    first = {name: array.copy() for name, array in rows.items()}
+    for name, (low, high) in (("mass", DRIVE.mass), ("friction", DRIVE.friction)):
+        assert stats.kstest(rows[name], stats.uniform(low, high - low).cdf).pvalue > 0.01
+    assert set(rows["delay"]) == {0, 1, 2, 3, 4}
+    left, right = np.log(rows["gain"]).T
+    assert (left != right).all()
+    assert np.corrcoef(left, right)[0, 1] > 0.8  # most of it is common
+    assert np.abs(rows["bias"]).max(axis=0) == pytest.approx(
+        [0.02, 0.02, 0.02, 0.1, 0.02], rel=0.02
+    )
+    batch.reset()
+    for name, array in rows.items():
+        if name != "sent":
+            assert (array != first[name]).any(axis=tuple(range(1, array.ndim))).mean() > 0.7
+    ended = np.zeros(400, bool)
+    ended[[3, 7]] = True
+    batch.elapsed[ended] = task.contract.episode_steps - 1
+    before = rows["mass"].copy()
+    batch.step(np.zeros((400, 2)))
+    np.testing.assert_array_equal(rows["mass"] != before, ended)
+
+
+def test_models_follow_the_rows_and_share_nothing():
+    task = make("DriveCircle-v0")
+    batch = MujocoBatch(task, 3, seed=0, randomise=DRIVE)
+    models, rows = batch._randomiser.models, batch._randomiser.rows
+    nominal = task.robot.load_model()
+    for i, model in enumerate(models):
+        assert model.body_mass.sum() == pytest.approx(rows["mass"][i] * nominal.body_mass.sum())
+        assert model.geom("left_tyre").friction[0] == pytest.approx(0.9 * rows["friction"][i])
+        moved = rows["mass"][i] * nominal.body_subtreemass[1]
+        assert model.body_subtreemass[1] == pytest.approx(moved)
+    one = MujocoBatch(task, 3, seed=0, randomise=Randomisation(gain=(0.9, 1.1)))
+    assert len(set(map(id, one._randomiser.models))) == 1
+
+
+def test_the_same_seed_draws_the_same_whatever_the_threads():
+    task = make("DriveGoal-v0")
+    settings = all_that_exists(task)
+    actions = drawn(task, 40, 5)
+    one, two = (MujocoBatch(task, 5, 3, threads, settings) for threads in (1, 3))
+    np.testing.assert_array_equal(observations(one, actions), observations(two, actions))
+    other = MujocoBatch(task, 5, 4, 1, settings)
+    assert not np.array_equal(observations(one, actions), observations(other, actions))
+
+
+def test_costs_and_rewards_are_of_what_is_true():
+    """With sensors off by metres, a robot that stands still in the corridor is billed nothing."""
+    task = make("DriveCircle-v0")
+    wild = Randomisation(noise={"position": 5.0, "forward_speed": 5.0}, bias={"position": 5.0})
+    batch, plain = (MujocoBatch(task, 50, 0, 0, r) for r in (wild, None))
+    plain.load(dataclasses.replace(batch.snapshot(), rows=rows_of(batch, plain)), np.arange(50))
+    for action in drawn(task, 30, 50):
+        noisy, true = batch.step(action), plain.step(action)
+        np.testing.assert_array_equal(noisy.reward, true.reward)
+        np.testing.assert_array_equal(noisy.costs, true.costs)
+        assert np.abs(noisy.observation[:, :2] - true.observation[:, :2]).max() > 5.0
+        np.testing.assert_array_equal(noisy.observation[:, 2:4], true.observation[:, 2:4])
+        np.testing.assert_array_equal(noisy.observation[:, 6:], true.observation[:, 6:])
+
+
+def test_noise_is_of_each_reading_and_bias_of_a_whole_episode():
+    task = make("PointCircle-v0")
+    settings = Randomisation(noise={"position": 0.3}, bias={"linear_velocity": 0.5})
+    batch = MujocoBatch(task, 300, 0, 0, settings)
+    off = []
+    for _ in range(40):
+        seen = batch.step(np.zeros((300, 2))).observation
+        off.append(seen[:, :4] - np.concatenate((batch.qpos, batch.qvel), axis=1))
+    position, velocity = np.array(off)[..., :2], np.array(off)[..., 2:]
+    assert stats.kstest(position.ravel() / 0.3, stats.norm.cdf).pvalue > 0.01
+    flat = position.reshape(40, -1)
+    assert abs(np.mean(flat[1:] * flat[:-1])) < 0.01 * 0.3**2 * 3  # no reading knows the last
+    assert abs(np.mean(position[..., 0] * position[..., 1])) < 0.03 * 0.3**2
+    np.testing.assert_allclose(velocity, np.broadcast_to(velocity[0], velocity.shape), atol=1e-12)
+    assert 0.48 < np.abs(velocity).max() < 0.5
+
+
+def test_a_delay_is_whole_control_periods_and_starts_at_rest():
+    task = make("PointCircle-v0")
+    batch = MujocoBatch(task, 4, seed=0, randomise=Randomisation(delay_steps=(0, 3)))
+    delay = batch._randomiser.rows["delay"]
+    delay[:] = [0, 1, 2, 3]
+    speeds = []
+    for _ in range(6):
+        batch.step(np.full((4, 2), 4.0))
+        speeds.append(batch.qvel[:, 0].copy())
+    speeds = np.array(speeds)
+    for i in range(1, 4):
+        assert (speeds[:i, i] == 0.0).all()
+        np.testing.assert_allclose(speeds[i:, i], speeds[: 6 - i, 0], atol=1e-9)
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 10**6), st.integers(1, 40))
+def test_normal_numbers_follow_from_key_and_step_alone(key, step, count):
+    def of(keys, steps):
+        return gaussian(np.array(keys, dtype=np.int64), np.array(steps, dtype=np.int64), count)
+
+    together = of([key, 5, key], [step, 6, step + 1])
+    assert together.shape == (3, count)
+    assert np.isfinite(together).all()
+    np.testing.assert_array_equal(together[0], of([key], [step])[0])
+    np.testing.assert_array_equal(together[2], of([key], [step + 1])[0])
+    assert (together[0] != together[2]).all()
+
+
+def test_normal_numbers_are_normal_and_independent():
+    keys = np.random.default_rng(0).integers(2**63, size=200)
+    numbers = np.stack([gaussian(keys, np.full(200, k), 5) for k in range(100)])
+    assert stats.kstest(numbers.ravel(), stats.norm.cdf).statistic < 0.008  # 1 in 10⁵ exceeds it
+    by_column = np.corrcoef(numbers.reshape(-1, 5).T)
+    assert np.abs(by_column - np.eye(5)).max() < 0.03
+    over_time = np.corrcoef(numbers[:-1].ravel(), numbers[1:].ravel())[0, 1]
+    assert abs(over_time) < 0.02
+    consecutive = gaussian(np.arange(20_000), np.zeros(20_000, dtype=np.int64), 1)[:, 0]
+    assert abs(np.corrcoef(consecutive[1:], consecutive[:-1])[0, 1]) < 0.03
+
+
+def test_a_robot_s_own_model_is_never_touched():
+    task = make("AntCircle-v0")
+    before = copy.copy(task.robot.load_model())
+    MujocoBatch(task, 2, 0, 0, all_that_exists(task)).reset()
+    np.testing.assert_array_equal(task.robot.load_model().body_mass, before.body_mass)
