@@ -76,7 +76,7 @@ class Worker:
             )
         copies = own_settings.copies(made) // own_settings.shards
         self.batch = make_batch(
-            own_settings.task, copies, 0, 1, contract=made, randomise=own_settings.randomise
+            own_settings.task, copies, 0, 1, made, randomise=own_settings.randomise
         )
 
     def run(self, weights: tuple[GaussianPolicy, Normaliser], steps: int, shard: Shard) -> Rollout:
