@@ -15,12 +15,15 @@ import pytest
 import torch
 from runs import gone, until
 
+from holdfast import share
 from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint, train
 from holdfast.policy.learner import Learner
 from holdfast.policy.settings import TrainSettings, contract_of
+from holdfast.policy.shards import Shard
 from holdfast.policy.train import CHECKPOINT
+from holdfast.sim.randomise import load_randomisation
 
 ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast[ray]'")
 from holdfast.policy import cluster as module  # noqa: E402
@@ -190,6 +193,21 @@ def test_a_worker_with_another_version_is_refused(started, monkeypatch):
         Cluster("local", 1, SETTINGS, contract_of(SETTINGS))
 
 
+def test_a_worker_randomises_as_the_learner_does():
+    """Whatever it ran before."""
+    settings = dataclasses.replace(
+        SETTINGS, task="DriveCircle-v0", batch=2000, shards=2,
+        randomise=load_randomisation(share.folder() / "config" / "randomise_drive.yaml"),
+    )  # fmt: skip
+    learner, worker = Learner(settings), module.Worker()
+    duties = dataclasses.asdict(settings), learner.contract.to_json()
+    worker.prepare(module.versions_here(), *duties)
+    for index in (1, 0, 1):
+        weights, shard = (learner.policy, learner.normaliser), Shard(7, index)
+        assert_same(worker.run(weights, 260, shard), shard.run(learner.batch, *weights, 260))
+    learner.close()
+
+
 @pytest.mark.parametrize("name", ["MuJoCo", "torch", "NumPy"])
 def test_versions_of_all_that_a_batch_depends_on_are_compared(name):
     other = {**module.versions_here(), name: "9.9"}
@@ -204,6 +222,7 @@ def test_a_worker_with_another_contract_is_refused():
         module.Worker().prepare(*duties)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_or_without_a_cluster_bit_for_bit(started, tmp_path):
     """Through the command line, as a process of its own that joins by address, and here."""
     spread, here = tmp_path / "spread", tmp_path / "here"
