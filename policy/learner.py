@@ -31,6 +31,10 @@ class Learner:
     Args:
         settings: see there.
 
+    Attributes:
+        demonstrations: which logs the policy was cloned from before the first iteration, and
+            how well; None where it begins with random weights.
+
     Raises:
         TrainingError, ConfigError: the settings or the task do not fit.
     """
@@ -54,6 +58,7 @@ class Learner:
         self.batch = make_batch(settings.task, copies, settings.seed, contract=self.contract)
         self.collector = Collector(self.batch, self.generator)
         self.iteration = 0
+        self.demonstrations: dict[str, Any] | None = None
 
     @property
     def networks(self) -> Networks:
@@ -84,7 +89,7 @@ class Learner:
     def judge(self, rollout: Rollout) -> Judged:
         """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
         flat, s = _rows(rollout.observation), self.settings
-        if self.iteration == 0:
+        if self.normaliser.count == 0:
             self.normaliser.update(flat)
         x = self.normaliser(flat)
         shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
@@ -131,6 +136,7 @@ class Learner:
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
+            **(self._origin() if self.iteration == 1 else {}),
             "steps": self.iteration * size,
             "return": float(sums.reward.mean()),
             "costs": by_name(sums.costs.mean(axis=0)),
@@ -156,6 +162,9 @@ class Learner:
             "seconds": clock.laps,
         }
 
+    def _origin(self) -> dict[str, Any]:
+        return {} if self.demonstrations is None else {"demonstrations": self.demonstrations}
+
     # Checkpoints.
 
     def save(self, path: Path) -> None:
@@ -169,6 +178,7 @@ class Learner:
             "iteration": self.iteration,
             "algorithm": self.algorithm.data(),
             "start_states": self.batch.rng.bit_generator.state,
+            **self._origin(),
         }
         checkpoint.save(path, tensors, data)
 
@@ -190,6 +200,7 @@ class Learner:
         learner.algorithm.restore(tensors, data["algorithm"])
         learner.generator.set_state(tensors["generator"])
         learner.iteration = data["iteration"]
+        learner.demonstrations = data.get("demonstrations")
         # Each iteration begins with a reset, so of the batch only its generator lives on.
         learner.batch.rng.bit_generator.state = data["start_states"]
         return learner

@@ -17,12 +17,14 @@ from torch.utils.tensorboard import SummaryWriter
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
+from holdfast.policy.demonstrations import clone, read
 from holdfast.policy.learner import Learner
 from holdfast.policy.probe import probe as measure
 from holdfast.policy.settings import (
     MEETS_LIMIT,
     Preset,
     TrainSettings,
+    contract_of,
     defaults,
     settings_from,
 )
@@ -42,6 +44,7 @@ def command(
     resume: bool = False,
     checkpoint_every: int = 10,
     probe: bool = False,
+    demonstrations: tuple[Path, ...] = (),
 ) -> None:
     """Learn a policy under its cost limits in simulation.
 
@@ -53,19 +56,23 @@ def command(
         checkpoint_every: iterations between checkpoints; one is always written at the end.
         probe: train nothing to keep; measure what doing nothing costs, what random actions do,
             and what a policy does that was trained for `iterations` without a limit (TRPO).
+        demonstrations: logs of this task, of any behaviour: the policy begins as a clone of what
+            they did, by maximum likelihood. Default: it begins with random weights.
     """
     console = Console(soft_wrap=True, highlight=False)
     torch.set_num_threads(1)  # on networks of this size more threads are slower
     if probe:
+        if demonstrations:
+            raise TrainingError("a probe begins with random weights; leave --demonstrations out")
         measure(settings, out, console)
         return
-    learner, records = train(settings, out, resume, checkpoint_every, console)
+    learner, records = train(settings, out, resume, checkpoint_every, console, demonstrations)
     learner.close()
     if not records:
         console.print(f"{out / CHECKPOINT}: already at iteration {learner.iteration}")
         return
     console.print(f"{out / CHECKPOINT}")
-    for line in outcome(records, learner.contract, settings.algorithm):
+    for line in (*origin(records[0]), *outcome(records, learner.contract, settings.algorithm)):
         console.print(line)
 
 
@@ -89,16 +96,22 @@ def command_defaults(options: Sequence[str]) -> dict[str, Any]:
 
 
 def train(
-    settings: TrainSettings, out: Path, resume: bool, checkpoint_every: int, console: Console
+    settings: TrainSettings,
+    out: Path,
+    resume: bool,
+    checkpoint_every: int,
+    console: Console,
+    demonstrations: Sequence[Path] = (),
 ) -> tuple[Learner, list[dict[str, Any]]]:
     """Train to `settings.iterations`; return the learner, and the records of all iterations, or
     none if there was nothing left to do.
 
     Raises:
         TrainingError: `out` holds a run already, or what it holds cannot be resumed.
+        LogError: the demonstrations are not what can be learned from.
     """
     path = out / CHECKPOINT
-    learner = _start(settings, path, resume)
+    learner = _start(settings, path, resume, demonstrations)
     out.mkdir(parents=True, exist_ok=True)
     records = _forget_after(out / PROGRESS, learner.iteration)
     if learner.iteration >= settings.iterations:
@@ -165,11 +178,37 @@ def outcome(
             yield f"  {text}, which {algorithm} does not look at"
 
 
-def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
+def origin(first: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the policy was cloned from, if it was, and what the clone came to: the first
+    iteration's batch is its."""
+    if "demonstrations" not in first:
+        return
+    shown = first["demonstrations"]
+    yield (
+        f"{shown['episodes']} episodes demonstrated ({shown['unfinished']} unfinished), "
+        f"{shown['steps']} steps, {shown['overridden']} overridden and left out"
+    )
+    for name, came_to in (("demonstrations", shown), ("clone, in simulation", first)):
+        costs = (f"{cost} {value:.2f}" for cost, value in came_to["costs"].items())
+        yield f"  {name}: return {came_to['return']:.1f}, {', '.join(costs)} per episode"
+    yield (
+        f"  cloned in {shown['passes']} passes: negative log-likelihood {shown['nll']:.3f} nats "
+        f"per step in {shown['held_out']} episodes held out"
+    )
+
+
+def _start(
+    settings: TrainSettings, path: Path, resume: bool, demonstrations: Sequence[Path]
+) -> Learner:
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
-        return Learner(settings)
+        return _begin(settings, demonstrations)
+    if demonstrations:
+        raise TrainingError(
+            f"{path}: has begun already, and demonstrations are only where training begins; "
+            "leave --demonstrations out to resume"
+        )
     learner = Learner.load(path)
     held = learner.settings
     for name in vars(settings):
@@ -178,6 +217,14 @@ def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
                 f"{path}: was trained with {name} = {getattr(held, name)}, "
                 f"not {getattr(settings, name)}; leave it as it was to resume"
             )
+    return learner
+
+
+def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
+    shown = read(logs, contract_of(settings)) if logs else None
+    learner = Learner(settings)
+    if shown is not None:
+        learner.demonstrations = clone(learner.networks, shown, settings.seed)
     return learner
 
 
