@@ -39,7 +39,7 @@ LEAST_STD = 0.1
 """Of the clone's actions, where 1 is half of the range. Who demonstrates need not explore, but
 the clone has to: what never varies teaches nothing about what would have been better."""
 
-RATE, MINIBATCH = 1e-3, 256
+RATE, MINIBATCH = 1e-3, 128
 """Adam's learning rate, and samples per step."""
 
 PASSES, PATIENCE = 200, 10
@@ -213,16 +213,17 @@ def _maximise_likelihood(
     Returns:
         Their `_nll` on that, and after how many passes it was reached.
     """
-    optimiser = torch.optim.Adam(policy.parameters(), lr=RATE)
-    least_log_std, (x, u) = math.log(LEAST_STD), seen
+    optimiser, (x, u) = torch.optim.Adam(policy.body.parameters(), lr=RATE), seen
     best, reached, weights = math.inf, 0, policy.state_dict()
     for number in range(1, PASSES + 1):
         for rows in torch.split(torch.randperm(len(x), generator=generator), MINIBATCH):
-            optimiser.zero_grad()
+            policy.zero_grad()
             _nll(policy, x[rows], u[rows]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            policy.log_std.data.clamp_(min=least_log_std)
         with torch.no_grad():
+            # Given the means, the likeliest σ_i² is the mean of (u_i − μ_i(s))².
+            std = (u - policy.means(x)).square().mean(0).sqrt()
+            policy.log_std.copy_(std.clamp_min(LEAST_STD).log())
             nll = float(_nll(policy, *unseen))
         if nll < best:
             best, reached, weights = nll, number, copy.deepcopy(policy.state_dict())

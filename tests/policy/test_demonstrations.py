@@ -13,13 +13,14 @@ from demonstrators import record_policy
 from recordings import info, record_episode, tick
 
 from holdfast.cli import main
-from holdfast.policy import bundle, checkpoint, verify
+from holdfast.errors import LogError
+from holdfast.policy import bundle, checkpoint
 from holdfast.policy.demonstrations import LEAST_STD, clone, read
 from holdfast.policy.evaluate import evaluate
 from holdfast.policy.export import export, file_hash
 from holdfast.policy.learner import Learner
 from holdfast.policy.settings import TrainSettings
-from holdfast.policy.train import CHECKPOINT, PROGRESS
+from holdfast.policy.train import CHECKPOINT, MET_WITHIN, PROGRESS
 from holdfast.robot.log_format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.robot.recorder import Recorder
 
@@ -41,7 +42,7 @@ def demonstrator():
 
 @pytest.fixture(scope="module")
 def logged(demonstrator, tmp_path_factory):
-    return record_policy(tmp_path_factory.mktemp("logs") / "monday", demonstrator, 60, seed=1)
+    return record_policy(tmp_path_factory.mktemp("logs") / "monday", demonstrator, 40, seed=1)
 
 
 @pytest.fixture
@@ -105,11 +106,12 @@ def test_a_clone_is_as_likely_as_its_demonstrator(networks, demonstrator, logged
     assert float((theirs - ours).abs().mean()) < 0.2 * float((theirs - theirs.mean(0)).abs().mean())
 
 
-def test_the_same_seed_makes_the_same_clone(logged):
+def test_the_same_seed_makes_the_same_clone(demonstrator, tmp_path):
+    record_policy(tmp_path / "run", demonstrator, 8, seed=2)
     clones = []
     for seed in (0, 0, 1):
         learner = Learner(SMALL)
-        learned = clone(learner.networks, read([logged], learner.contract), seed)
+        learned = clone(learner.networks, read([tmp_path / "run"], learner.contract), seed)
         clones.append((learned, [p.tolist() for p in learner.policy.parameters()]))
     assert clones[0] == clones[1]
     assert clones[0] != clones[2]
@@ -147,7 +149,7 @@ def test_unsafe_demonstrations_lead_to_a_policy_under_the_limit(tmp_path):
     assert began > 2.0 * limit
     assert records[0][0]["return"] > 0.7 * shown["return"]
     after = evaluate(pupil.networks, 200, seed=5)
-    assert after.cost_returns.mean() <= limit
+    assert after.cost_returns.mean() <= (1.0 + MET_WITHIN) * limit
     assert after.returns.mean() > 2.0 * evaluate(scratch.networks, 200, seed=5).returns.mean()
 
 
@@ -160,7 +162,7 @@ def test_a_run_that_began_as_a_clone_resumes_exactly_and_remembers_it(logged, tm
     once, twice = tmp_path / "once", tmp_path / "twice"
     assert main(["train", "--out", str(once), *OPTIONS, "--iterations", "3", *shown]) == 0
     said = capsys.readouterr().out
-    assert "60 episodes demonstrated (0 unfinished), 3900 steps, 0 overridden" in said
+    assert "40 episodes demonstrated (0 unfinished), 2600 steps, 0 overridden" in said
     assert "clone, in simulation: return" in said
     assert main(["train", "--out", str(twice), *OPTIONS, "--iterations", "1", *shown]) == 0
     run = ["train", "--out", str(twice), "--resume", "--iterations", "3"]
@@ -172,6 +174,7 @@ def test_a_run_that_began_as_a_clone_resumes_exactly_and_remembers_it(logged, tm
         assert first["demonstrations"]["logs"][0]["run"] == "monday"
         assert not any("demonstrations" in record for record in others)
     (a, data), (b, other) = (checkpoint.load(out / CHECKPOINT) for out in (once, twice))
+    assert data["settings"].pop("iterations") > other["settings"].pop("iterations")
     assert data == other
     assert data["demonstrations"]["logs"][0]["sha256"] == file_hash(logged / "monday_0.mcap")
     assert a.keys() == b.keys()
@@ -186,7 +189,6 @@ def test_the_bundle_says_whom_it_began_as(logged, tmp_path):
     export(tmp_path / CHECKPOINT, tmp_path / "policy.onnx", episodes=20)
     held = bundle.load(tmp_path / "policy.onnx")
     assert held.provenance["demonstrations"] == learner.demonstrations
-    assert verify.command(tmp_path / "policy.onnx") == 0
 
 
 def test_the_first_step_is_taken_from_the_policy_that_ran(logged):
@@ -256,3 +258,19 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path, capsys, changes, recor
     assert err.count("\n") == 1
     assert re.search(sentence, err)
     assert not out.exists()
+
+
+def test_a_reward_that_the_log_cannot_tell_is_refused(tmp_path):
+    sources = {"robot": ("forward_speed", "yaw_rate")}
+    recorder = Recorder(tmp_path / "run", info(sources=sources))
+    record_episode(recorder, 0, 20)
+    recorder.close()
+    with pytest.raises(LogError, match=r"lacks the signal '.*', of which holdfast/DriveCircle-v0"):
+        read([tmp_path / "run"], drive_contract())
+
+
+def test_a_probe_begins_with_random_weights(logged, tmp_path, capsys):
+    run = ["train", "--probe", "--out", str(tmp_path / "out"), *OPTIONS]
+    assert main([*run, "--demonstrations", str(logged)]) == 1
+    assert "leave --demonstrations out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
