@@ -138,6 +138,7 @@ def export(
         "seed": seed,
         "settings": data["settings"],
         "iteration": data["iteration"],
+        **{key: data[key] for key in ("demonstrations",) if key in data},
         "checkpoint": {"file": checkpoint_of(out).name, "sha256": file_hash(source)},
         "evaluation_episodes": episodes,
         "measured": measured.summary(),

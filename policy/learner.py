@@ -42,6 +42,10 @@ class Learner:
         settings: see there.
         resumed: the networks will be restored, so that none are read to start from.
 
+    Attributes:
+        demonstrations: which logs the policy was cloned from before the first iteration, and
+            how well; None where it begins with random weights.
+
     Raises:
         TrainingError, ConfigError: the settings or the task do not fit.
     """
@@ -82,6 +86,7 @@ class Learner:
             else Collector(self.batch, self.generator, keep)
         )
         self.iteration, self.steps = 0, 0
+        self.demonstrations: dict[str, Any] | None = None
 
     def _vine(self) -> Vine:
         s, contract = self.settings, self.contract
@@ -197,6 +202,7 @@ class Learner:
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
+            **(self._origin() if self.iteration == 1 else {}),
             "steps": self.steps,
             **({"branch_steps": self.vine.steps} if self.vine else {}),
             "return": float(sums.reward.mean()),
@@ -223,6 +229,9 @@ class Learner:
             "seconds": clock.laps,
         }
 
+    def _origin(self) -> dict[str, Any]:
+        return {} if self.demonstrations is None else {"demonstrations": self.demonstrations}
+
     # Checkpoints.
 
     def save(self, path: Path) -> None:
@@ -240,6 +249,7 @@ class Learner:
             "algorithm": self.algorithm.data(),
             "behaviour_age": self.behaviour.age if self.behaviour else 0,
             "start_states": self.batch.rng.bit_generator.state,
+            **self._origin(),
         }
         checkpoint.save(path, tensors, data)
 
@@ -261,6 +271,7 @@ class Learner:
         learner.generator.set_state(tensors["generator"])
         learner.iteration = data["iteration"]
         learner.steps = data.get("steps", learner.iteration * learner.batch_steps)
+        learner.demonstrations = data.get("demonstrations")
         # Each iteration begins with a reset, so of the batch only its generator lives on.
         learner.batch.rng.bit_generator.state = data["start_states"]
         return learner

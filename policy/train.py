@@ -19,17 +19,20 @@ from torch.utils.tensorboard import SummaryWriter
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
+from holdfast.policy.demonstrations import clone, read
 from holdfast.policy.learner import Learner
 from holdfast.policy.probe import probe as measure
 from holdfast.policy.settings import (
     MEETS_LIMIT,
     Preset,
     TrainSettings,
+    contract_of,
     defaults,
     settings_from,
 )
 from holdfast.policy.shards import ShardedCollector
 from holdfast.sim.check import check
+from holdfast.sim.tasks import make
 
 if TYPE_CHECKING:
     from holdfast.policy.cluster import Cluster
@@ -54,6 +57,7 @@ def command(
     probe: bool = False,
     ray: str = "",
     workers: int = 0,
+    demonstrations: tuple[Path, ...] = (),
 ) -> None:
     """Learn a policy under its cost limits in simulation.
 
@@ -69,6 +73,8 @@ def command(
             one that runs here, "HOST:PORT" joins another. It needs `shards`, and changes no
             result: a run may go on with or without it.
         workers: of `ray`, at most one per shard; 0 is one per CPU of the cluster.
+        demonstrations: logs of this task, of any behaviour: the policy begins as a clone of what
+            they did, by maximum likelihood. Default: it begins with random weights.
     """
     if workers < 0:
         raise TrainingError(f"workers should be at least 0, received {workers}")
@@ -79,15 +85,19 @@ def command(
     console = Console(soft_wrap=True, highlight=False)
     torch.set_num_threads(1)  # on networks of this size more threads are slower
     if probe:
+        if demonstrations:
+            raise TrainingError("a probe begins with random weights; leave --demonstrations out")
         measure(settings, out, console)
         return
-    learner, records = train(settings, out, resume, checkpoint_every, console, ray, workers)
+    learner, records = train(
+        settings, out, resume, checkpoint_every, console, demonstrations, ray, workers
+    )
     learner.close()
     if not records:
         console.print(f"{out / CHECKPOINT}: already at iteration {learner.iteration}")
         return
     console.print(f"{out / CHECKPOINT}")
-    for line in outcome(records, learner.contract, settings.algorithm):
+    for line in (*origin(records[0]), *outcome(records, learner.contract, settings.algorithm)):
         console.print(line)
 
 
@@ -117,6 +127,7 @@ def train(
     resume: bool,
     checkpoint_every: int,
     console: Console,
+    demonstrations: Sequence[Path] = (),
     ray: str = "",
     workers: int = 0,
 ) -> tuple[Learner, list[dict[str, Any]]]:
@@ -126,9 +137,10 @@ def train(
     Raises:
         TrainingError: `out` holds a run already, or what it holds cannot be resumed.
         ConfigError: there is no such Ray cluster.
+        LogError: the demonstrations are not what can be learned from.
     """
     path = out / CHECKPOINT
-    learner = _start(settings, path, resume)
+    learner = _start(settings, path, resume, demonstrations)
     going = learner.iteration < settings.iterations
     cluster = _spread(learner, ray, workers) if ray and going else None
     out.mkdir(parents=True, exist_ok=True)
@@ -204,12 +216,38 @@ def outcome(
             yield f"  {text}, which {algorithm} does not look at"
 
 
-def _start(settings: TrainSettings, path: Path, resume: bool) -> Learner:
+def origin(first: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the policy was cloned from, if it was, and what the clone came to: the first
+    iteration's batch is its."""
+    if "demonstrations" not in first:
+        return
+    shown = first["demonstrations"]
+    yield (
+        f"{shown['episodes']} episodes demonstrated ({shown['unfinished']} unfinished), "
+        f"{shown['steps']} steps, {shown['overridden']} overridden and left out"
+    )
+    for name, came_to in (("demonstrations", shown), ("clone, in simulation", first)):
+        costs = (f"{cost} {value:.2f}" for cost, value in came_to["costs"].items())
+        yield f"  {name}: return {came_to['return']:.1f}, {', '.join(costs)} per episode"
+    yield (
+        f"  cloned in {shown['passes']} passes: negative log-likelihood {shown['nll']:.3f} nats "
+        f"per step in {shown['held_out']} episodes held out"
+    )
+
+
+def _start(
+    settings: TrainSettings, path: Path, resume: bool, demonstrations: Sequence[Path]
+) -> Learner:
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
         check(settings.task)
-        return Learner(settings)
+        return _begin(settings, demonstrations)
+    if demonstrations:
+        raise TrainingError(
+            f"{path}: has begun already, and demonstrations are only where training begins; "
+            "leave --demonstrations out to resume"
+        )
     learner = Learner.load(path)
     held = learner.settings
     for name in vars(settings):
@@ -230,6 +268,17 @@ def _spread(learner: Learner, address: str, workers: int) -> Cluster:
     cluster = Cluster(address, workers, learner.settings, learner.contract)
     learner.collector.runner = cluster
     return cluster
+
+
+def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
+    if not logs:
+        return Learner(settings)
+    if settings.algorithm == "off-policy":
+        raise TrainingError("off-policy begins as the policy that acts; leave --demonstrations out")
+    shown = read(logs, contract_of(settings), make(settings.task))
+    learner = Learner(settings)
+    learner.demonstrations = clone(learner.networks, shown, settings.seed)
+    return learner
 
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
