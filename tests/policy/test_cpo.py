@@ -190,8 +190,8 @@ def test_masked_steps_do_not_count(policy, samples):
     change(policy, dataclasses.replace(samples, advantages=wild, weight=weight))
     moved = vector(policy)
     torch.nn.utils.vector_to_parameters(before, policy.parameters())
-    kept = weight > 0
-    part = Samples(*(getattr(samples, f.name)[kept] for f in dataclasses.fields(samples)))
+    kept = weight > 0.0
+    part = samples.rows(kept)
     change(policy, part)
     torch.testing.assert_close(vector(policy), moved, rtol=1e-6, atol=1e-9)
 

@@ -109,7 +109,7 @@ def test_what_the_monitor_objected_to_is_not_what_the_robot_is_like(tmp_path):
     recorder.episode(200.0, EpisodeResult(0, 5, (3.0,), 0, 0, COMPLETED))
     record_episode(recorder, 1, 6)
     recorder.close()
-    first, second = read(tmp_path / "run", info().contract)
+    first, second = read(tmp_path / "run", info().contract, DRIVE)
     np.testing.assert_array_equal(first.known, first.observation[[0, 1, 2, 5]])
     np.testing.assert_array_equal(second.known, second.observation)
 
