@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -15,6 +16,9 @@ from holdfast.robot.topic_robot import TopicRobot
 
 SCHEME = "dds:"
 NODE = "holdfast"
+
+FOUND_S = 3.0
+"""How long the robot's emergency stop has to be found; without it, arming says what is missing."""
 
 
 class DdsRobot(TopicRobot):
@@ -36,6 +40,10 @@ class DdsRobot(TopicRobot):
         except BaseException:
             self._graph_of_its_own.close()
             raise
+        # What is latched arrives once its topic is found, after measurements perhaps.
+        limit_s = time.monotonic() + FOUND_S
+        while None in self._hardware.values() and time.monotonic() < limit_s:
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Stop the robot, and leave the graph."""

@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import graphs
 import pytest
 import ros2
 from bundles import write_bundle
-from graphs import until
 
 from holdfast.robot import config as configs
 from holdfast.sim.tasks import make
+
+until = partial(graphs.until, limit_s=60.0)
+"""Each look is a program of ROS's that starts, asks and ends: seconds."""
 
 
 def launch(workspace, folder, name, **arguments):
@@ -165,12 +168,14 @@ def armed(ros, namespace=""):
 
 def forward_speed(ros, topic="/odom", **settings):
     said = ros("topic", "echo", "--once", "--field", "twist.twist.linear.x", topic, **settings)
-    return float(re.search(r"-?[\d.e-]+", said)[0])
+    number = re.search(r"^-?\d[\d.]*(e[-+]?\d+)?$", said, re.MULTILINE)  # beside what is warned of
+    return float(number[0]) if number else 0.0
 
 
 def turning(ros):
     said = ros("topic", "echo", "--once", "--field", "twist.twist.angular.z", "/odom")
-    return float(re.search(r"-?[\d.e-]+", said)[0])
+    number = re.search(r"^-?\d[\d.]*(e[-+]?\d+)?$", said, re.MULTILINE)  # beside what is warned of
+    return float(number[0]) if number else 0.0
 
 
 RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")

@@ -5,7 +5,7 @@
 Each mutant is one change to the syntax tree of one module, compiled in memory and tested in a
 forked process, the tests of its own module first. A mutant that all tests pass has survived;
 EQUIVALENT lists those that change nothing that matters, with the reason. Any other survivor
-makes the exit status 1. All of it takes about TIME on one core; what FILE says of modules that
+makes the exit status 1. All of it takes about an hour on two cores; what FILE says of modules that
 are not tested again stays.
 """
 

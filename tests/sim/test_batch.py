@@ -154,6 +154,6 @@ def test_a_batch_is_made_by_a_task_s_id_and_bills_under_the_contract_given():
 
 def test_unknown_task_is_refused():
     with pytest.raises(
-        ConfigError, match=r"task should be one of .*PointCircle-v0.*, received 'x'"
+        ConfigError, match=r"task should be one of .*PointCircle-v0.*; received 'x'"
     ):
         make("x")
