@@ -328,3 +328,14 @@ def test_a_box_of_one_direction_holds():
     rig = Rig(contract=one).to_active()
     for _ in range(4):
         assert rig.step((-1.0, 0.0)).action[0] == 0.0
+
+
+def test_what_is_billed_is_enough_to_bill():
+    """The position alone, of which both costs are made: the step is priced, though more is
+    missing."""
+    rig = Rig().to_active()
+    rig.step()
+    rig.x_m = 1.5
+    rig.tick()
+    alone = rig.read(heading=None, forward_speed=None, yaw_rate=None, tilt=None)
+    assert tuple(rig.step(sources=alone).costs) == (1.0, 0.0)
