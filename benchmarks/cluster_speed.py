@@ -21,25 +21,22 @@ import numpy as np
 import ray
 import torch
 
-from holdfast.policy.cluster import Cluster
 from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings, contract_of
-from holdfast.policy.train import SHARDS
+from holdfast.policy.settings import TrainSettings
+from holdfast.policy.train import SHARDS, spread
 
 CASES = (("PointCircle-v0", 20_000), ("DriveCircle-v0", 20_000), ("PointCircle-v0", 100_000))
 
 
 def row(settings: TrainSettings, rounds: int) -> str:
     """Train in the four ways in turn; return a line of the table."""
-    contract = contract_of(settings)
     whole = dataclasses.replace(settings, shards=0)
     with contextlib.ExitStack() as stack:
         learners = [Learner(whole), *(Learner(settings) for _ in range(3))]
         for learner in learners:
             stack.callback(learner.close)
         for workers, learner in ((1, learners[2]), (2, learners[3])):
-            cluster = stack.enter_context(Cluster("local", workers, settings, contract))
-            learner.collector.runner = cluster  # type: ignore[union-attr]
+            cluster = stack.enter_context(spread(learner, "local", workers))
             while cluster.workers < workers:
                 learner.iterate()
         speeds = [[speed(learner) for learner in learners] for _ in range(1 + rounds)][1:]

@@ -218,7 +218,7 @@ def _maximise_likelihood(
     for number in range(1, PASSES + 1):
         for rows in torch.split(torch.randperm(len(x), generator=generator), MINIBATCH):
             policy.zero_grad()
-            _nll(policy, x[rows], u[rows]).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(_nll(policy, x[rows], u[rows]))
             optimiser.step()
         with torch.no_grad():
             # Given the means, the likeliest σ_i² is the mean of (u_i − μ_i(s))².

@@ -270,7 +270,7 @@ class Learner:
             learner.behaviour.restore(tensors, data["behaviour_age"])
         learner.generator.set_state(tensors["generator"])
         learner.iteration = data["iteration"]
-        learner.steps = data.get("steps", learner.iteration * learner.batch_steps)
+        learner.steps = data["steps"]
         learner.demonstrations = data.get("demonstrations")
         # Each iteration begins with a reset, so of the batch only its generator lives on.
         learner.batch.rng.bit_generator.state = data["start_states"]

@@ -21,6 +21,7 @@ from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.signals import Array
 
 PAGE = "results.md"
+CHECKPOINT_EVERY = 10
 LAST_SHARE = 0.2
 """Of training; what a table says is the mean over it."""
 
@@ -104,7 +105,7 @@ def complete(settings: TrainSettings, place: Path, console: Console) -> None:
     """Do what is left of a run."""
     if len(records(place)) < settings.iterations:
         resume = (place / CHECKPOINT).exists()
-        learner, _ = train(settings, place, resume, settings.iterations, console)
+        learner, _ = train(settings, place, resume, CHECKPOINT_EVERY, console)
         learner.close()
 
 

@@ -386,21 +386,20 @@ def settings_from(data: Mapping[str, Any]) -> TrainSettings:
         "shaping": ShapingSettings,
     }
     made: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
-    # A group that the algorithm of an older checkpoint did not know is as it is by default.
-    made |= {name: cls(**data.get(name, {})) for name, cls in groups.items()}
-    if data.get("randomise") is not None:
+    made |= {name: cls(**data[name]) for name, cls in groups.items()}
+    if data["randomise"] is not None:
         made["randomise"] = Randomisation(**data["randomise"])
     return TrainSettings(**made)
 
 
-def defaults(preset: str, task: str) -> TrainSettings:
+def defaults(preset: Preset, task: str) -> TrainSettings:
     """Return the settings that a preset has for a task.
 
     Raises:
-        ConfigError, TrainingError: there is no such task or preset.
+        ConfigError, TrainingError: there is no such task.
     """
     if preset != "paper":
-        return TrainSettings(task=task, preset=preset)  # type: ignore[arg-type]
+        return TrainSettings(task=task, preset=preset)
     contract = own_contract(task)
     ant, gather = contract.robot == "ant", contract.task.endswith("AntGather-v0")
     legged = contract.robot in ("ant", "humanoid")

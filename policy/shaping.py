@@ -77,6 +77,6 @@ def fit_predictor(
         rows = torch.randint(len(x), (min(ROWS, len(x)),), generator=generator)
         loss = binary_cross_entropy_with_logits(predictor(x[rows]), label[rows])
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimiser.step()
     predictor.fitted.fill_(True)

@@ -142,7 +142,7 @@ def train(
     path = out / CHECKPOINT
     learner = _start(settings, path, resume, demonstrations)
     going = learner.iteration < settings.iterations
-    cluster = _spread(learner, ray, workers) if ray and going else None
+    cluster = spread(learner, ray, workers) if ray and going else None
     out.mkdir(parents=True, exist_ok=True)
     records = _forget_after(out / PROGRESS, learner.iteration)
     if not going:
@@ -175,8 +175,8 @@ def train(
             append_jsonl(out / PROGRESS, record)
             for key, value in _scalars(record):
                 board.add_scalar(key, value, learner.iteration)
-            spread = f"  {cluster.workers} workers" if cluster else ""
-            progress.update(bar, completed=learner.iteration, status=_status(record) + spread)
+            workers_now = f"  {cluster.workers} workers" if cluster else ""
+            progress.update(bar, completed=learner.iteration, status=_status(record) + workers_now)
             if learner.iteration % checkpoint_every == 0:
                 learner.save(path)
     learner.save(path)
@@ -259,8 +259,12 @@ def _start(
     return learner
 
 
-def _spread(learner: Learner, address: str, workers: int) -> Cluster:
-    """Let a Ray cluster run the learner's shards."""
+def spread(learner: Learner, address: str, workers: int) -> Cluster:
+    """Let a Ray cluster run the learner's shards; return it, to be closed.
+
+    Raises:
+        TrainingError, ConfigError: there are no shards, or no such cluster.
+    """
     if not isinstance(learner.collector, ShardedCollector):
         raise TrainingError("--ray spreads shards, and this run has none (shards = 0)")
     from holdfast.policy.cluster import Cluster  # not every install has Ray

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import mujoco
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from holdfast.errors import ConfigError
+from holdfast.sim import yaml_file
 
 CASTER = "caster"
 TYRES = ("left_tyre", "right_tyre")
@@ -66,17 +65,7 @@ def load_gap(path: Path) -> Gap:
     Raises:
         ConfigError: no such file, not YAML, or an unknown or impossible value.
     """
-    try:
-        data = yaml.safe_load(path.read_text())
-        return Gap.model_validate({} if data is None else data)
-    except OSError as error:
-        raise ConfigError(f"gap file {path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise ConfigError(f"gap file {path}: should be YAML") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"gap file {path}: {where}: {first['msg']}") from None
+    return yaml_file.read("gap file", path, Gap)
 
 
 def apply(gap: Gap, model: mujoco.MjModel, wheel_radius_m: float) -> float:

@@ -14,14 +14,14 @@ from typing import Annotated, Any
 
 import mujoco
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from holdfast.errors import ConfigError
 from holdfast.signals import Array, Signals
+from holdfast.sim import yaml_file
 from holdfast.sim.robot import touches_anything
 from holdfast.sim.task import Task
 
@@ -74,17 +74,7 @@ def load_randomisation(path: Path) -> Randomisation:
     Raises:
         ConfigError: no such file, not YAML, or an unknown or impossible value.
     """
-    try:
-        data = yaml.safe_load(path.read_text())
-        return TypeAdapter(Randomisation).validate_python({} if data is None else data)
-    except OSError as error:
-        raise ConfigError(f"randomisation {path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise ConfigError(f"randomisation {path}: should be YAML") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"randomisation {path}: {where}: {first['msg']}") from None
+    return yaml_file.read("randomisation", path, Randomisation)
 
 
 class Randomiser:

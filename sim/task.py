@@ -43,7 +43,7 @@ class Task(ABC):
     Attributes:
         robot: who does it.
         contract: observation, action and costs.
-        lidar_range_m: how far a lidar sees what is around; None: nothing is, for a lidar.
+        lidar_range_m: how far a lidar sees what is around; None: the task does not care.
     """
 
     robot: Robot
@@ -67,11 +67,12 @@ class Task(ABC):
         return {}
 
     def beams(self, body: Signals, world: World, count: int) -> Array:
-        """Return how far a lidar of so many beams sees what is around (N, count), m.
+        """Return how far a lidar of so many beams sees what is around (N, count), m: here without
+        end, for nothing is.
 
         The beams are as wide as they lie apart, counter-clockwise from straight ahead.
         """
-        raise NotImplementedError(f"{self.contract.task}: nothing is around, for a lidar")
+        return np.full((len(body["position"]), count), np.inf)
 
     def signals(self, qpos: Array, qvel: Array, world: World) -> dict[str, Array]:
         """Return all true signals of states (N, nq) and (N, nv) in their world."""

@@ -177,11 +177,8 @@ class TwinBoard(Board):
         at = self.model.sensor(name).adr[0]
         return slice(at, at + 3)
 
-    def beams(self, count: int) -> Array | None:
-        """Return how far a lidar of so many beams sees what is around (count,), m; None where
-        nothing is, for a lidar."""
-        if self._task.lidar_range_m is None:
-            return None
+    def beams(self, count: int) -> Array:
+        """Return how far a lidar of so many beams sees what is around (count,), m."""
         body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
         ranges: Array = self._task.beams(body, self._world, count)[0]
         return ranges

@@ -60,8 +60,7 @@ class Lidar:
             ]
         )
         ranges[ranges < 0.0] = math.inf
-        if (around := self._board.beams(len(ranges))) is not None:
-            ranges = np.minimum(ranges, around)
+        ranges = np.minimum(ranges, self._board.beams(len(ranges)))
         least_m, largest_m = self.range_m
         ranges[ranges >= largest_m] = math.inf
         ranges[ranges < least_m] = -math.inf

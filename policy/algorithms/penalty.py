@@ -9,6 +9,7 @@ It knows no limit: a price too low breaks it, a price too high is timid.
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,9 +34,9 @@ class Penalised(Algorithm):
         super().__init__(*arguments)
         self.pursuit = self.inner(*arguments)
 
+    @abstractmethod
     def prices(self, measured: Measured) -> Array:
         """Return ν (m,), what a unit of each cost is worth in units of reward."""
-        raise NotImplementedError
 
     def update(self, samples: Samples, measured: Measured) -> Report:
         """Pursue the advantage A − Σ ν_i A_C,i, scaled to variance 1."""

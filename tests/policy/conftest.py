@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from behaviour import small_policy
 
 from holdfast.contract import Cost
 from holdfast.sim import tasks
@@ -24,6 +25,12 @@ def billed_twice(task_id):
         ),
     )
     return task
+
+
+@pytest.fixture
+def policy():
+    """A small one, to be changed."""
+    return small_policy()
 
 
 @pytest.fixture

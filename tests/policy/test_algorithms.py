@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.errors import TrainingError
@@ -41,19 +42,10 @@ def settings_of(algorithm, **changes):
 
 
 @pytest.fixture
-def policy():
-    return GaussianPolicy(3, 2, (8,), 0.5, torch.Generator().manual_seed(0)).double()
-
-
-@pytest.fixture
 def samples(policy):
     """Reward for a large first action; cost for a large second one and some of the first."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
-    mean = policy(x).detach()
-    u = mean + 0.5 * torch.randn(4000, 2, generator=generator, dtype=torch.float64)
-    advantages = (u - mean) @ torch.tensor([[2.0, 0.5], [0.0, 1.0]], dtype=torch.float64)
-    log_prob = policy.log_prob(mean, u).detach()
+    x, u, deviation, log_prob = behave(policy, 4000, torch.Generator().manual_seed(1))
+    advantages = deviation @ torch.tensor([[2.0, 0.5], [0.0, 1.0]], dtype=torch.float64)
     return Samples(x, u, log_prob, advantages, torch.ones(4000, dtype=torch.float64))
 
 

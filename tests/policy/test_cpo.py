@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.policy.algorithms.cpo import CostTracker, cpo_step
@@ -17,20 +18,10 @@ SETTINGS = StepSettings(fisher_rows=10_000, damping=1e-3, cg_iterations=50)
 
 
 @pytest.fixture
-def policy():
-    return GaussianPolicy(3, 2, (8,), 0.5, torch.Generator().manual_seed(0)).double()
-
-
-@pytest.fixture
 def samples(policy):
     """Reward for a large first action; cost for a large second one and some of the first."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(4000, 3, generator=generator, dtype=torch.float64)
-    with torch.no_grad():
-        mean = policy(x)
-        u = mean + 0.5 * torch.randn(4000, 2, generator=generator, dtype=torch.float64)
-        log_prob = policy.log_prob(mean, u)
-    advantage, cost = u[:, 0] - mean[:, 0], (u - mean) @ torch.tensor([0.5, 1.0]).double()
+    x, u, deviation, log_prob = behave(policy, 4000, torch.Generator().manual_seed(1))
+    advantage, cost = deviation[:, 0], deviation @ torch.tensor([0.5, 1.0]).double()
     weight = torch.ones(4000, dtype=torch.float64)
     return Samples(x, u, log_prob, torch.stack((advantage, cost), dim=1), weight)
 

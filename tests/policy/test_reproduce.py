@@ -5,6 +5,7 @@ import pytest
 
 from holdfast.cli import main
 from holdfast.policy import reproduce
+from holdfast.policy.learner import Learner
 from holdfast.policy.reproduce import STUDIES, Study, folder, last, records
 from holdfast.policy.settings import defaults
 
@@ -54,15 +55,24 @@ def test_a_page_of_all_runs_of_which_none_is_run_twice(out):
     assert (out / "PointGather-v0.svg").read_text().startswith("<svg")
 
 
-def test_an_interrupted_run_goes_on(out, monkeypatch):
-    monkeypatch.setitem(reproduce.STUDIES, TASK, Study(2, (), 150, ("cpo",)))
+def test_an_interrupted_run_goes_on_from_its_checkpoint(out, monkeypatch):
+    monkeypatch.setitem(reproduce.STUDIES, TASK, Study(4, (), 150, ("cpo",)))
+    monkeypatch.setattr(reproduce, "CHECKPOINT_EVERY", 2)
+    iterate, ran = Learner.iterate, []
+
+    def interrupted(learner):
+        ran.append(learner.iteration)
+        if ran == [0, 1, 2, 3]:
+            raise KeyboardInterrupt
+        return iterate(learner)
+
+    monkeypatch.setattr(Learner, "iterate", interrupted)
+    assert run(out, "--seeds", "1") == 130
+    begun = records(place := folder(out, TASK, "cpo", 0))
     assert run(out, "--seeds", "1") == 0
-    place = folder(out, TASK, "cpo", 0)
-    begun = records(place)
-    monkeypatch.setitem(reproduce.STUDIES, TASK, Study(3, (), 150, ("cpo",)))
-    assert run(out, "--seeds", "1") == 0
-    assert len(records(place)) == 3
-    assert records(place)[:2] == begun
+    assert ran == [0, 1, 2, 3, 2, 3], "the third is run again, the first two are not"
+    assert [record["iteration"] for record in records(place)] == [1, 2, 3, 4]
+    assert records(place)[:2] == begun[:2]
 
 
 def test_the_last_fifth():

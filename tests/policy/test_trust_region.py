@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
-from holdfast.policy.gaussian import FisherMatrix, GaussianPolicy
+from holdfast.policy.gaussian import FisherMatrix
 from holdfast.policy.samples import Samples, surrogate_gradients, surrogates
 from holdfast.policy.settings import StepSettings
 from holdfast.policy.trust_region import TrustRegion, conjugate_gradient
@@ -26,18 +27,10 @@ def test_conjugate_gradient_solves_side_by_side():
 
 
 @pytest.fixture
-def policy():
-    return GaussianPolicy(3, 2, (8,), 0.5, torch.Generator().manual_seed(0)).double()
-
-
-@pytest.fixture
 def samples(policy):
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(5000, 3, generator=generator, dtype=torch.float64)  # more than a chunk
-    with torch.no_grad():
-        mean = policy(x)
-        u = mean + 0.5 * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
-        log_prob = policy.log_prob(mean, u) + 0.1 * torch.randn(5000, generator=generator).double()
+    x, u, _, log_prob = behave(policy, 5000, generator)  # more than a chunk
+    log_prob += 0.1 * torch.randn(5000, generator=generator).double()
     advantages = torch.randn(5000, 3, generator=generator, dtype=torch.float64)
     weight = (torch.rand(5000, generator=generator) < 0.8).double()
     return Samples(x, u, log_prob, advantages, weight)

@@ -351,22 +351,26 @@ def without_ros(workspace):
     return here | {k: workspace[k] for k in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
 
 
+def deployed(workspace, folder):
+    """Run a bundle on the robot of ROS nodes, without ROS."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "holdfast.cli", "deploy", "--robot", "dds:drive"),
+            *("--policy", "circle.onnx", "--no-prompt", "--out", f"run-{time.time_ns()}"),
+        ],
+        env=without_ros(workspace),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @pytest.mark.timeout(300)
 def test_without_ros_on_a_ros_robot(workspace, folder, ros):
     """`holdfast deploy --robot dds:drive` drives a robot of real ROS nodes, seen by ROS's tools."""
-    here = without_ros(workspace)
     with launched(workspace, folder, "twin", ready="twin_node]: active"):
-        deploy = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "holdfast.cli", "deploy", "--robot", "dds:drive"),
-                *("--policy", "circle.onnx", "--no-prompt", "--out", f"run-{time.time_ns()}"),
-            ],
-            env=here,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        deploy = deployed(workspace, folder)
         try:
             until(lambda: forward_speed(ros) > 0.3)
             assert "/holdfast" in ros("node", "list").split()
@@ -424,17 +428,7 @@ def test_over_fast_dds_topics_work_and_services_are_said_not_to(workspace, folde
     workspace = over("rmw_fastrtps_cpp", workspace)
     ros = ros_in(workspace)
     with launched(workspace, folder, "twin", ready="twin_node]: active"):
-        deploy = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "holdfast.cli", "deploy", "--robot", "dds:drive"),
-                *("--policy", "circle.onnx", "--no-prompt", "--out", f"run-{time.time_ns()}"),
-            ],
-            env=without_ros(workspace),
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        deploy = deployed(workspace, folder)
         try:
             until(lambda: forward_speed(ros) > 0.3)
             assert "/holdfast" in ros("node", "list").split()
