@@ -1,6 +1,6 @@
 # Everything runs in .venv, which is made when missing and again when what it holds changed.
 #   make demo    train, ship, run on a twin, learn, run again; report in runs/demo/
-#   make test    the test suite, with 100 % coverage of safety_monitor/ required
+#   make test    the test suite; safety_monitor/'s own tests have to cover all of it
 #   make check   lint, format and types
 #   make mutants which mistakes in safety_monitor/ its tests find, into docs/MUTATION.md: for a night
 #   make venv    only .venv
@@ -20,8 +20,9 @@ demo: $(INSTALLED)
 	$(BIN)/holdfast demo
 
 test: $(INSTALLED)
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest tests/safety_monitor
 	$(BIN)/coverage report --fail-under=100
+	$(BIN)/pytest --ignore=tests/safety_monitor
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
