@@ -27,6 +27,7 @@ from holdfast.policy.finetune import FinetuneSettings, finetune
 from holdfast.policy.settings import TrainSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.robot import log
+from holdfast.sim.randomise import load_randomisation
 
 TWIN_START_S = 30.0
 MARKER = ".holdfast-demo"
@@ -76,7 +77,8 @@ class Demo:
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings, self.console = settings, Console(soft_wrap=True, highlight=False)
-        self.gap = settings.gap or share.folder() / "config" / "gap_demo.yaml"
+        self.config = share.folder() / "config"
+        self.gap = settings.gap or self.config / "gap_demo.yaml"
         self.seconds: dict[str, float] = {}
         self.runs = 0
         self.started = time.monotonic()
@@ -99,7 +101,10 @@ class Demo:
         parent = out / "policy_0.onnx"
         with self._stage("train", "1. Train DriveCircle under its limit, in simulation (CPO)"):
             limit = () if s.limit is None else (s.limit,)
-            settings = TrainSettings(seed=s.seed, iterations=s.iterations, limit=limit)
+            settings = TrainSettings(
+                seed=s.seed, iterations=s.iterations, limit=limit,
+                randomise=load_randomisation(self.config / "randomise_demo.yaml"),
+            )  # fmt: skip
             train(settings, out / "train", False, 10, self.console)[0].close()
         with self._stage("export", "2. Export to ONNX with the contract, and verify"):
             provenance = export(out / "train" / CHECKPOINT, parent, EPISODES)

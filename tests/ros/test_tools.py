@@ -104,8 +104,11 @@ def launched(environment, folder, name, *arguments, ready):
 
 
 @contextmanager
-def robot(environment, folder, *deploy, twin=(), policy="circle.onnx"):
-    """A twin and a deployment on it, ready to be reset and armed."""
+def robot(environment, folder, *deploy, episodes=20, twin=(), policy="circle.onnx"):
+    """A twin and a deployment on it, ready to be reset and armed.
+
+    Of many episodes: each tool takes seconds to start, and should still find a robot that moves.
+    """
     log_dir = f"log_dir:=run-{time.time_ns()}"
     with (
         launched(environment, folder, "twin", *twin, ready="twin_node]: active"),
@@ -115,6 +118,7 @@ def robot(environment, folder, *deploy, twin=(), policy="circle.onnx"):
             "deploy",
             f"policy:={policy}",
             log_dir,
+            f"episodes:={episodes}",
             *deploy,
             ready="policy_node]: active",
         ) as log,
@@ -307,7 +311,7 @@ def test_bags(workspace, folder, ros):
     """Recorded by `record.launch.py`; our own log, played by ROS; and a bag judged again."""
     bag = folder / f"bag-{time.time_ns()}"
     with (
-        robot(workspace, folder, "enable_motion:=true", "episodes:=1") as log,
+        robot(workspace, folder, "enable_motion:=true", episodes=1) as log,
         launched(workspace, folder, "record", f"out:={bag}", ready="Subscribed to topic '/odom'"),
     ):
         armed(ros)
