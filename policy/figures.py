@@ -46,11 +46,15 @@ mpl.rcParams.update(
 
 @dataclass(frozen=True)
 class Curves:
-    """One algorithm on one task: `steps` (iterations,), the others (seeds, iterations)."""
+    """One algorithm on one task: `steps` (iterations,), the others (seeds, iterations).
+
+    `shaped` is the cost that its limit was put on; `costs` itself without cost shaping.
+    """
 
     steps: Array
     returns: Array
     costs: Array
+    shaped: Array
 
 
 def _svg(figure: Figure) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,15 @@ def records(place: Path) -> list[dict[str, Any]]:
 def read(places: Sequence[Path], cost: Cost) -> Curves:
     """Return what runs that differ in their seeds have recorded."""
     runs = [records(place) for place in places]
+
+    def values(of: Callable[[dict[str, Any]], float]) -> Array:
+        return np.array([[of(record) for record in run] for run in runs])
+
     return Curves(
         np.array([record["steps"] for record in runs[0]]),
-        np.array([[record["return"] for record in run] for run in runs]),
-        np.array([[record["costs"][cost.name] for record in run] for run in runs]),
+        values(lambda record: record["return"]),
+        values(lambda record: record["costs"][cost.name]),
+        values(lambda record: record.get("shaped_costs", record["costs"])[cost.name]),
     )
 
 
@@ -133,7 +138,10 @@ def last(values: Array) -> Array:
 
 def write(out: Path, tasks: Sequence[str], seeds: int) -> Path:
     """Draw the curves and write the tables; return the page."""
-    parts = [f"Means over the last fifth of training, ± standard deviation over {seeds} seeds."]
+    parts = [
+        f"Means over the last fifth of training, ± standard deviation over {seeds} seeds. Shaped: "
+        "the cost with the failure predictor's part, which is what limits were put on."
+    ]
     for task in tasks:
         runs = STUDIES[task].runs(task)
         (cost,) = contract_of(next(iter(runs.values()))).costs
@@ -156,14 +164,15 @@ def table(runs: Mapping[str, TrainSettings], curves: Mapping[str, Curves], cost:
         f"{first.iterations} iterations of {first.batch:,} steps; limit d = {cost.limit:g} "
         f"{cost.name} per episode.",
         "",
-        f"| algorithm | return | {cost.name} | each seed's | share of d |",
-        "| --- | --- | --- | --- | --- |",
+        f"| algorithm | return | {cost.name} | share of d | each seed's | shaped |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, each in curves.items():
-        rewards, costs = last(each.returns), last(each.costs)
+        rewards, costs, shaped = map(last, (each.returns, each.costs, each.shaped))
         own = ", ".join(f"{value:.3g}" for value in costs)
         rows.append(
             f"| {name} | {rewards.mean():.1f} ± {rewards.std():.1f} | "
-            f"{costs.mean():.3g} ± {costs.std():.2g} | {own} | {costs.mean() / cost.limit:.0%} |"
+            f"{costs.mean():.3g} ± {costs.std():.2g} | {costs.mean() / cost.limit:.0%} | {own} | "
+            f"{shaped.mean():.3g} ± {shaped.std():.2g} |"
         )
     return "\n".join(rows)

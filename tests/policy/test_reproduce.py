@@ -45,13 +45,16 @@ def test_a_page_of_all_runs_of_which_none_is_run_twice(out):
     page = (out / "results.md").read_text()
     assert "3 iterations of 150 steps; limit d = 0.1 bombs_taken per episode" in page
     for name in RUNS:
-        costs = []
+        costs, shaped = [], []
         for seed in (0, 1):
             run_records = records(folder(out, TASK, name, seed))
             assert [r["iteration"] for r in run_records] == [1, 2, 3]
-            costs.append(run_records[-1]["costs"]["bombs_taken"])  # a fifth of 3 is one iteration
+            final = run_records[-1]  # a fifth of 3 is one iteration
+            costs.append(final["costs"]["bombs_taken"])
+            shaped.append(final["shaped_costs"]["bombs_taken"])
         assert costs[0] != costs[1], "each has a seed of its own"
-        assert f"| {', '.join(f'{c:.3g}' for c in costs)} |" in page
+        both = ", ".join(f"{cost:.3g}" for cost in costs)
+        assert f"| {both} | {np.mean(shaped):.3g} ± {np.std(shaped):.2g} |" in page
     assert (out / "PointGather-v0.svg").read_text().startswith("<svg")
 
 
