@@ -16,13 +16,13 @@ from holdfast.errors import TrainingError
 from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
 from holdfast.sim.batch import Snapshot, Step
-from holdfast.sim.physics import STATE, MujocoPhysics
+from holdfast.sim.physics import STATE, MujocoPhysics, Physics
 from holdfast.sim.randomise import Randomisation, Randomiser
 from holdfast.sim.task import Task, World
 
 
 class MujocoBatch:
-    """The `Batch` of a task, with MuJoCo's physics on this machine's cores.
+    """The `Batch` of a task, with MuJoCo's physics on this machine's cores, or MuJoCo Warp's.
 
     Args:
         task: what to simulate.
@@ -30,9 +30,11 @@ class MujocoBatch:
         seed: of the start states, and of what is randomised.
         threads: of MuJoCo's physics; 0 for one per core.
         randomise: what each copy has of its own, drawn with each start state.
+        warp: the device of MuJoCo Warp that the physics runs on; empty for MuJoCo's.
 
     Raises:
-        ConfigError: something cannot be randomised in this task.
+        ConfigError: something cannot be randomised in this task; or Warp has no such device, or
+            cannot simulate the robot.
     """
 
     restores = True
@@ -44,6 +46,7 @@ class MujocoBatch:
         seed: int,
         threads: int = 0,
         randomise: Randomisation | None = None,
+        warp: str = "",
     ) -> None:
         self.task, self.copies = task, copies
         self.contract = task.contract
@@ -52,7 +55,7 @@ class MujocoBatch:
         self._own = {channel.signal for channel in task.contract.observation}
         model = task.robot.load_model()
         self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)
-        self._physics = MujocoPhysics(task, self._randomiser.models, threads)
+        self._physics = _physics(task, self._randomiser.models, threads, warp)
         self._nq, self._nv = model.nq, model.nv
         self._blank = np.empty(mujoco.mj_stateSize(model, STATE))
         mujoco.mj_getState(model, mujoco.MjData(model), self._blank, STATE)
@@ -167,3 +170,11 @@ class MujocoBatch:
     def close(self) -> None:
         """See `Batch`."""
         self._physics.close()
+
+
+def _physics(task: Task, models: list[mujoco.MjModel], threads: int, warp: str) -> Physics:
+    if not warp:
+        return MujocoPhysics(task, models, threads)
+    from holdfast.sim.warp_physics import WarpPhysics  # not every install has it
+
+    return WarpPhysics(task, models, warp)

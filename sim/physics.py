@@ -1,11 +1,11 @@
 """The physics of a batch's copies, apart from all that is made of it: by `mujoco.rollout`, on
-this machine's cores."""
+this machine's cores. `sim/warp_physics.py` has the other kind."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import mujoco
 import numpy as np
@@ -16,6 +16,8 @@ from holdfast.errors import TrainingError
 from holdfast.signals import Array
 from holdfast.sim.robot import physics_steps
 from holdfast.sim.task import Task
+
+PhysicsName = Literal["mujoco", "warp"]
 
 STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 """What a copy's row holds: time, qpos, qvel, then what the model has beyond those. Nothing that
