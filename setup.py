@@ -29,6 +29,7 @@ TRAIN = [
 ]
 DDS = ["cyclonedds>=11"]
 RAY = ["ray>=2.40"]
+WARP = ["mujoco-warp>=3.17"]  # older ones do not sum in one order on a GPU
 DEV = [
     *DDS,
     *RAY,
@@ -74,7 +75,7 @@ setup(
         ("share/" + NAME + "/config", glob("config/*.yaml")),
     ],
     install_requires=RUN,
-    extras_require={"train": TRAIN, "dds": DDS, "ray": RAY, "dev": DEV},
+    extras_require={"train": TRAIN, "dds": DDS, "ray": RAY, "warp": WARP, "dev": DEV},
     entry_points={
         "console_scripts": [
             "holdfast = holdfast.cli:main",

@@ -17,7 +17,7 @@ from typing import Any
 from holdfast import __version__
 from holdfast.errors import ConfigError, HoldfastError
 
-OPTIONAL = {"cyclonedds": "dds", "ray": "ray"}
+OPTIONAL = {"cyclonedds": "dds", "ray": "ray", "mujoco_warp": "warp", "warp": "warp"}
 """Packages that only some ways of running a command need, and the extra that brings each."""
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

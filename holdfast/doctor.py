@@ -123,7 +123,7 @@ def training() -> Finding:
 
 
 def around() -> Iterator[Finding]:
-    """Yield what is around: ROS 2, DDS, Ray and serial ports."""
+    """Yield what is around: ROS 2, DDS, Ray, MuJoCo Warp and serial ports."""
     distribution = os.environ.get("ROS_DISTRO", "")
     if importlib.util.find_spec("rclpy"):
         yield Finding("ROS 2", distribution or "found")
@@ -134,6 +134,8 @@ def around() -> Iterator[Finding]:
     dds = version("cyclonedds")
     yield Finding("DDS", dds or "without cyclonedds", "" if dds else "pip install 'holdfast[dds]'")
     yield Finding("Ray", version("ray") or "without ray (train --ray needs it)")
+    warp = version("mujoco-warp")
+    yield Finding("MuJoCo Warp", warp or "without mujoco-warp (train --physics warp needs it)")
     ports = serial_ports()
     if not ports:
         yield Finding("serial ports", "none visible")

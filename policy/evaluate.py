@@ -65,8 +65,8 @@ class Evaluation:
 
 
 def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: int) -> Evaluation:
-    """Run the behaviour policy (actions sampled) for full episodes in the simulation that the
-    settings say, randomised as they say.
+    """Run the behaviour policy (actions sampled) for full episodes of the settings' task,
+    randomised as they say; in MuJoCo's physics, whatever trained it.
 
     Raises:
         ConfigError, TrainingError: the task is not there any more, or has another contract.
@@ -91,7 +91,7 @@ def evaluate_actions(
     episodes: int,
     seed: int,
 ) -> Evaluation:
-    """Run actions that look at nothing for full episodes in the simulation of the settings.
+    """Run actions that look at nothing for full episodes of the settings' task, as `evaluate` does.
 
     Args:
         act: given how many, returns that many actions (count, actions), physical units.

@@ -77,6 +77,7 @@ class Learner:
             settings.seed,
             contract=self.contract,
             randomise=settings.randomise,
+            physics=settings.physics,
         )
         self.vine = self._vine() if settings.algorithm in OWN["vine"] else None
         keep = self.vine.keep if self.vine else None
@@ -100,7 +101,9 @@ class Learner:
                 f"received {s.vine.states}"
             )
         copies = s.vine.states * s.vine.branches
-        branches = make_batch(s.task, copies, s.seed, contract=contract, randomise=s.randomise)
+        branches = make_batch(
+            s.task, copies, s.seed, contract=contract, randomise=s.randomise, physics=s.physics
+        )
         gammas = discounts(contract, s.gamma, s.lam)[0][: 1 + len(contract.costs)]
         return Vine(self.batch, branches, s.vine, self.generator, gammas)
 

@@ -51,11 +51,11 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
     def at_random(count: int) -> Array:
         return rng.uniform(contract.action_low, contract.action_high, (count, contract.action_size))
 
+    learner = Learner(settings)  # which refuses what cannot be, before anything is measured
     measured = {
         "doing nothing": evaluate_actions(contract, settings, nothing, EPISODES, settings.seed),
         "random actions": evaluate_actions(contract, settings, at_random, EPISODES, settings.seed),
     }
-    learner = Learner(settings)
     for _ in track(range(settings.iterations), "training without a limit", console=console):
         steps = learner.iterate()["steps"]
     name = f"without a limit, after {steps:,} steps"

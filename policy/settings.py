@@ -15,6 +15,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.safety_monitor.costs import Bill
+from holdfast.sim.physics import PhysicsName
 from holdfast.sim.randomise import Randomisation, load_randomisation
 from holdfast.sim.tasks import FOREIGN, own_contract
 
@@ -282,6 +283,8 @@ class TrainSettings:
             task's own.
         randomise: YAML file of what each simulated robot has of its own, drawn at each episode's
             start: mass, friction, gains, delay, noise, bias. Default: nothing.
+        physics: mujoco, on this machine's cores; or warp, MuJoCo Warp on its GPU, for thousands of
+            copies. What is measured of a policy afterwards is always MuJoCo's.
         hidden: units per hidden layer, of policy and critics.
         initial_std: of actions, where 1 is half of the range.
         gamma: discount of the reward.
@@ -312,6 +315,7 @@ class TrainSettings:
     shards: int = 0
     limit: tuple[float, ...] = ()
     randomise: Annotated[Randomisation | None, RANDOMISATION_FILE] = None
+    physics: PhysicsName = "mujoco"
     hidden: tuple[int, ...] = (64, 64)
     initial_std: float = 1.0
     gamma: float = 0.99
@@ -333,6 +337,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         _one_of(AlgorithmName, self, "algorithm")
         _one_of(Preset, self, "preset")
+        _one_of(PhysicsName, self, "physics")
         _at_least(0, self, "seed", "shards")
         _at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
         _above_zero(self, "initial_std", "critic_rate")

@@ -82,6 +82,10 @@ def command(
         raise TrainingError("--probe runs on this machine alone; leave --ray out")
     if workers and not ray:
         raise TrainingError("workers are Ray's; give --ray too")
+    if ray and settings.physics == "warp":
+        raise TrainingError(
+            "--ray is for cores and --physics warp for a GPU; leave one of them out"
+        )
     console = Console(soft_wrap=True, highlight=False)
     torch.set_num_threads(1)  # on networks of this size more threads are slower
     if probe:

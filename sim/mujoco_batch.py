@@ -1,4 +1,4 @@
-"""Copies of a task stepped together by `mujoco.rollout`, vectorised in NumPy.
+"""Copies of a task stepped together: their physics apart, all the rest vectorised in NumPy.
 
 Copies are independent: all randomness comes from one generator per batch, drawn in order of
 resets, so the same seed and actions give the same batch whatever the number of threads.
@@ -6,37 +6,35 @@ resets, so the same seed and actions give the same batch whatever the number of 
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import mujoco
 import numpy as np
-from mujoco import rollout
 from numpy.typing import NDArray
 
 from holdfast.errors import TrainingError
 from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
 from holdfast.sim.batch import Snapshot, Step
+from holdfast.sim.physics import STATE, MujocoPhysics, Physics
 from holdfast.sim.randomise import Randomisation, Randomiser
-from holdfast.sim.robot import physics_steps
 from holdfast.sim.task import Task, World
-
-_FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
 class MujocoBatch:
-    """The `Batch` of a task on this machine's cores.
+    """The `Batch` of a task, with MuJoCo's physics on this machine's cores, or MuJoCo Warp's.
 
     Args:
         task: what to simulate.
         copies: N.
         seed: of the start states, and of what is randomised.
-        threads: of the physics; 0 for one per core.
+        threads: of MuJoCo's physics; 0 for one per core.
         randomise: what each copy has of its own, drawn with each start state.
+        warp: the device of MuJoCo Warp that the physics runs on; empty for MuJoCo's.
 
     Raises:
-        ConfigError: something cannot be randomised in this task.
+        ConfigError: something cannot be randomised in this task; or Warp has no such device, or
+            cannot simulate the robot.
     """
 
     restores = True
@@ -48,35 +46,26 @@ class MujocoBatch:
         seed: int,
         threads: int = 0,
         randomise: Randomisation | None = None,
+        warp: str = "",
     ) -> None:
         self.task, self.copies = task, copies
         self.contract = task.contract
         self.rng = np.random.default_rng(seed)
         self.observe, self.bill = Observer(task.contract), Bill(task.contract)
         self._own = {channel.signal for channel in task.contract.observation}
-        threads = threads or os.cpu_count() or 1
         model = task.robot.load_model()
         self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
-        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._physics = _physics(task, self._randomiser.models, threads, warp)
         self._nq, self._nv = model.nq, model.nv
-        size = mujoco.mj_stateSize(model, _FULL)
-        # Full physics state is time, qpos, qvel, then what the model has beyond those.
-        self._blank = np.empty(size)
-        mujoco.mj_getState(model, self._data[0], self._blank, _FULL)
-        self._physics = np.tile(self._blank, (copies, 1))
-        self._steps = physics_steps(model, self.contract.period_s)
-        # Few chunks, for each that is done wakes this thread; several, for copies are not equal.
-        self._chunk = -(-copies // (4 * threads))
-        self._control = np.empty((copies, self._steps, model.nu))
-        self._trajectory = np.empty((copies, self._steps, size))
-        self._sensors = np.empty((copies, self._steps, model.nsensordata))
+        self._blank = np.empty(mujoco.mj_stateSize(model, STATE))
+        mujoco.mj_getState(model, mujoco.MjData(model), self._blank, STATE)
+        self._state = np.tile(self._blank, (copies, 1))
         self.applied = np.zeros((copies, self.contract.action_size))
         self.elapsed = np.zeros(copies, dtype=np.int64)
         start = task.reset(self.rng, copies)
         self.world = {name: np.empty_like(array) for name, array in start[2].items()}
         self._rows: dict[str, NDArray[Any]] = {
-            "physics": self._physics,
+            "physics": self._state,
             "applied": self.applied,
             "elapsed": self.elapsed,
             **{f"robot.{name}": array for name, array in self._randomiser.rows.items()},
@@ -86,11 +75,11 @@ class MujocoBatch:
 
     @property
     def qpos(self) -> Array:
-        return self._physics[:, 1 : 1 + self._nq]
+        return self._state[:, 1 : 1 + self._nq]
 
     @property
     def qvel(self) -> Array:
-        return self._physics[:, 1 + self._nq : 1 + self._nq + self._nv]
+        return self._state[:, 1 + self._nq : 1 + self._nq + self._nv]
 
     def reset(self) -> Array:
         """See `Batch`."""
@@ -98,11 +87,12 @@ class MujocoBatch:
         return self._observation(self._signals())
 
     def _place(self, which: NDArray[np.intp], qpos: Array, qvel: Array, world: World) -> None:
-        self._physics[which] = self._blank
-        self._physics[which, 1 : 1 + self._nq + self._nv] = np.concatenate((qpos, qvel), axis=1)
+        self._state[which] = self._blank
+        self._state[which, 1 : 1 + self._nq + self._nv] = np.concatenate((qpos, qvel), axis=1)
         self.applied[which] = 0.0
         self.elapsed[which] = 0
         self._randomiser.draw(which, self.rng)
+        self._physics.refresh(which)
         for name, array in self.world.items():
             array[which] = world[name]
 
@@ -130,22 +120,7 @@ class MujocoBatch:
             )
         self.applied[:] = self.contract.admissible(self.applied, action)
         target = self.task.robot.control(self.applied)
-        self._control[:] = self._randomiser.act(target, self.elapsed)[:, None]
-        self._pool.rollout(
-            self._randomiser.models,
-            self._data,
-            self._physics,
-            self._control,
-            state=self._trajectory,
-            sensordata=self._sensors,
-            skip_checks=True,
-            nstep=self._steps,
-            chunk_size=self._chunk,
-        )
-        # MuJoCo restarts a copy that diverges, from time 0, and says so only on stderr.
-        if (self._trajectory[:, -1, 0] <= self._physics[:, 0]).any():
-            raise TrainingError(f"{self.contract.task}: the simulation diverged")
-        self._physics[:] = self._trajectory[:, -1]
+        self._physics.advance(self._state, self._randomiser.act(target, self.elapsed))
         self.elapsed += 1
         body = self.task.robot.signals(self.qpos, self.qvel)
         self.task.advance(body, self.world)
@@ -178,6 +153,7 @@ class MujocoBatch:
         for name, array in self._rows.items():
             array[:] = snapshot.rows[name][rows]
         self._randomiser.build(np.arange(self.copies))
+        self._physics.refresh(np.arange(self.copies))
         return self._observation(self._signals())
 
     def state(self) -> dict[str, Any]:
@@ -193,4 +169,12 @@ class MujocoBatch:
 
     def close(self) -> None:
         """See `Batch`."""
-        self._pool.close()
+        self._physics.close()
+
+
+def _physics(task: Task, models: list[mujoco.MjModel], threads: int, warp: str) -> Physics:
+    if not warp:
+        return MujocoPhysics(task, models, threads)
+    from holdfast.sim.warp_physics import WarpPhysics  # not every install has it
+
+    return WarpPhysics(task, models, warp)

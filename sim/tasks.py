@@ -13,6 +13,7 @@ from holdfast.sim.gather import Gather
 from holdfast.sim.goal import Goal
 from holdfast.sim.legged import Ant, Humanoid
 from holdfast.sim.mujoco_batch import MujocoBatch
+from holdfast.sim.physics import PhysicsName
 from holdfast.sim.places import Grid
 from holdfast.sim.point import Point
 from holdfast.sim.randomise import Randomisation
@@ -109,6 +110,7 @@ def make_batch(
     threads: int = 0,
     contract: Contract | None = None,
     randomise: Randomisation | None = None,
+    physics: PhysicsName = "mujoco",
 ) -> Batch:
     """Return copies of a task, or of an environment by gym:MODULE:ID, ready to step.
 
@@ -116,20 +118,25 @@ def make_batch(
         task_id: as for `make`.
         copies: how many.
         seed: of all that is drawn.
-        threads: of the physics; 0 for one per core.
+        threads: of MuJoCo's physics; 0 for one per core.
         contract: to bill under, where its limits are not the task's own.
         randomise: what each copy has of its own.
+        physics: MuJoCo's on this machine's cores, or MuJoCo Warp's on its GPU.
 
     Raises:
-        ConfigError: there is no such task, or something cannot be randomised in it.
+        ConfigError: there is no such task, or something cannot be randomised in it; or there is no
+            GPU, or MuJoCo Warp cannot simulate the robot.
     """
     if task_id.startswith(FOREIGN):
         from holdfast.sim.gym_batch import GymBatch
 
         if randomise is not None:
             raise ConfigError(f"{task_id}: has no model that could be randomised")
+        if physics != "mujoco":
+            raise ConfigError(f"{task_id}: brings its own physics; leave --physics out")
         return GymBatch(task_id, contract or own_contract(task_id), copies, seed)
     task = make(task_id)
     if contract is not None:
         task.contract = contract
-    return MujocoBatch(task, copies, seed, threads, randomise)
+    device = "cuda" if physics == "warp" else ""
+    return MujocoBatch(task, copies, seed, threads, randomise, device)

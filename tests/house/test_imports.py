@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("safety_monitor", "sim", "policy", "robot")
 HEAVY = {
     *("torch", "mujoco", "gymnasium", "onnx", "onnxscript", "matplotlib"),
-    *("tensorboard", "safetensors", "scipy", "ray"),
+    *("tensorboard", "safetensors", "scipy", "ray", "mujoco_warp", "warp"),
 }
 BASE_INSTALL = {
     *("numpy", "onnxruntime", "serial", "cobs", "mcap"),

@@ -39,6 +39,7 @@ POINT = TrainSettings(task="PointCircle-v0")
         ({"hidden": (64, 0)}, "hidden should list units of at least 1"),
         ({"algorithm": "sac"}, "algorithm should be one of cpo, trpo, .* received 'sac'"),
         ({"preset": "mine"}, "preset should be one of holdfast, paper, received 'mine'"),
+        ({"physics": "bullet"}, "physics should be one of mujoco, warp, received 'bullet'"),
     ],
 )
 def test_bad_settings_are_refused(change, sentence):
