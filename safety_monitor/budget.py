@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 
 from holdfast.contract import Contract
@@ -70,7 +71,10 @@ class Budget:
                 )
         self._steps = contract.episode_steps
         margin = margin or (0.0,) * len(self.names)
-        self._bounds = tuple(zip(self.names, margin, self.largest, self.episode, strict=True))
+        self._accounts = tuple(
+            (i, name, margin[i], self.largest[i], self.episode[i], self.run[i])
+            for i, name in enumerate(self.names)
+        )
         self.begin()
 
     def begin(self) -> None:
@@ -79,22 +83,15 @@ class Budget:
 
     def add(self, costs: Sequence[float]) -> None:
         """Bill one step; each cost within [0, largest]."""
-        self.spent = tuple([a + b for a, b in zip(self.spent, costs, strict=True)])
+        self.spent = tuple(map(operator.add, self.spent, costs))
 
     def judge_run(self, reasons: list[Reason]) -> None:
         """Append a stop for every cost that one more step could take above its run budget."""
-        for name, spent, most, run in zip(
-            self.names, self.spent, self.largest, self.run, strict=True
-        ):
+        for i, name, _, most, _, run in self._accounts:
+            spent = self.spent[i]
             if spent + most > run:
-                reasons.append(
-                    Reason(
-                        Check.BUDGET,
-                        "run_budget_spent",
-                        State.STOPPED,
-                        f"{name}: {spent:g} of {run:g} is spent and one step can cost {most:g}",
-                    )
-                )
+                text = f"{name}: {spent:g} of {run:g} is spent and one step can cost {most:g}"
+                reasons.append(Reason(Check.BUDGET, "run_budget_spent", State.STOPPED, text))
 
     def judge_episode(
         self, cost_to_go: Sequence[float] | None, left: int, reasons: list[Reason]
@@ -115,13 +112,11 @@ class Budget:
             return (math.nan,) * len(self.names)
         predicted = []
         spread = math.sqrt(left / self._steps)
-        for (name, margin, most, budget), spent, ahead in zip(
-            self._bounds, self.spent, cost_to_go, strict=True
-        ):
+        for i, name, margin, most, budget, _ in self._accounts:
             value = math.nan
-            if math.isfinite(ahead):
-                to_come = max(ahead, 0.0) + margin * spread
-                value = spent + clamp(to_come, 0.0, left * most)
+            if math.isfinite(cost_to_go[i]):
+                to_come = clamp(cost_to_go[i], 0.0, math.inf) + margin * spread
+                value = self.spent[i] + clamp(to_come, 0.0, left * most)
             # Written so that NaN exceeds the budget.
             if not value <= budget:
                 text = f"{name}: {value:g} predicted for this episode, {budget:g} allowed"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from holdfast.contract import Contract
 from holdfast.errors import ContractError
 from holdfast.signals import Array, Signals
+
+Values = Mapping[str, Sequence[Any]]
+"""Each signal's values in turn: numbers of one robot, or arrays with a number per robot. What is
+written for the one holds for the other, and numbers are many times as fast as arrays of one."""
 
 
 @dataclass(frozen=True)
@@ -20,51 +23,51 @@ class CostFunction:
     """A cost per step.
 
     Attributes:
-        evaluate: signals shaped (..., size) and keyword parameters to costs shaped (...), as
-            numbers or truths.
+        evaluate: signals' values and keyword parameters to costs of their shape, as numbers or
+            truths.
         signals: what it reads.
         parameters: the names of its keyword parameters.
         largest: the most that one step can cost; infinity where nobody can say.
     """
 
-    evaluate: Callable[..., NDArray[Any]]
+    evaluate: Callable[..., Any]
     signals: tuple[str, ...]
     parameters: tuple[str, ...]
     largest: float
 
 
-def corridor(signals: Signals, *, x_limit_m: float) -> NDArray[np.bool_]:
+def corridor(values: Values, *, x_limit_m: float) -> Any:
     """Return whether |x| > x_limit_m: a cost of 1 (the Circle cost of Achiam et al. 2017)."""
-    x = signals["position"][..., 0][()]  # a number, if it is one robot's: arithmetic is faster
-    outside: NDArray[np.bool_] = abs(x) > x_limit_m
-    return outside
+    x, _ = values["position"]
+    return abs(x) > x_limit_m
 
 
-def bombs(signals: Signals) -> Array:
-    """Return 1 where a bomb was taken, else 0 (the Gather cost of Achiam et al. 2017)."""
-    return (signals["bombs_taken"][..., 0] > 0.0).astype(np.float64)
+def bombs(values: Values) -> Any:
+    """Return whether a bomb was taken (the Gather cost of Achiam et al. 2017)."""
+    (taken,) = values["bombs_taken"]
+    return taken > 0.0
 
 
-def clearance(signals: Signals, *, clearance_m: float) -> Array:
-    """Return 1 where something is nearer than clearance_m in any sector of `scan`, else 0."""
-    nearest: Array = signals["scan"].min(axis=-1)
-    return (nearest < clearance_m).astype(np.float64)
+def clearance(values: Values, *, clearance_m: float) -> Any:
+    """Return whether something is nearer than clearance_m in any sector of `scan`."""
+    return np.asarray(values["scan"]).min(axis=0) < clearance_m
 
 
-def speeding(signals: Signals, *, speed_m_s: float) -> Array:
-    """Return 1 where the robot goes faster than speed_m_s, forwards or backwards, else 0."""
-    return (abs(signals["forward_speed"][..., 0]) > speed_m_s).astype(np.float64)
+def speeding(values: Values, *, speed_m_s: float) -> Any:
+    """Return whether the robot goes faster than speed_m_s, forwards or backwards."""
+    (speed,) = values["forward_speed"]
+    return abs(speed) > speed_m_s
 
 
-def tilting(signals: Signals, *, tilt_rad: float) -> Array:
-    """Return 1 where roll or pitch is beyond tilt_rad, either way, else 0."""
-    steepest: Array = abs(signals["tilt"]).max(axis=-1)
-    return (steepest > tilt_rad).astype(np.float64)
+def tilting(values: Values, *, tilt_rad: float) -> Any:
+    """Return whether roll or pitch is beyond tilt_rad, either way."""
+    roll, pitch = values["tilt"]
+    return (abs(roll) > tilt_rad) | (abs(pitch) > tilt_rad)
 
 
-def reported(signals: Signals, *, index: float) -> Array:
+def reported(values: Values, *, index: float) -> Any:
     """Return what a simulation that has costs of its own says of the one with this number."""
-    return signals["reported_cost"][..., int(index)]
+    return values["reported_cost"][int(index)]
 
 
 FUNCTIONS: Mapping[str, CostFunction] = {
@@ -85,7 +88,7 @@ class Bill:
     """
 
     def __init__(self, contract: Contract) -> None:
-        self._parts: list[tuple[Callable[..., NDArray[Any]], dict[str, float]]] = []
+        self._parts: list[tuple[Callable[..., Any], dict[str, float]]] = []
         names: list[str] = []
         for cost in contract.costs:
             function = FUNCTIONS.get(cost.function)
@@ -105,11 +108,12 @@ class Bill:
         self.signals = tuple(dict.fromkeys(names))
         self.largest = tuple(FUNCTIONS[cost.function].largest for cost in contract.costs)
 
-    def step(self, signals: Signals) -> tuple[float, ...]:
-        """Return the costs of one step of one robot; as `__call__`, without its arrays."""
-        return tuple([float(f(signals, **parameters)) for f, parameters in self._parts])
+    def step(self, values: Values) -> tuple[float, ...]:
+        """Return the costs of one step of one robot, of plain numbers."""
+        return tuple([float(f(values, **parameters)) for f, parameters in self._parts])
 
     def __call__(self, signals: Signals) -> Array:
-        """Return the costs of one step, shape (..., costs)."""
-        costs = [f(signals, **parameters) for f, parameters in self._parts]
+        """Return the costs of one step, shape (..., costs), of signals shaped (..., size) each."""
+        values = {name: np.moveaxis(signals[name], -1, 0) for name in self.signals}
+        costs = [f(values, **parameters) for f, parameters in self._parts]
         return np.stack(costs, axis=-1, dtype=np.float64)

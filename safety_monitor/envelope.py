@@ -23,13 +23,13 @@ def check_envelope(values: Values, limits: Limits, reasons: list[Reason]) -> Non
     if moving is None:
         return
     # The stopping distance v t + v^2 / (2 a), as the time that v would take for it.
-    stop_s = limits.reaction_time_s + math.hypot(*moving) / (2.0 * limits.deceleration_m_s2)
+    speed_m_s = math.hypot(*moving)
+    stop_s = limits.reaction_time_s + speed_m_s / (2.0 * limits.deceleration_m_s2)
     if limits.geofence is not None and "position" in values:
         _check_geofence(values["position"], moving, stop_s, limits, reasons)
     if limits.footprint_radius_m is not None and "scan" in values and "heading" in values:
         toward_rad = math.atan2(moving[1], moving[0]) - values["heading"][0]
-        stop_m = math.hypot(*moving) * stop_s
-        _check_obstacles(values["scan"], toward_rad, stop_m, limits, reasons)
+        _check_obstacles(values["scan"], toward_rad, speed_m_s * stop_s, limits, reasons)
 
 
 def _check_magnitude(values: Values, name: str, tiers: Tiers | None, reasons: list[Reason]) -> None:
@@ -44,10 +44,10 @@ def _check_magnitude(values: Values, name: str, tiers: Tiers | None, reasons: li
 def _check_joint_velocities(
     velocities: list[float], bounds: tuple[Tiers | None, ...], reasons: list[Reason]
 ) -> None:
-    for joint, (velocity_rad_s, tiers) in enumerate(zip(velocities, bounds, strict=True)):
-        if tiers is not None and abs(velocity_rad_s) > tiers.limited:
+    for joint, tiers in enumerate(bounds):
+        if tiers is not None and abs(velocities[joint]) > tiers.limited:
             what = f"joint_velocity[{joint}]"
-            _exceeds("joint_velocity", what, abs(velocity_rad_s), tiers, reasons)
+            _exceeds("joint_velocity", what, abs(velocities[joint]), tiers, reasons)
 
 
 def _exceeds(name: str, what: str, magnitude: float, tiers: Tiers, reasons: list[Reason]) -> None:
@@ -61,7 +61,8 @@ def _exceeds(name: str, what: str, magnitude: float, tiers: Tiers, reasons: list
 def _check_joint_positions(
     positions: list[float], bounds: tuple[Span | None, ...], reasons: list[Reason]
 ) -> None:
-    for joint, (position_rad, span) in enumerate(zip(positions, bounds, strict=True)):
+    for joint, span in enumerate(bounds):
+        position_rad = positions[joint]
         if span is None or span.low + span.margin <= position_rad <= span.high - span.margin:
             continue
         inside = span.low <= position_rad <= span.high
@@ -89,7 +90,8 @@ def _check_geofence(
         stop(reasons, Check.ENVELOPE, "outside_geofence", text)
         return
     stop_x, stop_y = moving[0] * stop_s, moving[1] * stop_s
-    if fence.gap_m(x, y) > math.hypot(stop_x, stop_y) + limits.slow_margin_m:
+    reach_m = math.hypot(stop_x, stop_y) + limits.slow_margin_m
+    if fence.gap_m(x, y, reach_m) > reach_m:
         return  # whatever the direction; this is the usual case, and the cheaper one
     clearance_m = fence.clearance_m((x, y, x + stop_x, y + stop_y))
     if clearance_m <= 0.0:

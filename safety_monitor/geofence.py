@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,9 +60,27 @@ class Geofence:
     def _all_edges(self) -> tuple[Edge, ...]:
         return (*self._keep_in, *(edge for edges in self._keep_out for edge in edges))
 
-    def gap_m(self, x_m: float, y_m: float) -> float:
-        """Return the distance of a point to the nearest edge."""
-        return _point_gap_m(x_m, y_m, self._all_edges)
+    @cached_property
+    def _boxed_edges(self) -> tuple[tuple[float, float, float, float, Edge], ...]:
+        """Every edge, after the least and largest x and y that it has."""
+        return tuple(
+            (min(ax, bx), max(ax, bx), min(ay, by), max(ay, by), (ax, ay, bx, by))
+            for ax, ay, bx, by in self._all_edges
+        )
+
+    def gap_m(self, x_m: float, y_m: float, within_m: float) -> float:
+        """Return the distance of a point to the nearest edge; infinity if none is near.
+
+        Near is an edge whose box is within `within_m` of the point along both axes: the others
+        are further than that, and to know no more of them is much cheaper.
+        """
+        left, right = x_m - within_m, x_m + within_m
+        below, above = y_m - within_m, y_m + within_m
+        near = []
+        for least_x, most_x, least_y, most_y, edge in self._boxed_edges:
+            if left <= most_x and least_x <= right and below <= most_y and least_y <= above:
+                near.append(edge)
+        return _point_gap_m(x_m, y_m, near) if near else math.inf
 
     def clearance_m(self, path: Edge) -> float:
         """Return the least distance of a straight path to any edge; 0 if it meets one."""
@@ -122,18 +140,18 @@ def _parted(first: Edge, second: Edge) -> bool:
     return a < 0.0 < b or b < 0.0 < a
 
 
-def _point_gap_m(x: float, y: float, edges: tuple[Edge, ...]) -> float:
+def _point_gap_m(x: float, y: float, edges: Iterable[Edge]) -> float:
     """Return the distance of a point to the nearest of some segments."""
-    least = math.inf
+    gaps = []
     for ax, ay, bx, by in edges:
-        dx, dy, px, py = bx - ax, by - ay, x - ax, y - ay
+        dx, dy = bx - ax, by - ay
+        px, py = x - ax, y - ay
         squared = dx * dx + dy * dy
         along = 0.0 if squared == 0.0 else (px * dx + py * dy) / squared
         along = clamp(along, 0.0, 1.0)
         ex, ey = px - along * dx, py - along * dy
-        gap = ex * ex + ey * ey
-        least = min(least, gap)
-    return math.sqrt(least)
+        gaps.append(ex * ex + ey * ey)
+    return math.sqrt(min(gaps))
 
 
 def _holds(edges: tuple[Edge, ...], x: float, y: float) -> bool:

@@ -110,7 +110,6 @@ class Monitor:
         self._contract, self._limits, self._evidence = contract, limits, evidence
         self._observer = Observer(contract)
         self._bill = Bill(contract)
-        self._billed = frozenset(self._bill.signals)
         self._budget = Budget(
             contract, self._bill.largest, run_budget, limits.episode_budget, margin
         )
@@ -247,7 +246,7 @@ class Monitor:
         Returns:
             The action to send, and why. Never raises: a failure in here stops the robot.
         """
-        was, moving = self.state, self._ladder.moving
+        was, moving = self._ladder.state, self._ladder.moving
         proposal = self._proposal if proposal is None else proposal
         found = self._look(now_s, sources, proposal, cost_to_go, stepping=True)
         costs, left = self._nothing, max(self._contract.episode_steps - self._elapsed, 0)
@@ -261,14 +260,8 @@ class Monitor:
         found.reasons.sort(key=_by_check)
         self._ladder.judge(now_s, found.reasons, lambda: self._stands(found))
         self._applied, intervened = self._act(was, found)
-        return Verdict(
-            action=self._applied,
-            state=self.state,
-            reasons=self._explain(found.reasons),
-            budget=self._budget.status(predicted),
-            costs=costs,
-            intervened=intervened,
-        )
+        reasons, budget = self._explain(found.reasons), self._budget.status(predicted)
+        return Verdict(self._applied, self._ladder.state, reasons, budget, costs, intervened)
 
     def _look(
         self,
@@ -300,7 +293,7 @@ class Monitor:
         moving, reasons = self._ladder.moving, found.reasons
         arrays, values = found.arrays, found.values
         checks.measure(sources, self._required, self._shapes, arrays, values, reasons)
-        found.costs = self._price(arrays, reasons)
+        found.costs = self._price(values, reasons)
         checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
         for name, reading in sources.items():
             self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
@@ -338,14 +331,15 @@ class Monitor:
             self._proposal = proposal
 
     def _price(
-        self, arrays: Mapping[str, Array], reasons: list[Reason]
+        self, values: dict[str, list[float]], reasons: list[Reason]
     ) -> tuple[float, ...] | None:
         """Return the costs of this step, or None if they cannot be told."""
-        if not arrays.keys() >= self._billed:
-            return None
-        costs = self._bill.step(arrays)
-        for cost, most in zip(costs, self._bill.largest, strict=True):
-            if not 0.0 <= cost <= most:  # so is NaN
+        for name in self._bill.signals:
+            if name not in values:
+                return None
+        costs = self._bill.step(values)
+        for index, most in enumerate(self._bill.largest):
+            if not 0.0 <= costs[index] <= most:  # so is NaN
                 break
         else:
             return costs
@@ -357,10 +351,11 @@ class Monitor:
         """Return the action of the present state, and whether it intervenes."""
         if was <= READY:
             return self._zero, False
+        state = self._ladder.state
         if not self._ladder.moving:
             return self._zero, True
         limits, previous, wanted = self._actions, self._applied.tolist(), found.action
-        if self.state is FALLBACK or wanted is None:
+        if state is FALLBACK or wanted is None:
             action = limits.admissible(previous, self._fall_back(found))
             intervened = (
                 wanted is None
@@ -369,7 +364,7 @@ class Monitor:
             )
         else:
             action = free = limits.admissible(previous, wanted)
-            if self.state is LIMITED:
+            if state is LIMITED:
                 # Clipped first: a proposal far outside the limits would not be slowed otherwise.
                 slow = [self._limits.limited_scale * value for value in limits.clip(wanted)]
                 action = limits.admissible(previous, slow)
@@ -394,8 +389,11 @@ class Monitor:
 
     def _explain(self, reasons: list[Reason]) -> tuple[Reason, ...]:
         """Return this step's reasons, then what else keeps the state down."""
-        said = {reason.code for reason in reasons}
-        return (*reasons, *(c for c in self._ladder.causes if c.code not in said))
+        explained = reasons.copy()
+        for cause in self._ladder.causes:
+            if all(cause.code != reason.code for reason in reasons):
+                explained.append(cause)
+        return tuple(explained)
 
     def _refusals(
         self, now_s: float, sources: Mapping[str, Reading], needed: State

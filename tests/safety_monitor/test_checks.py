@@ -104,6 +104,12 @@ def test_a_signal_that_is_no_number(name, value):
     assert reason.text == f"{name} is [0.0, {value}]"
 
 
+def test_numbers_are_usable_even_where_their_sum_is_not():
+    values, reasons = measured(reading(**{**GOOD, "position": [1e308, 1e308]}))
+    assert values["position"] == [1e308, 1e308]
+    assert reasons == []
+
+
 @pytest.mark.parametrize("value", [[1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]], 1.0, []])
 def test_a_signal_of_another_shape(value):
     values, (reason,) = measured(reading(**{**GOOD, "position": value}))

@@ -104,6 +104,35 @@ def test_clearance_counts_the_polygon_s_own_corners():
     assert fence.clearance_m((1.0, 2.0, 2.0, 1.0)) == pytest.approx(math.sqrt(0.5), rel=1e-15)
 
 
+@pytest.mark.parametrize("x", [0.5, 3.5, 1.75, 2.25, -0.5, 4.5])
+def test_an_edge_is_near_a_point_up_to_and_with_the_distance_that_is_asked_for(x):
+    gap = min(abs(x), abs(4.0 - x))
+    for fence in (Geofence(SQUARE, ()), Geofence(tuple((y, x) for x, y in SQUARE), ())):
+        for point in ((x, 2.0), (2.0, x)):
+            assert fence.gap_m(*point, gap) == gap
+            assert fence.gap_m(*point, gap + 0.125) == gap
+            assert fence.gap_m(*point, gap - 0.125) == math.inf
+
+
+def test_what_is_near_an_edge_s_line_alone_is_not_near_the_edge():
+    fence = Geofence(SQUARE, ())
+    for far in (-1.0, 5.0):
+        for side in (0.0, 4.0):
+            assert fence.gap_m(side, far, 0.5) == fence.gap_m(far, side, 0.5) == math.inf
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(st.floats(-1.0, 5.0), st.floats(-1.0, 5.0), st.floats(1e-3, 3.0))
+def test_the_nearest_edge_is_found_if_any_is_near(x, y, within):
+    for slanted in (CORNER, tuple((0.5 * (x - y), 0.5 * (x + y)) for x, y in CORNER)):
+        fence = Geofence(slanted, (HOLE,))
+        gap = fence.clearance_m((x, y, x, y))
+        if gap > within:
+            assert fence.gap_m(x, y, within) > within
+        else:
+            assert fence.gap_m(x, y, within) == pytest.approx(gap, abs=1e-9)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(st.tuples(*[st.floats(-1.0, 5.0)] * 4))
 def test_a_path_with_clearance_stays_inside(path):
