@@ -52,6 +52,8 @@ class Learner:
 
     def __init__(self, settings: TrainSettings, resumed: bool = False) -> None:
         settings.check_own()
+        # More are slower on networks of this size, and sums would round by how many there are.
+        torch.set_num_threads(1)
         self.settings = settings
         self.contract = contract_of(settings)
         self.generator = torch.Generator().manual_seed(settings.seed)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from holdfast.contract import Cost
@@ -87,7 +86,6 @@ def command(
     if seeds < 1:
         raise ConfigError(f"seeds should be at least 1, received {seeds}")
     console = Console(soft_wrap=True, highlight=False)
-    torch.set_num_threads(1)
     for seed in range(seeds):  # outermost: whatever is done so far can be compared
         for task in tasks:
             for name, settings in STUDIES[task].runs(task).items():

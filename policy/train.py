@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -87,7 +86,6 @@ def command(
             "--ray is for cores and --physics warp for a GPU; leave one of them out"
         )
     console = Console(soft_wrap=True, highlight=False)
-    torch.set_num_threads(1)  # on networks of this size more threads are slower
     if probe:
         if demonstrations:
             raise TrainingError("a probe begins with random weights; leave --demonstrations out")

@@ -40,6 +40,12 @@ def test_a_randomised_run_goes_on_bit_for_bit(tmp_path):
     assert stripped(nominal.iterate()) != records[0]
 
 
+def test_sums_do_not_round_by_how_many_threads_torch_was_given():
+    torch.set_num_threads(2)
+    Learner(TrainSettings(task="PointCircle-v0", batch=65)).close()
+    assert torch.get_num_threads() == 1
+
+
 def test_the_number_of_threads_changes_nothing():
     """Of the physics; torch has one, whatever the machine has."""
     settings = dataclasses.replace(SMALL, batch=9100)
