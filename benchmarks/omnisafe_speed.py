@@ -1,7 +1,7 @@
 """How fast OmniSafe trains CPO on Safety-Gymnasium's PointCircle1; docs/SPEED.md compares it.
 
 It needs older packages than Holdfast, which it does not import, and so an environment of its own,
-of Python 3.11 at most: omnisafe==0.5.0, safety-gymnasium==1.0.0 and what they ask for (numpy<1.24).
+of Python 3.10 at most: omnisafe==0.5.0, safety-gymnasium==1.0.0 and what they ask for (numpy<1.24).
 
     python benchmarks/omnisafe_speed.py [--no-textures]
 

@@ -339,6 +339,11 @@ class TrainSettings:
         _one_of(Preset, self, "preset")
         _one_of(PhysicsName, self, "physics")
         _at_least(0, self, "seed", "shards")
+        if self.shards and self.physics == "warp":
+            raise TrainingError(
+                "physics warp runs one batch on a GPU, and shards are for cores; "
+                "leave --physics or --ray and --shards out"
+            )
         _at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
         _above_zero(self, "initial_std", "critic_rate")
         _share(self, "gamma", "lam")

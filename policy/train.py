@@ -81,10 +81,6 @@ def command(
         raise TrainingError("--probe runs on this machine alone; leave --ray out")
     if workers and not ray:
         raise TrainingError("workers are Ray's; give --ray too")
-    if ray and settings.physics == "warp":
-        raise TrainingError(
-            "--ray is for cores and --physics warp for a GPU; leave one of them out"
-        )
     console = Console(soft_wrap=True, highlight=False)
     if probe:
         if demonstrations:

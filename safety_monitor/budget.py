@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 
 from holdfast.contract import Contract
@@ -83,7 +82,7 @@ class Budget:
 
     def add(self, costs: Sequence[float]) -> None:
         """Bill one step; each cost within [0, largest]."""
-        self.spent = tuple(map(operator.add, self.spent, costs))
+        self.spent = tuple([a + b for a, b in zip(self.spent, costs, strict=True)])
 
     def judge_run(self, reasons: list[Reason]) -> None:
         """Append a stop for every cost that one more step could take above its run budget."""

@@ -66,6 +66,7 @@ class WarpPhysics:
         with wp.ScopedDevice(self._device):
             try:
                 self._model = mjw.put_model(model, dict.fromkeys(self._own, copies))
+            # What it has no code for is the first, a size or option it cannot have the second.
             except (NotImplementedError, ValueError) as error:
                 raise ConfigError(
                     f"{task.contract.task}: MuJoCo Warp cannot simulate robot "

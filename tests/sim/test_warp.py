@@ -26,6 +26,8 @@ from holdfast.sim.tasks import make, make_batch
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "65", "--critic-steps", "2"]
 HAS_WARP = importlib.util.find_spec("mujoco_warp") is not None
 
+# Not in the dev extra: it is 150 MB, and of use with a GPU alone. What must hold without it is
+# tested without this mark.
 needs_warp = pytest.mark.skipif(
     not HAS_WARP, reason="without MuJoCo Warp: pip install 'holdfast[warp]'"
 )
@@ -99,7 +101,8 @@ def test_it_is_not_spread_over_a_cluster(tmp_path, capsys):
     options = ["--physics", "warp", "--ray", "local", "--out", str(out)]
     assert main(["train", *options, *OPTIONS]) == 1
     assert capsys.readouterr().err == (
-        "holdfast: --ray is for cores and --physics warp for a GPU; leave one of them out\n"
+        "holdfast: physics warp runs one batch on a GPU, and shards are for cores; "
+        "leave --physics or --ray and --shards out\n"
     )
     assert not out.exists()
 
