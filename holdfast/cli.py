@@ -129,9 +129,12 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
     try:
         import tyro
 
+        from holdfast.options import RULES
+
         flat = (tyro.conf.OmitArgPrefixes,)  # --seed, wherever in the settings it belongs
         function = command.prepared(options)
-        status = tyro.cli(function, prog=f"holdfast {name}", args=options, config=flat)
+        with RULES:
+            status = tyro.cli(function, prog=f"holdfast {name}", args=options, config=flat)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "holdfast"):

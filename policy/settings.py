@@ -279,7 +279,7 @@ class TrainSettings:
             batch then takes.
         shards: equal parts of the copies, each with seeds of its own, that can be run apart
             from the others (see --ray); 0 is one batch, which is faster on one machine.
-        limit: d, expected cost per episode, for each cost in the contract's order. Empty: the
+        limit: d, expected cost per episode, for each cost in the contract's order. Default: the
             task's own.
         randomise: YAML file of what each simulated robot has of its own, drawn at each episode's
             start: mass, friction, gains, delay, noise, bias. Default: nothing.

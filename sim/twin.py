@@ -144,11 +144,12 @@ def command(
         require_measured(the_task, TwinBoard.signals)
     the_gap = load_gap(gap) if gap else Gap()
     with ExitStack() as stack:
-        books = Truth(the_task, seed, _open_truth(truth, stack))
+        file = _open_truth(truth, stack)
+        books = Truth(the_task, seed, file)
         board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
         if dds:
             rays = LIDAR_RAYS if scan_rays is None else scan_rays
-            _serve_topics(the_task, board, config, rays, stack)
+            _serve_topics(the_task, board, config, rays, stack, file)
             return
         master, slave = pty.openpty()
         stack.callback(os.close, master)
@@ -159,12 +160,8 @@ def command(
         twin = Twin(board, master)
         if link:
             _symlink(link, port, stack)
-        print(f"serial:{port}", flush=True)
-        print(
-            f"a twin of robot '{board.robot}' in "
-            f"{'lockstep' if board.lockstep else 'real time'}; Ctrl-C ends it",
-            file=sys.stderr,
-        )
+        time_is = "lockstep" if board.lockstep else "real time"
+        _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", file)
         twin.serve()
 
 
@@ -188,7 +185,12 @@ def require_measured(task: Task, measured: Sequence[str]) -> None:
 
 
 def _serve_topics(
-    task: Task, board: TwinBoard, config: Path | None, rays: int, stack: ExitStack
+    task: Task,
+    board: TwinBoard,
+    config: Path | None,
+    rays: int,
+    stack: ExitStack,
+    truth: TextIO | None,
 ) -> None:
     """Be a robot of a ROS graph, until a signal comes."""
     from holdfast.robot.dds.graph import DdsGraph  # not every install has it
@@ -205,17 +207,25 @@ def _serve_topics(
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    print(f"dds:{config or board.robot}", flush=True)
-    print(f"a twin of robot '{board.robot}' in a ROS graph; Ctrl-C ends it", file=sys.stderr)
+    address = f"dds:{config or board.robot}"
+    _announce(address, f"a twin of robot '{board.robot}' in a ROS graph", truth)
     while not stopping.is_set():
         driver.turn()
+
+
+def _announce(address: str, what: str, truth: TextIO | None) -> None:
+    """Say where the robot is. Nothing can be refused any more: an older truth is forgotten now."""
+    if truth:
+        truth.truncate(0)
+    print(address, flush=True)
+    print(f"{what}; Ctrl-C ends it", file=sys.stderr)
 
 
 def _open_truth(path: Path | None, stack: ExitStack) -> TextIO | None:
     if path is None:
         return None
     try:
-        return stack.enter_context(path.open("w"))
+        return stack.enter_context(path.open("a"))
     except OSError as error:
         raise ConfigError(f"truth file {path}: cannot be written ({error.strerror})") from None
 

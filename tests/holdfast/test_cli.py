@@ -23,13 +23,22 @@ import time
 from holdfast.errors import ContractError
 
 
-def command(outcome: str = "fine", count: int = 1) -> int | None:
+def command(
+    outcome: str = "fine",
+    count: int = 1,
+    names: tuple[str, ...] = (),
+    sizes: tuple[int, ...] = (3,),
+) -> int | None:
     """Do what is asked.
 
     Args:
         outcome: which one.
         count: of nothing in particular.
+        names: likewise.
+        sizes: likewise.
     """
+    if outcome == "lists":
+        print(names, sizes)
     if outcome == "refused":
         raise ContractError("cost 'x': limit should be at least 0, received -1")
     if outcome == "missing":
@@ -94,6 +103,23 @@ def test_wrong_options_are_status_2(outcomes, capsys, arguments):
         main(["outcomes", *arguments])
     assert ended.value.code == 2
     assert "outcomes --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--names"], ["--names", "--count", "2"], ["--sizes"]])
+def test_a_list_that_is_given_has_something_in_it(outcomes, capsys, arguments):
+    """`--demonstrations $LOGS` where the variable is empty would else train without any."""
+    with pytest.raises(SystemExit) as ended:
+        main(["outcomes", *arguments])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"Error parsing {arguments[0]}: it should have one value at least" in said
+
+
+def test_lists_are_read_as_what_they_are_of(outcomes, capsys):
+    assert main(["outcomes", "--outcome", "lists", "--sizes", "4", "5", "--names", "a"]) == 0
+    assert capsys.readouterr().out == "('a',) (4, 5)\n"
+    assert main(["outcomes", "--outcome", "lists"]) == 0
+    assert capsys.readouterr().out == "() (3,)\n"
 
 
 def test_ctrl_c_is_status_130(outcomes):

@@ -336,6 +336,15 @@ def test_a_wrong_option_is_told_in_a_sentence(options, sentence):
         twin.command(**{name: value})
 
 
+def test_a_twin_that_is_refused_leaves_an_older_truth_alone(tmp_path):
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text("what an earlier twin knew\n")
+    for also in ({"link": Path("/nowhere/port")}, {"dds": True, "task": "DriveGoal-v0"}):
+        with pytest.raises(ConfigError):
+            twin.command(truth=truth, **also)
+        assert truth.read_text() == "what an earlier twin knew\n"
+
+
 @pytest.mark.parametrize("also", [{"link": Path("port")}, {"realtime_factor": 0.0}], ids=str)
 def test_a_robot_of_a_ros_graph_has_no_port(also):
     with pytest.raises(ConfigError, match="has no port to link, and runs in real time"):
