@@ -1,4 +1,4 @@
-"""Fit critics, and what predicts costs, while the policy steps and the next batch is run."""
+"""Fit critics, and what predicts costs, while the next batch is run."""
 
 from __future__ import annotations
 

@@ -139,7 +139,6 @@ class Learner:
         self.fitting.wait()
         clock.lap("critics")
         judged = self.judge(rollout)
-        self.fit(judged)
         clock.lap("estimate")
         report = self.step(judged)
         # Whoever moves the normaliser moves the policy, away from one that goes on to act.
@@ -147,6 +146,7 @@ class Learner:
             self.normaliser.update(_rows(rollout.observation))
             if self.behaviour:
                 self.behaviour.renew(self._networks)
+        self.fit(judged)  # not beside the step: two threads of small operations slow each other
         clock.lap("step")
         self.iteration += 1
         return self._record(judged, report, clock)
