@@ -92,6 +92,9 @@ def launched(environment, folder, name, *arguments, ready):
         until(lambda: ready in log.read_text() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         yield log
+    except BaseException:
+        print(log.read_text())  # what it had to say to it
+        raise
     finally:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
         try:
@@ -170,6 +173,21 @@ def armed(ros, namespace=""):
     assert done or "armed already" in sentence, sentence
 
 
+def driving(ros, moves, namespace=""):
+    """Arm the robot and wait until it moves; one that a stall of this computer stopped before a
+    tool could look at it is reset and armed again, as by who stands beside it."""
+    armed(ros, namespace)
+
+    def does():
+        if moves():
+            return True
+        for name in ("reset", "arm"):  # refused while nothing is wrong
+            trigger(ros, f"{namespace}/safety_monitor_node/{name}")
+        return False
+
+    until(does)
+
+
 def forward_speed(ros, topic="/odom", **settings):
     said = ros("topic", "echo", "--once", "--field", "twist.twist.linear.x", topic, **settings)
     number = re.search(r"^-?\d[\d.]*(e[-+]?\d+)?$", said, re.MULTILINE)  # beside what is warned of
@@ -209,8 +227,7 @@ def test_the_usual_tools(workspace, folder, ros_in, rmw):
         assert "Min value: 1" in said
         refused = ros("param", "set", "/safety_monitor_node", "policy", "x")
         assert "policy can only be set while the node is not active" in refused
-        armed(ros)
-        until(lambda: forward_speed(ros) > 0.3)
+        driving(ros, lambda: forward_speed(ros) > 0.3)
         info = ros("topic", "info", "-v", "/cmd_vel")
         assert info.count("Endpoint type: PUBLISHER") == 1, "one door"
         assert "Node name: safety_monitor_node" in info
@@ -256,8 +273,7 @@ def test_from_goal_to_goal_among_posts(workspace, folder, ros):
         assert "geometry_msgs/msg/PointStamped" in ros("topic", "info", "/goal")
         assert "base_link" in ros("topic", "echo", "--once", "--field", "header.frame_id", "/goal")
         assert float(ros("topic", "echo", "--once", "--field", "range_max", "/scan")[:3]) == 3.0
-        armed(ros)
-        until(lambda: turning(ros) > 0.2)  # near a post half as fast as proposed
+        driving(ros, lambda: turning(ros) > 0.2)  # near a post half as fast as proposed
 
 
 @pytest.mark.timeout(300)
@@ -280,8 +296,7 @@ def test_a_robot_in_a_namespace(workspace, folder, ros):
     where = ("namespace:=fleet/one",)
     with robot(workspace, folder, *where, "enable_motion:=true", twin=where):
         assert "/fleet/one/safety_monitor_node" in ros("node", "list")
-        armed(ros, "/fleet/one")
-        until(lambda: forward_speed(ros, "/fleet/one/odom") > 0.3)
+        driving(ros, lambda: forward_speed(ros, "/fleet/one/odom") > 0.3, "/fleet/one")
         assert "/odom" not in ros("topic", "list").split()
 
 
@@ -290,8 +305,7 @@ def test_commands_without_a_stamp(workspace, folder, ros):
     """As drivers of Humble take them."""
     file = (f"robot_config:={folder}/twist.yaml",)
     with robot(workspace, folder, *file, "enable_motion:=true", twin=file):
-        armed(ros)
-        until(lambda: forward_speed(ros) > 0.3)
+        driving(ros, lambda: forward_speed(ros) > 0.3)
         assert "geometry_msgs/msg/Twist\n" in ros("topic", "type", "/cmd_vel")
 
 
@@ -300,8 +314,7 @@ def test_simulated_time(workspace, folder, ros):
     """Twice as fast as it is: stamps, periods and time limits are on the twin's clock."""
     clock = ("publish_clock:=true", "realtime_factor:=2.0")
     with robot(workspace, folder, "use_sim_time:=true", "enable_motion:=true", twin=clock):
-        armed(ros)
-        until(lambda: forward_speed(ros) > 0.3)
+        driving(ros, lambda: forward_speed(ros) > 0.3)
         stamp = ros("topic", "echo", "--once", "--field", "header.stamp.sec", "/cmd_vel")
         assert int(re.search(r"\d+", stamp)[0]) < 10_000, "not Unix time"
 
@@ -314,8 +327,7 @@ def test_bags(workspace, folder, ros):
         robot(workspace, folder, "enable_motion:=true", episodes=1) as log,
         launched(workspace, folder, "record", f"out:={bag}", ready="Subscribed to topic '/odom'"),
     ):
-        armed(ros)
-        until(lambda: forward_speed(ros) > 0.3)
+        driving(ros, lambda: forward_speed(ros) > 0.3)
         time.sleep(3.0)
         own = re.search(r"log: (\S+)", log.read_text())[1]
     info = ros("bag", "info", str(bag))
@@ -413,8 +425,7 @@ def test_a_twin_without_ros_is_seen_by_ros(workspace, folder, ros):
             f"log_dir:=run-{time.time_ns()}",
             ready="policy_node]: active",
         ) as log:
-            armed(ros)
-            until(lambda: forward_speed(ros) > 0.3)
+            driving(ros, lambda: forward_speed(ros) > 0.3)
             assert "/twin" in ros("node", "list").split()
             assert trigger(ros, "/hardware/e_stop_trigger")[0]
             until(lambda: abs(forward_speed(ros)) < 0.02)
