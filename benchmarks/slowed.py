@@ -2,10 +2,11 @@
 
     python benchmarks/slowed.py --out docs/SLOWED.md [--work runs/slowed] [--seeds 3]
 
-Trains DriveCircle as the demo does, runs it on twins with and without the demo's gap under other
-coverages of the prediction, fine-tunes it on a log of the twin with the gap, and looks at what
-familiarity says before and after, and on twins that were changed further. Everything is seeded;
-what is in the work folder already is not made again. An hour and a half on one core.
+Trains DriveCircle by the defaults, on robots that are all alike (the demo's differ), runs it on
+twins with and without the demo's gap under other coverages of the prediction, fine-tunes it on a
+log of the twin with the gap, and looks at what familiarity says before and after, and on twins that
+were changed further. Everything is seeded; what is in the work folder already is not made again. An
+hour and a half on one core.
 """
 
 from __future__ import annotations
@@ -269,9 +270,9 @@ def main() -> None:
     lines = [
         "# What slows a robot, measured",
         "",
-        f"Made by `benchmarks/slowed.py`: DriveCircle, trained as the demo does with "
-        f"{len(benches)} seeds, on",
-        "twins in lockstep, exploring. Seeded.",
+        f"Made by `benchmarks/slowed.py`: DriveCircle, trained by the defaults with {len(benches)} "
+        "seeds, on",
+        "robots that are all alike, and run on twins in lockstep, exploring. Seeded.",
         "",
         *prediction(benches),
         *familiarity(benches),
