@@ -21,6 +21,7 @@ from rcl_interfaces.msg import (
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from holdfast.errors import HoldfastError
 from holdfast.robot.ros.graph import RosGraph
@@ -234,14 +235,17 @@ def run(make: type[ManagedNode], arguments: Sequence[str] | None = None) -> int:
     node = make()  # type: ignore[call-arg]
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, name="executor", daemon=True)
+    ended: Future = Future()
+    spin = executor.spin_until_future_complete
+    thread = threading.Thread(target=spin, args=(ended,), name="executor", daemon=True)
     thread.start()
     while thread.is_alive() and not ending.wait(1.0):
         pass
     failed = not thread.is_alive()  # its error was printed
     node.finish()
+    ended.set_result(None)
+    thread.join(1.0)  # first: shut down while it looks for work, the executor fails in its thread
     executor.shutdown()
-    thread.join(1.0)
     node.destroy_node()
     rclpy.shutdown()
     # Python gives signals their default meaning as it ends; a second one would be told as a death.
