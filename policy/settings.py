@@ -120,7 +120,7 @@ class CPOSettings:
 
     Attributes:
         slack: of the line search's cost check, as a share of the limit d. The paper's exact
-            check makes most steps at the boundary shrink or fail.
+            check may make steps at the boundary shrink or fail.
         correction: rate of the running mean of (realised − predicted) cost change that is
             added to the excess J_C − d.
     """
