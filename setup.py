@@ -14,7 +14,7 @@ RUN = [
     "mcap>=1.1",
     "pyyaml>=6.0",
     "pydantic>=2.5",
-    "tyro>=0.8",
+    "tyro>=0.9.4",
     "rich>=13",
 ]
 TRAIN = [
