@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from tyro.conf import Positional
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 RULES = ConstructorRegistry()
@@ -13,6 +14,8 @@ RULES = ConstructorRegistry()
 def list_with_something_in_it(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """An option of a list that is given without a value is a slip, not an empty list."""
     if info.type_origin is not tuple or Ellipsis not in get_args(info.type):
+        return None
+    if Positional in info.markers:  # not given at all; the command asks for it in its own words
         return None
     of = PrimitiveTypeInfo.make(get_args(info.type)[0], set(info.markers))
     one = ConstructorRegistry.get_primitive_spec(of)
