@@ -75,7 +75,7 @@ class Health:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
-class ManagedNode(LifecycleNode):  # type: ignore[misc]
+class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
     """A lifecycle node whose mistakes are sentences.
 
     A subclass says what happens in `configure`, `activate`, `halt` and `release`; each may raise
@@ -174,7 +174,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         except HoldfastError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        except Exception:
+        except Exception:  # whatever it is, the node ends stopped and says why; see above
             self.get_logger().fatal(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
         self.get_logger().info(reached)
@@ -219,7 +219,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]
         return status
 
 
-def run(make: type[ManagedNode], arguments: Sequence[str] | None = None) -> int:
+def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:
     """Run a node until SIGINT or SIGTERM, and stop the robot before it leaves the graph.
 
     rclpy's own handlers end the context first, and with it every way to tell the robot so.
@@ -232,7 +232,7 @@ def run(make: type[ManagedNode], arguments: Sequence[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    node = make()  # type: ignore[call-arg]
+    node = make()
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
     ended: Future = Future()
