@@ -118,7 +118,8 @@ def test_the_monitor_opens_and_prints_nothing():
                 assert node.func.id not in ("open", "print", "input", "exec", "eval"), file
 
 
-OURS = {f"holdfast.{m}" for m in ("__version__", "contract", "errors", "share", "signals")} | {
+SHARED = ("__version__", "child", "contract", "errors", "files", "share", "signals")
+OURS = {f"holdfast.{m}" for m in SHARED} | {
     f"holdfast.{folder}" for folder in ("safety_monitor", "robot", "policy")
 }
 """What the robot's side imports of us; of policy, what the test below lets through."""
