@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from holdfast import files
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.robot.assembly import Assembly, assemble, default_directory, require_fit
 from holdfast.robot.base import Robot
@@ -221,9 +221,7 @@ class Progress:
             "episodes": [dataclasses.asdict(result) for result in results],
         }
         path = self._recorder.path.parent / SUMMARY_FILE
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
-        os.replace(partial, path)
+        files.write(path, json.dumps(summary, indent=2) + "\n")
         means = [values for values in summary["cost_mean"].values() if values is not None]
         lost = f"  {self._recorder.lost} records lost" if self._recorder.lost else ""
         self._console.print(

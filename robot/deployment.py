@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import ConfigError, RunError
+from holdfast import files
+from holdfast.errors import ConfigError, FileError, RunError
 from holdfast.robot.log_format import COMPLETED, EpisodeResult
 from holdfast.safety_monitor.evidence import Evidence
 
@@ -74,18 +74,10 @@ class Deployment:
 
     def _save(self) -> None:
         data = {"hardware_id": self._hardware_id, "evidence": self.evidence.to_mapping()}
-        part = self.path.with_name(self.path.name + ".part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("w") as file:
-                file.write(json.dumps(data, indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.path)
-        except OSError as error:
-            raise RunError(
-                f"{self.path}: the evidence cannot be written ({error.strerror})", "evidence_lost"
-            ) from None
+            files.write(self.path, json.dumps(data, indent=1) + "\n")
+        except FileError as error:
+            raise RunError(f"the evidence cannot be written: {error}", "evidence_lost") from None
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return, by cost name, the mean and after how many episodes what became evident."""
