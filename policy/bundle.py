@@ -6,7 +6,6 @@ Needs NumPy and ONNX Runtime alone. Exporting one is `holdfast.policy.export`'s.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from holdfast import plain
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ContractError
 from holdfast.signals import Array
@@ -225,7 +225,7 @@ def _entries(metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return plain.from_json(text)
     except ValueError as error:
         raise BundleError(f"holdfast_{name} should be JSON ({error})") from None
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from holdfast import plain
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.networks import Networks
@@ -49,7 +50,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                     f"checkpoint {path}: format should be {FORMAT}, "
                     f"received {header.get('format', 'none')}"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["data"])  # noqa: SIM118
+            data = plain.from_json(header["data"])
+            return {name: file.get_tensor(name) for name in file.keys()}, data  # noqa: SIM118
     except FileNotFoundError:
         raise TrainingError(f"checkpoint {path}: no such file") from None
     except (SafetensorError, OSError) as error:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from holdfast import share
+from holdfast import share, yaml_file
 from holdfast.errors import ConfigError, RunError
 from holdfast.policy import bundle, report, verify
 from holdfast.policy.export import EPISODES, export
@@ -127,7 +126,7 @@ class Demo:
             "run_budgets": {cost.name: cost.run_budget for cost in costs},
             "rows": rows,
             "rounds": rounds,
-            "gap": yaml.safe_load(self.gap.read_text()),
+            "gap": yaml_file.read(self.gap).data,
             "bundles": {"before": bundle.load(parent).hash, "after": bundle.load(policy).hash},
             "progress": f"train/{PROGRESS}",
             "before": before.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from holdfast import plain
 from holdfast.contract import Cost
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy.figures import Curves, comparison
 from holdfast.policy.settings import AlgorithmName, TrainSettings, contract_of, defaults
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
@@ -110,7 +110,7 @@ def complete(settings: TrainSettings, place: Path, console: Console) -> None:
 def records(place: Path) -> list[dict[str, Any]]:
     """Return what a run has recorded so far."""
     path = place / PROGRESS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return plain.read_json_lines(path, TrainingError) if path.exists() else []
 
 
 def read(places: Sequence[Path], cost: Cost) -> Curves:
