@@ -19,6 +19,10 @@ class ConfigError(HoldfastError):
     """A setting, a configuration file or a command-line value is wrong."""
 
 
+class FileError(HoldfastError):
+    """A file cannot be read or written."""
+
+
 class LinkError(HoldfastError):
     """The serial link cannot be opened, was lost, or speaks another version."""
 

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import HoldfastError
+from holdfast import files
+from holdfast.errors import FileError, HoldfastError
 
 MAX_BYTES = 64 * 2**20
 """Largest text file; the largest of ours is a long training's progress, a few MB."""
@@ -37,20 +38,14 @@ def read_text(path: Path, error: type[HoldfastError], most: int = MAX_BYTES) -> 
         most: bytes that it may have.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-        if len(data) > most:
-            raise error(f"{path}: should be at most {most} bytes, and is larger")
-        return data.decode()
-    except OSError as wrong:
-        raise error(f"{path}: cannot be read ({wrong.strerror})") from None
+        return files.read(path, most).decode()
+    except FileError as wrong:
+        raise error(str(wrong)) from None
     except UnicodeDecodeError as wrong:
         byte = wrong.object[wrong.start]
         raise error(
             f"{path}: should be UTF-8 text, received byte 0x{byte:02x} at offset {wrong.start}"
         ) from None
-    except ValueError:  # a path with a zero byte in it
-        raise error(f"{str(path)!r}: cannot be read (no file can have this name)") from None
 
 
 def read_json(path: Path, error: type[HoldfastError]) -> Any:

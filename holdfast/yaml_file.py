@@ -84,9 +84,9 @@ def parse(text: str) -> Document:
         line = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"{line}should be YAML ({error.problem or error.context})") from None
     except yaml.reader.ReaderError as error:
-        line = text[: error.position].count("\n") + 1
+        at = text[: error.position].count("\n") + 1
         raise ValueError(
-            f"line {line}: should be YAML (character #x{error.character:04x} is not allowed)"
+            f"line {at}: should be YAML (character #x{error.character:04x} is not allowed)"
         ) from None
     return document
 
@@ -107,8 +107,8 @@ def _events(text: str) -> Iterator[Event]:
         line = _line(event)
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
             raise ValueError(f"line {line}: should be without anchors and aliases (& and *)")
-        if getattr(event, "tag", None) is not None:
-            raise ValueError(f"line {line}: should be without tags, received {event.tag}")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise ValueError(f"line {line}: should be without tags, received {tag}")
         if isinstance(event, DocumentStartEvent) and (event.version or event.tags):
             raise ValueError(f"line {line}: should be without directives (%)")
         if not isinstance(event, _MARKS):

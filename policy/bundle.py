@@ -1,6 +1,8 @@
 """The bundle: one ONNX file with a policy, its cost critics and its contract, as a robot runs it.
 
 Needs NumPy and ONNX Runtime alone. Exporting one is `holdfast.policy.export`'s.
+Whoever wrote the file, loading it takes a bounded time and memory: ONNX Runtime is given
+nothing that `holdfast.policy.graph` did not let through.
 """
 
 from __future__ import annotations
@@ -8,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import statistics
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from holdfast import plain
+from holdfast import files, plain
 from holdfast.contract import Contract
-from holdfast.errors import BundleError, ContractError
+from holdfast.errors import BundleError, ContractError, FileError
+from holdfast.policy.graph import ROWS, check_graph
+from holdfast.policy.onnx_file import Message, read_model
 from holdfast.signals import Array
 
 FORMAT = "2"
@@ -32,6 +38,16 @@ GOLDEN_TOLERANCE = 1e-5
 """Largest difference from a golden pair; relative where a value is above 1, as cost-to-go is."""
 
 OUTPUTS = ("action", "log_std", "cost_to_go")
+
+LARGEST = 64 * 2**20
+"""Bytes of a file, at most."""
+
+SHARE = 0.25
+"""Most of the contract's period that the outputs for one observation may take: the critics are
+asked in the monitor's process, once per period."""
+
+TIMED, FAR = 15, 256
+"""How many observations are timed, and how many are tried that are far from any known one."""
 
 # A protobuf string entry: key, then tag 2 and length 64. Found in the bytes, so that the digest
 # is checked before anything parses the file.
@@ -62,6 +78,7 @@ class Bundle:
         familiarity: what the exporter measured of the observations, or None.
         prediction: how much more than cost-to-go an episode may cost, as measured, or None.
         provenance: versions, seeds, hashes, parent and what training measured.
+        row_s: how long the outputs for one observation take here, s: the median.
     """
 
     path: Path
@@ -72,6 +89,7 @@ class Bundle:
     prediction: Mapping[str, Any] | None
     provenance: Mapping[str, Any]
     _session: Any = field(repr=False, compare=False)
+    row_s: float = field(default=0.0, compare=False)
 
     def act(self, observation: Array) -> tuple[Array, Array]:
         """Return the mean action (actions,), physical units, and log_std (actions,), of the
@@ -97,8 +115,12 @@ class Bundle:
 
     def outputs(self, observations: Array, names: tuple[str, ...] = OUTPUTS) -> list[Array]:
         """Return the named outputs of the graph for observations (batch, n)."""
-        values = self._session.run(list(names), {"observation": observations.astype(np.float32)})
-        return [value.astype(np.float64) for value in values]
+        rows = observations.astype(np.float32)
+        parts = [
+            self._session.run(list(names), {"observation": rows[i : i + ROWS]})
+            for i in range(0, len(rows), ROWS)
+        ]
+        return [np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True)]
 
 
 def load(path: Path | str) -> Bundle:
@@ -109,15 +131,26 @@ def load(path: Path | str) -> Bundle:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
+        data = files.read(path, LARGEST)
+    except FileError as error:
+        raise BundleError(str(error)) from None
+    return from_bytes(data, path)
+
+
+def from_bytes(data: bytes, path: Path) -> Bundle:
+    """Check and return the bundle that a file's bytes are; see `load`.
+
+    Args:
+        path: of the file, to name it.
+    """
     try:
         check_digest(data)
-        session = _session(data)
-        entries = _entries(session.get_modelmeta().custom_metadata_map)
+        model = read_model(data)
+        entries = _entries(model)
         contract = Contract.from_json(entries["contract"])
-        _check_graph(session, contract)
+        sizes = (contract.action_size, contract.action_size, len(contract.costs))
+        outputs = dict(zip(OUTPUTS, sizes, strict=True))
+        check_graph(model, {"observation": contract.observation_size}, outputs)
         bundle = Bundle(
             path=path,
             hash=hashlib.sha256(data).hexdigest(),
@@ -126,9 +159,10 @@ def load(path: Path | str) -> Bundle:
             familiarity=_mapping(entries, "familiarity"),
             prediction=_mapping(entries, "prediction"),
             provenance=_mapping(entries, "provenance") or {},
-            _session=session,
+            _session=_session(data),
         )
         _check_golden(bundle)
+        bundle = replace(bundle, row_s=_check_time(bundle))
         _check_limits(bundle)
     except (BundleError, ContractError) as error:
         raise BundleError(f"{path}: {error}") from None
@@ -213,13 +247,17 @@ def _session(data: bytes) -> Any:
         raise BundleError(f"ONNX Runtime cannot load it ({first_line})") from None
 
 
-def _entries(metadata: Mapping[str, str]) -> dict[str, str]:
+def _entries(model: Message) -> dict[str, str]:
+    pairs = [(entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"]]
+    metadata = dict(pairs)
+    if len(metadata) < len(pairs):
+        raise BundleError("its metadata should hold each key once")
     missing = [f"holdfast_{key}" for key in KEYS if f"holdfast_{key}" not in metadata]
     if missing:
         raise BundleError(f"its metadata lacks {', '.join(missing)}")
     entries = {key: metadata[f"holdfast_{key}"] for key in KEYS}
     if entries["format"] != FORMAT:
-        raise BundleError(f"bundle format should be {FORMAT}, received {entries['format']}")
+        raise BundleError(f"bundle format should be {FORMAT}, received {entries['format'][:40]}")
     return entries
 
 
@@ -237,29 +275,6 @@ def _mapping(entries: Mapping[str, str], name: str) -> dict[str, Any] | None:
     return value
 
 
-def _check_graph(session: Any, contract: Contract) -> None:
-    """Inputs and outputs by name, type and shape; the batch dimension is free."""
-    sizes = (contract.action_size, contract.action_size, len(contract.costs))
-    wanted_outputs = dict(zip(OUTPUTS, sizes, strict=True))
-    for kind, nodes, wanted in (
-        ("input", session.get_inputs(), {"observation": contract.observation_size}),
-        ("output", session.get_outputs(), wanted_outputs),
-    ):
-        found = {node.name: (node.type, node.shape) for node in nodes}
-        if set(found) != set(wanted):
-            raise BundleError(
-                f"graph {kind}s should be {', '.join(wanted)}, received {', '.join(found)}"
-            )
-        for name, size in wanted.items():
-            dtype, shape = found[name]
-            free = len(shape) == 2 and not isinstance(shape[0], int)
-            if dtype != "tensor(float)" or not free or shape[1] != size:
-                raise BundleError(
-                    f"graph {kind} '{name}' should be float [batch, {size}] as its contract "
-                    f"says, received {dtype} {shape}"
-                )
-
-
 def _golden(text: str, contract: Contract) -> Golden:
     data = _json(text, "golden")
     names = ("observation", *OUTPUTS)
@@ -270,10 +285,13 @@ def _golden(text: str, contract: Contract) -> Golden:
     for name, size in zip(names, sizes, strict=True):
         try:
             arrays[name] = np.array(data[name], dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise BundleError(f"holdfast_golden.{name} should be rows of numbers") from None
-        if arrays[name].shape != (len(data["observation"]), size) or not len(arrays[name]):
-            raise BundleError(f"holdfast_golden.{name} should have a row of {size} per pair")
+        pairs = arrays["observation"].shape[:1]
+        if arrays[name].shape != (*pairs, size) or not 0 < pairs[0] <= ROWS:
+            raise BundleError(
+                f"holdfast_golden.{name} should have a row of {size} per pair, 1 to {ROWS} pairs"
+            )
     return Golden(**arrays)
 
 
@@ -289,15 +307,42 @@ def _check_golden(bundle: Bundle) -> None:
             )
 
 
+def _check_time(bundle: Bundle) -> float:
+    """Return how long the outputs for one observation take, s; no observation takes longer."""
+    taken = []
+    for _ in range(TIMED):
+        began_s = time.perf_counter()
+        bundle.outputs(bundle.golden.observation[:1])
+        taken.append(time.perf_counter() - began_s)
+    row_s, period_s = statistics.median(taken), bundle.contract.period_s
+    if row_s > SHARE * period_s:
+        raise BundleError(
+            f"its outputs for one observation take {row_s:.2g} s here; that should be at most "
+            f"{SHARE:.0%} of the contract's period of {period_s:g} s"
+        )
+    return row_s
+
+
 def _check_limits(bundle: Bundle) -> None:
-    """On the golden observations, and far outside them, where a policy may land on a robot."""
+    """On the golden observations, and far outside them, where a policy may land on a robot: asked
+    together, and one by one as on a robot."""
     contract = bundle.contract
     rng = np.random.default_rng(0)
-    far = rng.standard_normal((256, contract.observation_size)) * np.logspace(-2, 6, 256)[:, None]
+    far = rng.standard_normal((FAR, contract.observation_size)) * np.logspace(-2, 6, FAR)[:, None]
     observations = np.concatenate((bundle.golden.observation, far))
-    action, log_std, cost_to_go = bundle.outputs(observations)
-    slack = 1e-6 * contract.action_half_range  # float32
-    outside = (action < contract.action_low - slack) | (action > contract.action_high + slack)
-    finite = all(np.isfinite(values).all() for values in (action, log_std, cost_to_go))
-    if outside.any() or not finite:
-        raise BundleError("its outputs should be finite and its action inside the limits")
+    together = bundle.outputs(observations)
+    singly = [bundle.outputs(row) for row in observations[:, None]]
+    alone = [np.concatenate(values) for values in zip(*singly, strict=True)]
+    for name, values, expected in zip(OUTPUTS, alone, together, strict=True):
+        if not (np.isfinite(values).all() and np.isfinite(expected).all()):
+            raise BundleError(f"'{name}' should be finite and the action inside the limits")
+        worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()
+        if worst > GOLDEN_TOLERANCE:
+            raise BundleError(
+                f"'{name}' for one observation should not depend on others that are asked with it; "
+                f"it differs by {worst:.3g}"
+            )
+    for action in (alone[0], together[0]):
+        slack = 1e-6 * contract.action_half_range  # float32
+        if ((action < contract.action_low - slack) | (action > contract.action_high + slack)).any():
+            raise BundleError("its outputs should be finite and its action inside the limits")

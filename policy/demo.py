@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import select
 import shutil
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from holdfast import share, yaml_file
+from holdfast import child, share, yaml_file
 from holdfast.errors import ConfigError, RunError
 from holdfast.policy import bundle, report, verify
 from holdfast.policy.export import EPISODES, export
@@ -228,8 +228,10 @@ class Demo:
 @contextmanager
 def _program(line: list[object]) -> Iterator[subprocess.Popen[str]]:
     """Run `holdfast LINE...` beside this process; end it when left."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", *map(str, line)],
+    process = child.start(
+        "holdfast.cli",
+        *map(str, line),
+        at_end=signal.SIGTERM,  # which stops the robot properly
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if line[0] == "deploy" else subprocess.DEVNULL,
         text=True,

@@ -1,7 +1,7 @@
 """The policy in a process of its own: it sees observations, and all it can do is propose.
 
 Its only channel is a socket pair of whole messages. It proposes motion only while it is told
-that it may, and ends when the channel does. Both ends are here: `PolicyProcess` is the run
+that it may, and ends when the channel or the monitor's process does. Both ends are here: `PolicyProcess` is the run
 loop's, `main` is the process.
 """
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from holdfast import child
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, RunError
 from holdfast.policy import bundle as bundles
@@ -64,8 +65,11 @@ class PolicyProcess:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         arguments = (str(bundle.path), str(theirs.fileno()), "explore" if explore else "mean")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast.robot.policy_process", *arguments, str(seed)],
+        self._process = child.start(
+            "holdfast.robot.policy_process",
+            *arguments,
+            str(seed),
+            at_end=signal.SIGKILL,  # it may hang in native code
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # a terminal's Ctrl-C is the monitor's to answer

@@ -81,7 +81,8 @@ def build(
         "last": np.eye(n)[:, -1:],
         "nan_at": np.array([9e9 if nan_at is None else nan_at]),
         "tolerance": np.array([1e-6]),
-        "zero": np.array([0.0]),
+        "zero": np.array(0.0),
+        "most": np.array(9e30),
     }
     nodes = [
         helper.make_node("Gemm", ["observation", "weight", "bias"], ["linear"]),
@@ -91,9 +92,10 @@ def build(
         helper.make_node("MatMul", ["observation", "last"], ["left"]),
         helper.make_node("Sub", ["left", "nan_at"], ["distance"]),
         helper.make_node("Mul", ["distance", "distance"], ["squared"]),
-        helper.make_node("Sub", ["squared", "tolerance"], ["under_root"]),
-        helper.make_node("Sqrt", ["under_root"], ["root"]),
-        helper.make_node("Mul", ["root", "zero"], ["zero_or_nan"]),
+        helper.make_node("Sub", ["squared", "tolerance"], ["beyond"]),
+        helper.make_node("Clip", ["beyond", "zero", "most"], ["positive_or_zero"]),
+        helper.make_node("Mul", ["positive_or_zero", "zero"], ["zeros"]),
+        helper.make_node("Div", ["zeros", "positive_or_zero"], ["zero_or_nan"]),
         helper.make_node("Add", ["good_action", "zero_or_nan"], ["action"]),
         helper.make_node("Gemm", ["observation", "nothing", "log_std_value"], ["log_std"]),
         helper.make_node("Gemm", ["observation", "no_cost", "cost_value"], ["cost_to_go"]),
@@ -108,7 +110,7 @@ def build(
         ],
         [numpy_helper.from_array(v.astype(np.float32), name) for name, v in tensors.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     values = {
         "format": FORMAT,
         "contract": contract.to_json(),

@@ -12,6 +12,7 @@ from holdfast.errors import BundleError, ConfigError, TrainingError
 from holdfast.policy import bundle, checkpoint, verify
 from holdfast.policy.evaluate import evaluate, foretell, interval, judge_prediction
 from holdfast.policy.export import checkpoint_of, export
+from holdfast.policy.graph import OPERATORS
 from holdfast.policy.learner import Learner
 from holdfast.policy.settings import TrainSettings
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
@@ -64,6 +65,16 @@ def test_one_file_that_names_no_machine(shipped):
     assert not any(t.external_data for t in model.graph.initializer)
     assert str(shipped.parent).encode() not in shipped.read_bytes()
     assert b".py" not in shipped.read_bytes()  # no stack traces of the exporter
+
+
+def test_a_bundle_may_use_what_export_writes_and_nothing_else(shipped):
+    model = onnx.load(shipped)
+    assert {node.op_type for node in model.graph.node} == set(OPERATORS)
+
+
+def test_a_row_takes_a_small_part_of_its_period(shipped):
+    held = bundle.load(shipped)
+    assert 0.0 < held.row_s < 0.05 * held.contract.period_s
 
 
 def test_provenance(shipped):
