@@ -10,7 +10,8 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,30 @@ def read_json_lines(path: Path, error: type[HoldfastError]) -> list[Any]:
         if not isinstance(found[-1], dict):
             raise error(f"{path}, line {number}: should be a JSON mapping")
     return found
+
+
+_UNFIT = (
+    *(TypeError, ValueError, AttributeError, LookupError),
+    *(ArithmeticError, RuntimeError, MemoryError),  # torch's answers to shapes and sizes
+)
+
+
+@contextmanager
+def well_formed(where: object, error: type[HoldfastError]) -> Iterator[None]:
+    """Say of data whose parts are taken from it unchecked that one is missing, or something else.
+
+    Only for a file's own data: what goes wrong in the block is then the file's doing.
+
+    Args:
+        where: names the file; the sentence begins with it.
+        error: what is raised.
+    """
+    try:
+        yield
+    except KeyError as wrong:
+        raise error(f"{where}: lacks '{shown(str(wrong.args[0]))}'") from None
+    except _UNFIT as wrong:
+        raise error(f"{where}: does not hold what it should ({shown(str(wrong))})") from None
 
 
 def from_json(text: str) -> Any:

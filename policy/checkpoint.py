@@ -6,19 +6,18 @@ Written beside the old file and then renamed over it, so a killed run leaves a w
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from holdfast import plain
+from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.networks import Networks
@@ -29,11 +28,9 @@ FORMAT = "holdfast-checkpoint-2"
 
 def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able data to `path`, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
     flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(flat, part, {"format": FORMAT, "data": json.dumps(data, sort_keys=True)})
-    os.replace(part, path)
+    header = {"format": FORMAT, "data": json.dumps(data, sort_keys=True)}
+    files.write(path, safetensors.torch.save(flat, header))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -50,7 +47,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                     f"checkpoint {path}: format should be {FORMAT}, "
                     f"received {header.get('format', 'none')}"
                 )
-            data = plain.from_json(header["data"])
+            with plain.well_formed(f"checkpoint {path}", TrainingError):
+                data = plain.from_json(header["data"])
             return {name: file.get_tensor(name) for name in file.keys()}, data  # noqa: SIM118
     except FileNotFoundError:
         raise TrainingError(f"checkpoint {path}: no such file") from None
@@ -70,14 +68,15 @@ def load_networks(path: Path) -> tuple[Networks, dict[str, Any]]:
         TrainingError: see `load`; or its tensors do not fit its settings.
     """
     tensors, data = load(path)
-    settings = data["settings"]
-    networks = Networks.build(
-        Contract.from_json(data["contract"]),
-        settings["hidden"],
-        settings["initial_std"],
-        torch.Generator(),
-    )
-    restore_modules(networks.modules, tensors)
+    with plain.well_formed(f"checkpoint {path}", TrainingError):
+        settings = data["settings"]
+        networks = Networks.build(
+            Contract.from_json(data["contract"]),
+            settings["hidden"],
+            settings["initial_std"],
+            torch.Generator(),
+        )
+        restore_modules(networks.modules, tensors)
     return networks, data
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast import plain
+from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import LogError
 from holdfast.policy import figures
@@ -70,7 +70,9 @@ def command(run: Path = Path("runs/demo")) -> None:
     found = summary.get("format") if isinstance(summary, dict) else None
     if found != FORMAT:
         raise LogError(f"{path}: format should be {FORMAT}, received {plain.shown(repr(found))}")
-    print(write(run, summary))
+    with plain.well_formed(path, LogError):
+        page = write(run, summary)
+    print(page)
 
 
 def write(folder: Path, summary: Mapping[str, Any]) -> Path:
@@ -92,7 +94,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
         verdicts=figures.verdicts(before, after),
     )
     path = folder / PAGE
-    path.write_text(page)
+    files.write(path, page)
     return path
 
 

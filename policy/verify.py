@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from holdfast.errors import BundleError, HoldfastError
 from holdfast.policy import bundle, checkpoint
@@ -29,7 +30,7 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
         robot: the robot that it should be for.
         task: the task that it should be for.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     held = bundle.load(policy)  # digest, graph and golden pairs are checked by loading
     held.expect(robot, task)
     console.print(
@@ -43,10 +44,10 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
     )
     for name, check in checks:
         try:
-            console.print(f"[green]ok[/green]      {name}: {check(held)}")
+            console.print(Text.assemble(("ok", "green"), f"      {name}: {check(held)}"))
         except HoldfastError as error:
             failed += 1
-            console.print(f"[red]refused[/red] {name}: {error}")
+            console.print(Text.assemble(("refused", "red"), f" {name}: {error}"))
     return 1 if failed else 0
 
 
