@@ -129,6 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), FAILED)
     except OSError as error:
         return _complain(_told(error), FAILED)
+    except RuntimeError as error:  # so pathlib calls links in a circle, before Python 3.13
+        if not str(error).startswith("Symlink loop"):
+            raise
+        return _complain(str(error), FAILED)
     except MemoryError:
         return _complain(f"{name} needs more memory than there is", FAILED)
     except KeyboardInterrupt:

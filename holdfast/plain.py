@@ -112,9 +112,12 @@ def from_json(text: str) -> Any:
     try:
         data = json.loads(text, object_pairs_hook=_unique, parse_int=whole)
     except RecursionError:
-        raise ValueError(f"should nest at most {MAX_DEPTH} deep") from None
+        raise ValueError(_TOO_DEEP) from None
     _check(data, (), "\\ud" in text.lower())
     return data
+
+
+_TOO_DEEP = f"should nest at most {MAX_DEPTH} deep"
 
 
 def _check(node: Any, place: tuple[str, ...], halves: bool) -> None:
@@ -125,13 +128,13 @@ def _check(node: Any, place: tuple[str, ...], halves: bool) -> None:
         halves: whether texts may hold any.
     """
     where = f"{shown('.'.join(place))}: " if place else ""
-    if len(place) > MAX_DEPTH:
-        raise ValueError(f"{where}should nest at most {MAX_DEPTH} deep")
     if isinstance(node, float) and not math.isfinite(node):
         raise ValueError(f"{where}should be a finite number, received {node}")
     if isinstance(node, str) and halves:
         whole_characters(node)
     if isinstance(node, (dict, list)):
+        if len(place) >= MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
         for key, item in node.items() if isinstance(node, dict) else enumerate(node):
             _check(item, (*place, str(key)), halves)
 

@@ -117,10 +117,10 @@ def _events(text: str) -> Iterator[Event]:
 
 def _node(event: Event, events: Iterator[Event], place: Place, lines: dict[Place, int]) -> Any:
     line = _line(event)
-    if len(place) > plain.MAX_DEPTH:
-        raise ValueError(f"line {line}: should nest at most {plain.MAX_DEPTH} deep")
     if isinstance(event, ScalarEvent):
         return _scalar(event, f"line {line}: " + (f"{_dotted(place)}: " if place else ""))
+    if len(place) >= plain.MAX_DEPTH:
+        raise ValueError(f"line {line}: should nest at most {plain.MAX_DEPTH} deep")
     if isinstance(event, MappingStartEvent):
         made: dict[str, Any] = {}
         while not isinstance(event := next(events), MappingEndEvent):

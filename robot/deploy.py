@@ -223,10 +223,12 @@ class Progress:
         path = self._recorder.path.parent / SUMMARY_FILE
         try:
             files.write(path, json.dumps(summary, indent=2) + "\n")
-        except FileError as lost:
+        except FileError as unwritten:
             if not error:
                 raise
-            self._console.print(str(lost))  # what ended the run is said last, and is what counts
+            self._console.print(
+                str(unwritten)
+            )  # what ended the run is said last, and is what counts
         means = [values for values in summary["cost_mean"].values() if values is not None]
         lost = f"  {self._recorder.lost} records lost" if self._recorder.lost else ""
         self._console.print(
