@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a path need not be of characters
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    threading.excepthook = _thread_failed
     name, *options = arguments
     if name not in COMMANDS:
         return _complain(_unknown(name), USAGE)
@@ -177,6 +179,14 @@ def _told(error: OSError) -> str:
         return "whatever reads this program's output has ended"
     told = error.strerror or str(error) or type(error).__name__
     return told if error.filename is None else f"{os.fsdecode(error.filename)}: {told}"
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Say why a thread ended; TensorBoard's writes a file, and a disk may be full."""
+    if isinstance(args.exc_value, OSError):
+        _complain(_told(args.exc_value), FAILED)
+    else:
+        threading.__excepthook__(args)
 
 
 def _complain(sentence: str, status: int) -> int:

@@ -36,7 +36,7 @@ WALL_S = 20.0
 WORKS_S = 0.7
 """An input that is good is at work for so long, and is then interrupted."""
 
-AT_WORK = ("train", "demo", "twin", "reproduce", "deploy", "finetune", "export")
+AT_WORK = ("train", "demo", "twin", "reproduce", "deploy", "finetune", "export", "report")
 SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--iterations", "1", "--critic-steps", "1"]
 
 
@@ -102,10 +102,6 @@ def feed(tmp_path, monkeypatch, capsys):
             for number, handler in before.items():
                 signal.signal(number, handler)
         out, err = capsys.readouterr()
-        if "HF_DUMP" in os.environ:
-            open(os.environ["HF_DUMP"], "a").write(
-                f"{status} {time.monotonic() - began_s:.2f} {str(arguments)[:150]!r} {err[:300]!r}\n"
-            )
         assert "Traceback" not in err + out
         assert status in (0, 1, 2) or (status == 130 and name in AT_WORK), (status, arguments)
         if status == 1:
