@@ -71,7 +71,7 @@ def replacing(path: Path, data: bytes | str) -> Iterator[None]:
         with _told_of(path):
             os.replace(part, path)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             part.unlink(missing_ok=True)
         raise
 

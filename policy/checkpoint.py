@@ -1,10 +1,11 @@
 """Checkpoints: one safetensors file whose header carries a JSON text. No pickle.
 
-Written beside the old file and then renamed over it, so a killed run leaves a whole one.
+Written whole or not at all, so a killed run leaves a whole one.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,20 +15,31 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from holdfast import files, plain
 from holdfast.contract import Contract
-from holdfast.errors import TrainingError
+from holdfast.errors import ContractError, FileError, HoldfastError, TrainingError
 from holdfast.policy.networks import Networks
+from holdfast.policy.settings import TrainSettings, settings_from
 from holdfast.signals import Array
 
 FORMAT = "holdfast-checkpoint-2"
 
+LARGEST = 2 * 2**30
+"""Bytes of a file, at most."""
+
+HELD = {"settings": dict, "contract": str, "iteration": int}
+"""What the data of every checkpoint has, and of which type."""
+
 
 def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able data to `path`, atomically."""
+    """Write tensors and JSON-able data to `path`, atomically.
+
+    Raises:
+        FileError: it cannot be written; what was there is still there.
+    """
     flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "data": json.dumps(data, sort_keys=True)}
     files.write(path, safetensors.torch.save(flat, header))
@@ -39,21 +51,51 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         TrainingError: no such file, not a checkpoint, or of another format.
     """
+    return parse(path, read(path))
+
+
+def read(path: Path) -> bytes:
+    """Return a checkpoint's bytes.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise TrainingError(
-                    f"checkpoint {path}: format should be {FORMAT}, "
-                    f"received {header.get('format', 'none')}"
-                )
-            with plain.well_formed(f"checkpoint {path}", TrainingError):
-                data = plain.from_json(header["data"])
-            return {name: file.get_tensor(name) for name in file.keys()}, data  # noqa: SIM118
-    except FileNotFoundError:
-        raise TrainingError(f"checkpoint {path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise TrainingError(f"checkpoint {path}: not a checkpoint ({error})") from None
+        return files.read(path, LARGEST)
+    except FileError as error:
+        raise TrainingError(f"checkpoint {error}") from None
+
+
+def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return what `save` wrote as these bytes.
+
+    Args:
+        path: of the file, to name it.
+
+    Raises:
+        TrainingError: not a checkpoint, or of another format.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+        if header.get("format") != FORMAT:
+            received = header.get("format", "none")
+            raise TrainingError(
+                f"checkpoint {path}: format should be {FORMAT}, received {received}"
+            )
+        data = plain.from_json(header["data"])
+        if not isinstance(data, dict) or any(
+            not isinstance(data.get(name), kind) for name, kind in HELD.items()
+        ):
+            raise TrainingError(f"checkpoint {path}: its data should hold {', '.join(HELD)}")
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise TrainingError(f"checkpoint {path}: not a checkpoint ({_first(error)})") from None
+    return tensors, data
+
+
+def _first(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def module_tensors(modules: Mapping[str, torch.nn.Module]) -> dict[str, Tensor]:
@@ -68,16 +110,44 @@ def load_networks(path: Path) -> tuple[Networks, dict[str, Any]]:
         TrainingError: see `load`; or its tensors do not fit its settings.
     """
     tensors, data = load(path)
-    with plain.well_formed(f"checkpoint {path}", TrainingError):
-        settings = data["settings"]
-        networks = Networks.build(
-            Contract.from_json(data["contract"]),
-            settings["hidden"],
-            settings["initial_std"],
-            torch.Generator(),
-        )
+    return networks_of(path, tensors, data), data
+
+
+def networks_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> Networks:
+    """Return the networks of what `load` read from `path`.
+
+    Raises:
+        TrainingError: its tensors do not fit its settings.
+    """
+    try:
+        contract = Contract.from_json(data["contract"])
+    except (ContractError, RecursionError) as error:
+        raise TrainingError(f"checkpoint {path}: {_first(error)}") from None
+    hidden = data["settings"].get("hidden")
+    # Before networks of that size are made, which may be larger than any memory.
+    sizes = [contract.observation_size, *(hidden if isinstance(hidden, list) else ())]
+    sizes.append(contract.action_size)
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        weight = tensors.get(f"policy.body.{2 * i}.weight")
+        if weight is None or [*weight.shape] != [outputs, inputs]:
+            raise TrainingError(
+                f"checkpoint {path}: policy does not fit (layer {i + 1} should be {outputs} units "
+                f"of {inputs} inputs, as its settings and its contract say)"
+            )
+    networks = Networks.build(contract, sizes[1:-1], 1.0, torch.Generator())
+    try:
         restore_modules(networks.modules, tensors)
-    return networks, data
+    except TrainingError as error:
+        raise TrainingError(f"checkpoint {path}: {error}") from None
+    return networks
+
+
+def settings_of(path: Path, data: Mapping[str, Any], task: str = "") -> TrainSettings:
+    """Return the settings of what `load` read from `path`; see `settings_from`."""
+    try:
+        return settings_from(data["settings"], task)
+    except HoldfastError as error:
+        raise TrainingError(f"checkpoint {path}: {error}") from None
 
 
 def start_from(path: Path, networks: Networks) -> None:
@@ -111,12 +181,28 @@ def known_tensors(episodes: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:
     }
 
 
-def known_episodes(tensors: Mapping[str, Tensor]) -> list[Array]:
-    """Return what was made into `known_tensors`; empty in a policy that learned from no log."""
+def known_episodes(tensors: Mapping[str, Tensor], size: int) -> list[Array]:
+    """Return what was made into `known_tensors`; empty in a policy that learned from no log.
+
+    Args:
+        size: of an observation.
+
+    Raises:
+        TrainingError: they are no episodes of such observations.
+    """
     if "known.steps" not in tensors:
         return []
-    observation = tensors["known.observation"].double().numpy()
-    return np.split(observation, np.cumsum(tensors["known.steps"].numpy())[:-1])
+    observation, steps = (tensors.get(f"known.{name}") for name in ("observation", "steps"))
+    if (
+        observation is None
+        or steps is None
+        or [*observation.shape] != [int(steps.sum()), size]
+        or steps.dtype != torch.int64
+        or not (steps > 0).all()
+        or not observation.isfinite().all()
+    ):
+        raise TrainingError("checkpoint: known observations should be whole episodes of numbers")
+    return np.split(observation.double().numpy(), np.cumsum(steps.numpy())[:-1])
 
 
 def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, Tensor]) -> None:
@@ -132,7 +218,7 @@ def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str
             module.load_state_dict(part)
         except RuntimeError as error:
             first = str(error).splitlines()[-1].strip()
-            raise TrainingError(f"checkpoint: {name} does not fit ({first})") from None
+            raise TrainingError(f"{name} does not fit ({first})") from None
 
 
 def adam_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class Worker:
                     f"worker on {here}: has {name} {own}, the learner {versions[name]}; "
                     "install the same everywhere"
                 )
-        own_settings = settings_from(settings)
+        own_settings = settings_from(settings, settings["task"])  # which the learner runs too
         made = contract_of(own_settings)
         if made.to_json() != contract:
             raise TrainingError(

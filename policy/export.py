@@ -7,9 +7,7 @@ import hashlib
 import json
 import logging
 import math
-import os
 import platform
-import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,19 +22,20 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import holdfast
+from holdfast import files
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, FileError
 from holdfast.policy import bundle, checkpoint
 from holdfast.policy.evaluate import evaluate, foretell, judge_prediction
+from holdfast.policy.graph import OPSET
 from holdfast.policy.networks import Networks
-from holdfast.policy.settings import settings_from
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
 
-OPSET = 18
 GOLDEN_PAIRS = 8
 
+MOST_EPISODES = 20_000
 EPISODES = 200
 """Simulated at an export by default; half of them calibrate prediction and familiarity."""
 
@@ -78,8 +77,19 @@ def checkpoint_of(path: Path) -> Path:
 
 
 def file_hash(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return a file's SHA-256 in hex.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
 
 
 def command(
@@ -88,6 +98,7 @@ def command(
     ),
     out: Path = Path("runs/train/policy.onnx"),
     episodes: int = EPISODES,
+    task: str = "",
 ) -> None:
     """Write a trained policy as a bundle: one ONNX file with its cost critics and its contract.
 
@@ -97,8 +108,10 @@ def command(
         episodes: simulated to measure reward and cost return for the provenance, how well the
             episode's cost is foretold, and which observations are familiar. Half of them
             calibrate: the false-alarm rate of familiarity is at least 2 / episodes.
+        task: the task, as FILE.py:NAME or gym:MODULE:ID, where it is no part of Holdfast: code
+            that a file names is not run.
     """
-    measured = export(source, out, episodes)["measured"]
+    measured = export(source, out, episodes, task=task)["measured"]
     costs = (f"{name} {cost['mean']:.2f}" for name, cost in measured["costs"].items())
     Console(soft_wrap=True, highlight=False, markup=False).print(
         f"{out}: return {measured['return']['mean']:.1f}, {', '.join(costs)} "
@@ -107,24 +120,32 @@ def command(
 
 
 def export(
-    source: Path, out: Path, episodes: int, extra: dict[str, Any] | None = None
+    source: Path, out: Path, episodes: int, extra: dict[str, Any] | None = None, task: str = ""
 ) -> dict[str, Any]:
     """Write bundle and checkpoint copy; return the provenance. The same input gives the same bytes.
 
     Args:
         source: the checkpoint.
         extra: what a fine-tuned child adds to its provenance (parent, logs).
+        task: see `settings_from`.
 
     Raises:
         ConfigError: too few episodes.
+        TrainingError: it is no checkpoint, or its task has to be given.
+        FileError: it cannot be written; what was there is still there.
     """
     if episodes < GOLDEN_PAIRS:
         raise ConfigError(f"episodes should be at least {GOLDEN_PAIRS}, received {episodes}")
-    networks, data = checkpoint.load_networks(source)
-    logged = checkpoint.known_episodes(checkpoint.load(source)[0])
+    if episodes > MOST_EPISODES:
+        raise ConfigError(f"episodes should be at most {MOST_EPISODES}, received {episodes}")
+    state = checkpoint.read(source)  # once: training may go on and replace it
+    tensors, data = checkpoint.parse(source, state)
+    networks = checkpoint.networks_of(source, tensors, data)
+    logged = checkpoint.known_episodes(tensors, networks.contract.observation_size)
     logged = logged if len(logged) >= LEAST_LOGGED else []
-    seed = data["settings"]["seed"]
-    measured = evaluate(networks, settings_from(data["settings"]), episodes, seed)
+    settings = checkpoint.settings_of(source, data, task)
+    seed = settings.seed
+    measured = evaluate(networks, settings, episodes, seed)
     ahead, half, contract = foretell(networks, measured), episodes // 2, networks.contract
     prediction = fit_prediction(ahead[half:], measured.costs[half:], contract.episode_steps)
     provenance = {
@@ -139,7 +160,10 @@ def export(
         "settings": data["settings"],
         "iteration": data["iteration"],
         **{key: data[key] for key in ("demonstrations",) if key in data},
-        "checkpoint": {"file": checkpoint_of(out).name, "sha256": file_hash(source)},
+        "checkpoint": {
+            "file": checkpoint_of(out).name,
+            "sha256": hashlib.sha256(state).hexdigest(),
+        },
         "evaluation_episodes": episodes,
         "measured": measured.summary(),
         "prediction": judge_prediction(contract, ahead[:half], measured.costs[:half], prediction),
@@ -147,12 +171,9 @@ def export(
     }
     familiarity = fit_familiarity(measured.observations, _rate(episodes, logged), logged)
     content = serialise(networks, measured.observations, prediction, familiarity, provenance)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    part.write_bytes(content)
-    if source.resolve() != checkpoint_of(out).resolve():
-        shutil.copyfile(source, checkpoint_of(out))
-    os.replace(part, out)
+    bundle.from_bytes(content, out)  # nothing is written that a robot would refuse
+    with files.replacing(out, content), files.replacing(checkpoint_of(out), state):
+        pass  # both or neither
     return provenance
 
 

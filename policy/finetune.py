@@ -29,7 +29,7 @@ from holdfast.policy.export import checkpoint_of, export, file_hash
 from holdfast.policy.gaussian import kl
 from holdfast.policy.networks import Networks
 from holdfast.policy.samples import Samples
-from holdfast.policy.settings import StepSettings, require_same, settings_from
+from holdfast.policy.settings import StepSettings, require_same
 from holdfast.signals import Array
 from holdfast.sim.tasks import make
 
@@ -229,9 +229,12 @@ class Finetuner:
 
 
 def finetune(
-    parent: Path, logs: Sequence[Path], out: Path, settings: FinetuneSettings
+    parent: Path, logs: Sequence[Path], out: Path, settings: FinetuneSettings, task: str = ""
 ) -> dict[str, Any]:
     """Write a child of `parent` that learned from `logs`; return the child's provenance.
+
+    Args:
+        task: see `settings_from`.
 
     Raises:
         BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or does not
@@ -245,10 +248,10 @@ def finetune(
     if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
         raise TrainingError(f"{source}: should be the training state exported with {parent}")
     networks, data = checkpoint.load_networks(source)
-    trained = settings_from(data["settings"])
+    trained = checkpoint.settings_of(source, data, task)
     require_same(trained, held.contract)
-    task = make(trained.task)
-    trajectories = [t for path in logs for t in read(path, held.contract, task)]
+    made = make(trained.task)
+    trajectories = [t for path in logs for t in read(path, held.contract, made)]
     known = [t.known for t in trajectories if len(t.known)]
     tuner = Finetuner(
         networks,
@@ -269,7 +272,7 @@ def finetune(
         "logs": [{"run": path.name, "sha256": log_hash(path)} for path in logs],
         "finetune": {"settings": asdict(settings), **learned},
     }
-    return export(child, out, held.provenance["evaluation_episodes"], extra)
+    return export(child, out, held.provenance["evaluation_episodes"], extra, task)
 
 
 def log_hash(path: Path) -> str:
@@ -282,6 +285,7 @@ def command(
     log: tuple[Path, ...],
     out: Path,
     settings: FinetuneSettings = FinetuneSettings(),
+    task: str = "",
 ) -> None:
     """Learn from logged runs of a policy and write a child bundle.
 
@@ -290,8 +294,10 @@ def command(
         log: runs recorded with `holdfast deploy --explore`.
         out: the child bundle.
         settings: how to learn.
+        task: the task, as FILE.py:NAME or gym:MODULE:ID, where it is no part of Holdfast: code
+            that a file names is not run.
     """
-    provenance = finetune(policy, log, out, settings)
+    provenance = finetune(policy, log, out, settings, task)
     learned = provenance["finetune"]
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(

@@ -28,7 +28,6 @@ from holdfast.policy.settings import (
     TrainSettings,
     contract_of,
     require_same,
-    settings_from,
 )
 from holdfast.policy.shaping import Predictor, soon
 from holdfast.policy.shards import InTurn, ShardedCollector
@@ -260,15 +259,18 @@ class Learner:
         checkpoint.save(path, tensors, data)
 
     @staticmethod
-    def load(path: Path) -> Learner:
+    def load(path: Path, task: str = "") -> Learner:
         """Return the learner that `save` wrote; it goes on bit for bit.
+
+        Args:
+            task: see `settings_from`.
 
         Raises:
             TrainingError: not a checkpoint, or of a task whose contract has changed since.
         """
         tensors, data = checkpoint.load(path)
         with plain.well_formed(f"checkpoint {path}", TrainingError):
-            learner = Learner(settings_from(data["settings"]), resumed=True)
+            learner = Learner(checkpoint.settings_of(path, data, task), resumed=True)
             require_same(learner.settings, Contract.from_json(data["contract"]))
             checkpoint.restore_modules(learner.networks.modules, tensors)
             learner.fitting.restore(tensors)

@@ -29,7 +29,6 @@ from holdfast.policy.settings import (
     TrainSettings,
     contract_of,
     defaults,
-    settings_from,
 )
 from holdfast.policy.shards import ShardedCollector
 from holdfast.sim.check import check
@@ -66,7 +65,8 @@ def command(
         settings: what and how to train.
         out: folder for checkpoint.safetensors, progress.jsonl and TensorBoard's event files.
         resume: go on from the checkpoint in `out`, bit for bit, with its settings; of these, only
-            `iterations` may be given another value.
+            `iterations` may be given another value. A task that is no part of Holdfast has to be
+            given again with `task`: code that a file names is not run.
         checkpoint_every: iterations between checkpoints; one is always written at the end.
         probe: train nothing to keep; measure what doing nothing costs, what random actions do,
             and what a policy does that was trained for `iterations` without a limit (TRPO).
@@ -116,8 +116,7 @@ def command_defaults(options: Sequence[str]) -> dict[str, Any]:
     if "--resume" in options and "--help" not in options:
         path = Path(chosen.out or "runs/train") / CHECKPOINT
         _, data = checkpoint.load(path)
-        with plain.well_formed(f"checkpoint {path}", TrainingError):
-            return {"settings": settings_from(data["settings"])}
+        return {"settings": checkpoint.settings_of(path, data, chosen.task)}
     preset = chosen.preset if chosen.preset in get_args(Preset) else usual.preset
     settings = defaults(preset, chosen.task or usual.task)
     return {"settings": dataclasses.replace(settings, shards=SHARDS) if chosen.ray else settings}
@@ -252,7 +251,7 @@ def _start(
             f"{path}: has begun already, and demonstrations are only where training begins; "
             "leave --demonstrations out to resume"
         )
-    learner = Learner.load(path)
+    learner = Learner.load(path, settings.task)
     held = learner.settings
     for name in vars(settings):
         if name != "iterations" and getattr(settings, name) != getattr(held, name):

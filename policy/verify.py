@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.text import Text
+from rich.markup import escape
 
-from holdfast.errors import BundleError, HoldfastError
+from holdfast import files
+from holdfast.errors import BundleError, FileError, HoldfastError
 from holdfast.policy import bundle, checkpoint
 from holdfast.policy.bundle import Bundle
 from holdfast.policy.export import Exported, checkpoint_of, export, file_hash
 from holdfast.signals import Array
+from holdfast.sim.tasks import is_program, own_contract
 
 OBSERVATIONS = 10_000
 TOLERANCE = 1e-5
@@ -28,37 +30,56 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
     Args:
         policy: the bundle; its training state should lie beside it.
         robot: the robot that it should be for.
-        task: the task that it should be for.
+        task: the task that it should be for; as FILE.py:NAME or gym:MODULE:ID where it is no part
+            of Holdfast, for it is run to export the bundle again.
     """
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Console(soft_wrap=True, highlight=False)
     held = bundle.load(policy)  # digest, graph and golden pairs are checked by loading
-    held.expect(robot, task)
+    program = task if task is not None and is_program(task) else ""
+    held.expect(robot, own_contract(program).task if program else task)
     console.print(
-        f"{policy}: digest, graph and golden pairs hold; contract {held.contract.hash[:16]}"
+        escape(
+            f"{policy}: digest, graph and golden pairs hold; contract {held.contract.hash[:16]}; "
+            f"an observation takes {1e3 * held.row_s:.2g} ms of a period of "
+            f"{1e3 * held.contract.period_s:g} ms"
+        )
+    )
+    state = b""
+
+    def training_state() -> str:
+        nonlocal state
+        state = training_state_of(held)
+        return f"{checkpoint_of(held.path).name} is what the bundle was exported from"
+
+    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("training state", training_state),
+        ("parity", lambda: check_parity(held, state)),
+        ("reproducible", lambda: check_reproducible(held, state, program)),
     )
     failed = 0
-    checks: tuple[tuple[str, Callable[[Bundle], str]], ...] = (
-        ("training state", check_training_state),
-        ("parity", check_parity),
-        ("reproducible", check_reproducible),
-    )
     for name, check in checks:
         try:
-            console.print(Text.assemble(("ok", "green"), f"      {name}: {check(held)}"))
+            console.print(f"[green]ok[/green]      {name}: {escape(check())}")
         except HoldfastError as error:
             failed += 1
-            console.print(Text.assemble(("refused", "red"), f" {name}: {error}"))
+            console.print(f"[red]refused[/red] {name}: {escape(str(error))}")
     return 1 if failed else 0
 
 
-def check_training_state(held: Bundle) -> str:
-    """The checkpoint beside the bundle is the one that it was exported from."""
+def training_state_of(held: Bundle) -> bytes:
+    """Return the checkpoint beside the bundle, which is the one that it was exported from.
+
+    Raises:
+        BundleError, TrainingError: it is not there, or another one.
+    """
     source = checkpoint_of(held.path)
     if not source.exists():
         raise BundleError(f"{source} should lie beside the bundle; it is not there")
-    if file_hash(source) != held.provenance["checkpoint"]["sha256"]:
+    state, named = checkpoint.read(source), held.provenance.get("checkpoint")
+    wanted = named.get("sha256") if isinstance(named, dict) else None
+    if hashlib.sha256(state).hexdigest() != wanted:
         raise BundleError(f"{source} is not the training state that the bundle was exported from")
-    return f"{source.name} is what the bundle was exported from"
+    return state
 
 
 def observations(held: Bundle, count: int = OBSERVATIONS) -> Array:
@@ -70,9 +91,13 @@ def observations(held: Bundle, count: int = OBSERVATIONS) -> Array:
     return near + scale[:, None] * rng.standard_normal(near.shape)
 
 
-def check_parity(held: Bundle) -> str:
+def check_parity(held: Bundle, state: bytes) -> str:
     """ONNX Runtime and torch agree, and every action is inside the limits."""
-    networks, _ = checkpoint.load_networks(checkpoint_of(held.path))
+    _require_state(state)
+    source = checkpoint_of(held.path)
+    networks = checkpoint.networks_of(source, *checkpoint.parse(source, state))
+    if networks.contract != held.contract:
+        raise BundleError("the training state has another contract than the bundle")
     x = observations(held).astype(np.float32)
     with torch.no_grad():
         expected = Exported(networks, held.contract)(torch.from_numpy(x))
@@ -94,18 +119,30 @@ def check_parity(held: Bundle) -> str:
     return f"torch and ONNX Runtime differ by at most {worst:.2g} over {len(x)} observations"
 
 
-def check_reproducible(held: Bundle) -> str:
+def check_reproducible(held: Bundle, state: bytes, task: str = "") -> str:
     """Exporting the training state again gives this very file."""
+    _require_state(state)
+    episodes = held.provenance.get("evaluation_episodes")
+    if not isinstance(episodes, int):
+        raise BundleError("its provenance should say its evaluation_episodes")
     extra = {
         key: held.provenance[key]
         for key in ("parent", "logs", "finetune")
         if key in held.provenance
     }
-    with tempfile.TemporaryDirectory() as folder:
-        again = Path(folder) / held.path.name
-        source = Path(folder) / "state.safetensors"
-        shutil.copyfile(checkpoint_of(held.path), source)
-        export(source, again, held.provenance["evaluation_episodes"], extra)
-        if again.read_bytes() != held.path.read_bytes():
-            raise BundleError("a second export differs from this file (other library versions?)")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            again = Path(folder) / held.path.name
+            files.write(checkpoint_of(again), state)
+            export(checkpoint_of(again), again, episodes, extra, task)
+            found = file_hash(again)
+    except OSError as error:  # of the folder itself
+        raise FileError(f"{tempfile.gettempdir()}: cannot be used ({error.strerror})") from None
+    if found != held.hash:
+        raise BundleError("a second export differs from this file (other library versions?)")
     return "a second export is byte-identical"
+
+
+def _require_state(state: bytes) -> None:
+    if not state:
+        raise BundleError("needs the training state that the bundle was exported from")

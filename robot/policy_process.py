@@ -1,8 +1,8 @@
 """The policy in a process of its own: it sees observations, and all it can do is propose.
 
 Its only channel is a socket pair of whole messages. It proposes motion only while it is told
-that it may, and ends when the channel or the monitor's process does. Both ends are here: `PolicyProcess` is the run
-loop's, `main` is the process.
+that it may, and ends when the channel or the monitor's process does. Both ends are here:
+`PolicyProcess` is the run loop's, `main` is the process.
 """
 
 from __future__ import annotations

@@ -70,9 +70,30 @@ FOREIGN = "gym:"
 """What the ids of other people's environments begin with: gym:MODULE:ID."""
 
 
+def full_name(task_id: str) -> str:
+    """Return a task's id as the table above has it, with "holdfast/"."""
+    return task_id if task_id.startswith(OURS) else OURS + task_id
+
+
+def is_program(task_id: str) -> bool:
+    """Return whether an id names code to run, as FILE.py:NAME or gym:MODULE:ID."""
+    return f"{SUFFIX}:" in task_id or (task_id.startswith(FOREIGN) and task_id.count(":") > 1)
+
+
+def registered(task_id: str) -> Task:
+    """Return one of the tasks above. For ids out of files, which never run anything.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if full_name(task_id) not in TASKS:
+        raise ConfigError(f"task should be one of {', '.join(TASKS)}; received '{task_id}'")
+    return make(full_name(task_id))
+
+
 def make(task_id: str) -> Task:
     """Return one of the tasks above by its id, with or without "holdfast/", or the task that a
-    file makes, by FILE.py:NAME.
+    file makes, by FILE.py:NAME, which runs it: only for ids that a person gave.
 
     Raises:
         ConfigError: there is no such task.
@@ -81,7 +102,7 @@ def make(task_id: str) -> Task:
         raise ConfigError(f"{task_id}: is an environment without a robot, which can only train")
     if f"{SUFFIX}:" in task_id:
         return load(task_id)
-    full = task_id if task_id.startswith(OURS) else OURS + task_id
+    full = full_name(task_id)
     if full not in TASKS:
         raise ConfigError(
             f"task should be one of {', '.join(TASKS)}, a file's own as FILE.py:NAME, or an "

@@ -1,14 +1,20 @@
 """Bundles from checkpoints: same bytes twice, parity, and what verify refuses."""
 
 import dataclasses
+import hashlib
+import json
+import os
 import shutil
+import subprocess
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from bundles import drive_contract
 
-from holdfast.errors import BundleError, ConfigError, TrainingError
+from holdfast.cli import main
+from holdfast.errors import BundleError, ConfigError, HoldfastError, TrainingError
 from holdfast.policy import bundle, checkpoint, verify
 from holdfast.policy.evaluate import evaluate, foretell, interval, judge_prediction
 from holdfast.policy.export import checkpoint_of, export
@@ -121,7 +127,7 @@ def known(shipped, tmp_path, episodes):
     tensors |= checkpoint.known_tensors(logged)
     checkpoint.save(tmp_path / "state.safetensors", tensors, data)
     export(tmp_path / "state.safetensors", tmp_path / "child.onnx", episodes=20)
-    read = checkpoint.known_episodes(checkpoint.load(tmp_path / "state.safetensors")[0])
+    read = checkpoint.known_episodes(checkpoint.load(tmp_path / "state.safetensors")[0], 5)
     assert all(np.array_equal(a, b) for a, b in zip(read, logged, strict=True))
     return tmp_path / "child.onnx", logged
 
@@ -266,11 +272,167 @@ def test_weights_that_differ_from_the_state_are_refused(copied):
     copied.write_bytes(bundle.seal(model.SerializeToString(deterministic=True)))
     with pytest.raises(BundleError, match="golden pairs"):
         bundle.load(copied)
-    changed = dataclasses.replace(held, _session=bundle._session(copied.read_bytes()))
+    data, state = copied.read_bytes(), checkpoint_of(copied).read_bytes()
+    changed = dataclasses.replace(
+        held, _session=bundle._session(data), hash=hashlib.sha256(data).hexdigest()
+    )
     with pytest.raises(BundleError, match="differs from torch"):
-        verify.check_parity(changed)
+        verify.check_parity(changed, state)
     with pytest.raises(BundleError, match="second export differs"):
-        verify.check_reproducible(changed)
+        verify.check_reproducible(changed, state)
+
+
+@pytest.mark.parametrize("instead", [None, "folder", "cut off", "empty", "of another"])
+def test_a_bundle_without_its_training_state_is_verified_as_far_as_it_goes(copied, capsys, instead):
+    state = checkpoint_of(copied)
+    content = state.read_bytes()
+    state.unlink()
+    if instead == "folder":
+        state.mkdir()
+    elif instead is not None:
+        state.write_bytes({"cut off": content[:900], "empty": b""}.get(instead, content + b"\0"))
+    assert main(["verify", "--policy", str(copied)]) == 1
+    said = capsys.readouterr()
+    assert said.err == ""
+    held, *refused = said.out.splitlines()
+    assert "digest, graph and golden pairs hold" in held
+    assert [line.split(":")[0] for line in refused] == [
+        "refused training state", "refused parity", "refused reproducible",
+    ]  # fmt: skip
+    assert state.name in refused[0]
+    needs = "needs the training state that the bundle was exported from"
+    assert all(line.endswith(needs) for line in refused[1:])
+
+
+def test_a_path_that_looks_like_markup_is_said_as_it_is(copied, capsys):
+    path = copied.parent / "[red]" / "[bold].onnx"
+    path.parent.mkdir()
+    copied.rename(path)
+    assert main(["verify", "--policy", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(f"{path}: digest")
+    assert str(checkpoint_of(path)) in out
+
+
+def changed_provenance(path, **changes):
+    model = onnx.load(path)
+    entries = {entry.key: entry for entry in model.metadata_props}
+    provenance = json.loads(entries["holdfast_provenance"].value)
+    entries["holdfast_provenance"].value = json.dumps({**provenance, **changes})
+    entries["holdfast_digest"].value = bundle.PLACEHOLDER
+    path.write_bytes(bundle.seal(model.SerializeToString(deterministic=True)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"checkpoint": None}, "is not the training state"),
+        ({"checkpoint": {"sha256": [1]}}, "is not the training state"),
+        ({"checkpoint": "text"}, "is not the training state"),
+        ({"evaluation_episodes": "20"}, "provenance should say its evaluation_episodes"),
+        ({"evaluation_episodes": 10**9}, "episodes should be at most 20000, received 1000000000"),
+        ({"evaluation_episodes": True}, "episodes should be at least 8, received True"),
+        ({"evaluation_episodes": 20.5}, "provenance should say its evaluation_episodes"),
+    ],
+)
+def test_provenance_that_says_nonsense_is_one_sentence(copied, capsys, changes, sentence):
+    changed_provenance(copied, **changes)
+    assert main(["verify", "--policy", str(copied)]) == 1
+    assert sentence in capsys.readouterr().out
+
+
+NESTED = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda data: data.pop("settings"), "its data should hold settings, contract, iteration"),
+        (lambda data: data.update(iteration="x"), "its data should hold settings, contract"),
+        (lambda data: data.update(contract="{}"), "contract: missing robot"),
+        (lambda data: data.update(contract=NESTED), "recursion"),
+        (lambda data: data["settings"].update(hidden=[10**9, 10**9]), "layer 1 should be 1000000"),
+        (lambda data: data["settings"].update(hidden="ab"), "layer 1 should be 2 units"),
+        (lambda data: data["settings"].update(hidden=[64]), "layer 2 should be 2 units"),
+        (lambda data: data["settings"].pop("step"), "its settings are not as holdfast train"),
+        (lambda data: data["settings"].update(task=3), "its settings are not as holdfast train"),
+        (lambda data: data["settings"].update(seed=None), "its settings are not as holdfast train"),
+        (lambda data: data["settings"].update(more=1), "its settings are not as holdfast train"),
+    ],
+)
+def test_a_training_state_that_contradicts_itself_is_one_sentence(
+    shipped, tmp_path, change, sentence
+):
+    tensors, data = checkpoint.load(checkpoint_of(shipped))
+    change(data)
+    checkpoint.save(tmp_path / "state.safetensors", tensors, data)
+    with pytest.raises(TrainingError, match=sentence) as caught:
+        export(tmp_path / "state.safetensors", tmp_path / "policy.onnx", episodes=8)
+    assert str(tmp_path / "state.safetensors") in str(caught.value)
+    assert not (tmp_path / "policy.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("observation", "steps"),
+    [
+        (torch.zeros(9, 4), [9]),
+        (torch.zeros(9, 5), [10]),
+        (torch.zeros(9, 5), [10, -1]),
+        (torch.zeros(9), [9]),
+        (torch.full((9, 5), torch.nan), [9]),
+        (None, [9]),
+    ],
+)
+def test_known_observations_that_are_none_are_refused(observation, steps):
+    tensors = {"known.steps": torch.tensor(steps)}
+    if observation is not None:
+        tensors["known.observation"] = observation
+    with pytest.raises(TrainingError, match="should be whole episodes of numbers"):
+        checkpoint.known_episodes(tensors, 5)
+
+
+def test_mutated_training_states_are_refused_in_a_sentence_or_read(shipped, tmp_path):
+    content = checkpoint_of(shipped).read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    rng, path = np.random.default_rng(1), tmp_path / "state.safetensors"
+    refused = 0
+    for i in range(200):
+        data = bytearray(content)
+        at = int(rng.integers(8 if i < 20 else header))
+        if i % 2:
+            data[at] = rng.integers(256)
+        else:
+            del data[at : at + int(rng.integers(1, 30))]
+        path.write_bytes(data)
+        try:
+            tensors, held = checkpoint.load(path)
+            checkpoint.networks_of(path, tensors, held)
+            checkpoint.settings_of(path, held)
+        except HoldfastError as error:
+            refused += "\n" not in str(error)
+    assert refused > 100
+
+
+def test_an_export_that_cannot_be_written_leaves_what_was_there(shipped, tmp_path, capsys):
+    """The bundle fits on the disk, its training state does not."""
+    small = tmp_path / "small"
+    small.mkdir()
+    size = shipped.stat().st_size + 8192
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(small)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (small / "policy.onnx").write_bytes(b"old")
+        line = ["export", "--checkpoint", str(checkpoint_of(shipped)), "--episodes", "20"]
+        for options, reason in (("rw", "No space left on device"), ("ro", "Read-only file system")):
+            subprocess.run(["mount", "-o", f"remount,{options}", str(small)], check=True)
+            assert main([*line, "--out", str(small / "policy.onnx")]) == 1
+            said = capsys.readouterr().err
+            assert f"cannot be written ({reason})" in said
+            assert said.count("\n") == 1
+            assert [path.read_bytes() for path in small.iterdir()] == [b"old"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_other_robot_or_task_is_refused(shipped):
@@ -281,7 +443,7 @@ def test_other_robot_or_task_is_refused(shipped):
 
 
 def test_export_without_a_checkpoint_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="no such file"):
+    with pytest.raises(TrainingError, match="No such file"):
         export(tmp_path / "none.safetensors", tmp_path / "policy.onnx", episodes=8)
     assert not list(tmp_path.iterdir())
 

@@ -25,7 +25,10 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("foreign")
     assert main([*LINE, "--iterations", "2", "--out", str(folder)]) == 0
     source, out = str(folder / CHECKPOINT), str(folder / "policy.onnx")
-    assert main(["export", "--checkpoint", source, "--out", out, "--episodes", "10"]) == 0
+    assert (
+        main(["export", "--checkpoint", source, "--out", out, "--episodes", "10", "--task", WALK])
+        == 0
+    )
     return folder
 
 
@@ -45,7 +48,7 @@ def test_a_resumed_run_meets_the_same_episodes(tmp_path):
     whole = Learner(SMALL)
     whole.iterate()
     whole.save(tmp_path / "c.safetensors")
-    resumed = Learner.load(tmp_path / "c.safetensors")
+    resumed = Learner.load(tmp_path / "c.safetensors", WALK)
     pushes = np.random.default_rng(0).uniform(-1.0, 1.0, (40, 6, 1))
     np.testing.assert_array_equal(whole.batch.reset(), resumed.batch.reset())
     for push in pushes:  # and those after the first
@@ -54,14 +57,18 @@ def test_a_resumed_run_meets_the_same_episodes(tmp_path):
     assert not np.array_equal(whole.batch.reset(), Learner(SMALL).batch.reset())
 
 
-def test_what_was_trained_is_exported_and_verified(trained):
+def test_what_was_trained_is_exported_and_verified(trained, capsys):
     records = [json.loads(line) for line in (trained / PROGRESS).read_text().splitlines()]
     assert [record["iteration"] for record in records] == [1, 2]
     held = bundle.load(trained / "policy.onnx")
     assert held.contract.costs[0].function == "reported"
     assert held.provenance["settings"]["task"] == WALK
-    line = ["verify", "--policy", str(trained / "policy.onnx"), "--task", "gym:Walk-v0"]
-    assert main(line) == 0
+    line = ["verify", "--policy", str(trained / "policy.onnx"), "--task"]
+    assert main([*line, WALK]) == 0
+    assert main([*line, "gym:Walk-v0"]) == 1  # its name is right, but it could not be run
+    said = capsys.readouterr().out
+    assert "refused reproducible" in said
+    assert "give the task with --task FILE.py:NAME or gym:MODULE:ID" in said
 
 
 @pytest.mark.parametrize("config", [[], ["--config", "drive"]])

@@ -80,7 +80,7 @@ def test_damaged_checkpoint_is_refused(tmp_path, content):
 
 
 def test_missing_checkpoint_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="no such file"):
+    with pytest.raises(TrainingError, match="No such file"):
         Learner.load(tmp_path / "none.safetensors")
 
 

@@ -322,7 +322,7 @@ def test_a_run_that_is_refused_keeps_what_it_learned(older, tmp_path, capsys):
 
 def test_missing_behaviour_is_refused(tmp_path):
     own = OffPolicySettings(behaviour=str(tmp_path / "none"))
-    with pytest.raises(TrainingError, match="no such file"):
+    with pytest.raises(TrainingError, match="No such file"):
         Learner(dataclasses.replace(SMALL, off_policy=own))
 
 

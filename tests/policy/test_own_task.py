@@ -17,7 +17,9 @@ from holdfast.robot.recorder import Recorder
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = ["train", "--task", "mine/car.py:CarLaps", "--batch", "1600", "--out", "run"]
 EXPORT = f"export --checkpoint run/{CHECKPOINT} --out run/policy.onnx --episodes 10".split()
-VERIFY = ["verify", "--policy", "run/policy.onnx", "--robot", "car", "--task", "example/CarLaps-v0"]
+EXPORT += ["--task", "mine/car.py:CarLaps"]
+VERIFY = ["verify", "--policy", "run/policy.onnx", "--robot", "car"]
+VERIFY += ["--task", "mine/car.py:CarLaps"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_verify_finds_the_task_again(folder):
 
 def test_training_goes_on(folder):
     assert main([*TRAIN, "--iterations", "2", "--resume"]) == 0
-    learner = Learner.load(folder / "run" / CHECKPOINT)
+    learner = Learner.load(folder / "run" / CHECKPOINT, "mine/car.py:CarLaps")
     assert learner.iteration == 2
 
 
@@ -74,7 +76,7 @@ def test_what_it_did_is_learned_from(folder):
         record_episode(recorder, episode, 20)
     recorder.close()
     line = ["finetune", "--policy", "run/policy.onnx", "--log", "log", "--out", "child.onnx"]
-    assert main([*line, "--steps", "1"]) == 0
+    assert main([*line, "--steps", "1", "--task", "mine/car.py:CarLaps"]) == 0
     child = bundle.load(folder / "child.onnx")
     assert child.contract.hash == contract.hash
     assert child.provenance["settings"]["task"] == "mine/car.py:CarLaps"
@@ -93,9 +95,12 @@ def test_a_file_that_is_gone_is_named(folder, capsys, line):
 def test_verify_says_what_it_could_and_could_not_check(folder, capsys):
     (folder / "mine" / "car.py").unlink()
     assert main(VERIFY) == 1
+    assert capsys.readouterr().err.startswith("holdfast: there is no file mine/car.py")
+    assert main([*VERIFY[:-2], "--task", "example/CarLaps-v0"]) == 1
     out = capsys.readouterr().out
     assert "ok      parity" in out
-    assert "refused reproducible: there is no file mine/car.py" in out
+    assert "refused reproducible: checkpoint" in out
+    assert "was trained on a task that is no part of Holdfast, 'mine/car.py:CarLaps'; code" in out
 
 
 @pytest.mark.parametrize(

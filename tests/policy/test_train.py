@@ -107,7 +107,7 @@ def test_a_resumed_run_knows_its_own_settings(tmp_path, capsys):
         (["--batch", "10"], "batch should be at least an episode"),
         (["--algorithm", "trpo", "--slack", "0.5"], "slack is for cpo"),
         (["--algorithm", "ppo-penalty"], "penalty should have a price for each cost"),
-        (["--resume"], "no such file"),
+        (["--resume"], "No such file"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, options, sentence):
