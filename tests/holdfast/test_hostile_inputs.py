@@ -96,7 +96,10 @@ def feed(tmp_path, monkeypatch, capsys):
             status = main(arguments)
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else 1
+        except KeyboardInterrupt:  # the alarm went off while main was returning
+            status = 130
         finally:
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.set_wakeup_fd(-1)
             for number, handler in before.items():
