@@ -65,8 +65,6 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["export", "--checkpoint", "run/checkpoint.safetensors", "--episodes", "8",
           "--out", "bundle/policy.onnx"], "File too large"),
         (["demo", "--out", "demo", "--iterations", "1"], "File too large"),
-        (["reproduce", "--out", "run", "--seeds", "1", "--tasks", "holdfast/PointCircle-v0"],
-         "File too large"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )  # fmt: skip
