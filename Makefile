@@ -11,6 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Tests with a clock or with many processes of their own: nothing else may run beside them.
+ALONE := tests/robot tests/ros tests/house tests/sim/test_twin.py tests/sim/test_twin_hardware.py \
+	tests/policy/test_demo.py tests/policy/test_cluster.py tests/policy/test_own_task.py
+
 .PHONY: help demo test check mutants venv clean
 
 help:
@@ -22,7 +26,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/coverage run -m pytest tests/safety_monitor
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/pytest --ignore=tests/safety_monitor
+	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/safety_monitor $(ALONE:%=--ignore=%)
+	$(BIN)/pytest $(ALONE)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -33,8 +33,10 @@ WARP = ["mujoco-warp>=3.17"]  # older ones do not sum in one order on a GPU
 DEV = [
     *DDS,
     *RAY,
+    *WARP,  # its tests run on Warp's own CPU device
     "pytest>=8,<9",  # ROS 2's launch_testing plugin breaks on 9
     "pytest-timeout",
+    "pytest-xdist>=3.5",
     "coverage[toml]>=7.4",
     "hypothesis>=6.100",
     "scipy>=1.11",

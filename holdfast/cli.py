@@ -9,8 +9,12 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import io
+import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"holdfast {__version__}")
         return OK
+    for stream in (sys.stdout, sys.stderr):  # a path need not be of characters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    threading.excepthook = _thread_failed
     name, *options = arguments
     if name not in COMMANDS:
         return _complain(_unknown(name), USAGE)
@@ -121,6 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(name, COMMANDS[name], options)
     except HoldfastError as error:
         return _complain(str(error), FAILED)
+    except OSError as error:
+        return _complain(_told(error), FAILED)
+    except RuntimeError as error:  # so pathlib calls links in a circle, before Python 3.13
+        if not str(error).startswith("Symlink loop"):
+            raise
+        return _complain(str(error), FAILED)
+    except MemoryError:
+        return _complain(f"{name} needs more memory than there is", FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
 
@@ -154,8 +170,29 @@ def _unknown(name: str) -> str:
     return f"unknown command '{name}'; {guess}"
 
 
+def _told(error: OSError) -> str:
+    """Return what the operating system said in one sentence: of which file, and what."""
+    if isinstance(error, BrokenPipeError) and error.filename is None:
+        # Else Python complains again when it closes the output, at exit.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "whatever reads this program's output has ended"
+    told = error.strerror or str(error) or type(error).__name__
+    return told if error.filename is None else f"{os.fsdecode(error.filename)}: {told}"
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Say why a thread ended; TensorBoard's writes a file, and a disk may be full."""
+    if isinstance(args.exc_value, OSError):
+        _complain(_told(args.exc_value), FAILED)
+    else:
+        threading.__excepthook__(args)
+
+
 def _complain(sentence: str, status: int) -> int:
-    print(f"holdfast: {sentence}", file=sys.stderr)
+    """Print one line; a file's name or text in it may be made of anything."""
+    line = " ".join(sentence.splitlines())
+    print(f"holdfast: {line}", file=sys.stderr)
     return status
 
 

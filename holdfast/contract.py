@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -19,7 +19,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from holdfast import plain
 from holdfast.errors import ContractError
+from holdfast.plain import shown
 from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array
 
 FORMAT = 1
@@ -150,6 +152,17 @@ class Contract:
             self.format == FORMAT,
             f"contract: format should be {FORMAT}, received {self.format}",
         )
+        # A robot's name finds its configuration file, so it must never be a path.
+        _require(
+            plain.is_name(self.robot),
+            f"contract: robot should be made of letters, digits, _ and - alone, received "
+            f"'{shown(self.robot)}'",
+        )
+        for text in _texts(_plain(self)):
+            _require(
+                text.isprintable(),
+                f"contract: names should be printable, received '{shown(text)}'",
+            )
         _require(
             math.isfinite(self.period_s) and self.period_s > 0.0,
             f"contract: period_s should be above 0, received {self.period_s}",
@@ -290,7 +303,7 @@ class Contract:
             ContractError: not JSON, a missing or unknown key, a wrong type or value.
         """
         try:
-            data = json.loads(text)
+            data = plain.from_json(text)
         except ValueError as error:
             raise ContractError(f"contract: should be JSON ({error})") from None
         return strict(Contract, data, "contract")
@@ -309,18 +322,33 @@ def _plain(value: Any, kind: str = "") -> Any:
     return float(value) + 0.0 if kind == "float" else value
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
 def strict(cls: type[T], data: Any, where: str) -> T:
     """Build a frozen dataclass from plain data; every key must be there and known.
 
     Raises:
         ContractError: names the place, what was found and what would be right.
     """
-    _require(isinstance(data, dict), f"{where}: should be a mapping, received {data!r}")
+    _require(isinstance(data, dict), f"{where}: should be a mapping, received {shown(repr(data))}")
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     missing = [name for name in names if name not in data]
     unknown = [str(name) for name in data if name not in names]
+    guess = plain.meant(unknown[0], missing) if unknown else ""
+    guess = guess or f"; known are {', '.join(names)}"
+    _require(not unknown, f"{where}: unknown {', '.join(map(shown, unknown))}{guess}")
     _require(not missing, f"{where}: missing {', '.join(missing)}")
-    _require(not unknown, f"{where}: unknown {', '.join(unknown)}; known are {', '.join(names)}")
     hints = get_type_hints(cls)
     return cls(**{n: _convert(hints[n], data[n], f"{where}.{n}") for n in names})
 
@@ -331,11 +359,17 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         inner = next(arg for arg in get_args(kind) if arg is not type(None))
         return None if value is None else _convert(inner, value, where)
     if get_origin(kind) is tuple:
-        _require(isinstance(value, list), f"{where}: should be a list, received {value!r}")
+        _require(
+            isinstance(value, list),
+            f"{where}: should be a list, received {shown(repr(value))}",
+        )
         item = get_args(kind)[0]
         return tuple(_convert(item, v, f"{where}[{i}]") for i, v in enumerate(value))
     if get_origin(kind) is Mapping:
-        _require(isinstance(value, dict), f"{where}: should be a mapping, received {value!r}")
+        _require(
+            isinstance(value, dict),
+            f"{where}: should be a mapping, received {shown(repr(value))}",
+        )
         item = get_args(kind)[1]
         return MappingProxyType({k: _convert(item, v, f"{where}.{k}") for k, v in value.items()})
     if dataclasses.is_dataclass(kind):
@@ -343,8 +377,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         # False for NaN, infinity and integers that no float can hold.
         finite = abs(value) <= sys.float_info.max
-        _require(finite, f"{where}: should be a finite number, received {value}")
+        _require(finite, f"{where}: should be a finite number, received {shown(repr(value))}")
         return float(value)
     right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    _require(right, f"{where}: should be {kind.__name__}, received {value!r}")
+    _require(right, f"{where}: should be {kind.__name__}, received {shown(repr(value))}")
     return value

@@ -8,7 +8,6 @@ nothing that `holdfast.policy.graph` did not let through.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import statistics
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from holdfast import files
+from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ContractError, FileError
 from holdfast.policy.graph import ROWS, check_graph
@@ -148,7 +147,7 @@ def from_bytes(data: bytes, path: Path) -> Bundle:
         check_digest(data)
         model = read_model(data)
         entries = _entries(model)
-        contract = _contract(entries["contract"])
+        contract = Contract.from_json(entries["contract"])
         sizes = (contract.action_size, contract.action_size, len(contract.costs))
         outputs = dict(zip(OUTPUTS, sizes, strict=True))
         check_graph(model, {"observation": contract.observation_size}, outputs)
@@ -262,18 +261,9 @@ def _entries(model: Message) -> dict[str, str]:
     return entries
 
 
-def _contract(text: str) -> Contract:
-    try:
-        return Contract.from_json(text)
-    except RecursionError:
-        raise BundleError("holdfast_contract should be JSON (it is nested too deeply)") from None
-
-
 def _json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
-    except RecursionError:
-        raise BundleError(f"holdfast_{name} should be JSON (it is nested too deeply)") from None
+        return plain.from_json(text)
     except ValueError as error:
         raise BundleError(f"holdfast_{name} should be JSON ({error})") from None
 

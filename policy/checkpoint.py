@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from holdfast import files
+from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, FileError, HoldfastError, TrainingError
 from holdfast.policy.networks import Networks
@@ -84,7 +84,7 @@ def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]
             raise TrainingError(
                 f"checkpoint {path}: format should be {FORMAT}, received {received}"
             )
-        data = json.loads(header["data"])
+        data = plain.from_json(header["data"])
         if not isinstance(data, dict) or any(
             not isinstance(data.get(name), kind) for name, kind in HELD.items()
         ):

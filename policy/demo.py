@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from holdfast import child, share
+from holdfast import child, files, share, yaml_file
 from holdfast.errors import ConfigError, RunError
 from holdfast.policy import bundle, report, verify
 from holdfast.policy.export import EPISODES, export
@@ -27,6 +26,7 @@ from holdfast.policy.finetune import FinetuneSettings, finetune
 from holdfast.policy.settings import TrainSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.robot import log
+from holdfast.sim.gap import load_gap
 from holdfast.sim.randomise import load_randomisation
 
 TWIN_START_S = 30.0
@@ -76,7 +76,10 @@ class Demo:
     """One demo; `seconds` says what each stage took."""
 
     def __init__(self, settings: DemoSettings) -> None:
-        self.settings, self.console = settings, Console(soft_wrap=True, highlight=False)
+        self.settings, self.console = (
+            settings,
+            Console(soft_wrap=True, highlight=False, markup=False),
+        )
         self.config = share.folder() / "config"
         self.gap = settings.gap or self.config / "gap_demo.yaml"
         self.seconds: dict[str, float] = {}
@@ -85,7 +88,7 @@ class Demo:
 
     @contextmanager
     def _stage(self, name: str, text: str) -> Iterator[None]:
-        self.console.print(f"[bold]{text}[/bold]")
+        self.console.print(text, style="bold")
         started = time.monotonic()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
@@ -93,10 +96,13 @@ class Demo:
     def run(self) -> None:
         """Go round the loop."""
         out, s = self.settings.out, self.settings
+        load_gap(self.gap)  # before minutes of training
         if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
             raise ConfigError(f"{out}: holds something other than a demo; give another --out")
+        if out.is_symlink() or (out.exists() and not out.is_dir()):
+            raise ConfigError(f"{out}: should be a folder; give another --out")
         shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).touch()
         parent = out / "policy_0.onnx"
         with self._stage("train", "1. Train DriveCircle under its limit, in simulation (CPO)"):
@@ -127,7 +133,7 @@ class Demo:
             "run_budgets": {cost.name: cost.run_budget for cost in costs},
             "rows": rows,
             "rounds": rounds,
-            "gap": yaml.safe_load(self.gap.read_text()),
+            "gap": yaml_file.read(self.gap).data,
             "bundles": {"before": bundle.load(parent).hash, "after": bundle.load(policy).hash},
             "progress": f"train/{PROGRESS}",
             "before": before.name,
@@ -212,8 +218,8 @@ class Demo:
 
     def _finish(self, summary: dict[str, Any]) -> None:
         out = self.settings.out
-        (out / report.SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-        self.console.print("[bold]6. Report[/bold]")
+        files.write(out / report.SUMMARY, json.dumps(summary, indent=2) + "\n")
+        self.console.print("6. Report", style="bold")
         page = report.write(out, summary)
         head, *rows = report.table_rows(summary)
         table = Table(head[0], *(Column(name, justify="right") for name in head[1:]))
@@ -221,7 +227,7 @@ class Demo:
             table.add_row(*cells)
         self.console.print(table)
         colour = "green" if report.met(summary) else "red"
-        self.console.print(f"[{colour}]{report.verdict(summary)}[/{colour}]")
+        self.console.print(report.verdict(summary), style=colour)
         total = time.monotonic() - self.started
         self.console.print(f"{total:.0f} s in all. {page}, {out / report.SUMMARY}")
 

@@ -113,7 +113,7 @@ def command(
     """
     measured = export(source, out, episodes, task=task)["measured"]
     costs = (f"{name} {cost['mean']:.2f}" for name, cost in measured["costs"].items())
-    Console(soft_wrap=True, highlight=False).print(
+    Console(soft_wrap=True, highlight=False, markup=False).print(
         f"{out}: return {measured['return']['mean']:.1f}, {', '.join(costs)} "
         f"per episode in simulation; SHA-256 {file_hash(out)[:16]}"
     )

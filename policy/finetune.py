@@ -299,7 +299,7 @@ def command(
     """
     provenance = finetune(policy, log, out, settings, task)
     learned = provenance["finetune"]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(
         f"{learned['episodes']} episodes ({learned['stopped_episodes']} stopped), "
         f"{learned['samples']} steps, {learned['masked']} overridden and masked"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from holdfast import plain
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
@@ -268,19 +269,20 @@ class Learner:
             TrainingError: not a checkpoint, or of a task whose contract has changed since.
         """
         tensors, data = checkpoint.load(path)
-        learner = Learner(checkpoint.settings_of(path, data, task), resumed=True)
-        require_same(learner.settings, Contract.from_json(data["contract"]))
-        checkpoint.restore_modules(learner.networks.modules, tensors)
-        learner.fitting.restore(tensors)
-        learner.algorithm.restore(tensors, data["algorithm"])
-        if learner.behaviour:
-            learner.behaviour.restore(tensors, data["behaviour_age"])
-        learner.generator.set_state(tensors["generator"])
-        learner.iteration = data["iteration"]
-        learner.steps = data["steps"]
-        learner.demonstrations = data.get("demonstrations")
-        # Each iteration begins with a reset, so of the batch only its generator lives on.
-        learner.batch.rng.bit_generator.state = data["start_states"]
+        with plain.well_formed(f"checkpoint {path}", TrainingError):
+            learner = Learner(checkpoint.settings_of(path, data, task), resumed=True)
+            require_same(learner.settings, Contract.from_json(data["contract"]))
+            checkpoint.restore_modules(learner.networks.modules, tensors)
+            learner.fitting.restore(tensors)
+            learner.algorithm.restore(tensors, data["algorithm"])
+            if learner.behaviour:
+                learner.behaviour.restore(tensors, data["behaviour_age"])
+            learner.generator.set_state(tensors["generator"])
+            learner.iteration = data["iteration"]
+            learner.steps = data["steps"]
+            learner.demonstrations = data.get("demonstrations")
+            # Each iteration begins with a reset, so of the batch only its generator lives on.
+            learner.batch.rng.bit_generator.state = data["start_states"]
         return learner
 
     def close(self) -> None:

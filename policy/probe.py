@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
 
+from holdfast import files
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.evaluate import Evaluation, evaluate, evaluate_actions
@@ -69,7 +70,7 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
         "policies": {name: evaluation.summary() for name, evaluation in measured.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    files.write(path, json.dumps(report, indent=2) + "\n")
     console.print(f"{path}")
     return report
 

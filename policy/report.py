@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import LogError
 from holdfast.policy import figures
@@ -50,7 +51,7 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
         "deadline_misses": sum(result.deadline_misses for result in results),
     }
     if truth:
-        lines = [json.loads(line) for line in truth.read_text().splitlines()]
+        lines = plain.read_json_lines(truth, LogError)
         data["true_costs"] = {
             name: interval(np.array([line["cost_sum"][name] for line in lines])) for name in names
         }
@@ -64,23 +65,20 @@ def command(run: Path = Path("runs/demo")) -> None:
     Args:
         run: the demo's folder.
     """
-    try:
-        summary = json.loads((run / SUMMARY).read_text())
-    except OSError as error:
-        raise LogError(f"{run / SUMMARY}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise LogError(f"{run / SUMMARY}: should be JSON ({error})") from None
-    if summary.get("format") != FORMAT:
-        raise LogError(
-            f"{run / SUMMARY}: format should be {FORMAT}, received {summary.get('format')}"
-        )
-    print(write(run, summary))
+    path = run / SUMMARY
+    summary = plain.read_json(path, LogError)
+    found = summary.get("format") if isinstance(summary, dict) else None
+    if found != FORMAT:
+        raise LogError(f"{path}: format should be {FORMAT}, received {plain.shown(repr(found))}")
+    with plain.well_formed(path, LogError):
+        page = write(run, summary)
+    print(page)
 
 
 def write(folder: Path, summary: Mapping[str, Any]) -> Path:
     """Write the page beside the summary; return its path."""
     before, after = log.read(folder / summary["before"]), log.read(folder / summary["after"])
-    progress = (folder / summary["progress"]).read_text().splitlines()
+    progress = plain.read_json_lines(folder / summary["progress"], LogError)
     contract = before.info.contract
     page = Template((Path(__file__).parent / "report.html").read_text()).substitute(
         title=html.escape(f"{contract.task} on a {contract.robot}"),
@@ -89,14 +87,14 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
         table=_table(summary),
         rounds=_rounds(summary),
         facts=_facts(summary, contract),
-        training=figures.training([json.loads(line) for line in progress], contract),
+        training=figures.training(progress, contract),
         paths=figures.paths(before, after, registered(contract.task)),
         costs="".join(figures.costs(before, after, k) for k in range(len(contract.costs))),
         budget="".join(figures.budget(before, after, k) for k in range(len(contract.costs))),
         verdicts=figures.verdicts(before, after),
     )
     path = folder / PAGE
-    path.write_text(page)
+    files.write(path, page)
     return path
 
 

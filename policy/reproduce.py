@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from holdfast import files, plain
 from holdfast.contract import Cost
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy.figures import Curves, comparison
 from holdfast.policy.settings import AlgorithmName, TrainSettings, contract_of, defaults
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
@@ -85,7 +85,7 @@ def command(
             raise ConfigError(f"tasks should be of {', '.join(STUDIES)}, received '{task}'")
     if seeds < 1:
         raise ConfigError(f"seeds should be at least 1, received {seeds}")
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for seed in range(seeds):  # outermost: whatever is done so far can be compared
         for task in tasks:
             for name, settings in STUDIES[task].runs(task).items():
@@ -110,7 +110,7 @@ def complete(settings: TrainSettings, place: Path, console: Console) -> None:
 def records(place: Path) -> list[dict[str, Any]]:
     """Return what a run has recorded so far."""
     path = place / PROGRESS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return plain.read_json_lines(path, TrainingError) if path.exists() else []
 
 
 def read(places: Sequence[Path], cost: Cost) -> Curves:
@@ -148,10 +148,10 @@ def write(out: Path, tasks: Sequence[str], seeds: int) -> Path:
             for name in runs
         }
         drawn = f"{task.rpartition('/')[2]}.svg"
-        (out / drawn).write_text(comparison(curves, cost))
+        files.write(out / drawn, comparison(curves, cost))
         parts += [f"## {task}", table(runs, curves, cost), f"![{task}]({drawn})"]
     page = out / PAGE
-    page.write_text("\n\n".join(parts) + "\n")
+    files.write(page, "\n\n".join(parts) + "\n")
     return page
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
+from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy import checkpoint
@@ -81,7 +83,7 @@ def command(
         raise TrainingError("--probe runs on this machine alone; leave --ray out")
     if workers and not ray:
         raise TrainingError("workers are Ray's; give --ray too")
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     if probe:
         if demonstrations:
             raise TrainingError("a probe begins with random weights; leave --demonstrations out")
@@ -150,12 +152,12 @@ def train(
         cluster or contextlib.nullcontext(),
         SummaryWriter(out, purge_step=learner.iteration + 1) as board,
         Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             console=console,
         ) as progress,
     ):
@@ -199,7 +201,7 @@ def _scalars(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def outcome(
     records: Sequence[Mapping[str, Any]], contract: Contract, algorithm: str
-) -> Iterator[str]:
+) -> Iterator[str | Text]:
     """Yield what the last iterations came to, and which limits they do not meet."""
     count = min(LAST, len(records))
     reward, costs = last_means(records)
@@ -210,7 +212,9 @@ def outcome(
         if mean <= (1.0 + MET_WITHIN) * limit:
             yield f"  {text}"
         elif algorithm in MEETS_LIMIT:
-            yield f"  [yellow]{text}: not met. holdfast train --probe shows what it asks[/yellow]"
+            yield Text(
+                f"  {text}: not met. holdfast train --probe shows what it asks", style="yellow"
+            )
         else:
             yield f"  {text}, which {algorithm} does not look at"
 
@@ -285,9 +289,16 @@ def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
 
 
 def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
-    """Add one line to a JSON Lines file."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    """Add one line to a JSON Lines file.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _forget_after(path: Path, iteration: int) -> list[dict[str, Any]]:
@@ -295,10 +306,11 @@ def _forget_after(path: Path, iteration: int) -> list[dict[str, Any]]:
     others."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
-    path.write_text("".join(kept))
-    return [json.loads(line) for line in kept]
+    records = plain.read_json_lines(path, TrainingError)
+    with plain.well_formed(path, TrainingError):
+        kept = [record for record in records if record["iteration"] <= iteration]
+    files.write(path, "".join(json.dumps(record) + "\n" for record in kept))
+    return kept
 
 
 def last_means(records: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:

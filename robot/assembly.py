@@ -6,16 +6,15 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import re
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from holdfast import __version__
-from holdfast.contract import Contract
+from holdfast import __version__, plain, yaml_file
+from holdfast.contract import Contract, strict
 from holdfast.errors import ConfigError, ContractError, RunError
 from holdfast.policy import bundle as bundles
 from holdfast.policy.bundle import Bundle
@@ -150,13 +149,9 @@ def load_contract(path: Path) -> Contract:
     Raises:
         ContractError: it cannot be read, or is no contract.
     """
+    data = yaml_file.read(path, ContractError).data
     try:
-        return Contract.from_json(json.dumps(yaml.safe_load(path.read_text())))
-    except OSError as error:
-        raise ContractError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        problem = " ".join(str(error).split())
-        raise ContractError(f"{path}: should be YAML ({problem})") from None
+        return strict(Contract, data, "contract")
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from None
 
@@ -207,7 +202,7 @@ def parse_budget(texts: Sequence[str]) -> dict[str, float]:
         try:
             if not name or name in budget:
                 raise ValueError
-            budget[name] = float(value)
+            budget[name] = plain.finite(value)
         except ValueError:
             raise ConfigError(
                 f"run-budget should be NAME=VALUE, once for each cost, received '{text}'"
@@ -227,7 +222,7 @@ def versions() -> Mapping[str, str]:
 
 def default_directory(contract: Contract) -> Path:
     """Return where a run is logged that nobody named a place for."""
-    task = contract.task.rpartition("/")[2]
+    task = re.sub(r"[^A-Za-z0-9_-]", "-", contract.task.rpartition("/")[2])
     return Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
 
-from holdfast import share
+from holdfast import plain, share, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot.topics import RosSection
@@ -36,7 +35,7 @@ class RobotConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    robot: str
+    robot: Annotated[str, Field(pattern=f"^{plain.NAME.pattern}$")]
     proposal_wait_s: Seconds
     lockstep_wait_s: Seconds
     command_valid_for_s: Seconds
@@ -100,20 +99,4 @@ def load(path: Path) -> RobotConfig:
     Raises:
         ConfigError: it cannot be read, or a key is missing, unknown or wrong.
     """
-    try:
-        data: Any = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{path}: should be YAML ({problem})") from None
-    try:
-        return RobotConfig.model_validate(data)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(
-            f"{path}: {where}: {first['msg'].lower()}, received {first['input']!r}"
-        ) from None
+    return yaml_file.load(path, RobotConfig)

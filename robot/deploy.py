@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from holdfast import files
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import ConfigError, FileError, HoldfastError
 from holdfast.robot.assembly import Assembly, assemble, default_directory, require_fit
 from holdfast.robot.base import Robot
 from holdfast.robot.deployment import Deployment
@@ -140,7 +140,7 @@ class Progress:
         self._info, self._episodes, self._recorder = info, episodes, recorder
         self._deployment = deployment
         self._results: list[EpisodeResult] = []
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, markup=False)
         self._began_s = time.monotonic()
 
     def follow(self, run: Run) -> int:
@@ -221,7 +221,13 @@ class Progress:
             "episodes": [dataclasses.asdict(result) for result in results],
         }
         path = self._recorder.path.parent / SUMMARY_FILE
-        files.write(path, json.dumps(summary, indent=2) + "\n")
+        try:
+            files.write(path, json.dumps(summary, indent=2) + "\n")
+        except FileError as unwritten:
+            if not error:
+                raise
+            # The error that ended the run is said last, and decides the exit status.
+            self._console.print(str(unwritten))
         means = [values for values in summary["cost_mean"].values() if values is not None]
         lost = f"  {self._recorder.lost} records lost" if self._recorder.lost else ""
         self._console.print(

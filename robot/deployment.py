@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from holdfast import files
+from holdfast import files, plain
 from holdfast.errors import ConfigError, FileError, RunError
 from holdfast.robot.log_format import COMPLETED, EpisodeResult
 from holdfast.safety_monitor.evidence import Evidence
@@ -33,13 +33,13 @@ class Deployment:
         self.path, self.evidence = path, evidence
         self._hardware_id: str | None = None
         try:
-            data: Any = json.loads(path.read_text())
+            if not path.exists():
+                return
+            data = plain.read_json(path, ConfigError)
             self._hardware_id, saved = data["hardware_id"], data["evidence"]
-        except FileNotFoundError:
-            return
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, TypeError, KeyError):
+        except (TypeError, KeyError):
             raise ConfigError(
                 f"{path}: should hold the evidence of a deployment, as deploy writes it"
             ) from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, LogError
+from holdfast.plain import from_json
 from holdfast.robot import messages
 from holdfast.robot.cdr import Layout
 
@@ -179,7 +180,7 @@ class RunInfo:
             contract = Contract.from_json(entries["contract"])
             plain: dict[str, Any] = {key: entries[key] for key in ("run", "bundle_hash")}
             parsed: dict[str, Any] = {
-                f.name: json.loads(entries[f.name])
+                f.name: from_json(entries[f.name])
                 for f in fields(RunInfo)
                 if f.name not in ("contract", *plain)
             }

@@ -209,7 +209,7 @@ def command(
     """
     if not log:
         raise LogError("which log? Give a run's directory or its .mcap file")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     config = None if limits is None else configs.load(limits)
     agree = True
     for path in log:

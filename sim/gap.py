@@ -8,7 +8,7 @@ from typing import Annotated
 import mujoco
 from pydantic import BaseModel, ConfigDict, Field
 
-from holdfast.sim import yaml_file
+from holdfast import yaml_file
 
 CASTER = "caster"
 TYRES = ("left_tyre", "right_tyre")
@@ -65,7 +65,7 @@ def load_gap(path: Path) -> Gap:
     Raises:
         ConfigError: no such file, not YAML, or an unknown or impossible value.
     """
-    return yaml_file.read("gap file", path, Gap)
+    return yaml_file.load(path, Gap)
 
 
 def apply(gap: Gap, model: mujoco.MjModel, wheel_radius_m: float) -> float:

@@ -19,9 +19,9 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from holdfast import yaml_file
 from holdfast.errors import ConfigError
 from holdfast.signals import Array, Signals
-from holdfast.sim import yaml_file
 from holdfast.sim.robot import touches_anything
 from holdfast.sim.task import Task
 
@@ -74,7 +74,7 @@ def load_randomisation(path: Path) -> Randomisation:
     Raises:
         ConfigError: no such file, not YAML, or an unknown or impossible value.
     """
-    return yaml_file.read("randomisation", path, Randomisation)
+    return yaml_file.load(path, Randomisation)
 
 
 class Randomiser:

@@ -121,7 +121,7 @@ WRONG_VALUES = [
     (("format",), 2, "format should be 1, received 2"),
     (("period_s",), 0, "period_s should be above 0"),
     (("period_s",), float("nan"), "period_s: should be a finite number, received nan"),
-    (("period_s",), 10**400, "period_s: should be a finite number"),
+    (("period_s",), 10**400, "should have at most 39 digits"),
     (("episode_steps",), 0, "episode_steps should be above 0"),
     (("observation",), [], "observation should list at least one entry"),
     (("action",), [], "action should list at least one entry"),
@@ -299,7 +299,8 @@ def test_everything_counts_in_the_hash(path):
 
 # Any contract at all.
 
-names = st.text(min_size=1, max_size=12)
+names = st.text(min_size=1, max_size=12).filter(str.isprintable)
+plain_names = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=1e-6, max_value=1e6)
 parameters = st.dictionaries(names, finite, max_size=3)
@@ -338,7 +339,7 @@ def contracts(draw: st.DrawFn) -> Contract:
 
     action = some(action_channels())
     return Contract(
-        robot=draw(names),
+        robot=draw(plain_names),
         task=draw(names),
         period_s=draw(positive),
         episode_steps=draw(st.integers(min_value=1, max_value=10**6)),

@@ -118,10 +118,9 @@ def test_the_monitor_opens_and_prints_nothing():
                 assert node.func.id not in ("open", "print", "input", "exec", "eval"), file
 
 
-SHARED = ("__version__", "child", "contract", "errors", "files", "share", "signals")
-OURS = {f"holdfast.{m}" for m in SHARED} | {
-    f"holdfast.{folder}" for folder in ("safety_monitor", "robot", "policy")
-}
+SHARED = ("child", "contract", "errors", "files", "plain", "share", "signals", "yaml_file")
+FOLDERS_OF_OURS = ("safety_monitor", "robot", "policy")
+OURS = {f"holdfast.{name}" for name in ("__version__", *SHARED, *FOLDERS_OF_OURS)}
 """What the robot's side imports of us; of policy, what the test below lets through."""
 
 ROS = {

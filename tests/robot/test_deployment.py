@@ -189,7 +189,7 @@ def test_a_kill_while_it_writes_leaves_a_whole_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "should hold the evidence of a deployment"),
+        ("", "evidence.json: should be JSON"),
         ("[1]", "should hold the evidence of a deployment"),
         ('{"hardware_id": "twin-1"}', "should hold the evidence of a deployment"),
         ('{"hardware_id": "twin-1", "evidence": 7}', "saved evidence: should be a mapping"),

@@ -26,8 +26,7 @@ from holdfast.sim.tasks import make, make_batch
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "65", "--critic-steps", "2"]
 HAS_WARP = importlib.util.find_spec("mujoco_warp") is not None
 
-# Not in the dev extra: it is 150 MB, and of use with a GPU alone. What must hold without it is
-# tested without this mark.
+# In the dev extra, but not everywhere. What must hold without it is tested without this mark.
 needs_warp = pytest.mark.skipif(
     not HAS_WARP, reason="without MuJoCo Warp: pip install 'holdfast[warp]'"
 )

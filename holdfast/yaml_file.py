@@ -1,0 +1,239 @@
+"""YAML files, strictly: what a person did not mean is refused, with file, line and key.
+
+Scalars are YAML 1.2's (so `yes`, `on` and `1:30` are text and `010` is ten), keys are text and
+unique, numbers are finite. There are no anchors, aliases, tags or second documents: nobody needs
+them for the files read here, and they are where a small file becomes a large one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import PydanticInvalidForJsonSchema, TypeAdapter, ValidationError
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    StreamEndEvent,
+    StreamStartEvent,
+)
+
+from holdfast import plain
+from holdfast.errors import ConfigError, HoldfastError
+
+MAX_BYTES = 2**18
+
+T = TypeVar("T")
+Place = tuple["str | int", ...]
+
+# YAML 1.2.2, 10.3.2: the core schema's tags of plain scalars.
+_SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
+    (re.compile(r"null|Null|NULL|~|"), lambda text: None),
+    (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda text: text[0] in "tT"),
+    (re.compile(r"[-+]?[0-9]+"), plain.whole),
+    (re.compile(r"0o[0-7]+"), lambda text: plain.whole(text, 8)),
+    (re.compile(r"0x[0-9a-fA-F]+"), lambda text: plain.whole(text, 16)),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), plain.finite),
+    (
+        re.compile(r"[-+]?(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN"),
+        lambda text: plain.finite(text.replace(".", "")),
+    ),
+)
+
+
+@dataclass
+class Document:
+    """What a text holds, and the line of each mapping's key and each list's item, by place."""
+
+    data: Any = None
+    lines: dict[Place, int] = field(default_factory=dict)
+
+    def where(self, place: Place) -> str:
+        """Return "line 3: a.b" of a place, or of the nearest thing that holds it."""
+        known = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
+        line = f"line {self.lines[known]}: " if known else ""
+        return line + (_dotted(place) or "the file")
+
+
+def parse(text: str) -> Document:
+    """Read a YAML text.
+
+    Raises:
+        ValueError: it is not strict YAML; the message begins with the line.
+    """
+    document = Document()
+    try:
+        events = _events(text)
+        event = next(events)
+        if not isinstance(event, StreamEndEvent):
+            document.data = _node(event, events, (), document.lines)
+            if not isinstance(next(events), StreamEndEvent):
+                raise ValueError("should be one document, received a second")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ValueError(f"{line}should be YAML ({error.problem or error.context})") from None
+    except yaml.reader.ReaderError as error:
+        at = text[: error.position].count("\n") + 1
+        raise ValueError(
+            f"line {at}: should be YAML (character #x{error.character:04x} is not allowed)"
+        ) from None
+    return document
+
+
+_MARKS = (StreamStartEvent, DocumentStartEvent, DocumentEndEvent)
+
+
+def _events(text: str) -> Iterator[Event]:
+    """Yield the events that hold something; refuse what no file of ours needs."""
+    events = yaml.parse(text, Loader=yaml.SafeLoader)
+    while True:
+        try:
+            event = next(events)
+        except StopIteration:
+            return
+        except (ValueError, OverflowError):  # "\UFFFFFFFF" is a slip of PyYAML's own
+            raise ValueError("should be YAML (an escape names no character)") from None
+        line = _line(event)
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise ValueError(f"line {line}: should be without anchors and aliases (& and *)")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise ValueError(f"line {line}: should be without tags, received {tag}")
+        if isinstance(event, DocumentStartEvent) and (event.version or event.tags):
+            raise ValueError(f"line {line}: should be without directives (%)")
+        if not isinstance(event, _MARKS):
+            yield event
+
+
+def _node(event: Event, events: Iterator[Event], place: Place, lines: dict[Place, int]) -> Any:
+    line = _line(event)
+    if isinstance(event, ScalarEvent):
+        return _scalar(event, f"line {line}: " + (f"{_dotted(place)}: " if place else ""))
+    if len(place) >= plain.MAX_DEPTH:
+        raise ValueError(f"line {line}: should nest at most {plain.MAX_DEPTH} deep")
+    if isinstance(event, MappingStartEvent):
+        made: dict[str, Any] = {}
+        while not isinstance(event := next(events), MappingEndEvent):
+            key, line = _key(event, place), _line(event)
+            inner = (*place, key)
+            if key in made:
+                raise ValueError(
+                    f"line {line}: {_dotted(inner)} is there already, in line {lines[inner]}"
+                )
+            lines[inner] = line
+            made[key] = _node(next(events), events, inner, lines)
+        return made
+    items: list[Any] = []
+    while not isinstance(event := next(events), SequenceEndEvent):
+        inner = (*place, len(items))
+        lines[inner] = _line(event)
+        items.append(_node(event, events, inner, lines))
+    return items
+
+
+def _scalar(event: ScalarEvent, where: str) -> Any:
+    text: str = event.value
+    read: Callable[[str], Any] = plain.whole_characters
+    if event.implicit[0]:  # written without quotes
+        read = next((of for pattern, of in _SCALARS if pattern.fullmatch(text)), read)
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+
+
+def _key(event: Event, place: Place) -> str:
+    line = _line(event)
+    inside = f"{_dotted(place)}: " if place else ""
+    if not isinstance(event, ScalarEvent):
+        raise ValueError(f"line {line}: {inside}a key should be text, received a list or mapping")
+    key = _scalar(event, f"line {line}: {inside}a key ")
+    if not isinstance(key, str):
+        raise ValueError(
+            f"line {line}: {inside}a key should be text, received {plain.shown(event.value)!r}"
+        )
+    return key
+
+
+def _line(event: Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _dotted(place: Place) -> str:
+    return plain.shown(".".join(map(str, place)))
+
+
+def read(path: Path, error: type[HoldfastError] = ConfigError) -> Document:
+    """Read a YAML file.
+
+    Args:
+        error: what is raised where it cannot be read or is not strict YAML.
+    """
+    text = plain.read_text(path, error, MAX_BYTES)
+    try:
+        return parse(text)
+    except ValueError as wrong:
+        raise error(f"{path}: {wrong}") from None
+
+
+def load(path: Path, kind: type[T]) -> T:
+    """Return what a file holds as a type says; all defaults, if it holds nothing.
+
+    Args:
+        kind: a type that pydantic validates.
+
+    Raises:
+        ConfigError: no such file, not strict YAML, or an unknown or impossible value.
+    """
+    document = read(path)
+    adapter = TypeAdapter(kind)
+    try:
+        return adapter.validate_python({} if document.data is None else document.data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except ValidationError as error:
+        place, said = _mistake(error, adapter)
+        raise ConfigError(f"{path}: {document.where(place)}: {said}") from None
+
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_NO_MAPPING = ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
+
+
+def _mistake(error: ValidationError, adapter: TypeAdapter[Any]) -> tuple[Place, str]:
+    """Return where the first mistake is, and what it is: a key that is misspelt, if there is one,
+    for it is what makes another one missing."""
+    errors = error.errors(include_url=False, include_context=False)
+    first = min(errors, key=lambda each: each["type"] not in _UNKNOWN)
+    place, kind, message = first["loc"], first["type"], first["msg"]
+    if kind in _UNKNOWN:
+        return place, f"is not known{plain.meant(str(place[-1]), _keys(adapter))}"
+    if kind == "missing":
+        return place, "field required"
+    if kind in _NO_MAPPING:
+        message = "should be a mapping"
+    received = plain.shown(repr(first["input"]))
+    return place, f"{message[:1].lower()}{message[1:]}, received {received}"
+
+
+def _keys(adapter: TypeAdapter[Any]) -> Iterator[str]:
+    """Yield every key that a type knows, at any depth."""
+    try:
+        found: list[Any] = [adapter.json_schema()]
+    except PydanticInvalidForJsonSchema:
+        return
+    while found:
+        node = found.pop()
+        if isinstance(node, dict):
+            yield from node.get("properties", ())
+            found += node.values()

@@ -1,0 +1,122 @@
+"""A full disk, a read-only folder, a file that is gone: one sentence, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from holdfast.cli import main
+
+SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--critic-steps", "1"]
+LARGEST = 2000
+"""Bytes that a file may have, where the disk is as if it were full: fewer than a checkpoint."""
+
+CLI = [sys.executable, "-m", "holdfast.cli"]
+
+
+def program(*arguments: str, full: bool = False, folder: Path) -> tuple[int, str]:
+    """Run a command as a program, threads and all; return its exit status and complaints."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
+
+    ended = subprocess.run(
+        [*CLI, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        preexec_fn=limit if full else None,
+    )
+    assert "Traceback" not in ended.stderr + ended.stdout
+    return ended.returncode, ended.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of one iteration."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", *SMALL, "--iterations", "1", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """That run, to do things to."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return a folder's files, but for TensorBoard's, by name."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.name: path.read_bytes() for path in files if "tfevents" not in path.name}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["train", "--resume", "--iterations", "2", "--out", "run"], "File too large"),
+        (["export", "--checkpoint", "run/checkpoint.safetensors", "--episodes", "8",
+          "--out", "bundle/policy.onnx"], "File too large"),
+        (["demo", "--out", "demo", "--iterations", "1"], "File too large"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_full_disk(command, said, run, tmp_path):
+    held = contents(run)
+    status, complaint = program(*command, full=True, folder=tmp_path)
+    assert (status, said in complaint) == (1, True), complaint
+    assert all(line.startswith("holdfast: ") for line in complaint.splitlines())
+    left = contents(run)
+    assert left["checkpoint.safetensors"] == held["checkpoint.safetensors"]
+    assert left["progress.jsonl"].startswith(held["progress.jsonl"])
+    assert not [name for name in contents(tmp_path) if name.endswith((".part", ".partial"))]
+    if command[0] == "train":  # and it goes on when there is room again
+        assert program(*command, folder=tmp_path)[0] == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_read_only(run):
+    run.chmod(0o500)
+    held = contents(run)
+    status, complaint = program(
+        "train", "--resume", "--iterations", "2", "--out", "run", folder=run.parent
+    )
+    assert (status, "Permission denied" in complaint) == (1, True), complaint
+    assert contents(run) == held
+
+
+@pytest.mark.parametrize("out", ["/proc/holdfast", "/dev/null/run", "/sys"])
+@pytest.mark.parametrize("command", ["train", "demo", "reproduce"])
+def test_where_nothing_can_be_written(command, out, tmp_path, monkeypatch, capsys):
+    """Read-only for root too."""
+    monkeypatch.chdir(tmp_path)
+    more = [*SMALL, "--iterations", "1"] if command == "train" else []
+    assert main([command, *more, "--out", out]) == 1
+    (complaint,) = set(capsys.readouterr().err.splitlines())  # TensorBoard's thread says it too
+    assert complaint.startswith("holdfast: ")
+
+
+def test_a_path_with_markup_in_it(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("[", "[/x]", "[red]", "[/]"):
+        assert main(["train", *SMALL, "--iterations", "1", "--out", name]) == 0
+        assert f"{name}/checkpoint.safetensors" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away(run):
+    """`holdfast ... | head`"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [*CLI, "doctor"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert ended.returncode == 1
+    assert ended.stderr == "holdfast: whatever reads this program's output has ended\n"

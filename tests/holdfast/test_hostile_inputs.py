@@ -1,0 +1,279 @@
+"""No traceback for anything that a file or a user can do: each command is fed mutated inputs.
+
+Each input ends in a known exit status, with one sentence where it is refused. HOLDFAST_MUTATIONS
+says how many inputs each command and kind gets; with 200 it takes some ten minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from bundles import write_bundle
+from mutations import WORDS, mutated_bytes, mutated_plain, paths
+from recordings import info, record_episode
+from safetensors import safe_open
+
+from holdfast.cli import COMMANDS, main
+from holdfast.policy import report
+from holdfast.robot import config as configs
+from holdfast.robot.recorder import Recorder
+
+COUNT = int(os.environ.get("HOLDFAST_MUTATIONS", "12"))
+WALL_S = 20.0
+"""A refusal takes no longer, on a machine that has other things to do."""
+
+WORKS_S = 0.7
+"""An input that is good is at work for so long, and is then interrupted."""
+
+AT_WORK = ("train", "demo", "twin", "reproduce", "deploy", "finetune", "export", "report")
+SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--iterations", "1", "--critic-steps", "1"]
+
+
+class TookTooLong(BaseException):
+    """Not an Exception, so that nothing that is tested takes it for its own."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with one good file of each kind."""
+    folder = tmp_path_factory.mktemp("made")
+    assert main(["train", *SMALL, "--out", str(folder / "train")]) == 0
+    write_bundle(folder / "policy.onnx")
+    log = Recorder(folder / "run", info())
+    for episode in range(2):
+        record_episode(log, episode, steps=6)
+    log.close()
+    progress = (folder / "train" / "progress.jsonl").read_text()
+    demo = folder / "demo"
+    demo.mkdir()
+    (demo / "progress.jsonl").write_text(progress.replace("point_outside", "outside_corridor"))
+    (folder / "run").rename(demo / "run")
+    row = {
+        "episodes": 2, "return": {"mean": 1.0, "low": 0.0, "high": 2.0},
+        "costs": {"outside_corridor": {"mean": 3.0, "low": 3.0, "high": 3.0}},
+        "stopped": 0, "steps": 12, "interventions": 0, "deadline_misses": 0,
+    }  # fmt: skip
+    summary = {
+        "format": report.FORMAT, "seed": 0, "limits": {"outside_corridor": 10.0},
+        "run_budgets": {"outside_corridor": 30.0}, "rounds": [], "gap": {"mass_scale": 1.2},
+        "rows": dict.fromkeys(("simulator", "twin before", "twin after"), row),
+        "bundles": {"before": "b", "after": "b"}, "progress": "progress.jsonl",
+        "before": "run", "after": "run", "seconds": {"train": 1.0},
+    }  # fmt: skip
+    (demo / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.fixture
+def feed(tmp_path, monkeypatch, capsys):
+    """Run a command in this process, in an empty folder; fail unless it ends as it may."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(arguments: list[str]) -> int:
+        name = arguments[0]
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def late(*_: object) -> None:
+            if name in AT_WORK and time.monotonic() - began_s < WALL_S:
+                raise KeyboardInterrupt
+            raise TookTooLong
+
+        signal.signal(signal.SIGALRM, late)
+        began_s = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, WORKS_S if name in AT_WORK else WALL_S)
+        try:
+            status = main(arguments)
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+        except KeyboardInterrupt:  # the alarm went off while main was returning
+            status = 130
+        finally:
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err + out
+        assert status in (0, 1, 2) or (status == 130 and name in AT_WORK), (status, arguments)
+        if status == 1:
+            sentence = err.startswith("holdfast: ") and err.endswith("\n") and err.count("\n") == 1
+            assert sentence or (not err and out), err
+        return status
+
+    return run
+
+
+# Values of options.
+
+
+def options(name: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the options that a command lists."""
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    found = re.findall(r"(--[a-z][\w.-]*)", capsys.readouterr().out)
+    # Ray would start a cluster for each.
+    return sorted({*found} - {"--help", "--ray", "--workers"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
+    rng = random.Random(f"options of {name}")
+    known = options(name, capsys) or ["--x"]
+    needed = {
+        "export": ["--checkpoint", "none"],
+        "verify": ["--policy", str(made / "policy.onnx")],
+        "deploy": ["--robot", "serial:/dev/null", "--policy", str(made / "policy.onnx")],
+        "finetune": ["--policy", "none.onnx", "--log", "none", "--out", "child.onnx"],
+        "train": SMALL,
+        "replay": ["--log", str(made / "demo" / "run")],
+    }
+    values = [*WORDS, *paths(tmp_path)]
+    for _ in range(COUNT):
+        chosen = rng.sample(known, min(len(known), rng.choice((1, 1, 1, 2))))
+        given = [word for option in chosen for word in (option, rng.choice(values))]
+        feed([name, *needed.get(name, []), *given])
+    feed([name, *known])
+    feed([name, "stray", "[/x]", "\udcff"])
+
+
+# Files.
+
+
+def yaml_case(kind: str) -> Callable[[random.Random, Path], None]:
+    source = configs.find("drive").parent / f"{kind}.yaml"
+
+    def write(rng: random.Random, path: Path) -> None:
+        if rng.random() < 0.5:
+            path.write_bytes(mutated_bytes(source.read_bytes(), rng))
+        else:
+            data = mutated_plain(yaml.safe_load(source.read_text()), rng)
+            path.write_text(yaml.safe_dump(data))
+
+    return write
+
+
+def checkpoint_case(made: Path) -> Callable[[random.Random, Path], None]:
+    source = made / "train" / "checkpoint.safetensors"
+
+    def write(rng: random.Random, path: Path) -> None:
+        if rng.random() < 0.4:
+            path.write_bytes(mutated_bytes(source.read_bytes(), rng))
+            return
+        with safe_open(source, framework="pt") as file:
+            header = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if rng.random() < 0.3:
+            key = rng.choice(sorted(tensors))
+            put = rng.choice((None, torch.zeros(3), torch.full_like(tensors[key], torch.nan)))
+            tensors = {name: put if name == key else t for name, t in tensors.items()}
+            tensors = {name: t for name, t in tensors.items() if t is not None}
+        data = mutated_plain(json.loads(header["data"]), rng)
+        header["data"] = json.dumps(data)
+        path.write_bytes(safetensors.torch.save(tensors, header))
+
+    return write
+
+
+def bundle_case(rng: random.Random, path: Path) -> None:
+    write_bundle(path)
+    if rng.random() < 0.4:
+        path.write_bytes(mutated_bytes(path.read_bytes(), rng))
+        return
+    from bundles import drive_contract
+
+    key = rng.choice(("contract", "golden", "familiarity", "prediction", "provenance", "format"))
+    contract = json.loads(drive_contract().to_json())
+    data = mutated_plain(contract, rng) if key == "contract" else mutated_plain({"x": [1]}, rng)
+    write_bundle(path, entries={key: json.dumps(data)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("gap_demo", ["twin", "--gap"]),
+        ("gap_demo", ["demo", "--gap"]),
+        ("drive", ["replay", "--log", "LOG", "--limits"]),
+        ("drive", ["deploy", "--robot", "serial:/dev/null", "--policy", "BUNDLE", "--config"]),
+        ("randomise_drive", ["train", "--task", "DriveCircle-v0", "--randomise"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_any_yaml_file(kind, arguments, made, feed, tmp_path):
+    rng, write = random.Random(f"{kind} {arguments}"), yaml_case(kind)
+    places = {"LOG": str(made / "demo" / "run"), "BUNDLE": str(made / "policy.onnx")}
+    given = [places.get(word, word) for word in arguments]
+    for _ in range(COUNT):
+        write(rng, tmp_path / "given.yaml")
+        feed([*given, str(tmp_path / "given.yaml")])
+    for path in paths(tmp_path):
+        feed([*given, path])
+
+
+@pytest.mark.parametrize("name", ["train", "export"])
+def test_any_checkpoint(name, made, feed, tmp_path):
+    rng, write = random.Random(f"checkpoint of {name}"), checkpoint_case(made)
+    path = tmp_path / "checkpoint.safetensors"
+    resume = ["train", "--resume", "--out", str(tmp_path)]
+    for _ in range(COUNT):
+        write(rng, path)
+        if name == "train":
+            progress = (made / "train" / "progress.jsonl").read_bytes()
+            (tmp_path / "progress.jsonl").write_bytes(
+                mutated_bytes(progress, rng) if rng.random() < 0.3 else progress
+            )
+        given = ["export", "--checkpoint", str(path), "--out", "x.onnx", "--episodes", "8"]
+        feed(resume if name == "train" else given)
+
+
+@pytest.mark.parametrize("name", ["verify", "deploy", "finetune"])
+def test_any_bundle(name, made, feed, tmp_path):
+    rng, path = random.Random(f"bundle of {name}"), tmp_path / "policy.onnx"
+    log = ["--log", str(made / "demo" / "run"), "--out", "child.onnx"]
+    more = {"deploy": ["--robot", "serial:/dev/null"], "finetune": log}.get(name, [])
+    for _ in range(COUNT):
+        bundle_case(rng, path)
+        feed([name, "--policy", str(path), *more])
+    for other in paths(tmp_path):
+        feed([name, "--policy", other, *more])
+
+
+@pytest.mark.parametrize("name", ["replay", "report"])
+def test_any_log(name, made, feed, tmp_path):
+    rng = random.Random(f"log of {name}")
+    (source,) = (made / "demo" / "run").glob("*.mcap")
+    summary = json.loads((made / "demo" / "summary.json").read_text())
+    for _ in range(COUNT):
+        run = tmp_path / "run"
+        run.mkdir(exist_ok=True)
+        (run / source.name).write_bytes(mutated_bytes(source.read_bytes(), rng))
+        (tmp_path / "summary.json").write_text(json.dumps(summary))
+        (tmp_path / "progress.jsonl").touch()
+        feed(["replay", "--log", str(run)] if name == "replay" else ["report", "--run", "."])
+    for other in paths(tmp_path):
+        feed([name, "--log" if name == "replay" else "--run", other])
+
+
+def test_any_summary(made, feed, tmp_path):
+    rng = random.Random("summary")
+    for path in (made / "demo").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    source, path = made / "demo" / "summary.json", tmp_path / "summary.json"
+    path.unlink()
+    for _ in range(2 * COUNT):
+        if rng.random() < 0.4:
+            path.write_bytes(mutated_bytes(source.read_bytes(), rng))
+        else:
+            path.write_text(json.dumps(mutated_plain(json.loads(source.read_text()), rng)))
+        feed(["report", "--run", str(tmp_path)])
