@@ -108,18 +108,22 @@ def billed(log: Log, episode: Episode) -> Array:
     return costs
 
 
-def require_plausible(log: Log, episode: Episode, signals: Collection[str]) -> None:
-    """Raise LogError unless every number that is learned from can be one of a robot."""
-    values = {
-        "observation": episode.observation,
-        "proposed": episode.proposed[~episode.intervened],
-        **{name: episode.signals[name] for name in signals if name in episode.signals},
-    }
+def whole_rows(log: Log, episode: Episode, signals: Collection[str]) -> int:
+    """Return up to where an episode's readings are whole: a robot may say NaN, and is stopped.
+
+    Raises:
+        LogError: a number that no robot says.
+    """
+    values = {"observation": episode.observation}
+    values |= {name: episode.signals[name] for name in signals if name in episode.signals}
+    rows = len(episode.observation)
     for name, array in values.items():
-        wrong = ~(np.abs(array) <= LARGEST)  # NaN too
-        if wrong.any():
-            received = array[wrong][0]
+        finite = np.isfinite(array).all(axis=1)
+        rows = min(rows, len(finite) if finite.all() else int(finite.argmin()))
+        most = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+        if most > LARGEST:
             raise LogError(
-                f"{log.path}: episode {episode.result.episode + 1}: {name} should be finite and "
-                f"within {LARGEST:g}, received {received:g}"
+                f"{log.path}: episode {episode.result.episode + 1}: {name} should be within "
+                f"{LARGEST:g} in SI units, received {most:g}"
             )
+    return rows

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Log:
     """A run.
 
     Attributes:
+        paths: its files; a bag may be split.
         tear: why the log cannot be read to its end; everything up to there is here. "" if it can.
         checked: every record stood under a checksum, and that was right.
         lost_steps: periods that the recorder had no room for. An episode that lacks one ends
@@ -79,7 +81,7 @@ class Log:
         events: what was asked of the monitor between steps.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     info: RunInfo
     tear: str
     checked: bool
@@ -88,6 +90,10 @@ class Log:
     steps: NDArray[Any]
     reasons: tuple[tuple[str, ...], ...]
     events: tuple[Event, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.paths[0]
 
     @property
     def torn(self) -> bool:
@@ -104,6 +110,15 @@ class Log:
         """What tells this run from others, and not from a copy that some tool wrote anew."""
         text = self.info.to_json().encode() + self.steps[:1].tobytes()
         return hashlib.sha256(text).hexdigest()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of its files, one after another, in hex."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                for block in iter(partial(file.read, 2**20), b""):
+                    digest.update(block)
+        return digest.hexdigest()
 
 
 def read(path: Path | str, contract: Contract | None = None) -> Log:
@@ -185,7 +200,7 @@ def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
         raise LogError(f"holds what no run of its contract logs ({error})") from None
     episodes = _episodes(info, steps, reasons, results)
     lost_steps = int(steps["sequence"][-1]) + 1 - len(steps) if len(steps) else 0
-    return Log(paths[0], info, tear, checked, lost_steps, episodes, steps, reasons, events)
+    return Log(tuple(paths), info, tear, checked, lost_steps, episodes, steps, reasons, events)
 
 
 def _info(metadata: Sequence[Mapping[str, str]], messages: Sequence[bytes], tear: str) -> RunInfo:

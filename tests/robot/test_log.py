@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import struct
 
 import numpy as np
 import pytest
 from bundles import drive_contract
-from mcap.exceptions import EndOfFile
-from mcap.records import Channel, DataEnd, Message, Metadata, Schema
-from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, IndexType, Writer
+from mended import rewritten
 from recordings import info, record_episode, tick
 
 from holdfast.errors import LogError
@@ -115,33 +111,6 @@ def test_files_that_are_no_logs(tmp_path):
         writer.finish()
     with pytest.raises(LogError, match="does not say which run"):
         read(tmp_path)
-
-
-def rewritten(source, target, compression=CompressionType.NONE, topics=None, **options):
-    """Write a log anew as other tools do: `mcap recover` and compress, `ros2 bag convert`."""
-    with source.open("rb") as old, target.open("wb") as new:
-        writer = Writer(new, compression=compression, **options)
-        writer.start("ros2", "another")
-        schemas, channels = {}, {}
-        with contextlib.suppress(EndOfFile, struct.error):
-            for record in StreamReader(old).records:
-                if isinstance(record, DataEnd):
-                    break
-                if isinstance(record, Schema):
-                    schemas[record.id] = writer.register_schema(record.name, "ros2msg", record.data)
-                elif isinstance(record, Channel):
-                    channels[record.id] = writer.register_channel(
-                        record.topic, "cdr", schemas[record.schema_id]
-                    )
-                elif isinstance(record, Message):
-                    writer.add_message(
-                        channels[record.channel_id], record.log_time, record.data,
-                        record.publish_time,
-                    )  # fmt: skip
-                elif isinstance(record, Metadata):
-                    writer.add_metadata(record.name, record.metadata)
-        writer.finish()
-    return target
 
 
 def same(a, b):

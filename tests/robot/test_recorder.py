@@ -120,7 +120,7 @@ def test_a_full_disk_is_an_error_not_a_silence(tmp_path):
         from recordings import info, tick
         from holdfast.errors import LogError
         from holdfast.robot.recorder import Recorder
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
         log = Recorder(Path(sys.argv[1]), info())
         try:
             for step in range(100_000):
