@@ -152,9 +152,10 @@ def read_all(paths: Sequence[Path], contract: Contract | None = None) -> list[Lo
     logs = []
     for path in paths:
         log = read(path, contract)
-        before = known.setdefault(log.identity, path)
-        if before is not path:
+        if log.identity in known:
+            before = known[log.identity]
             raise LogError(f"{before} and {path} are the same run; give it once")
+        known[log.identity] = path
         logs.append(log)
     return logs
 

@@ -112,8 +112,9 @@ def test_a_verdict_that_differs_is_found(log, tmp_path, capsys, values, sentence
     said = capsys.readouterr().out
     seconds = log.steps["now_s"][index] - log.steps["now_s"][0]
     rows = (log.steps["episode"] == 1).sum()
-    assert said.startswith(
-        f"episode 2: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log\n"
+    first, _ = said.split("\n", 1)
+    assert first == (
+        f"episode 2: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log"
     )
     assert f"  {sentence}" in said
     assert "  now:    ACTIVE, action [" in said
