@@ -82,7 +82,9 @@ def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundl
     for run in log.read_all(paths, held.contract):
         maker = makers.get(run.info.bundle_hash)
         if not run.info.exploring:
-            raise LogError(f"{run.path}: its actions were not sampled; record with deploy --explore")
+            raise LogError(
+                f"{run.path}: its actions were not sampled; record with deploy --explore"
+            )
         if maker is None:
             raise LogError(
                 f"{run.path}: was made by another bundle ({run.info.bundle_hash[:12]}) than "

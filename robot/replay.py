@@ -273,9 +273,7 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
 def _say(state: int, reasons: tuple[str, ...], action: Array) -> str:
     values = ", ".join(f"{value:g}" for value in action)
     name = State(state).name if state in tuple(State) else f"state {state}, which is none"
-    return f"{name}, action [{values}]" + (
-        f": {', '.join(reasons)}" if reasons else ""
-    )
+    return f"{name}, action [{values}]" + (f": {', '.join(reasons)}" if reasons else "")
 
 
 def _allowed(code: str) -> str:

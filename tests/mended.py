@@ -19,12 +19,15 @@ def rewritten(
     target: Path,
     compression: CompressionType = CompressionType.NONE,
     change: Callable[[bytes], bytes] = bytes,
+    keep: Callable[[bytes], bool] = lambda _: True,
+    times: int = 1,
     **options: Any,
 ) -> Path:
     """Write a log anew: `mcap recover` and compress, `ros2 bag convert`.
 
     Args:
-        change: of each message's content.
+        change: of each message's content. keep: whether it is written.
+        times: how often each message is written, one after another.
         options: of mcap's Writer.
     """
     with source.open("rb") as old, target.open("wb") as new:
@@ -41,13 +44,14 @@ def rewritten(
                     channels[record.id] = writer.register_channel(
                         record.topic, "cdr", schemas[record.schema_id]
                     )
-                elif isinstance(record, Message):
-                    writer.add_message(
-                        channels[record.channel_id],
-                        record.log_time,
-                        change(record.data),
-                        record.publish_time,
-                    )
+                elif isinstance(record, Message) and keep(record.data):
+                    for _ in range(times):
+                        writer.add_message(
+                            channels[record.channel_id],
+                            record.log_time,
+                            change(record.data),
+                            record.publish_time,
+                        )
                 elif isinstance(record, Metadata):
                     writer.add_metadata(record.name, record.metadata)
         writer.finish()
