@@ -102,7 +102,7 @@ def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundl
 def _trajectory(
     run: log.Log, episode: log.Episode, maker: Bundle, task: Task
 ) -> Iterator[Trajectory]:
-    """Yield the episode, checked, up to where its readings are whole; nothing if that is nowhere."""
+    """Yield the episode, checked, up to where its readings are whole; maybe nothing."""
     audit.require_log_prob(run, episode, maker)
     costs, rows = audit.billed(run, episode), whole_rows(run, episode, maker.contract, task)
     if rows < 2:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
 from holdfast.errors import LogError
 from holdfast.policy.bundle import Bundle, log_prob
@@ -62,8 +63,8 @@ def require_log_prob(log: Log, episode: Episode, bundle: Bundle) -> int:
         mean, log_std = bundle.outputs(episode.observation[rows], ("action", "log_std"))
     logged, contract = episode.log_prob[rows], bundle.contract
     again = np.array([
-        log_prob(action, *policy, contract)
-        for action, *policy in zip(episode.proposed[rows], mean, log_std, strict=True)
+        log_prob(action, center, spread, contract)
+        for action, center, spread in zip(episode.proposed[rows], mean, log_std, strict=True)
     ])  # fmt: skip
     allowed = LOG_PROB_TOLERANCE * np.maximum(1.0, np.abs(again))
     wrong = ~(np.abs(logged - again) <= allowed)  # NaN too
@@ -118,7 +119,7 @@ def whole_rows(log: Log, episode: Episode, signals: Collection[str]) -> int:
     values |= {name: episode.signals[name] for name in signals if name in episode.signals}
     rows = len(episode.observation)
     for name, array in values.items():
-        finite = np.isfinite(array).all(axis=1)
+        finite: NDArray[np.bool_] = np.isfinite(array).all(axis=1)
         rows = min(rows, len(finite) if finite.all() else int(finite.argmin()))
         most = np.abs(array[np.isfinite(array)]).max(initial=0.0)
         if most > LARGEST:

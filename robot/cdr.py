@@ -125,9 +125,9 @@ class Layout:
         """Return where a message has lengths and constant strings, which are always the same."""
         places, start = [], 0
         for _, (item, shape), offset in self._fields:
-            offset += len(ENCAPSULATION)
-            places.append(slice(start, offset))
-            start = offset + item.itemsize * int(np.prod(shape, dtype=int))
+            place = len(ENCAPSULATION) + offset
+            places.append(slice(start, place))
+            start = place + item.itemsize * int(np.prod(shape, dtype=int))
         places.append(slice(start, len(self._template)))
         return tuple(place for place in places if place.start < place.stop)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -285,7 +285,8 @@ def _episodes(
     armed = armed[np.argsort(steps["episode"][armed], kind="stable")]
     numbers = steps["episode"][armed]
     episodes = []
-    for rows in np.split(armed, np.flatnonzero(np.diff(numbers)) + 1):
+    for all_rows in np.split(armed, np.flatnonzero(np.diff(numbers)) + 1):
+        rows = all_rows
         in_order = steps["step"][rows] == np.arange(len(rows))
         if not in_order.all():  # some are lost, and rows must follow each other
             rows = rows[: in_order.argmin()]

@@ -47,7 +47,7 @@ string info                    # a JSON object of texts, most of them JSON again
 )
 STEP = messages.schema(
     """# One period of a run: what was seen, proposed and let through, and why. Version 1.
-# The run's first message, holdfast/run, names signals, costs, actions and observation channels in order.
+# holdfast/run names signals, costs, actions and observation channels in order.
 uint8 STOPPED=0
 uint8 READY=1
 uint8 FALLBACK=2

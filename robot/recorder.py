@@ -128,7 +128,7 @@ class Recorder:
         self._offset_ns = round(info.clock_offset_s * 1e9)
         self._waiting: deque[tuple[int, int, int, bytes]] = deque()
         self._begun = False
-        self._writer.flush()
+        self._writer.flush()  # type: ignore[no-untyped-call]
         self._twist_fields = [TWIST_FIELDS.get(channel.name) for channel in info.contract.action]
         self._signals: list[tuple[str, str, slice]] = []
         start = 0
@@ -259,7 +259,7 @@ class Recorder:
                 while self._waiting:
                     channel, stamp_ns, sequence, data = self._waiting.popleft()
                     self._writer.add_message(channel, stamp_ns, data, stamp_ns, sequence)
-                self._writer.flush()
+                self._writer.flush()  # type: ignore[no-untyped-call]
                 os.fsync(self._file.fileno())
             self._writer.finish()  # type: ignore[no-untyped-call]
             self._file.flush()

@@ -18,8 +18,8 @@ from holdfast.errors import ConfigError, HoldfastError, LogError
 from holdfast.policy import bundle as bundles
 from holdfast.robot import config as configs
 from holdfast.robot import log as logs
-from holdfast.robot.deployment import count
 from holdfast.robot.audit import require_bundle, require_log_prob
+from holdfast.robot.deployment import count
 from holdfast.robot.log import Event, Log
 from holdfast.robot.log_format import NO_STEP, RunInfo, signal_sizes
 from holdfast.safety_monitor.evidence import Evidence

@@ -152,7 +152,7 @@ def test_log_of_another_contract_is_refused(tmp_path, held):
 def test_log_of_another_bundle_needs_that_bundle(tmp_path, held):
     child = bundle.load(write_bundle(tmp_path / "child.onnx", gain=0.02))
     run = logged(tmp_path / "run", held)
-    with pytest.raises(LogError, match="made by another bundle .* name it with --other-policy"):
+    with pytest.raises(LogError, match=r"made by another bundle .* name it with --other-policy"):
         read([run], child, DRIVE)
     assert len(read([run], child, DRIVE, [held]).trajectories) == 1
 
@@ -258,7 +258,7 @@ def test_what_is_not_finite_is_not_written(learner):
         finetuning._require_finite(learner.networks, {**learned, "kl": math.nan})
     with torch.no_grad():
         next(iter(learner.networks.critic.parameters())).fill_(math.nan)
-    with pytest.raises(TrainingError, match="not finite .critic"):
+    with pytest.raises(TrainingError, match=r"not finite \(critic"):
         finetuning._require_finite(learner.networks, learned)
 
 
