@@ -20,10 +20,10 @@ from torch import Tensor
 
 from holdfast.contract import Contract
 from holdfast.errors import LogError
-from holdfast.policy.export import file_hash
+from holdfast.policy.experience import whole_rows
 from holdfast.policy.gaussian import GaussianPolicy
 from holdfast.policy.networks import Networks
-from holdfast.robot import log
+from holdfast.robot import audit, log
 from holdfast.robot.log_format import COMPLETED
 from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import Array
@@ -100,11 +100,10 @@ def read(paths: Sequence[Path], contract: Contract, task: Task) -> Demonstration
     """
     episodes: list[Demonstration] = []
     logs = []
-    for path in paths:
-        run = log.read(path)
+    for run in log.read_all(paths):
         _require_fit(run, contract)
         episodes.extend(_episodes(run, contract, task))
-        logs.append({"run": run.info.run, "sha256": file_hash(run.path)})
+        logs.append({"run": run.info.run, "sha256": run.sha256()})
     demonstrations = Demonstrations(tuple(episodes), tuple(logs))
     steps, usable = demonstrations.usable_steps, sum(e.usable.any() for e in episodes)
     if episodes and not steps:
@@ -135,26 +134,29 @@ def _require_fit(run: log.Log, contract: Contract) -> None:
 def _episodes(run: log.Log, contract: Contract, task: Task) -> Iterator[Demonstration]:
     bill = Bill(contract)
     for episode in run.episodes:
-        if len(episode.observation) < 2:
+        if len(episode.observation) < 2 or not audit.obeyed(run, episode):
             continue
-        signals = {name: values[1:] for name, values in episode.signals.items()}
         try:
+            rows = whole_rows(run, episode, contract, task)
+            if rows < 2:
+                continue
+            k = slice(rows - 1)
+            signals = {name: values[1:rows] for name, values in episode.signals.items()}
             reward, costs = task.reward(signals), bill(signals)
         except KeyError as missing:
             raise LogError(
-                f"{run.path}: lacks the signal {missing}, of which {contract.task} makes its "
-                "reward or a cost"
+                f"{run.path}: lacks the signal {missing}, of which {contract.task} makes a cost"
             ) from None
-        u = contract.normalised(episode.proposed[:-1])
+        u = contract.normalised(episode.proposed[k])
         # Samples of a Gaussian reach beyond the limits. Others that do say no more than the limit.
-        sampled = np.isfinite(episode.log_prob[:-1, None])
+        sampled = np.isfinite(episode.log_prob[k, None])
         yield Demonstration(
-            observation=episode.observation[:-1].astype(np.float32),
+            observation=episode.observation[k].astype(np.float32),
             u=np.where(sampled, u, np.clip(u, -1.0, 1.0)),
-            usable=~episode.intervened[:-1] & np.isfinite(u).all(axis=1),
+            usable=~episode.intervened[k] & np.isfinite(u).all(axis=1),
             reward=float(reward.sum()),
             costs=costs.sum(axis=0),
-            completed=episode.result.ended == COMPLETED,
+            completed=episode.result.ended == COMPLETED and rows == len(episode.observation),
         )
 
 

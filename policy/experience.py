@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from holdfast.contract import Contract
 from holdfast.errors import LogError
+from holdfast.policy.bundle import Bundle
 from holdfast.policy.gae import advantages
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import discounts, ends_with_episode
-from holdfast.robot import log
+from holdfast.robot import audit, log
 from holdfast.robot.log_format import COMPLETED
+from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import Array, Signals
 from holdfast.sim.task import Task
 
@@ -49,40 +51,98 @@ class Trajectory:
     known: NDArray[np.float32]
 
 
-def read(path: Path, contract: Contract, task: Task) -> list[Trajectory]:
-    """Read the episodes of one log.
+@dataclass(frozen=True)
+class Read:
+    """What was read of some logs.
+
+    Attributes:
+        logs: run, hash and remarks of each, as JSON data.
+        disobeyed: episodes left out, because the device may not have done as it was told.
+    """
+
+    trajectories: tuple[Trajectory, ...]
+    logs: tuple[Mapping[str, str], ...]
+    disobeyed: int
+
+
+def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundle] = ()) -> Read:
+    """Read the episodes of logs, and check what is learned from.
 
     Args:
-        contract: that it should be of.
+        held: the bundle that made them. others: further bundles that made some.
         task: pays for what the robot did.
 
     Raises:
-        LogError: not a log, of another contract, its policy did not explore, or the task pays
-            for signals that are not in it.
+        LogError: not a log, one run twice, another contract or bundle, its policy did not
+            explore, the task pays for signals that are not in it, or it says what is not so.
     """
-    run = log.read(path, contract)
-    if not run.info.exploring:
-        raise LogError(f"{path}: its actions were not sampled; record with deploy --explore")
-    trajectories = []
-    for episode in run.episodes:
-        k = len(episode.observation) - 1
-        if k < 1:
-            continue
-        signals = {name: values[1:] for name, values in episode.signals.items()}
-        overridden = episode.intervened[:-1] | ~np.isfinite(episode.log_prob[:-1])
-        trajectories.append(
-            Trajectory(
-                observation=episode.observation.astype(np.float32),
-                u=contract.normalised(episode.proposed[:-1]),
-                log_prob=episode.log_prob[:-1],
-                reward=_paid(path, task, signals),
-                costs=episode.costs[1:],
-                overridden=overridden,
-                completed=episode.result.ended == COMPLETED,
-                known=episode.observation[_unobjected(episode)].astype(np.float32),
+    makers = {bundle.hash: bundle for bundle in (held, *others)}
+    trajectories: list[Trajectory] = []
+    logs, disobeyed = [], 0
+    for run in log.read_all(paths, held.contract):
+        maker = makers.get(run.info.bundle_hash)
+        if not run.info.exploring:
+            raise LogError(
+                f"{run.path}: its actions were not sampled; record with deploy --explore"
             )
-        )
-    return trajectories
+        if maker is None:
+            raise LogError(
+                f"{run.path}: was made by another bundle ({run.info.bundle_hash[:12]}) than "
+                f"{held.path} ({held.hash[:12]}); if that is meant, name it with --other-policy"
+            )
+        for episode in run.episodes:
+            if audit.obeyed(run, episode):
+                trajectories += _trajectory(run, episode, maker, task)
+            else:
+                disobeyed += 1
+        logs.append({"run": run.info.run, "sha256": run.sha256(), "remarks": run.remarks.strip()})
+    return Read(tuple(trajectories), tuple(logs), disobeyed)
+
+
+def _trajectory(
+    run: log.Log, episode: log.Episode, maker: Bundle, task: Task
+) -> Iterator[Trajectory]:
+    """Yield the episode, checked, up to where its readings are whole; maybe nothing."""
+    audit.require_log_prob(run, episode, maker)
+    costs, rows = audit.billed(run, episode), whole_rows(run, episode, maker.contract, task)
+    if rows < 2:
+        return
+    signals = {name: values[1:rows] for name, values in episode.signals.items()}
+    overridden = episode.intervened[: rows - 1] | ~np.isfinite(episode.log_prob[: rows - 1])
+    yield Trajectory(
+        observation=episode.observation[:rows].astype(np.float32),
+        u=maker.contract.normalised(episode.proposed[: rows - 1]),
+        log_prob=episode.log_prob[: rows - 1],
+        reward=_paid(run.path, task, signals),
+        costs=costs[: rows - 1],
+        overridden=overridden,
+        completed=episode.result.ended == COMPLETED and rows == len(episode.observation),
+        known=episode.observation[:rows][_unobjected(episode)[:rows]].astype(np.float32),
+    )
+
+
+def whole_rows(run: log.Log, episode: log.Episode, contract: Contract, task: Task) -> int:
+    """Return up to which row all is whole that observation, reward and costs are made of.
+
+    Raises:
+        LogError: a signal is missing, or a number is one that no robot says.
+    """
+    noted = _Noted(episode.signals)
+    with np.errstate(all="ignore"):  # what is not whole is found below
+        _paid(run.path, task, noted)
+    return audit.whole_rows(run, episode, {*noted.names, *Bill(contract).signals})
+
+
+class _Noted(dict[str, Array]):
+    """Signals that remember which of them were asked for."""
+
+    def __init__(self, signals: Signals) -> None:
+        super().__init__(signals)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Array:
+        self.names.add(name)
+        return super().__getitem__(name)
 
 
 def _unobjected(episode: log.Episode) -> NDArray[np.bool_]:

@@ -229,16 +229,23 @@ class Finetuner:
 
 
 def finetune(
-    parent: Path, logs: Sequence[Path], out: Path, settings: FinetuneSettings, task: str = ""
+    parent: Path,
+    logs: Sequence[Path],
+    out: Path,
+    settings: FinetuneSettings,
+    task: str = "",
+    others: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write a child of `parent` that learned from `logs`; return the child's provenance.
 
     Args:
         task: see `settings_from`.
+        others: bundles of the same contract that made some of the logs.
 
     Raises:
         BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or does not
-            belong, or the task has changed since.
+            belong, a log says what is not so, the task has changed since, or what was learned is
+            not finite.
     """
     torch.set_num_threads(1)
     if out.resolve() == parent.resolve():
@@ -250,40 +257,52 @@ def finetune(
     networks, data = checkpoint.load_networks(source)
     trained = checkpoint.settings_of(source, data, task)
     require_same(trained, held.contract)
-    made = make(trained.task)
-    trajectories = [t for path in logs for t in read(path, held.contract, made)]
-    known = [t.known for t in trajectories if len(t.known)]
+    made = read(logs, held, make(trained.task), [bundle.load(other) for other in others])
     tuner = Finetuner(
         networks,
-        Experience.of(trajectories, held.contract),
+        Experience.of(made.trajectories, held.contract),
         settings,
         trained.gamma,
         trained.lam,
     )
-    learned = tuner.run()
+    learned = tuner.run() | {"disobeyed_episodes": made.disobeyed}
+    _require_finite(networks, learned)
     # The rest of the training state stays as it was: the child can be trained on in simulation.
     # The logged observations go along, for its familiarity.
     tensors, _ = checkpoint.load(source)
     child = out.with_suffix(".checkpoint.safetensors")
+    known = [t.known for t in made.trajectories if len(t.known)]
     tensors |= checkpoint.module_tensors(networks.modules) | checkpoint.known_tensors(known)
     checkpoint.save(child, tensors, data)
     extra = {
         "parent": held.hash,
-        "logs": [{"run": path.name, "sha256": log_hash(path)} for path in logs],
+        "logs": [dict(entry) for entry in made.logs],
         "finetune": {"settings": asdict(settings), **learned},
     }
     return export(child, out, held.provenance["evaluation_episodes"], extra, task)
 
 
-def log_hash(path: Path) -> str:
-    """Return the SHA-256 of a log, given as its folder or its file."""
-    return file_hash(next(path.glob("*_0.mcap")) if path.is_dir() else path)
+def _require_finite(networks: Networks, learned: dict[str, Any]) -> None:
+    """Raise unless every weight, and every estimate that was made with them, is a number."""
+    wrong = [
+        f"{name}.{part}"
+        for name, module in networks.modules.items()
+        for part, values in module.state_dict().items()
+        if not torch.isfinite(values).all()
+    ]
+    for estimates in (learned["costs_before"], learned["costs_after"]):
+        wrong += [name for name, cost in estimates.items() if not math.isfinite(cost["mean"])]
+    if wrong or not math.isfinite(learned["kl"]):
+        raise TrainingError(
+            f"what was learned is not finite ({', '.join(wrong) or 'kl'}), so no child is written"
+        )
 
 
 def command(
     policy: Path,
     log: tuple[Path, ...],
     out: Path,
+    other_policy: tuple[Path, ...] = (),
     settings: FinetuneSettings = FinetuneSettings(),
     task: str = "",
 ) -> None:
@@ -293,13 +312,23 @@ def command(
         policy: the bundle that was running; its training state lies beside it.
         log: runs recorded with `holdfast deploy --explore`.
         out: the child bundle.
+        other_policy: further bundles that made some of the logs, as the parent of `policy`. Each
+            log's log-probabilities are compared with the bundle that made it.
         settings: how to learn.
         task: the task, as FILE.py:NAME or gym:MODULE:ID, where it is no part of Holdfast: code
             that a file names is not run.
     """
-    provenance = finetune(policy, log, out, settings, task)
+    provenance = finetune(policy, log, out, settings, task, other_policy)
     learned = provenance["finetune"]
     console = Console(soft_wrap=True, highlight=False, markup=False)
+    for entry in provenance["logs"]:
+        if entry["remarks"]:
+            console.print(f"{entry['run']}: {entry['remarks']}")
+    if learned["disobeyed_episodes"]:
+        console.print(
+            f"{learned['disobeyed_episodes']} episodes left out: a fault of the device or of the "
+            "graph ended them, and nobody can say since when commands were not obeyed"
+        )
     console.print(
         f"{learned['episodes']} episodes ({learned['stopped_episodes']} stopped), "
         f"{learned['samples']} steps, {learned['masked']} overridden and masked"

@@ -61,6 +61,7 @@ class Layout:
             self._align(4)
         names, formats, offsets = zip(*self._fields, strict=True)
         self._template[:0] = ENCAPSULATION
+        self._constant = self._constant_bytes()
         self.dtype = np.dtype(
             {
                 "names": list(names),
@@ -82,29 +83,53 @@ class Layout:
         """Return the messages' fields as one record array; strings at the end are left out.
 
         Raises:
-            ValueError: a message is shorter than the layout.
+            ValueError: a message is shorter than the layout, or of another one: its lengths or
+                its constant strings are others.
         """
         size = self.dtype.itemsize
-        return np.frombuffer(b"".join(m[:size] for m in messages), self.dtype, len(messages))
+        if any(len(message) < size for message in messages):
+            raise ValueError(f"messages should have at least {size} bytes")
+        data = b"".join([message[:size] for message in messages])
+        columns = np.frombuffer(data, np.uint8).reshape(len(messages), size)
+        template = np.frombuffer(self._template, np.uint8)
+        for place in self._constant:
+            if (columns[:, place] != template[place]).any():
+                raise ValueError("messages should have the lengths and texts of this layout")
+        return np.frombuffer(data, self.dtype, len(messages))
 
     def unpack_tail(self, message: bytes) -> tuple[str | tuple[str, ...], ...]:
-        """Return one message's strings at the end, in the definition's order."""
+        """Return one message's strings at the end, in the definition's order.
+
+        Raises:
+            ValueError: the message ends before its strings do, or they are no UTF-8.
+        """
         offset = self.dtype.itemsize
         values: list[str | tuple[str, ...]] = []
         for several in self.tail.values():
             count = 1
             if several:
                 offset += -offset % 4
-                (count,) = struct.unpack_from("<I", message, offset)
-                offset += 4
+                count, offset = _uint32(message, offset), offset + 4
             texts = []
             for _ in range(count):
                 offset += -offset % 4
-                (length,) = struct.unpack_from("<I", message, offset)
-                texts.append(message[offset + 4 : offset + 3 + length].decode())
-                offset += 4 + length
+                length = _uint32(message, offset)
+                text, offset = message[offset + 4 : offset + 4 + length], offset + 4 + length
+                if not length or len(text) < length or text[-1]:
+                    raise ValueError("a string should end with a zero, inside of the message")
+                texts.append(text[:-1].decode())
             values.append(tuple(texts) if several else texts[0])
         return tuple(values)
+
+    def _constant_bytes(self) -> tuple[slice, ...]:
+        """Return where a message has lengths and constant strings, which are always the same."""
+        places, start = [], 0
+        for _, (item, shape), offset in self._fields:
+            place = len(ENCAPSULATION) + offset
+            places.append(slice(start, place))
+            start = place + item.itemsize * int(np.prod(shape, dtype=int))
+        places.append(slice(start, len(self._template)))
+        return tuple(place for place in places if place.start < place.stop)
 
     def _add_message(self, body: str, prefix: str) -> None:
         for raw in body.splitlines():
@@ -149,6 +174,12 @@ class Layout:
 
     def _align(self, size: int) -> None:
         self._template += bytes(-len(self._template) % size)
+
+
+def _uint32(message: bytes, offset: int) -> int:
+    if len(message) < offset + 4:
+        raise ValueError("a message ends before its strings do")
+    return int.from_bytes(message[offset : offset + 4], "little")
 
 
 def pack_strings(values: Iterable[str | Sequence[str]]) -> bytes:

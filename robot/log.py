@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mcap.data_stream import ReadDataStream
-from mcap.opcode import Opcode
-from mcap.records import Channel, Metadata
 from numpy.typing import NDArray
 
 from holdfast.contract import Contract
 from holdfast.errors import LogError
 from holdfast.robot import log_format
+from holdfast.robot.cdr import Layout
 from holdfast.robot.log_format import EpisodeResult, RunInfo
+from holdfast.robot.mcap_file import McapReader
 from holdfast.signals import Array
 
-_MAGIC = b"\x89MCAP0\r\n"
-_RECORD = struct.Struct("<BQ")  # opcode, length
-_MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+_TOPICS = tuple(topic for topic in log_format.SCHEMAS if topic.startswith("holdfast/"))
+_PART = re.compile(r"(?P<bag>.+)_(?P<number>\d+)\.mcap")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,9 @@ class Log:
     """A run.
 
     Attributes:
-        torn: the log does not end as a log should; everything up to the tear is here.
+        paths: its files; a bag may be split.
+        tear: why the log cannot be read to its end; everything up to there is here. "" if it can.
+        checked: every record stood under a checksum, and that was right.
         lost_steps: periods that the recorder had no room for. An episode that lacks one ends
             before it, as torn.
         steps: every period, also those between episodes: a record array with the fields of
@@ -80,14 +81,44 @@ class Log:
         events: what was asked of the monitor between steps.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     info: RunInfo
-    torn: bool
+    tear: str
+    checked: bool
     lost_steps: int
     episodes: tuple[Episode, ...]
     steps: NDArray[Any]
     reasons: tuple[tuple[str, ...], ...]
     events: tuple[Event, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.paths[0]
+
+    @property
+    def torn(self) -> bool:
+        return bool(self.tear)
+
+    @property
+    def remarks(self) -> str:
+        """What a reader should know of the file, "" or a text in brackets."""
+        remarks = [f"torn: {self.tear}"] * self.torn + ["without checksums"] * (not self.checked)
+        return f" ({'; '.join(remarks)})" if remarks else ""
+
+    @property
+    def identity(self) -> str:
+        """What tells this run from others, and not from a copy that some tool wrote anew."""
+        text = self.info.to_json().encode() + self.steps[:1].tobytes()
+        return hashlib.sha256(text).hexdigest()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of its files, one after another, in hex."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                for block in iter(partial(file.read, 2**20), b""):
+                    digest.update(block)
+        return digest.hexdigest()
 
 
 def read(path: Path | str, contract: Contract | None = None) -> Log:
@@ -97,84 +128,115 @@ def read(path: Path | str, contract: Contract | None = None) -> Log:
         contract: the one that the log must have been made under; None for any.
 
     Raises:
-        LogError: no log there, an unknown format, or another contract.
+        LogError: no log there, an unknown format, another contract, or damage that cannot be told
+            from what was written.
     """
-    path = _find(Path(path))
+    paths = _find(Path(path))
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LogError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        return _read(path, data, contract)
+        return _read(paths, contract)
     except LogError as error:
-        raise LogError(f"{path}: {error}") from None
+        raise LogError(f"{paths[0]}: {error}") from None
+    except OSError as error:
+        raise LogError(f"{paths[0]}: cannot be read ({error.strerror})") from None
+    except MemoryError:
+        raise LogError(f"{paths[0]}: needs more memory than there is") from None
 
 
-def _find(path: Path) -> Path:
+def read_all(paths: Sequence[Path], contract: Contract | None = None) -> list[Log]:
+    """Read several logs, none of which may be another's copy.
+
+    Raises:
+        LogError: as for `read`; or the same run twice, whatever its files are called.
+    """
+    known: dict[str, Path] = {}
+    logs = []
+    for path in paths:
+        log = read(path, contract)
+        if log.identity in known:
+            before = known[log.identity]
+            raise LogError(f"{before} and {path} are the same run; give it once")
+        known[log.identity] = path
+        logs.append(log)
+    return logs
+
+
+def _find(path: Path) -> tuple[Path, ...]:
+    """Return a bag's files in order: `ros2 bag` may split one."""
     if not path.is_dir():
-        return path
-    found = sorted(path.glob("*_0.mcap"))
-    if len(found) != 1:
-        raise LogError(f"{path}: should hold one log (*_0.mcap), found {len(found)}")
-    return found[0]
+        return (path,)
+    names = [match for file in path.iterdir() if (match := _PART.fullmatch(file.name))]
+    bags = {match["bag"] for match in names}
+    if len(bags) != 1:
+        raise LogError(f"{path}: should hold one log (*_0.mcap), found {len(bags)}")
+    names.sort(key=lambda match: int(match["number"]))
+    numbers = [int(match["number"]) for match in names]
+    if numbers != list(range(len(numbers))):
+        raise LogError(f"{path}: should hold the parts 0 to {numbers[-1]}, received {numbers}")
+    return tuple(path / match.string for match in names)
 
 
-def _read(path: Path, data: bytes, contract: Contract | None) -> Log:
-    if not data.startswith(_MAGIC):
-        raise LogError("not an MCAP file")
-    info: RunInfo | None = None
-    channels: dict[int, str] = {}
-    messages: dict[str, list[bytes]] = {topic: [] for topic in log_format.SCHEMAS}
+def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
+    metadata: list[Mapping[str, str]] = []
+    messages: dict[str, list[bytes]] = {topic: [] for topic in _TOPICS}
     steps_before: list[int] = []  # of each event
-    torn = True
-    for opcode, body in _records(data):
-        if opcode == Opcode.MESSAGE:
-            topic = channels[_MESSAGE.unpack_from(body)[0]]
-            if topic == log_format.EVENT_TOPIC:
-                steps_before.append(len(messages[log_format.STEP_TOPIC]))
-            if topic in messages:
-                messages[topic].append(body[_MESSAGE.size :])
-        elif opcode == Opcode.CHANNEL:
-            channel = Channel.read(ReadDataStream(BytesIO(body)))
-            channels[channel.id] = channel.topic
-        elif opcode == Opcode.METADATA:
-            metadata = Metadata.read(ReadDataStream(BytesIO(body)))
-            if metadata.name == log_format.METADATA:
-                info = RunInfo.from_metadata(metadata.metadata)
-        elif opcode == Opcode.DATA_END:
-            torn = False
+    tear, checked = "", True
+    for path in paths:
+        with path.open("rb") as file:
+            reader = McapReader(file, _TOPICS)
+            for topic, body in reader.messages():
+                messages[topic].append(body)
+                if topic == log_format.EVENT_TOPIC:
+                    steps_before.append(len(messages[log_format.STEP_TOPIC]))
+        metadata += [m.metadata for m in reader.metadata if m.name == log_format.METADATA_4]
+        tear, checked = reader.tear, checked and reader.checked
+        if tear:
             break
-    if info is None:
-        raise LogError("not a log of Holdfast's: it has no 'holdfast' metadata")
+    try:
+        info = _info(metadata, messages[log_format.RUN_TOPIC], tear)
+        _require_contract(info, contract)
+        steps, reasons = _steps(info, messages[log_format.STEP_TOPIC])
+        results = _results(info, messages[log_format.EPISODE_TOPIC])
+        events = _events(info, messages[log_format.EVENT_TOPIC], steps_before)
+    except ValueError as error:
+        raise LogError(f"holds what no run of its contract logs ({error})") from None
+    episodes = _episodes(info, steps, reasons, results)
+    lost_steps = int(steps["sequence"][-1]) + 1 - len(steps) if len(steps) else 0
+    return Log(tuple(paths), info, tear, checked, lost_steps, episodes, steps, reasons, events)
+
+
+def _info(metadata: Sequence[Mapping[str, str]], messages: Sequence[bytes], tear: str) -> RunInfo:
+    layout = Layout(log_format.RUN, {})
+    texts = [str(layout.unpack_tail(message)[0]) for message in messages]
+    infos = [RunInfo.from_json(text) for text in dict.fromkeys(texts)]
+    if not infos:
+        known = {tuple(sorted(entries.items())): entries for entries in metadata}
+        infos = [RunInfo.from_entries(e, log_format.FORMAT_4) for e in known.values()]
+    if len(infos) > 1:
+        names = ", ".join(info.run for info in infos)
+        raise LogError(f"holds {len(infos)} runs ({names}) in one; give each as a log of its own")
+    if not infos:
+        lacks = "not a log of Holdfast's: it does not say which run it is of"
+        raise LogError(f"{lacks}, up to where it is torn: {tear}" if tear else lacks)
+    return infos[0]
+
+
+def _require_contract(info: RunInfo, contract: Contract | None) -> None:
     if contract is not None and contract.hash != info.contract.hash:
         raise LogError(
             f"its contract is {info.contract.hash[:12]} ({info.contract.robot}, "
             f"{info.contract.task}), not {contract.hash[:12]} ({contract.robot}, {contract.task})"
         )
-    steps, reasons = _steps(info, messages[log_format.STEP_TOPIC])
-    results = _results(info, messages[log_format.EPISODE_TOPIC])
-    events = _events(info, messages[log_format.EVENT_TOPIC], steps_before)
-    episodes = _episodes(info, steps, reasons, results)
-    lost_steps = int(steps["sequence"][-1]) + 1 - len(steps) if len(steps) else 0
-    return Log(path, info, torn, lost_steps, episodes, steps, reasons, events)
-
-
-def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield opcode and content of each whole record; what a tear cut short is left out."""
-    place = len(_MAGIC)
-    while place + _RECORD.size <= len(data):
-        opcode, length = _RECORD.unpack_from(data, place)
-        place += _RECORD.size
-        if place + length > len(data):
-            return
-        yield opcode, data[place : place + length]
-        place += length
 
 
 def _steps(
     info: RunInfo, messages: Sequence[bytes]
 ) -> tuple[NDArray[Any], tuple[tuple[str, ...], ...]]:
     layout = log_format.layout(log_format.STEP_TOPIC, info.contract, info.sources)
+    steps = layout.unpack(messages)
+    rises = steps["sequence"][1:] > steps["sequence"][:-1]
+    if not rises.all():
+        later, earlier = steps["sequence"][int(rises.argmin()) :][:2].tolist()
+        raise LogError(f"its periods are not in order: number {earlier} follows number {later}")
     known: dict[bytes, tuple[str, ...]] = {}
     reasons = []
     for message in messages:
@@ -183,7 +245,7 @@ def _steps(
             (codes,) = layout.unpack_tail(message)
             known[tail] = tuple(codes)
         reasons.append(known[tail])
-    return layout.unpack(messages), tuple(reasons)
+    return steps, tuple(reasons)
 
 
 def _events(info: RunInfo, messages: Sequence[bytes], before: Sequence[int]) -> tuple[Event, ...]:
@@ -220,14 +282,17 @@ def _episodes(
     results: Mapping[int, EpisodeResult],
 ) -> tuple[Episode, ...]:
     armed = np.flatnonzero(steps["step"] != log_format.NO_STEP)
+    armed = armed[np.argsort(steps["episode"][armed], kind="stable")]
+    numbers = steps["episode"][armed]
     episodes = []
-    for number in np.unique(steps["episode"][armed]).tolist():
-        rows = armed[steps["episode"][armed] == number]
+    for all_rows in np.split(armed, np.flatnonzero(np.diff(numbers)) + 1):
+        rows = all_rows
         in_order = steps["step"][rows] == np.arange(len(rows))
         if not in_order.all():  # some are lost, and rows must follow each other
             rows = rows[: in_order.argmin()]
         if not len(rows):
             continue
+        number = int(steps["episode"][rows[0]])
         result = results.get(number)
         if result is not None and len(rows) < result.steps:
             result = None

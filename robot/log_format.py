@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,11 +13,16 @@ from holdfast.errors import ContractError, LogError
 from holdfast.plain import from_json
 from holdfast.robot import messages
 from holdfast.robot.cdr import Layout
+from holdfast.signals import CATALOGUE
 
-FORMAT = "4"
-METADATA = "holdfast"
-"""Name of the MCAP Metadata record that holds `RunInfo`."""
+FORMAT = "5"
+FORMAT_4 = "4"
+"""The format before this: neither chunks nor checksums, and `RunInfo` in a Metadata record."""
 
+METADATA_4 = "holdfast"
+"""Name of the MCAP Metadata record that held `RunInfo` in format 4."""
+
+RUN_TOPIC = "holdfast/run"
 STEP_TOPIC = "holdfast/step"
 EVENT_TOPIC = "holdfast/event"
 EPISODE_TOPIC = "holdfast/episode"
@@ -33,9 +39,16 @@ COMPLETED, STOPPED, TORN = "completed", "stopped", "torn"
 """How an episode ended; torn: the log does not hold its end."""
 
 
+RUN = messages.schema(
+    """# What a run's log says once, at its start. Version 1.
+builtin_interfaces/Time stamp
+string info                    # a JSON object of texts, most of them JSON again
+""",
+    TIME,
+)
 STEP = messages.schema(
     """# One period of a run: what was seen, proposed and let through, and why. Version 1.
-# The run's metadata names signals, costs, actions and observation channels in order.
+# holdfast/run names signals, costs, actions and observation channels in order.
 uint8 STOPPED=0
 uint8 READY=1
 uint8 FALLBACK=2
@@ -99,6 +112,7 @@ def _standard(name: str) -> tuple[str, str]:
 
 
 SCHEMAS: Mapping[str, tuple[str, str]] = {
+    RUN_TOPIC: ("holdfast/msg/Run", RUN),
     STEP_TOPIC: ("holdfast/msg/Step", STEP),
     EVENT_TOPIC: ("holdfast/msg/Event", EVENT),
     EPISODE_TOPIC: ("holdfast/msg/Episode", EPISODE),
@@ -157,41 +171,96 @@ class RunInfo:
     versions: Mapping[str, str]
     clock_offset_s: float
 
-    def to_metadata(self) -> dict[str, str]:
-        """Return the entries of the MCAP Metadata record: JSON, but for the plain texts."""
+    def to_json(self) -> str:
+        """Return the text of the log's first message."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "contract"}
-        return {
+        return json.dumps({
             "format": FORMAT,
             "contract": self.contract.to_json(),
             "contract_hash": self.contract.hash,
             **{key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()},
-        }
+        })  # fmt: skip
 
     @staticmethod
-    def from_metadata(entries: Mapping[str, str]) -> RunInfo:
-        """Read the entries back.
+    def from_json(text: str) -> RunInfo:
+        """Read the text of a log's first message.
 
         Raises:
             LogError: another format, an entry missing or malformed, an altered contract.
         """
-        if entries.get("format") != FORMAT:
-            raise LogError(f"log format should be {FORMAT}, received {entries.get('format')}")
+        entries = _parsed("holdfast/run", text)
+        if not isinstance(entries, dict) or not all(isinstance(v, str) for v in entries.values()):
+            raise LogError("holdfast/run should be a JSON object of texts")
+        return RunInfo.from_entries(entries, FORMAT)
+
+    @staticmethod
+    def from_entries(entries: Mapping[str, str], wanted: str) -> RunInfo:
+        """Read the entries of a log of format `wanted`.
+
+        Raises:
+            LogError: another format, an entry missing or malformed, an altered contract.
+        """
+        if entries.get("format") != wanted:
+            raise LogError(
+                f"log format should be {FORMAT} or {FORMAT_4}, received {entries.get('format')}"
+            )
+        missing = [f.name for f in fields(RunInfo) if f.name not in entries]
+        if missing:
+            raise LogError(f"its metadata lacks '{missing[0]}'")
         try:
             contract = Contract.from_json(entries["contract"])
-            plain: dict[str, Any] = {key: entries[key] for key in ("run", "bundle_hash")}
-            parsed: dict[str, Any] = {
-                f.name: from_json(entries[f.name])
-                for f in fields(RunInfo)
-                if f.name not in ("contract", *plain)
-            }
-        except KeyError as error:
-            raise LogError(f"its metadata lacks {error}") from None
-        except (ValueError, ContractError) as error:
+        except (ContractError, RecursionError) as error:
             raise LogError(f"its metadata is malformed ({error})") from None
         if contract.hash != entries.get("contract_hash"):
             raise LogError("its contract does not have the hash that it was logged under")
-        parsed["sources"] = {name: tuple(names) for name, names in parsed["sources"].items()}
-        return RunInfo(contract=contract, **plain, **parsed)
+        values: dict[str, Any] = {name: entries[name] for name in ("run", "bundle_hash")}
+        for name, kind in _KINDS.items():
+            value = _parsed(name, entries[name])
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise LogError(f"its metadata is malformed ({name} is {entries[name][:40]})")
+            values[name] = value
+        if not math.isfinite(values["clock_offset_s"]):
+            raise LogError("its metadata is malformed (clock_offset_s should be finite)")
+        values["sources"] = _sources(values["sources"])
+        budget = values["run_budget"].values()
+        if not all(isinstance(v, float | int) and not isinstance(v, bool) for v in budget):
+            raise LogError("its metadata is malformed (run_budget should be numbers by cost)")
+        return RunInfo(contract=contract, **values)
+
+
+_OPTIONAL = (dict, type(None))
+_KINDS: Mapping[str, Any] = {
+    "seed": int,
+    "exploring": bool,
+    "sources": dict,
+    "limits": dict,
+    "run_budget": dict,
+    "familiarity": _OPTIONAL,
+    "prediction": _OPTIONAL,
+    "evidence": _OPTIONAL,
+    "identity": dict,
+    "versions": dict,
+    "clock_offset_s": (int, float),
+}
+"""What each JSON entry of a run's metadata should be."""
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise LogError(f"its metadata is malformed ({name}: {error})") from None
+
+
+def _sources(value: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    for source, names in value.items():
+        unknown = not isinstance(names, list) or [n for n in names if n not in tuple(CATALOGUE)]
+        if unknown:
+            raise LogError(
+                f"its metadata is malformed (source '{source}' should list signals of the "
+                f"catalogue, received {str(names)[:60]})"
+            )
+    return {source: tuple(names) for source, names in value.items()}
 
 
 def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]]) -> Layout:

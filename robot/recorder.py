@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +19,13 @@ from holdfast.robot.log_format import EpisodeResult, RunInfo
 from holdfast.safety_monitor.messages import Proposal, Reading, Verdict
 from holdfast.signals import Array
 
-WAKE_S = 0.02
-"""How often the writer looks for records; each is flushed to the system as it is written."""
+CHUNK_S = 0.25
+"""How often the records that wait become a chunk with a checksum, and are forced to the disk: what
+a process that is killed, or a loss of power, can take with it. More often, an hour's index of
+chunks would fill memory."""
 
-SYNC_S = 0.25
-"""How often what was flushed is forced to the disk, in case the power goes."""
+MAX_CHUNK = 2**16
+"""Bytes after which a chunk ends though more records wait: what a tear can take with it."""
 
 MAX_WAITING = 200_000
 """Records that may wait in memory: half an hour at 20 Hz, some 100 MB. Then they are lost."""
@@ -96,22 +97,25 @@ class Recorder:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb")
+            self._start(info)
         except FileExistsError:
             raise LogError(
                 f"{self.path} exists; a log is never overwritten, give another --out"
             ) from None
         except OSError as error:
             raise LogError(f"{self.path} cannot be written ({error.strerror})") from None
-        self._start(info)
-        self._waiting: deque[tuple[int, int, int, bytes]] = deque()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
     def _start(self, info: RunInfo) -> None:
-        self._writer = Writer(self._file, compression=CompressionType.NONE, use_chunking=False)
+        self._writer = Writer(
+            self._file,
+            chunk_size=MAX_CHUNK,
+            compression=CompressionType.NONE,
+            enable_data_crcs=True,
+        )
         self._writer.start(profile="ros2", library="holdfast")
-        self._writer.add_metadata(log_format.METADATA, info.to_metadata())
         schemas: dict[str, int] = {}
         self._messages: dict[str, _Message] = {}
         for topic, (name, definition) in log_format.SCHEMAS.items():
@@ -121,14 +125,16 @@ class Recorder:
             self._messages[topic] = _Message(
                 channel, log_format.layout(topic, info.contract, info.sources)
             )
-        self._file.flush()
+        self._offset_ns = round(info.clock_offset_s * 1e9)
+        self._waiting: deque[tuple[int, int, int, bytes]] = deque()
+        self._begun = False
+        self._writer.flush()  # type: ignore[no-untyped-call]
         self._twist_fields = [TWIST_FIELDS.get(channel.name) for channel in info.contract.action]
         self._signals: list[tuple[str, str, slice]] = []
         start = 0
         for (source, name), size in log_format.signal_sizes(info.sources, info.contract).items():
             self._signals.append((source, name, slice(start, start + size)))
             start += size
-        self._offset_ns = round(info.clock_offset_s * 1e9)
         self._reasons: dict[tuple[str, ...], bytes] = {}
 
     def step(self, tick: Tick) -> None:
@@ -187,6 +193,8 @@ class Recorder:
         Raises:
             LogError: the log could not be written to its end.
         """
+        if not self._begun:
+            self._begin(self._offset_ns)
         self._closing.set()
         self._thread.join()
         try:
@@ -221,8 +229,18 @@ class Recorder:
         if len(self._waiting) >= MAX_WAITING:
             self.lost += 1
             return
-        message = self._messages[topic]
         stamp_ns = self._offset_ns + round(now_s * 1e9)
+        if not self._begun:
+            self._begin(stamp_ns)
+        self._append(topic, stamp_ns, tail)
+
+    def _begin(self, stamp_ns: int) -> None:
+        """Say what the log says once; with the stamp of the first record, where a bag begins."""
+        self._begun = True
+        self._append(log_format.RUN_TOPIC, stamp_ns, pack_strings([self._info.to_json()]))
+
+    def _append(self, topic: str, stamp_ns: int, tail: bytes) -> None:
+        message = self._messages[topic]
         data = message.pack(stamp_ns, tail)
         self._waiting.append((message.channel, stamp_ns, self._sequence, data))
 
@@ -232,18 +250,17 @@ class Recorder:
 
     def _write(self) -> None:
         """The writer's thread."""
-        synced_s, dirty, closing = time.monotonic(), False, False
+        closing = False
         try:
             while not closing:
-                closing = self._closing.wait(WAKE_S)
+                closing = self._closing.wait(CHUNK_S)
+                if not self._waiting:
+                    continue
                 while self._waiting:
                     channel, stamp_ns, sequence, data = self._waiting.popleft()
                     self._writer.add_message(channel, stamp_ns, data, stamp_ns, sequence)
-                    self._file.flush()
-                    dirty = True
-                if dirty and time.monotonic() - synced_s > SYNC_S:
-                    os.fsync(self._file.fileno())
-                    synced_s, dirty = time.monotonic(), False
+                self._writer.flush()  # type: ignore[no-untyped-call]
+                os.fsync(self._file.fileno())
             self._writer.finish()  # type: ignore[no-untyped-call]
             self._file.flush()
             os.fsync(self._file.fileno())

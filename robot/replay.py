@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from holdfast.errors import ConfigError, HoldfastError, LogError
+from holdfast.policy import bundle as bundles
 from holdfast.robot import config as configs
 from holdfast.robot import log as logs
+from holdfast.robot.audit import require_bundle, require_log_prob
 from holdfast.robot.deployment import count
 from holdfast.robot.log import Event, Log
 from holdfast.robot.log_format import NO_STEP, RunInfo, signal_sizes
@@ -173,6 +175,8 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
         ConfigError: the limits given contradict the log's contract.
     """
     info = log.info
+    if not len(log.steps):
+        raise LogError(f"{log.path}: holds no period, so there is nothing to replay{log.remarks}")
     if log.lost_steps:
         raise LogError(
             f"{log.path}: {log.lost_steps} periods were not logged, so a monitor cannot be "
@@ -188,13 +192,16 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
         used = limits or Limits.from_mapping(info.limits)
         monitor = Monitor(info.contract, used, info.run_budget, known, evidence, margin)
         return _Replay(log, monitor, evidence).run()
-    except HoldfastError as error:
+    except (HoldfastError, ValueError, TypeError, KeyError) as error:
+        # The others: metadata of the right kind that hold what no run writes.
         kind = LogError if limits is None else ConfigError
         raise kind(f"{log.path}: cannot be replayed ({error})") from None
 
 
 def command(
-    log: Annotated[tuple[Path, ...], tyro.conf.Positional], limits: Path | None = None
+    log: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    limits: Path | None = None,
+    policy: Path | None = None,
 ) -> int:
     """Put logged runs through today's safety monitor, and compare its verdicts with the logged.
 
@@ -206,20 +213,31 @@ def command(
         limits: a robot's configuration file, as for deploy's --config: what would its monitor
             section have done? The answer holds up to the first action that differs: from there
             on, the robot would have gone elsewhere than it did.
+        policy: the bundle that ran. With it, the logged log-probabilities are computed again.
     """
     if not log:
         raise LogError("which log? Give a run's directory or its .mcap file")
     console = Console(highlight=False, soft_wrap=True, markup=False)
     config = None if limits is None else configs.load(limits)
+    bundle = None if policy is None else bundles.load(policy)
     agree = True
     for path in log:
         held = logs.read(path)
+        if bundle is not None:
+            _compare_log_prob(held, bundle, console)
         if config is None:
             agree &= _compare(held, replay(held), console)
         else:
             config.require_fit(held.info.contract)
             _suppose(held, replay(held, config.monitor), console)
     return 0 if agree or config is not None else 1
+
+
+def _compare_log_prob(log: Log, bundle: bundles.Bundle, console: Console) -> None:
+    """Say that the logged log-probabilities are the bundle's, or raise LogError."""
+    require_bundle(log, bundle)
+    sampled = sum(require_log_prob(log, episode, bundle) for episode in log.episodes)
+    console.print(f"{log.path}: {sampled} log-probabilities are those of {bundle.path}")
 
 
 def _compare(log: Log, now: Replayed, console: Console) -> bool:
@@ -243,7 +261,7 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
             if event.before == first:
                 told = f"{event.name} was {_allowed(event.code)}, is now {_allowed(code)}"
                 console.print(f"  {told}")
-    total = f"{log.path}: {len(log.episodes)} episodes, {len(steps)} periods{_torn(log)}: "
+    total = f"{log.path}: {len(log.episodes)} episodes, {len(steps)} periods{log.remarks}: "
     if numbers:
         total += f"{differs.sum()} differ, in {len(numbers)} of the episodes"
     else:
@@ -254,23 +272,18 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
 
 def _say(state: int, reasons: tuple[str, ...], action: Array) -> str:
     values = ", ".join(f"{value:g}" for value in action)
-    return f"{State(state).name}, action [{values}]" + (
-        f": {', '.join(reasons)}" if reasons else ""
-    )
+    name = State(state).name if state in tuple(State) else f"state {state}, which is none"
+    return f"{name}, action [{values}]" + (f": {', '.join(reasons)}" if reasons else "")
 
 
 def _allowed(code: str) -> str:
     return f"refused ({code})" if code else "allowed"
 
 
-def _torn(log: Log) -> str:
-    return " up to where it is torn" if log.torn else ""
-
-
 def _suppose(log: Log, now: Replayed, console: Console) -> None:
     """Print a table: each episode as it was, and as other limits would have it."""
     steps, otherwise = log.steps, now.acts_otherwise(log)
-    console.print(f"{log.path}: {len(log.episodes)} episodes{_torn(log)}")
+    console.print(f"{log.path}: {len(log.episodes)} episodes{log.remarks}")
     console.print(
         "episode  limits  ACTIVE  LIMITED  FALLBACK  interventions  stopped at  holds to  reasons"
     )

@@ -57,7 +57,7 @@ def tick(episode: int, step: int, final: bool = False, proposed: bool = True) ->
         state=State.LIMITED if reasons else State.ACTIVE,
         reasons=reasons,
         budget=BudgetStatus((0.0,), (0.0,), (30.0,)),
-        costs=(float(step % 2),),
+        costs=(float(step > 0),),  # outside of the corridor, as x says
         intervened=step % 5 == 0,
     )
     return Tick(
@@ -79,7 +79,7 @@ def record_episode(log: Recorder, episode: int, steps: int) -> EpisodeResult:
     log.event(100.0 + 1000.0 * episode, "arm")
     for step in range(steps + 1):
         log.step(tick(episode, step, final=step == steps))
-    costs = (float(sum(step % 2 for step in range(steps + 1))),)
+    costs = (float(steps),)
     result = EpisodeResult(episode, steps, costs, 0, 0, COMPLETED)
     log.episode(100.0 + 1000.0 * episode + 0.05 * steps, result)
     return result

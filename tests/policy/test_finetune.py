@@ -1,25 +1,61 @@
 """Learning from logged episodes: what counts, what is masked, and that it lowers a real cost."""
 
 import dataclasses
+import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from recordings import info, record_episode, tick
+from bundles import write_bundle
+from mcap.writer import CompressionType
+from mended import rewritten
+from recordings import info, tick
 
 from holdfast.errors import LogError, TrainingError
+from holdfast.policy import bundle
+from holdfast.policy import finetune as finetuning
 from holdfast.policy.evaluate import evaluate
 from holdfast.policy.experience import Experience, Trajectory, logged_advantages, read
+from holdfast.policy.export import file_hash
 from holdfast.policy.finetune import Finetuner, FinetuneSettings
 from holdfast.policy.learner import Learner
 from holdfast.policy.rollout import Collector
 from holdfast.policy.settings import TrainSettings
-from holdfast.robot.log_format import COMPLETED, EpisodeResult
+from holdfast.robot.log_format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.robot.recorder import Recorder
 from holdfast.safety_monitor.messages import Check, Reason, State
 from holdfast.sim.tasks import make
 
 DRIVE = make("DriveCircle-v0")
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """The bundle that made the logs below."""
+    return bundle.load(write_bundle(tmp_path_factory.mktemp("bundle") / "policy.onnx", gain=0.01))
+
+
+def logged(folder, held, alter=lambda one: one, episodes=(6,), stop=None, **changes):
+    """Record episodes of `recordings.tick`, each with its log-probability under the bundle.
+
+    Args:
+        alter: changes a tick. stop: the code of a stop that ends the last episode.
+    """
+    recorder = Recorder(folder, info(bundle_hash=held.hash, run=folder.name, **changes))
+    for number, steps in enumerate(episodes):
+        for step in range(steps + 1):
+            one = tick(number, step, final=step == steps)
+            mean, log_std = held.act(one.observation)
+            log_prob = bundle.log_prob(one.proposal.action, mean, log_std, held.contract)
+            recorder.step(alter(dataclasses.replace(one, log_prob=log_prob)))
+        stopped = stop is not None and number == len(episodes) - 1
+        if stopped:
+            recorder.event(100.0, "stop", stop)
+        ended = (STOPPED, stop) if stopped else (COMPLETED, "")
+        recorder.episode(200.0, EpisodeResult(number, steps, (float(steps),), 0, 0, *ended))
+    recorder.close()
+    return folder
 
 
 def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
@@ -72,64 +108,158 @@ def test_nothing_to_learn_from_is_refused(learner):
         Experience.of([trajectory(3, overridden=(0, 1, 2))], learner.contract)
 
 
-@pytest.mark.parametrize(("exploring", "sentence"), [(False, "not sampled"), (True, None)])
-def test_log_must_have_explored(tmp_path, exploring, sentence):
-    contract = info().contract
-    recorder = Recorder(tmp_path / "run", info(exploring=exploring))
-    record_episode(recorder, 0, 6)
-    recorder.close()
-    if sentence:
-        with pytest.raises(LogError, match=sentence):
-            read(tmp_path / "run", contract, DRIVE)
-        return
-    (episode,) = read(tmp_path / "run", contract, DRIVE)
-    # What was recorded at step k: see recordings.tick.
+def test_what_is_read_of_a_log(tmp_path, held):
+    """What was recorded at step k: see recordings.tick."""
+    made = read([logged(tmp_path / "run", held)], held, DRIVE)
+    (episode,) = made.trajectories
     np.testing.assert_allclose(episode.u[:, 1], 0.01 * np.arange(6) / 2.0)
-    np.testing.assert_allclose(episode.log_prob, -1.0 - np.arange(6))
-    np.testing.assert_allclose(episode.costs[:, 0], [1, 0, 1, 0, 1, 0])
+    np.testing.assert_allclose(episode.costs[:, 0], 1.0)
     assert episode.overridden.tolist() == [True, False, False, False, False, True]
+    assert made.disobeyed == 0
+    (entry,) = made.logs
+    assert entry["sha256"] == file_hash(tmp_path / "run" / "run_0.mcap")
 
 
-def test_what_the_monitor_objected_to_is_not_what_the_robot_is_like(tmp_path):
+def test_log_must_have_explored(tmp_path, held):
+    with pytest.raises(LogError, match="not sampled"):
+        read([logged(tmp_path / "run", held, exploring=False)], held, DRIVE)
+
+
+def test_what_the_monitor_objected_to_is_not_what_the_robot_is_like(tmp_path, held):
     """`recordings.tick` says "episode_budget" at two of three steps; others are said here."""
-    recorder = Recorder(tmp_path / "run", info())
-    for step, codes in enumerate(
-        (
-            [],
-            ["unfamiliar"],
-            ["released", "unfamiliar"],
-            ["tilt_exceeded"],
-            ["unfamiliar", "stale"],
-            [],
-        )
-    ):
+    said = [[], ["unfamiliar"], ["released", "unfamiliar"], ["tilt_exceeded"],
+            ["unfamiliar", "stale"], []]  # fmt: skip
+
+    def alter(one):
+        if one.episode:
+            return one
+        codes = said[one.step]
         reasons = tuple(Reason(Check.EVENT, code, State.LIMITED, "text") for code in codes)
-        one = tick(0, step, final=step == 5)
-        recorder.step(dataclasses.replace(one, verdict=one.verdict._replace(reasons=reasons)))
-    recorder.episode(200.0, EpisodeResult(0, 5, (3.0,), 0, 0, COMPLETED))
-    record_episode(recorder, 1, 6)
-    recorder.close()
-    first, second = read(tmp_path / "run", info().contract, DRIVE)
+        return dataclasses.replace(one, verdict=one.verdict._replace(reasons=reasons))
+
+    run = logged(tmp_path / "run", held, alter, episodes=(5, 6))
+    first, second = read([run], held, DRIVE).trajectories
     np.testing.assert_array_equal(first.known, first.observation[[0, 1, 2, 5]])
     np.testing.assert_array_equal(second.known, second.observation)
 
 
-def test_log_of_another_contract_is_refused(tmp_path):
-    recorder = Recorder(tmp_path / "run", info())
-    record_episode(recorder, 0, 3)
-    recorder.close()
+def test_log_of_another_contract_is_refused(tmp_path, held):
     other = dataclasses.replace(info().contract, task="holdfast/Other-v0")
     with pytest.raises(LogError, match="its contract is"):
-        read(tmp_path / "run", other, DRIVE)
+        read([logged(tmp_path / "run", held, contract=other)], held, DRIVE)
 
 
-def test_a_log_without_what_the_task_pays_for_is_refused(tmp_path):
-    recorder = Recorder(tmp_path / "run", info())
-    record_episode(recorder, 0, 3)
-    recorder.close()
+def test_log_of_another_bundle_needs_that_bundle(tmp_path, held):
+    child = bundle.load(write_bundle(tmp_path / "child.onnx", gain=0.02))
+    run = logged(tmp_path / "run", held)
+    with pytest.raises(LogError, match=r"made by another bundle .* name it with --other-policy"):
+        read([run], child, DRIVE)
+    assert len(read([run], child, DRIVE, [held]).trajectories) == 1
+
+
+def test_a_log_without_what_the_task_pays_for_is_refused(tmp_path, held):
     gather = make("DriveGather-v0")
     with pytest.raises(LogError, match="DriveGather-v0 pays for signal 'apples_taken', which"):
-        read(tmp_path / "run", info().contract, gather)
+        read([logged(tmp_path / "run", held)], held, gather)
+
+
+def at_step(step, **values):
+    """Change one step's tick, its verdict, its signals or its proposal."""
+
+    def alter(one):
+        if one.step != step:
+            return one
+        for name, value in values.items():
+            if name in one.verdict._fields:
+                one = dataclasses.replace(one, verdict=one.verdict._replace(**{name: value}))
+            elif name in one.sources["robot"].signals:
+                signals = {**one.sources["robot"].signals, name: np.asarray(value)}
+                robot = dataclasses.replace(one.sources["robot"], signals=signals)
+                one = dataclasses.replace(one, sources={"robot": robot})
+            elif name == "proposed":
+                proposal = dataclasses.replace(one.proposal, action=np.asarray(value))
+                one = dataclasses.replace(one, proposal=proposal)
+            else:
+                one = dataclasses.replace(one, **{name: value})
+        return one
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"costs": (-5.0,)}, "step 3: cost 'outside_corridor' should be 1, .* received -5"),
+        ({"costs": (1e300,)}, "should be 1, as its signals say, received 1e\\+300"),
+        ({"costs": (math.nan,)}, "should be 1, as its signals say, received nan"),
+        ({"costs": (0.0,)}, "should be 1, as its signals say, received 0"),
+        ({"log_prob": -1.0}, "episode 1, step 3: log_prob should be .* received -1"),
+        ({"log_prob": 1e300}, "log_prob should be .* received 1e\\+300"),
+        ({"proposed": [0.5, 0.9]}, "log_prob should be"),
+        ({"observation": np.full(9, 1e300)}, "log_prob should be"),
+        ({"forward_speed": [1e300]}, "forward_speed should be within 1e\\+06 in SI units"),
+        ({"position": [1e300, 0.0]}, "position should be within"),
+    ],
+)
+def test_a_log_that_says_what_is_not_so_is_refused(tmp_path, held, values, sentence):
+    with pytest.raises(LogError, match=sentence):
+        read([logged(tmp_path / "run", held, at_step(3, **values))], held, DRIVE)
+
+
+@pytest.mark.parametrize("nothing", [math.nan, math.inf])
+def test_an_episode_is_learned_from_up_to_where_its_readings_are_whole(tmp_path, held, nothing):
+    """A reading that is NaN stops the robot, and makes no critic that is NaN."""
+    run = logged(tmp_path / "run", held, at_step(4, forward_speed=[nothing]))
+    (episode,) = read([run], held, DRIVE).trajectories
+    assert len(episode.u) == 3
+    assert not episode.completed
+    assert np.isfinite(episode.reward).all()
+    run = logged(tmp_path / "early", held, at_step(1, position=[nothing, 0.0]))
+    with pytest.raises(LogError, match="no episode"):
+        Experience.of(read([run], held, DRIVE).trajectories, held.contract)
+
+
+@pytest.mark.parametrize(
+    ("stop", "left"),
+    [("device_fault", 1), ("another_sender", 1), ("link_lost", 1), ("interrupted", 2)],
+)
+def test_what_the_device_may_not_have_obeyed_is_left_out(tmp_path, held, stop, left):
+    made = read([logged(tmp_path / "run", held, episodes=(6, 4), stop=stop)], held, DRIVE)
+    assert len(made.trajectories) == left
+    assert made.disobeyed == 2 - left
+
+
+@pytest.mark.parametrize("how", ["again", "copy", "link", "file", "packed"])
+def test_one_run_is_given_once(tmp_path, held, how):
+    run = logged(tmp_path / "run", held)
+    other = tmp_path / "other"
+    if how == "again":
+        other = run
+    elif how == "copy":
+        other.mkdir()
+        shutil.copy(run / "run_0.mcap", other / "other_0.mcap")
+    elif how == "link":
+        other.symlink_to(run)
+    elif how == "file":
+        other = run / "run_0.mcap"
+    else:
+        other.mkdir()
+        rewritten(run / "run_0.mcap", other / "other_0.mcap", CompressionType.ZSTD)
+    with pytest.raises(LogError, match="are the same run; give it once"):
+        read([run, other], held, DRIVE)
+    again = logged(tmp_path / "tuesday", held)
+    assert len(read([run, again], held, DRIVE).trajectories) == 2
+
+
+def test_what_is_not_finite_is_not_written(learner):
+    learned = {"costs_before": {"c": {"mean": 1.0}}, "costs_after": {}, "kl": 0.0}
+    finetuning._require_finite(learner.networks, learned)
+    with pytest.raises(TrainingError, match=r"not finite \(kl\), so no child is written"):
+        finetuning._require_finite(learner.networks, {**learned, "kl": math.nan})
+    with torch.no_grad():
+        next(iter(learner.networks.critic.parameters())).fill_(math.nan)
+    with pytest.raises(TrainingError, match=r"not finite \(critic"):
+        finetuning._require_finite(learner.networks, learned)
 
 
 def simulated(learner, episodes_seed):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from bundles import drive_contract
-from mcap.writer import Writer
+from mcap.writer import CompressionType, IndexType, Writer
+from mended import rewritten
 from recordings import info, record_episode, tick
 
 from holdfast.errors import LogError
-from holdfast.robot import log_format
+from holdfast.robot import log_format, recorder
 from holdfast.robot.log import Event, read
+from holdfast.robot.log_format import RunInfo
 from holdfast.robot.recorder import Recorder
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Two episodes of 6 and 3 actions, with an idle step before each."""
+def run(tmp_path, monkeypatch):
+    """Two episodes of 6 and 3 actions, with an idle step before each; in many chunks."""
+    monkeypatch.setattr(recorder, "MAX_CHUNK", 500)
     log = Recorder(tmp_path / "run", info())
     results = []
     for episode, steps in enumerate((6, 3)):
@@ -69,9 +74,9 @@ def test_a_torn_file_is_read_up_to_the_tear(run):
     path, _ = run
     data = path.read_bytes()
     whole = len(read(path).steps)
-    start = data.index(b"holdfast/step")
+    start = data.index(b"clock_offset_s") + 200  # the run's own chunk, then none
     counts = []
-    for size in [*range(start + 2000, len(data), 211), *range(len(data) - 3000, len(data) - 2900)]:
+    for size in [*range(start, len(data), 211), *range(len(data) - 3000, len(data) - 2900)]:
         path.write_bytes(data[:size])
         log = read(path)
         counts.append(len(log.steps))
@@ -104,27 +109,81 @@ def test_files_that_are_no_logs(tmp_path):
         writer = Writer(file)
         writer.start()
         writer.finish()
-    with pytest.raises(LogError, match="no 'holdfast' metadata"):
+    with pytest.raises(LogError, match="does not say which run"):
         read(tmp_path)
+
+
+def same(a, b):
+    assert a.steps.tobytes() == b.steps.tobytes()  # NaN is like NaN
+    assert (a.reasons, a.events, a.info) == (b.reasons, b.events, b.info)
+    assert [e.result for e in a.episodes] == [e.result for e in b.episodes]
+    return True
+
+
+@pytest.mark.parametrize("compression", CompressionType)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"chunk_size": 700},
+        {"use_chunking": False},
+        {"enable_crcs": False},
+        {"enable_data_crcs": True, "use_chunking": False},
+        {"index_types": IndexType.NONE, "use_statistics": False, "use_summary_offsets": False,
+         "repeat_channels": False, "repeat_schemas": False},
+    ],
+)  # fmt: skip
+def test_a_log_that_another_tool_wrote_anew(run, tmp_path, compression, options):
+    log = read(run[0])
+    again = read(rewritten(run[0], tmp_path / "again_0.mcap", compression, **options))
+    assert same(log, again)
+    assert again.identity == log.identity
+    assert not again.torn
+    checks = options.get("enable_crcs", True) and options.get("use_chunking", True)
+    assert again.checked == (checks or "enable_data_crcs" in options)
+
+
+@pytest.mark.parametrize("compression", CompressionType)
+def test_a_torn_log_that_was_mended(run, tmp_path, compression):
+    torn = tmp_path / "torn_0.mcap"
+    torn.write_bytes(run[0].read_bytes()[: run[0].stat().st_size * 2 // 3])
+    log = read(torn)
+    assert "cut short" in log.tear
+    mended = read(rewritten(torn, tmp_path / "mended_0.mcap", compression))
+    assert not mended.torn
+    assert same(log, mended)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"format": "3"}, "log format should be 4, received 3"),
+        ({"format": "3"}, "log format should be 5 or 4, received 3"),
         ({"contract": "{}"}, "metadata is malformed"),
         ({"contract_hash": "0" * 64}, "does not have the hash"),
         ({"seed": "?"}, "metadata is malformed"),
         ({"limits": None}, "metadata lacks 'limits'"),
+        ({"limits": "[]"}, r"malformed \(limits is \[\]\)"),
+        ({"seed": "true"}, r"malformed \(seed is true\)"),
+        ({"seed": "[" * 100_000}, r"malformed \(seed: "),
+        ({"contract": "[" * 100_000}, "malformed"),
+        ({"run_budget": '{"outside_corridor": "a"}'}, "run_budget should be numbers"),
+        ({"clock_offset_s": "NaN"}, "clock_offset_s should be finite"),
+        ({"sources": '{"robot": ["wings"]}'}, "should list signals of the catalogue"),
+        ({"sources": '{"robot": "position"}'}, "should list signals of the catalogue"),
+        ({"sources": '{"robot": ["tilt", []]}'}, "should list signals of the catalogue"),
+        ({"run": 3}, "a JSON object of texts"),
     ],
 )
-def test_metadata_that_cannot_be_trusted(tmp_path, changes, sentence):
-    entries = {**info().to_metadata(), **changes}
-    path = tmp_path / "x_0.mcap"
-    with path.open("wb") as file:
-        writer = Writer(file, use_chunking=False)
-        writer.start()
-        writer.add_metadata("holdfast", {k: v for k, v in entries.items() if v is not None})
-        writer.finish()
+def test_metadata_that_cannot_be_trusted(tmp_path, monkeypatch, changes, sentence):
+    text = info().to_json
+    monkeypatch.setattr(
+        RunInfo,
+        "to_json",
+        lambda _: json.dumps(
+            {k: v for k, v in {**json.loads(text()), **changes}.items() if v is not None}
+        ),
+    )
+    log = Recorder(tmp_path / "run", info())
+    log.close()
     with pytest.raises(LogError, match=sentence):
-        read(path)
+        read(log.path)

@@ -41,9 +41,9 @@ def test_mcaps_own_reader_opens_it(tmp_path):
             for number, channel in summary.channels.items()
         }
         assert reader.get_header().profile == "ros2"
-        assert [record.name for record in reader.iter_metadata()] == ["holdfast"]
         stamps = [message.log_time for _, _, message in reader.iter_messages()]
     assert counts == {
+        "holdfast/run": 1,
         "holdfast/step": 8,
         "holdfast/event": 1,
         "holdfast/episode": 1,
@@ -53,7 +53,7 @@ def test_mcaps_own_reader_opens_it(tmp_path):
     }
     assert {schema.encoding for schema in summary.schemas.values()} == {"ros2msg"}
     assert {channel.message_encoding for channel in summary.channels.values()} == {"cdr"}
-    assert not summary.chunk_indexes
+    assert [chunk.compression for chunk in summary.chunk_indexes] == [""]
     assert stamps[0] == 1_700_000_000_000_000_000 + 100_000_000_000
 
 
@@ -61,6 +61,9 @@ def test_records_reach_the_file_while_the_run_goes_on(tmp_path):
     log = Recorder(tmp_path / "run", info())
     record_episode(log, 0, steps=20)
     deadline_s = time.monotonic() + 5.0
+    with pytest.raises(LogError, match="does not say which run"):
+        read(log.path)  # nothing of it is there yet
+    time.sleep(2 * recorder.CHUNK_S)
     while len(read(log.path).steps) < 21 and time.monotonic() < deadline_s:
         time.sleep(0.01)
     found = read(log.path)
@@ -86,11 +89,11 @@ def test_a_directory_that_cannot_be_made(tmp_path):
 
 def test_overflow_is_counted_and_seen_by_the_reader(tmp_path, monkeypatch):
     monkeypatch.setattr(recorder, "MAX_WAITING", 40)
-    monkeypatch.setattr(recorder, "WAKE_S", 0.5)  # time to fill it before the writer looks
+    monkeypatch.setattr(recorder, "CHUNK_S", 0.5)  # time to fill it before the writer looks
     log = Recorder(tmp_path / "run", info())
     for step in range(30):  # four records each
         log.step(tick(0, step))
-    assert log.lost == 30 * 4 - 40
+    assert log.lost == 30 * 4 + 1 - 40
     while log._waiting:
         time.sleep(0.01)
     log.step(tick(0, 30))
@@ -117,7 +120,7 @@ def test_a_full_disk_is_an_error_not_a_silence(tmp_path):
         from recordings import info, tick
         from holdfast.errors import LogError
         from holdfast.robot.recorder import Recorder
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
         log = Recorder(Path(sys.argv[1]), info())
         try:
             for step in range(100_000):

@@ -10,6 +10,7 @@ import pytest
 import runs
 import yaml
 from bundles import write_bundle
+from mended import forged
 from recordings import info, record_episode
 
 from holdfast.cli import main
@@ -92,15 +93,7 @@ def test_every_verdict_is_as_logged(folder, capsys):
 
 def altered(log, index, folder, **values):
     """Copy a log with fields of one step changed: as if the monitor of that day had said it."""
-    row = log.steps[index : index + 1]
-    other = row.copy()
-    for name, value in values.items():
-        other[name] = value
-    data = log.path.read_bytes()
-    assert data.count(row.tobytes()) == 1
-    path = folder / "run_0.mcap"
-    path.write_bytes(data.replace(row.tobytes(), other.tobytes()))
-    return path
+    return forged(log, index, folder / "run_0.mcap", **values)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +112,9 @@ def test_a_verdict_that_differs_is_found(log, tmp_path, capsys, values, sentence
     said = capsys.readouterr().out
     seconds = log.steps["now_s"][index] - log.steps["now_s"][0]
     rows = (log.steps["episode"] == 1).sum()
-    assert said.startswith(
-        f"episode 2: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log\n"
+    first, _ = said.split("\n", 1)
+    assert first == (
+        f"episode 2: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log"
     )
     assert f"  {sentence}" in said
     assert "  now:    ACTIVE, action [" in said
@@ -149,7 +143,7 @@ def test_a_torn_log_is_replayed_to_its_tear(log, tmp_path, capsys):
     said = capsys.readouterr().out
     torn = read(path)
     assert torn.torn
-    assert f"{len(torn.steps)} periods up to where it is torn: every verdict is as logged" in said
+    assert f"{len(torn.steps)} periods (torn: its last record is cut short): every" in said
 
 
 def test_other_limits_say_what_a_run_under_them_says(folder, log):
@@ -247,6 +241,30 @@ def test_limits_that_contradict_the_contract(folder, log, tmp_path):
     gap.write_text(yaml.safe_dump(data))
     with pytest.raises(ConfigError, match="configuration is of robot 'walker'"):
         replay.command((folder / "run",), gap)
+
+
+def test_a_log_in_which_nothing_is_read_is_no_agreement(tmp_path, capsys):
+    Recorder(tmp_path / "run", info()).close()
+    assert main(["replay", str(tmp_path / "run")]) == 1
+    assert "holds no period, so there is nothing to replay" in capsys.readouterr().err
+
+
+def test_log_probabilities_are_those_of_the_bundle_that_ran(folder, log, tmp_path, capsys):
+    arguments = ["--policy", str(folder / "policy.onnx")]
+    assert main(["replay", str(folder / "run"), *arguments]) == 0
+    sampled = sum(int(np.isfinite(episode.log_prob).sum()) for episode in log.episodes)
+    assert sampled > 300
+    assert f"{sampled} log-probabilities are those of" in capsys.readouterr().out
+    index = int(np.flatnonzero((log.steps["episode"] == 1) & (log.steps["step"] == 7))[0])
+    wrong = float(log.steps["log_prob"][index]) + 0.01
+    path = altered(log, index, tmp_path, log_prob=wrong)
+    assert main(["replay", str(path), *arguments]) == 1
+    err = capsys.readouterr().err
+    assert "episode 2, step 7: log_prob should be" in err
+    assert err.count("\n") == 1
+    other = write_bundle(tmp_path / "other.onnx", seed=4)
+    assert main(["replay", str(folder / "run"), "--policy", str(other)]) == 1
+    assert "was made by the bundle" in capsys.readouterr().err
 
 
 def test_a_log_with_lost_steps_is_refused(log, tmp_path):
