@@ -94,14 +94,20 @@ def test_a_file_is_not_a_port(tmp_path):
 
 @contextmanager
 def stranger(answer):
-    """A port on which `answer` is written once something was heard; yields its address."""
+    """A port on which `answer` is written once HELLO was heard; yields its address.
+
+    An answer that is a function is given the HELLO's sequence.
+    """
     master, slave = pty.openpty()
     tty.setraw(slave)
 
     def serve():
-        os.read(master, 1000)
-        if answer:
-            os.write(master, answer)
+        frames, decoder = [], device.Decoder()
+        while not frames:
+            frames = decoder.feed(os.read(master, 1000))
+        said = answer(frames[0][2]) if callable(answer) else answer
+        if said:
+            os.write(master, said)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -118,15 +124,16 @@ def foreign_frame(version):
     return cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\x00"
 
 
-def hello(signals):
-    """Return a HELLO that answers whatever was asked."""
-    head = struct.pack("<IBHIB", 2**31, 0, 200, 50_000, 0)
-    return device.encode(device.HELLO, 1, 2, head + b"\x01r\x01h" + bytes([len(signals)]) + signals)
+def hello(answers, signals=b"tilt", actions=b"", limits=()):
+    head = struct.pack("<IBHIB", answers, 0, 200, 50_000, len(limits))
+    head += struct.pack(f"<{2 * len(limits)}d", *(v for pair in limits for v in pair))
+    texts = b"".join(bytes([len(text)]) + text for text in (b"r", b"h", signals, actions))
+    return device.encode(device.HELLO, 1, 2, head + texts)
 
 
-def state(time_us):
-    payload = struct.pack(device.STATE_HEAD, 0, 0, 0, 0, 0, 0) + bytes(4 * 16)
-    return device.encode(device.STATE, 3, time_us, payload)
+def state(heard, sequence, time_us):
+    head = struct.pack(device.STATE_HEAD, heard, heard, 0, 0, device.NO_AGE, 0, 0)
+    return device.encode(device.STATE, sequence, time_us, head + bytes(4 * 16))
 
 
 @pytest.mark.parametrize(
@@ -134,14 +141,30 @@ def state(time_us):
     [
         (b"", "no Holdfast device answered within 0.4 s .nothing received."),
         (b"login: \x00\x07", "no Holdfast device answered within 0.4 s .9 bytes received."),
-        (foreign_frame(9), "the device speaks link version 9, this program 1"),
+        (foreign_frame(1), "the device speaks link version 1, this program 2"),
+        (foreign_frame(9), "the device speaks link version 9, this program 2"),
         (
             device.encode(device.FAULT, 1, 2, struct.pack("<BI", device.WRONG_VERSION, 2**31)),
-            "the device does not speak link version 1",
+            "the device does not speak link version 2",
         ),
-        (hello(b"tilt") + state(5_000_000) + state(40_000), "the device restarted"),
         (
-            hello(b"tilt,gravity"),
+            lambda n: hello(n) + state(n, 2, 5_000_000) + state(n, 3, 40_000),
+            "the device restarted",
+        ),
+        (
+            lambda n: hello(n + 1) + state(n + 1, 2, 5_000_000),
+            "no Holdfast device answered within 0.4 s .* bytes received",
+        ),
+        (
+            lambda n: hello(n, actions=b"turn", limits=[(-1.0, 1.0), (-2.0, 2.0)]),
+            "the device should name each of its 2 action channels once, received 'turn'",
+        ),
+        (
+            lambda n: hello(n, actions=b"turn,turn", limits=[(-1.0, 1.0), (-2.0, 2.0)]),
+            "the device should name each of its 2 action channels once, received 'turn,turn'",
+        ),
+        (
+            lambda n: hello(n, signals=b"tilt,gravity"),
             "the device should measure only position, .*, tilt, received gravity",
         ),
     ],
@@ -164,6 +187,7 @@ def test_only_one_may_have_the_port(robot, lockstep_address):
 def test_identity_and_reading(robot):
     identity = robot.identity
     assert (identity.robot, identity.hardware_id) == ("drive", "twin-3")
+    assert identity.actions == ("forward_speed", "yaw_rate")
     assert (identity.action_low, identity.action_high) == ((-1.0, -2.0), (1.0, 2.0))
     assert (identity.watchdog_s, identity.lockstep, identity.self_placing) == (0.2, True, True)
     reading = robot.read()
