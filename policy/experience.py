@@ -18,12 +18,15 @@ from holdfast.policy.gae import advantages
 from holdfast.policy.networks import Networks
 from holdfast.policy.rollout import discounts, ends_with_episode
 from holdfast.robot import log
-from holdfast.robot.log_format import COMPLETED
+from holdfast.robot.log_format import COMPLETED, RunInfo
 from holdfast.signals import Array, Signals
 from holdfast.sim.task import Task
 
 NO_OBJECTION = frozenset({"unfamiliar", "released", "episode_budget", "run_budget_spent"})
 """The monitor's reasons that say nothing against the observation itself."""
+
+DEVICE_FAILED = frozenset({"device_fault", "link_lost"})
+"""Ends of an episode after which the last commands in its log may not have been obeyed."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,39 @@ def read(path: Path, contract: Contract, task: Task) -> list[Trajectory]:
         raise LogError(f"{path}: its actions were not sampled; record with deploy --explore")
     trajectories = []
     for episode in run.episodes:
-        k = len(episode.observation) - 1
+        k = _obeyed(path, episode, run.info)
         if k < 1:
             continue
-        signals = {name: values[1:] for name, values in episode.signals.items()}
-        overridden = episode.intervened[:-1] | ~np.isfinite(episode.log_prob[:-1])
+        observation = episode.observation[: k + 1].astype(np.float32)
+        signals = {name: values[1 : k + 1] for name, values in episode.signals.items()}
+        overridden = episode.intervened[:k] | ~np.isfinite(episode.log_prob[:k])
         trajectories.append(
             Trajectory(
-                observation=episode.observation.astype(np.float32),
-                u=contract.normalised(episode.proposed[:-1]),
-                log_prob=episode.log_prob[:-1],
+                observation=observation,
+                u=contract.normalised(episode.proposed[:k]),
+                log_prob=episode.log_prob[:k],
                 reward=_paid(path, task, signals),
-                costs=episode.costs[1:],
+                costs=episode.costs[1 : k + 1],
                 overridden=overridden,
                 completed=episode.result.ended == COMPLETED,
-                known=episode.observation[_unobjected(episode)].astype(np.float32),
+                known=observation[_unobjected(episode)[: k + 1]],
             )
         )
     return trajectories
+
+
+def _obeyed(path: Path, episode: log.Episode, info: RunInfo) -> int:
+    """Return how many of the episode's actions the device obeyed, for all that is known.
+
+    A device that stops obeying is noticed within its watchdog's time and one period more.
+    """
+    if episode.result.code not in DEVICE_FAILED:
+        return len(episode.observation) - 1
+    try:
+        unnoticed_s = float(info.identity["watchdog_s"]) + info.contract.period_s
+    except (KeyError, TypeError, ValueError):
+        raise LogError(f"{path}: its identity should hold watchdog_s, in seconds") from None
+    return int((episode.now_s[1:] < episode.now_s[-1] - unnoticed_s + 1e-6).sum())
 
 
 def _unobjected(episode: log.Episode) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from holdfast.policy.finetune import Finetuner, FinetuneSettings
 from holdfast.policy.learner import Learner
 from holdfast.policy.rollout import Collector
 from holdfast.policy.settings import TrainSettings
-from holdfast.robot.log_format import COMPLETED, EpisodeResult
+from holdfast.robot.log_format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.robot.recorder import Recorder
 from holdfast.safety_monitor.messages import Check, Reason, State
 from holdfast.sim.tasks import make
@@ -112,6 +112,38 @@ def test_what_the_monitor_objected_to_is_not_what_the_robot_is_like(tmp_path):
     first, second = read(tmp_path / "run", info().contract, DRIVE)
     np.testing.assert_array_equal(first.known, first.observation[[0, 1, 2, 5]])
     np.testing.assert_array_equal(second.known, second.observation)
+
+
+@pytest.mark.parametrize(
+    ("code", "obeyed"),
+    [("device_fault", 7), ("link_lost", 7), ("outside_geofence", 12), ("interrupted", 12)],
+)
+def test_what_the_device_may_not_have_obeyed_is_not_learned(tmp_path, code, obeyed):
+    """A watchdog of 0.2 s and a period of 0.05 s: five steps may have gone by unnoticed."""
+    recorder = Recorder(tmp_path / "run", info(identity={"watchdog_s": 0.2}))
+    for episode, steps in enumerate((12, 5 if obeyed < 12 else 12)):
+        for step in range(steps + 1):
+            recorder.step(tick(episode, step, final=step == steps))
+        result = EpisodeResult(episode, steps, (6.0,), 0, 0, STOPPED, code)
+        recorder.episode(200.0 + 1000.0 * episode, result)
+    recorder.close()
+    found = read(tmp_path / "run", info().contract, DRIVE)
+    assert [len(t.u) for t in found] == ([7] if obeyed < 12 else [12, 12])
+    first = found[0]
+    for values in (first.log_prob, first.reward, first.costs, first.overridden):
+        assert len(values) == obeyed
+    assert len(first.observation) == len(first.known) == obeyed + 1
+    assert not first.completed
+
+
+def test_a_log_that_does_not_tell_the_watchdog_is_refused(tmp_path):
+    recorder = Recorder(tmp_path / "run", info(identity={"watchdog_s": None}))
+    recorder.step(tick(0, 0))
+    recorder.step(tick(0, 1, final=True))
+    recorder.episode(200.0, EpisodeResult(0, 1, (1.0,), 0, 0, STOPPED, "device_fault"))
+    recorder.close()
+    with pytest.raises(LogError, match="its identity should hold watchdog_s, in seconds"):
+        read(tmp_path / "run", info().contract, DRIVE)
 
 
 def test_log_of_another_contract_is_refused(tmp_path):
