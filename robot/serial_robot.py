@@ -310,8 +310,8 @@ class SerialRobot:
         """Send a message until STATE shows its effect.
 
         A try that was not answered is repeated with the same sequence, so that the device acts
-        on it at most once; one that was refused as late has a new one, and the time that came
-        with the refusal.
+        on it at most once; one that was refused as late, or for a reason that was lost, has a new
+        one, and the time that came with the refusal.
 
         Args:
             done: whether a STATE shows the effect of the message with a sequence.
@@ -326,21 +326,29 @@ class SerialRobot:
             if done(self._newest, sequence):
                 self._obedience.expect(kind == device.ARM, self._newest)
                 return
-            if refusal is not None and refusal.code != device.STALE:
-                break
-            if refusal is not None:
+            refused = self._newest.heard >= sequence > self._newest.obeyed
+            if refused and (refusal is None or refusal.code in (device.STALE, device.REPEATED)):
                 sequence = None
+            elif refusal is not None:
+                break
         if sequence is not None and self._newest.heard < sequence:
             self._lose(f"the device did not answer to {verb}")
         reasons = () if refusal is None else (link.fault_text(refusal.code),)
         self._refuse(verb, (*reasons, *self.faults()) or ("its STATE shows no effect",))
 
     def _await(self, sequence: int, done: Callable[[link.State, int], bool]) -> link.Fault | None:
-        """Wait for a message's effect, or for its refusal and the STATE after that."""
+        """Wait for a message's effect, or for the STATE after its refusal, whose FAULT may be lost.
+
+        Returns:
+            The FAULT that tells the refusal.
+        """
         limit_s = time.monotonic() + ANSWER_LIMIT_S
         while not done(self._newest, sequence):
-            refusal = self._refusal
-            if refusal and refusal.about == sequence and self._newest.sequence > refusal.sequence:
+            refusal, state = self._refusal, self._newest
+            if refusal is None or refusal.about != sequence:
+                if state.heard >= sequence > state.obeyed:
+                    return None
+            elif state.sequence > refusal.sequence:
                 return refusal
             if (left_s := limit_s - time.monotonic()) <= 0.0:
                 return None

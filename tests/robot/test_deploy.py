@@ -249,6 +249,23 @@ def test_a_policy_of_another_robot_never_gets_to_move_this_one(tmp_path, twin):
     assert not run.out.exists()
 
 
+def test_a_contract_with_its_channels_in_another_order_is_refused(tmp_path, twin):
+    """It would turn where it should drive."""
+    swapped = drive_contract(action=tuple(reversed(drive_contract().action)))
+    policy = write_bundle(tmp_path / "policy.onnx", swapped, action=(0.0, 0.4))
+    before = twin.episodes()
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        status, out, err = run.end()
+    assert (status, out) == (1, "")
+    assert err.endswith(
+        "twin-1 takes the action channels forward_speed, yaw_rate, in this order; the contract has "
+        "yaw_rate, forward_speed\n"
+    )
+    assert err.count("\n") == 1
+    assert twin.episodes() == before
+    assert not run.out.exists()
+
+
 BOW_TIE = {"keep_in_m": [[0.0, 0.0], [2.0, 2.0], [2.0, 0.0], [0.0, 2.0]], "keep_out_m": []}
 DOCK = {"x_m": 0.0, "y_m": 0.0, "speed_m_s": -0.5, "yaw_rate_rad_s": 1.0, "arrived_m": 0.1}
 
