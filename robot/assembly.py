@@ -163,16 +163,17 @@ def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> N
         required: signals without which the monitor lets nothing move.
 
     Raises:
-        RunError: it allows less than the contract, measures less, or stops itself too soon.
+        RunError: its action channels are others, or in another order; it allows less than the
+            contract, measures less, or stops itself too soon.
     """
-    if len(identity.action_low) != contract.action_size:
+    if identity.actions != contract.action_names:
         raise RunError(
-            f"{identity.hardware_id} takes {len(identity.action_low)} action values, "
-            f"the contract has {contract.action_size}"
+            f"{identity.hardware_id} takes the action channels {', '.join(identity.actions)}, in "
+            f"this order; the contract has {', '.join(contract.action_names)}"
         )
     limits = zip(contract.action, identity.action_low, identity.action_high, strict=True)
     for channel, low, high in limits:
-        if channel.low < low or channel.high > high:
+        if not (low <= channel.low and channel.high <= high):  # a limit may be NaN
             raise RunError(
                 f"{identity.hardware_id} allows {channel.name} in [{low}, {high}] {channel.unit}; "
                 f"the contract needs [{channel.low}, {channel.high}]"

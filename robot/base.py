@@ -17,7 +17,8 @@ class Identity:
     Attributes:
         robot: the name that contracts use.
         hardware_id: this very unit.
-        action_low, action_high: the device's own limits, physical units, action order.
+        actions: names of the action channels, in the device's order.
+        action_low, action_high: the device's own limits, physical units, in that order.
         watchdog_s: the device stops when no valid command arrived for this long.
         sources: what of it speaks for itself, each with its own clock and numbers, by name; and
             the catalogue names of what each measures.
@@ -28,6 +29,7 @@ class Identity:
 
     robot: str
     hardware_id: str
+    actions: tuple[str, ...]
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     watchdog_s: float

@@ -7,7 +7,7 @@ The hardware is a `Board`; everything that decides whether it may move is here.
 import binascii
 import struct
 
-VERSION = 1
+VERSION = 2
 ENDIAN = "<"
 HEADER = "<BBIQ"  # version, type, sequence, device time in us
 CRC = "<I"  # CRC-32 of header and payload
@@ -17,9 +17,11 @@ MAX_FRAME = 512  # bytes between two zeros; longer is not a frame
 HELLO, ARM, DISARM, COMMAND, STATE, ESTOP, RESET, FAULT = range(1, 9)
 
 # Payloads, device to host. HELLO goes on with a (low, high) pair of f64 for each action value,
-# then robot, hardware id and comma-separated signals, each after a u8 with its length.
+# then robot, hardware id, signals and action channels, each text after a u8 with its length; the
+# names of signals and of channels have commas between them.
 HELLO_HEAD = "<IBHIB"  # answered sequence, identity flags, watchdog in ms, STATE period in us, n
-STATE_HEAD = "<IIIIHB"  # sequences: heard, obeyed, command; command's age in us, faults, flags
+# sequences: heard, obeyed, command; CRC-32 of the command's payload, its age in us; faults, flags
+STATE_HEAD = "<IIIIIHB"
 MEASURED = "5f2i9f"  # x y yaw v w, ticks left right, accel xyz, gyro xyz, roll pitch, battery
 FAULT_BODY = "<BI"  # code, sequence that it is about
 # Payload, host to device: all others are empty. Goes on with an f64 for each action value.
@@ -49,6 +51,7 @@ class Board:
     robot = ""
     hardware_id = ""
     signals = ()  # type: tuple[str, ...]
+    actions = ()  # type: tuple[str, ...]  # names of the action's channels, in its order
     action_low = ()  # type: tuple[float, ...]
     action_high = ()  # type: tuple[float, ...]
     watchdog_ms = 200
@@ -160,10 +163,11 @@ class Device:
         self._heard = 0  # newest sequence from the host
         self._obeyed = 0  # newest of them that was not refused
         self._sent = 0  # newest sequence to the host
-        self._command = 0  # the newest obeyed: sequence, arrival, how long it holds
+        self._command = 0  # the newest obeyed: sequence, CRC, arrival, how long it holds
+        self._command_crc = 0
         self._command_us = -1
         self._valid_for_us = 0
-        self._fed_us = 0  # when the watchdog last had reason to be content
+        self._fed_us = 0  # when the watchdog was last fed: by arming, or by a valid command
         self._state_us = 0
         self._decoder = Decoder()
         self._out = bytearray()
@@ -262,6 +266,7 @@ class Device:
             self.board.replace()
         elif kind == COMMAND:
             self._command = sequence
+            self._command_crc = binascii.crc32(payload)
             self._command_us = self._fed_us = self.board.now_us()
             self._valid_for_us = struct.unpack_from(COMMAND_HEAD, payload, 0)[0]
             self._moving = True
@@ -293,7 +298,8 @@ class Device:
         )
         for i in range(n):
             payload += struct.pack("<2d", board.action_low[i], board.action_high[i])
-        for text in (board.robot, board.hardware_id, ",".join(board.signals)):
+        names = (",".join(board.signals), ",".join(board.actions))
+        for text in (board.robot, board.hardware_id) + names:  # noqa: RUF005
             payload += bytes([len(text)]) + text.encode()
         self._send(HELLO, payload)
 
@@ -314,7 +320,14 @@ class Device:
         age_us = min(now_us - self._command_us, NO_AGE) if self._command_us >= 0 else NO_AGE
         flags = ARMED * self.armed + MOVING * self._moving
         payload = struct.pack(
-            STATE_HEAD, self._heard, self._obeyed, self._command, age_us, self.latched, flags
+            STATE_HEAD,
+            self._heard,
+            self._obeyed,
+            self._command,
+            self._command_crc,
+            age_us,
+            self.latched,
+            flags,
         )
         self._send(STATE, payload + struct.pack(ENDIAN + MEASURED, *self.board.measure()))
 

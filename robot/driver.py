@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from holdfast.errors import ConfigError
 from holdfast.robot.fields import ActionCodec, SourceWriter, set_stamp
 from holdfast.robot.graph import COMMAND, PLAIN, STATUS, Graph, Qos
 from holdfast.robot.requests import Request, Requests
@@ -54,7 +55,13 @@ class Measured:
 
 
 class Hardware(Protocol):
-    """What a driver needs of the hardware; used from the driver's thread alone."""
+    """What a driver needs of the hardware; used from the driver's thread alone.
+
+    Attributes:
+        actions: names of its action channels, in its order.
+    """
+
+    actions: tuple[str, ...]
 
     def wait(self, wake: int) -> Measured | None:
         """Let a moment pass, or less if there is something to be read from the descriptor `wake`.
@@ -115,14 +122,15 @@ class Driver:
     """Runs the hardware; call `turn` again and again.
 
     Args:
-        section: the command's topic, with the action's channels in the hardware's order.
+        section: the command's topic.
         besides: sources of the section that the hardware measures too, and no topic above says.
 
     Attributes:
         faults: what the hardware had latched in the last turn.
 
     Raises:
-        ConfigError: a type or a field of it does not exist, or cannot be written.
+        ConfigError: a type or a field of it does not exist, or cannot be written; or the command
+            has other channels than the hardware.
     """
 
     def __init__(
@@ -136,7 +144,12 @@ class Driver:
         self._graph, self._hardware, self._look = graph, hardware, look
         command = section.command
         self._timeout_s = section.command_timeout_s
-        self._codec = ActionCodec("ros.command.fields", command, graph, command.fields)
+        if command.fields.keys() != {*hardware.actions}:
+            raise ConfigError(
+                f"ros.command.fields should name the hardware's action channels, "
+                f"{', '.join(hardware.actions)}, received {', '.join(command.fields)}"
+            )
+        self._codec = ActionCodec("ros.command.fields", command, graph, hardware.actions)
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)

@@ -43,6 +43,9 @@ FAULTS: Mapping[int, str] = {
     device.EXPIRED: "a command's time ran out before the next one came",
 }
 
+REFUSALS = frozenset(FAULTS) - {device.EXPIRED} - {*range(device.FIRST_UNLATCHED)}
+"""Codes of messages that the device did not act on, and for which it did not stop either."""
+
 
 @dataclass(frozen=True)
 class Hello:
@@ -62,8 +65,9 @@ class State:
     Attributes:
         heard: newest sequence that the device took from the host, obeyed or not.
         obeyed: newest of those that it did not refuse.
-        command_sequence, command_age_us: the newest command obeyed, and how long ago; the age
-            is `device.NO_AGE` if there was none since HELLO or RESET.
+        command_sequence, command_crc, command_age_us: the newest command obeyed, the CRC-32 of its
+            payload, and how long ago; the age is `device.NO_AGE` if there was none since HELLO or
+            RESET.
         faults: a bit for each latched fault.
         measured: as `device.MEASURED` lists them, SI units.
     """
@@ -73,6 +77,7 @@ class State:
     heard: int
     obeyed: int
     command_sequence: int
+    command_crc: int
     command_age_us: int
     faults: int
     flags: int
@@ -86,6 +91,11 @@ class State:
     def moving(self) -> bool:
         """A command is in force."""
         return bool(self.flags & device.MOVING)
+
+    @property
+    def emergency_stop(self) -> bool:
+        """The emergency stop is latched."""
+        return bool(self.faults >> device.EMERGENCY_STOP & 1)
 
     def fault_texts(self) -> tuple[str, ...]:
         """Return a sentence for each latched fault."""
@@ -169,9 +179,11 @@ def _decode(piece: bytes) -> Message:
     if version != device.VERSION:
         return Foreign(version)
     if kind == device.STATE:
-        heard, obeyed, command, age_us, faults, flags = _STATE_HEAD.unpack_from(payload)
+        heard, obeyed, command, crc, age_us, faults, flags = _STATE_HEAD.unpack_from(payload)
         measured = _MEASURED.unpack(payload[_STATE_HEAD.size :])
-        return State(sequence, time_us, heard, obeyed, command, age_us, faults, flags, measured)
+        return State(
+            sequence, time_us, heard, obeyed, command, crc, age_us, faults, flags, measured
+        )
     if kind == device.FAULT:
         return Fault(sequence, time_us, *_FAULT.unpack(payload))
     if kind == device.HELLO:
@@ -184,21 +196,26 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
     limits = struct.unpack_from(f"{device.ENDIAN}{2 * n}d", payload, _HELLO_HEAD.size)
     texts = []
     at = _HELLO_HEAD.size + 16 * n
-    for _ in range(3):
+    for _ in range(4):
         (length,) = struct.unpack_from("B", payload, at)
         at += 1 + length
         texts.append(payload[at - length : at].decode())
     if at != len(payload):
         raise LinkError(f"HELLO should be {at} bytes, received {len(payload)}")
-    robot, hardware_id, signals = texts
+    robot, hardware_id, signals, actions = texts
     identity = Identity(
         robot=robot,
         hardware_id=hardware_id,
+        actions=_names(actions),
         action_low=limits[0::2],
         action_high=limits[1::2],
         watchdog_s=watchdog_ms / 1e3,
-        sources={SOURCE: tuple(signals.split(",")) if signals else ()},
+        sources={SOURCE: _names(signals)},
         lockstep=bool(flags & device.LOCKSTEP),
         self_placing=bool(flags & device.SELF_PLACING),
     )
     return Hello(sequence, time_us, answers, state_period_us, identity)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()

@@ -20,15 +20,22 @@ class SerialHardware:
         robot: connected, in real time.
         now_s: the clock of the driver's stamps.
         ticks_per_turn: of the wheels' encoders.
+
+    Attributes:
+        actions: names of the device's action channels, in its order.
     """
 
     def __init__(self, robot: SerialRobot, now_s: Callable[[], float], ticks_per_turn: int) -> None:
         self._robot, self._now_s, self._ticks_per_turn = robot, now_s, ticks_per_turn
+        self.actions = robot.identity.actions
 
     def wait(self, wake: int) -> Measured | None:
-        """Return what a new STATE measured, or None if none came."""
+        """Return what a new STATE measured, or None if none came. A device that does not obey
+        this program alone is stopped, which it latches."""
         if not self._robot.wait_for_state(MOMENT_S, wake):
             return None
+        if self._robot.armed and self._robot.faults():
+            self._robot.stop()
         x, y, yaw, speed, yaw_rate, *rest = self._robot.measured
         left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
         age_s = self._robot.now_s() - self._robot.read().stamp_s
@@ -44,13 +51,15 @@ class SerialHardware:
         )
 
     def faults(self) -> tuple[str, ...]:
-        """Return what the device has latched."""
+        """Return what the device has latched, and whether it obeys another program too."""
         return self._robot.faults()
 
     def obey(self, action: Array, valid_for_s: float) -> None:
         """Command an action. The device is armed by a command to stand still, by no other."""
+        if self._robot.faults():
+            return
         if not self._robot.armed:
-            if action.any() or self._robot.faults():
+            if action.any():
                 return
             self._robot.arm()
         self._robot.send(action, valid_for_s)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import select
+import termios
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
@@ -18,6 +20,7 @@ import serial
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import device, link
 from holdfast.robot.base import Identity
+from holdfast.robot.obedience import Obedience
 from holdfast.safety_monitor.messages import Reading
 from holdfast.signals import Array
 
@@ -95,17 +98,20 @@ class SerialRobot:
         self._decoder = link.Decoder()
         self._offset = ClockOffset()
         # Rises from one run to the next on the same host, so that an answer to an earlier
-        # run's HELLO, still in some buffer, is not taken for one to ours.
+        # run's HELLO, still in some buffer, is not taken for this run's.
         self._sequence = self._first = (time.monotonic_ns() // 1_000_000) & 0x3FFFFFFF
         self._received = 0
         self._heard_s = time.monotonic()
         self._hello: link.Hello | None = None
         self._state: link.State | None = None
         self._reading: Reading | None = None
-        self._refusal = (0, 0)  # the newest FAULT: sequence that it is about, code
-        self._awaited = 0  # lockstep: the sequence that a STATE has yet to answer
+        self._refusal: link.Fault | None = None  # the newest
+        self._obedience = Obedience()
+        self._awaited = (0, 0)  # lockstep: what STATE has yet to answer, and the one before it
         self._lost = ""
-        self.identity = self._greet().identity
+        self._greet()
+        assert self._hello is not None
+        self.identity = self._hello.identity
 
     @classmethod
     def connect(cls, address: str) -> SerialRobot:
@@ -170,9 +176,14 @@ class SerialRobot:
             self._pump(0.0)
             return
         self._settle()
-        while self._newest.time_us / 1e6 < until_s - 1e-6:
-            self._awaited = self._write(device.STATE)
+        limit_s = time.monotonic() + LOCKSTEP_LIMIT_S
+        while (device_us := self._newest.time_us) / 1e6 < until_s - 1e-6:
+            self._ask(device.STATE)
             self._settle()
+            if self._newest.time_us > device_us:
+                limit_s = time.monotonic() + LOCKSTEP_LIMIT_S
+            elif time.monotonic() > limit_s:
+                self._lose(f"the twin's time stood still for {LOCKSTEP_LIMIT_S:g} s")
 
     def readings(self) -> Mapping[str, Reading]:
         """Return the newest STATE as the readings of the one source."""
@@ -189,19 +200,22 @@ class SerialRobot:
         return self._reading
 
     def faults(self) -> tuple[str, ...]:
-        """Return a sentence for each fault that the device has latched."""
+        """Return a sentence for each fault that the device has latched, and one if it does not
+        obey this program, or another program too: that is kept until `reset`."""
         self._pump(0.0)
-        return self._newest.fault_texts()
+        problem = self._obedience.problem
+        return (*self._newest.fault_texts(), *((problem,) if problem else ()))
 
     def arm(self) -> None:
         """Allow motion.
 
         Raises:
-            LinkError: the device refused, and why.
+            LinkError: the device refused, or does not obey this program alone; and why.
         """
-        self._exchange(device.ARM, "arm")
-        if not self._newest.armed:
-            self._refuse("arm", self._newest.fault_texts())
+        if self._obedience.problem:
+            self._refuse("arm", self.faults())
+        _claim(self._fd)
+        self._exchange(device.ARM, "arm", lambda state, n: state.armed and state.obeyed == n)
 
     def send(self, action: Array, valid_for_s: float) -> None:
         """Command an action; the device obeys it for `valid_for_s` at the most.
@@ -219,25 +233,50 @@ class SerialRobot:
         self._pump(0.0)
         valid_for_us = round(min(valid_for_s, self.identity.watchdog_s) * 1e6)
         payload = link.command_payload(action.tolist(), valid_for_us)
-        self._awaited = self._write(device.COMMAND, payload)
+        overdue_s = self.now_s() + valid_for_us / 1e6
+        self._obedience.commanded(self._ask(device.COMMAND, payload), payload, overdue_s)
 
     def disarm(self) -> None:
-        """Stop and forbid motion; needs no reset."""
-        self._exchange(device.DISARM, "disarm")
+        """Stop and forbid motion; needs no reset.
+
+        Raises:
+            LinkError: the device does not say that it is disarmed.
+        """
+        self._exchange(
+            device.DISARM, "disarm", lambda state, n: state.heard >= n and not state.armed
+        )
 
     def stop(self) -> None:
-        """Emergency stop: latched by the device until `reset`."""
-        self._exchange(device.ESTOP, "stop")
+        """Emergency stop: latched by the device until `reset`.
+
+        Raises:
+            LinkError: the device does not say that the stop is latched.
+        """
+        self._exchange(
+            device.ESTOP, "stop", lambda state, n: state.heard >= n and state.emergency_stop
+        )
 
     def reset(self) -> None:
-        """Clear latched faults and the odometry; leads to disarmed."""
-        self._exchange(device.RESET, "reset")
+        """Clear latched faults and the odometry; leads to disarmed.
+
+        Raises:
+            LinkError: the device refused, or does not say that its faults are cleared.
+        """
+        if self._obedience.problem:
+            self._greet()  # whatever sequence another program used, this one's counts again
+        self._exchange(
+            device.RESET,
+            "reset",
+            lambda state, n: state.obeyed == n and not state.armed and not state.faults,
+        )
 
     def close(self) -> None:
         """Disarm, as far as the link still lives, and let go of the port."""
         if self._port.is_open:
             with contextlib.suppress(LinkError):
                 self.disarm()
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self._fd, termios.TIOCNXCL)  # a pty's would outlive this program
             self._port.close()
             self._lost = f"{self._name}: the link was closed"
 
@@ -245,11 +284,13 @@ class SerialRobot:
 
     @property
     def _newest(self) -> link.State:
-        assert self._state is not None  # `_greet` waited for one
+        if self._state is None:  # `_greet` waited for one, in vain
+            raise LinkError(self._lost)
         return self._state
 
-    def _greet(self) -> link.Hello:
+    def _greet(self) -> None:
         """Say HELLO until it is answered and a STATE followed."""
+        self._hello = self._state = None
         self._put(b"\x00")  # ends whatever the device has half heard
         deadline_s = time.monotonic() + CONNECT_LIMIT_S
         while (now_s := time.monotonic()) < deadline_s:
@@ -258,49 +299,70 @@ class SerialRobot:
             while (left_s := again_s - time.monotonic()) > 0.0:
                 self._pump(left_s)
                 if self._hello and self._state:
-                    return self._hello
+                    return
         heard = f"{self._received} bytes" if self._received else "nothing"
-        raise LinkError(
-            f"{self._name}: no Holdfast device answered within {CONNECT_LIMIT_S:g} s "
-            f"({heard} received); is it the right port, and at the right baud rate?"
+        self._lose(
+            f"no Holdfast device answered within {CONNECT_LIMIT_S:g} s ({heard} received); is it "
+            "the right port, and at the right baud rate?"
         )
 
-    def _exchange(self, kind: int, verb: str) -> None:
-        """Send a message until the device says that it obeyed.
+    def _exchange(self, kind: int, verb: str, done: Callable[[link.State, int], bool]) -> None:
+        """Send a message until STATE shows its effect.
 
         A try that was not answered is repeated with the same sequence, so that the device acts
-        on it at most once; one that was refused as late has a new one, and the time that came
-        with the refusal.
+        on it at most once; one that was refused as late, or for a reason that was lost, has a new
+        one, and the time that came with the refusal.
+
+        Args:
+            done: whether a STATE shows the effect of the message with a sequence.
         """
         self._pump(0.0)
+        self._obedience.await_change()
         sequence: int | None = None
+        refusal: link.Fault | None = None
         for _ in range(TRIES):
             sequence = self._write(kind, sequence=sequence)
-            limit_s = time.monotonic() + ANSWER_LIMIT_S
-            while self._newest.heard < sequence and (left_s := limit_s - time.monotonic()) > 0.0:
-                self._pump(left_s)
-            if self._newest.obeyed >= sequence:
+            refusal = self._await(sequence, done)
+            if done(self._newest, sequence):
+                self._obedience.expect(kind == device.ARM, self._newest)
                 return
-            if self._newest.heard >= sequence:
-                if self._refusal != (sequence, device.STALE):
-                    break
+            refused = self._newest.heard >= sequence > self._newest.obeyed
+            if refused and (refusal is None or refusal.code in (device.STALE, device.REPEATED)):
                 sequence = None
+            elif refusal is not None:
+                break
         if sequence is not None and self._newest.heard < sequence:
             self._lose(f"the device did not answer to {verb}")
-        reasons = self._newest.fault_texts()
-        if self._refusal[0] == sequence:
-            reasons = (link.fault_text(self._refusal[1]), *reasons)
-        self._refuse(verb, reasons)
+        reasons = () if refusal is None else (link.fault_text(refusal.code),)
+        self._refuse(verb, (*reasons, *self.faults()) or ("its STATE shows no effect",))
+
+    def _await(self, sequence: int, done: Callable[[link.State, int], bool]) -> link.Fault | None:
+        """Wait for a message's effect, or for the STATE after its refusal, whose FAULT may be lost.
+
+        Returns:
+            The FAULT that tells the refusal.
+        """
+        limit_s = time.monotonic() + ANSWER_LIMIT_S
+        while not done(self._newest, sequence):
+            refusal, state = self._refusal, self._newest
+            if refusal is None or refusal.about != sequence:
+                if state.heard >= sequence > state.obeyed:
+                    return None
+            elif state.sequence > refusal.sequence:
+                return refusal
+            if (left_s := limit_s - time.monotonic()) <= 0.0:
+                return None
+            self._pump(left_s)
+        return None
 
     def _refuse(self, verb: str, reasons: tuple[str, ...]) -> NoReturn:
         raise LinkError(f"{self._name}: the device refused to {verb}: {'; '.join(reasons)}")
 
     def _settle(self) -> None:
         """Lockstep: wait for the STATE that answers what was sent."""
-        if self._newest.heard >= self._awaited:
-            return
+        sequence, before = self._awaited
         limit_s = time.monotonic() + LOCKSTEP_LIMIT_S
-        while self._newest.heard < self._awaited:
+        while self._newest.heard < sequence or self._newest.sequence <= before:
             if time.monotonic() > limit_s:
                 self._lose(f"the twin did not answer within {LOCKSTEP_LIMIT_S:g} s")
             self._pump(LOCKSTEP_LIMIT_S)
@@ -326,30 +388,40 @@ class SerialRobot:
             self._take(message, time.monotonic())
 
     def _take(self, message: link.Message, host_s: float) -> None:
-        self._heard_s = host_s
         if isinstance(message, link.State):
             self._take_state(message, host_s)
         elif isinstance(message, link.Fault):
-            self._refusal = (message.about, message.code)
-            if message.code == device.WRONG_VERSION and message.about > self._first:
-                self._lose(f"the device does not speak link version {device.VERSION}")
+            self._take_fault(message)
         elif isinstance(message, link.Foreign):
             self._lose(
                 f"the device speaks link version {message.version}, this program {device.VERSION}"
             )
-        elif message.answers > self._first:
-            if unknown := set(message.identity.signals) - set(_SIGNALS):
-                self._lose(
-                    f"the device should measure only {', '.join(_SIGNALS)}, "
-                    f"received {', '.join(sorted(unknown))}"
-                )
+        elif self._hello is None and self._first < message.answers <= self._sequence:
+            if wrong := _wrong_with(message.identity):
+                self._lose(wrong)
             self._hello = message
+            self._obedience.begin(message.answers)
+
+    def _take_fault(self, fault: link.Fault) -> None:
+        if self._hello is None:  # later it is another program that speaks another version
+            if fault.code == device.WRONG_VERSION and fault.about > self._first:
+                self._lose(f"the device does not speak link version {device.VERSION}")
+            return
+        if fault.code not in link.REFUSALS:
+            return
+        if fault.code == device.NOT_GREETED:
+            self._lose("the device restarted")
+        self._refusal = fault
+        self._obedience.check_refusal(fault, self._first, self._sequence)
 
     def _take_state(self, state: link.State, host_s: float) -> None:
         if self._hello is None:
             return  # still from an earlier run
         if self._state is not None and state.time_us < self._state.time_us:
             self._lose("the device restarted")
+        if self._state is not None and state.sequence <= self._state.sequence:
+            return  # a repeated one is no news, and no sign of life
+        self._heard_s = host_s
         self._state = state
         device_s = state.time_us / 1e6
         lockstep = self._hello.identity.lockstep
@@ -359,6 +431,14 @@ class SerialRobot:
             sequence=state.sequence,
             signals={name: values[_SIGNALS[name]] for name in self._hello.identity.signals},
         )
+        self._obedience.check(state, self._reading.stamp_s, self._sequence)
+
+    def _ask(self, kind: int, payload: bytes = b"") -> int:
+        """Send what, in lockstep, one STATE answers; return its sequence."""
+        before = self._newest.sequence
+        sequence = self._write(kind, payload)
+        self._awaited = (sequence, before)
+        return sequence
 
     def _write(self, kind: int, payload: bytes = b"", sequence: int | None = None) -> int:
         """Send a frame and return its sequence: the next one unless given."""
@@ -390,18 +470,40 @@ class SerialRobot:
         raise LinkError(self._lost)
 
 
+def _wrong_with(identity: Identity) -> str:
+    """Return what is wrong with what a device says of itself; empty if nothing is."""
+    if unknown := set(identity.signals) - set(_SIGNALS):
+        return (
+            f"the device should measure only {', '.join(_SIGNALS)}, "
+            f"received {', '.join(sorted(unknown))}"
+        )
+    if len(set(identity.actions)) != len(identity.action_low):
+        return (
+            f"the device should name each of its {len(identity.action_low)} action channels once, "
+            f"received '{','.join(identity.actions)}'"
+        )
+    return ""
+
+
+def _claim(fd: int) -> None:
+    """Let nobody else open a port from now on; a privileged process still can."""
+    with contextlib.suppress(OSError):  # not every kind of port has it
+        fcntl.ioctl(fd, termios.TIOCEXCL)
+
+
 def _open(name: str, baud: int) -> serial.Serial:
-    """Open a port for this process alone."""
+    """Open a port for this process alone: locked for all who lock too, and for all others."""
     try:
         port = serial.Serial(name, baud, timeout=0, exclusive=True)
     except (OSError, ValueError) as error:  # SerialException is an OSError
         why = {
             errno.ENOENT: "there is no such port",
             errno.EACCES: "no permission; on Linux, join the group that owns it (dialout)",
-            errno.EBUSY: "another program has it",
-            errno.EAGAIN: "another program has it",
+            errno.EBUSY: "another program has it; end that one first",
+            errno.EAGAIN: "another program has it; end that one first",
         }.get(getattr(error, "errno", None) or 0, f"not a serial port that can be opened ({error})")
         raise LinkError(f"{name}: {why}") from None
+    _claim(port.fileno())
     with contextlib.suppress(OSError, ValueError, NotImplementedError, AttributeError):
         port.set_low_latency_mode(True)  # where the driver has it: 1 ms instead of 16
     port.reset_input_buffer()

@@ -71,6 +71,7 @@ class TopicRobot:
         self.identity = Identity(
             robot=robot,
             hardware_id=hardware_id,
+            actions=contract.action_names,
             action_low=tuple(contract.action_low.tolist()),
             action_high=tuple(contract.action_high.tolist()),
             watchdog_s=section.command_timeout_s,

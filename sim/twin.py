@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
 import sys
+import termios
 import threading
 import time
 import tty
@@ -29,27 +31,34 @@ from holdfast.sim.twin_hardware import LIDAR_RAYS, TwinHardware, besides
 
 SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
 CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal went
 
 
 class Twin:
-    """Serves one device on a file descriptor until SIGINT or SIGTERM, which it takes over."""
+    """Serves one device on a pty until SIGINT, SIGTERM or SIGHUP, which it takes over.
 
-    def __init__(self, board: TwinBoard, fd: int) -> None:
+    Args:
+        fd, port: the pty's two ends, this program's and the host's.
+    """
+
+    def __init__(self, board: TwinBoard, fd: int, port: int) -> None:
         self._board = board
         self._device = Device(board)
-        self._fd = fd
+        self._fd, self._port = fd, port
         self._heard_s = time.monotonic()
         self._stopping = False
         self._woken, wake = os.pipe()  # a signal ends the wait for bytes
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDINGS:
             signal.signal(number, self._stop)
 
     def serve(self) -> None:
         """Run until a signal comes."""
         next_s = time.monotonic()
         while not self._stopping:
+            if self._silent():  # a killed host's claim to the port would last as long as the pty
+                fcntl.ioctl(self._port, termios.TIOCNXCL)
             free = self._runs_freely()
             if not free:
                 next_s = time.monotonic() + SILENCE_S
@@ -67,8 +76,10 @@ class Twin:
         """Return whether simulated time passes by itself, as real time does."""
         if not self._board.lockstep:
             return True
-        silent = time.monotonic() - self._heard_s >= SILENCE_S
-        return silent and (self._device.armed or not self._board.resting)
+        return self._silent() and (self._device.armed or not self._board.resting)
+
+    def _silent(self) -> bool:
+        return time.monotonic() - self._heard_s >= SILENCE_S
 
     def _catch_up(self, next_s: float) -> float:
         """Make the physics steps that are due; return when the next one is."""
@@ -157,7 +168,7 @@ def command(
         tty.setraw(slave)
         os.set_blocking(master, False)
         port = os.ttyname(slave)
-        twin = Twin(board, master)
+        twin = Twin(board, master, slave)
         if link:
             _symlink(link, port, stack)
         time_is = "lockstep" if board.lockstep else "real time"
@@ -205,7 +216,7 @@ def _serve_topics(
     driver = Driver(graph, hardware, section, look, others)
     stack.callback(driver.close)
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDINGS:
         signal.signal(number, lambda *_: stopping.set())
     address = f"dds:{config or board.robot}"
     _announce(address, f"a twin of robot '{board.robot}' in a ROS graph", truth)

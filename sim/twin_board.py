@@ -148,6 +148,7 @@ class TwinBoard(Board):
         contract = task.contract
         self.robot = contract.robot
         self.hardware_id = f"twin-{seed}"
+        self.actions = contract.action_names
         self.action_low = tuple(contract.action_low.tolist())
         self.action_high = tuple(contract.action_high.tolist())
         self.lockstep = lockstep

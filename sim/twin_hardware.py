@@ -102,6 +102,7 @@ class TwinHardware:
     Attributes:
         scan_range_m: the lidar's least and largest range; 0, 0 without one.
         signals: all that it measures, by catalogue name.
+        actions: names of the robot's action channels, in its order.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class TwinHardware:
         stepped: Callable[[], None] | None = None,
     ) -> None:
         self._board = board
+        self.actions = board.actions
         self.now_s = now_s or (lambda: board.now_us() / 1e6)
         self._step_s = board.step_us / 1e6 / realtime_factor
         self._every = max(1, round(period_s * 1e6 / board.step_us))

@@ -16,6 +16,7 @@ class Bench(Board):
     robot = "bench"
     hardware_id = "bench-1"
     signals = ("position", "tilt")
+    actions = ("forward_speed", "yaw_rate")
     action_low = (-1.0, -2.0)
     action_high = (0.35, 2.0)
     self_placing = True

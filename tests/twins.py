@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from holdfast.robot import link
 
 GAP = Path(__file__).resolve().parent.parent / "config" / "gap_demo.yaml"
 
@@ -32,3 +35,20 @@ def running_twin(*options: object) -> Iterator[TwinProcess]:
         process.terminate()
         process.wait(10)
         process.stdout.close()
+
+
+@contextmanager
+def second_writer(address: str) -> Iterator[Callable[..., None]]:
+    """Have a twin's port open beside its host; yields what writes a message to the device.
+
+    To be entered before the host connects, which then has the port exclusively.
+    """
+    fd = os.open(address.removeprefix("serial:"), os.O_WRONLY | os.O_NOCTTY)
+
+    def write(kind: int, sequence: int, time_us: int = 0, payload: bytes = b"") -> None:
+        os.write(fd, link.encode(kind, sequence, time_us, payload))
+
+    try:
+        yield write
+    finally:
+        os.close(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ from holdfast.safety_monitor.monitor import Monitor
 IDENTITY = Identity(
     robot="drive",
     hardware_id="unit-7",
+    actions=("forward_speed", "yaw_rate"),
     action_low=(-1.0, -2.0),
     action_high=(1.0, 2.0),
     watchdog_s=0.2,
@@ -62,10 +64,23 @@ def test_a_robot_that_fits():
             r"unit-7 allows yaw_rate in \[-2.0, 1.5\] rad/s; the contract needs \[-2.0, 2.0\]",
         ),
         ({"action_low": (-0.5, -2.0)}, RunError, "allows forward_speed"),
+        ({"action_low": (math.nan, -2.0)}, RunError, r"allows forward_speed in \[nan, 1.0\]"),
+        ({"action_high": (1.0, math.nan)}, RunError, r"allows yaw_rate in \[-2.0, nan\]"),
         (
-            {"action_low": (-1.0,), "action_high": (1.0,)},
+            {"actions": ("yaw_rate", "forward_speed")},
             RunError,
-            "takes 1 action values, the contract has 2",
+            "unit-7 takes the action channels yaw_rate, forward_speed, in this order; the contract "
+            "has forward_speed, yaw_rate",
+        ),
+        (
+            {"actions": ("forward_speed", "turn_rate")},
+            RunError,
+            "takes the action channels forward_speed, turn_rate, in this order",
+        ),
+        (
+            {"actions": ("forward_speed",), "action_low": (-1.0,), "action_high": (1.0,)},
+            RunError,
+            "takes the action channels forward_speed, in this order",
         ),
         (
             {"sources": {"robot": ("position", "heading")}},
@@ -229,6 +244,23 @@ def test_a_policy_of_another_robot_never_gets_to_move_this_one(tmp_path, twin):
         status, out, err = run.end()
     assert (status, out) == (1, "")
     assert "twin-1 allows forward_speed in [-1.0, 1.0] m/s" in err
+    assert err.count("\n") == 1
+    assert twin.episodes() == before
+    assert not run.out.exists()
+
+
+def test_a_contract_with_its_channels_in_another_order_is_refused(tmp_path, twin):
+    """It would turn where it should drive."""
+    swapped = drive_contract(action=tuple(reversed(drive_contract().action)))
+    policy = write_bundle(tmp_path / "policy.onnx", swapped, action=(0.0, 0.4))
+    before = twin.episodes()
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        status, out, err = run.end()
+    assert (status, out) == (1, "")
+    assert err.endswith(
+        "twin-1 takes the action channels forward_speed, yaw_rate, in this order; the contract has "
+        "yaw_rate, forward_speed\n"
+    )
     assert err.count("\n") == 1
     assert twin.episodes() == before
     assert not run.out.exists()

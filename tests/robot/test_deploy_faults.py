@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 import runs
 from bundles import drive_contract, write_bundle
+from twins import second_writer
 
 from holdfast.robot import config as configs
+from holdfast.robot import device, link
 from holdfast.robot.log import Log, read
 from holdfast.robot.replay import replay
 from holdfast.safety_monitor.messages import State
@@ -175,6 +178,72 @@ def test_a_monitor_that_sleeps(tmp_path, twin, policy):
     assert twin.episodes() == before + 1
     assert run.log().episodes[0].result.code == "device_fault"
     assert states(run.log())[-1] is State.STOPPED
+
+
+def notice(folder, policy, lockstep, kind, sentence, *, sequence=1, payload=b"", steps=6):
+    """Let another program write to the device while a run is under way; return the log."""
+    with (
+        runs.twin(folder, lockstep=lockstep) as twin,
+        second_writer(twin.address) as write,
+        runs.deployment(folder / "run", twin.address, policy) as run,
+    ):
+        run.wait_for_steps(steps)
+        log = run.log()
+        if lockstep:
+            run.process.send_signal(signal.SIGSTOP)  # its time stands still then
+            time.sleep(0.1)
+            log = run.log()
+        written_s = time.time()
+        device_s = log.episodes[0].now_s[-1] if lockstep else 0.0
+        write(kind, sequence, round(device_s * 1e6), payload)
+        if lockstep:
+            time.sleep(0.1)
+            run.process.send_signal(signal.SIGCONT)
+        status, _, err = run.end()
+        assert status == 1
+        assert sentence in last_words(err)
+        check_stopped(twin, EMERGENCY)
+        before = len(log.episodes[0].now_s)
+        log = run.log()
+    stop = next(event for event in log.events if event.name == "stop")
+    assert stop.code == log.episodes[0].result.code == "device_fault"
+    assert sentence in stop.text
+    assert states(log) == [State.ACTIVE, State.STOPPED]
+    if lockstep:
+        assert len(log.episodes[0].now_s) <= before + 4
+    else:
+        assert stop.now_s + log.info.clock_offset_s - written_s < 0.25
+    return log
+
+
+IN_BOTH_TIMES = pytest.mark.parametrize("lockstep", [True, False], ids=["lockstep", "real time"])
+
+
+@IN_BOTH_TIMES
+def test_a_stray_disarm(tmp_path, policy, lockstep):
+    """The robot stands, whatever the run believes: it ends within a few periods, and says so."""
+    sentence = "the device is disarmed, and this program did not disarm it"
+    notice(tmp_path, policy, lockstep, device.DISARM, sentence)
+
+
+@IN_BOTH_TIMES
+def test_a_second_writer_with_higher_sequences(tmp_path, policy, lockstep):
+    sentence = "another program writes to the device: it heard message"
+    payload = link.command_payload((0.9, 0.0), 150_000)
+    options = {"sequence": 2**31, "payload": payload}
+    notice(tmp_path, policy, lockstep, device.COMMAND, sentence, **options)
+
+
+def test_a_second_deploy_is_told_that_the_port_is_taken(tmp_path, twin, policy):
+    with runs.deployment(tmp_path / "run", twin.address, policy) as run:
+        run.wait_for_steps(10)
+        with runs.deployment(tmp_path / "second", twin.address, policy) as second:
+            status, out, err = second.end()
+        assert (status, out) == (1, "")
+        assert "another program has it; end that one first" in last_words(err)
+        assert not second.out.exists()
+        run.process.send_signal(signal.SIGTERM)
+        assert run.end()[0] == 130
 
 
 def test_a_pulled_port(tmp_path, policy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import pytest
 from device_rig import STEP_US, VALID_US, WATCHDOG_US, Bench, Rig, codes, state
@@ -153,6 +154,7 @@ def test_hello_tells_who_it_is():
     identity = hello.identity
     assert (identity.robot, identity.hardware_id) == ("bench", "bench-1")
     assert identity.signals == ("position", "tilt")
+    assert identity.actions == ("forward_speed", "yaw_rate")
     assert (identity.action_low, identity.action_high) == ((-1.0, -2.0), (0.35, 2.0))
     assert (identity.watchdog_s, identity.lockstep, identity.self_placing) == (0.2, False, True)
     assert (said.heard, said.obeyed) == (rig.sequence, rig.sequence)
@@ -284,6 +286,15 @@ def test_every_message_is_answered_by_a_state_that_tells_it_was_obeyed(kind):
     rig.drive()
     said = state(rig.send(kind))
     assert (said.heard, said.obeyed) == (rig.sequence, rig.sequence)
+
+
+def test_the_command_that_is_obeyed_is_told_by_its_crc():
+    rig = Rig()
+    rig.drive()
+    rig.command(0.3, -2.0)
+    rig.command(math.nan, 0.0, age_us=WATCHDOG_US)  # refused: it is not the one obeyed
+    payload = link.command_payload((0.3, -2.0), VALID_US)
+    assert state(rig.wait(50_000)).command_crc == zlib.crc32(payload)
 
 
 @pytest.mark.parametrize("kind", [device.HELLO, device.RESET])

@@ -58,7 +58,7 @@ def test_the_crc_is_the_usual_one():
 
 
 def state_frame(sequence: int = 5, time_us: int = 1_000_000) -> bytes:
-    head = struct.pack("<IIIIHB", 40, 39, 38, 2500, 1 << device.WATCHDOG, device.ARMED)
+    head = struct.pack("<IIIIIHB", 40, 39, 38, 77, 2500, 1 << device.WATCHDOG, device.ARMED)
     measured = struct.pack("<5f2i9f", 1, 2, 3, 4, 5, -6, 7, *range(8, 17))
     return device.encode(device.STATE, sequence, time_us, head + measured)
 
@@ -69,6 +69,7 @@ STATE = link.State(
     heard=40,
     obeyed=39,
     command_sequence=38,
+    command_crc=77,
     command_age_us=2500,
     faults=1 << device.WATCHDOG,
     flags=device.ARMED,

@@ -26,6 +26,7 @@ class Pin(device.Board):
     robot = "pin"
     hardware_id = "p1"
     signals = ("position",)
+    actions = ("left", "right")
     action_low = (-1.0, -0.35)
     action_high = (1.0, 0.35)
     time_us = 10 ** 12

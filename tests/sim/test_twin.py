@@ -272,7 +272,7 @@ def test_a_command_cut_short_is_billed_once():
 def test_it_ends_cleanly_and_takes_its_link_with_it(tmp_path):
     path, truth = tmp_path / "port", tmp_path / "truth.jsonl"
     path.symlink_to("/nowhere/left/by/a/killed/twin")
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         with running_twin("--link", path, "--truth", truth, "--realtime-factor", 0) as served:
             assert served.address == f"serial:{os.readlink(path)}"
             robot = SerialRobot.connect(f"serial:{path}")
