@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +62,17 @@ class Graph(Protocol):
 
     def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
         """Return what publishes a message, from any thread."""
+
+    def publishers(self, topic: str) -> Mapping[str, str]:
+        """Return the publishers of a topic beside this node's own, as discovery knows them now.
+
+        A publisher is discovered before its first message arrives. One whose process was killed
+        is known for some seconds more.
+
+        Returns:
+            Node name by id: the id (DDS's GUID) tells publishers apart; the name, like
+            "/robot/teleop", is for people, and "" where it is not known.
+        """
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger: `answer` returns success and a sentence."""

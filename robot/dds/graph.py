@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsParticipant
@@ -154,6 +154,10 @@ class DdsGraph:
                 writer.write(message)
 
         return publish
+
+    def publishers(self, topic: str) -> Mapping[str, str]:
+        """Return node name by GUID of a topic's publishers beside this node's own."""
+        return self._presence.publishers.of(topic_name("rt", self._namespace, self._node, topic))
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger; `answer` is called in the services' thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -98,6 +98,22 @@ class RosGraph:
                     made.publish(message)
 
         return publish
+
+    def publishers(self, topic: str) -> Mapping[str, str]:
+        """Return node name by GUID of a topic's publishers beside this node's own.
+
+        Another node of the same name is another: of those, as many as were made here are own.
+        """
+        resolved, own = self._node.resolve_topic_name(topic), self._node.get_fully_qualified_name()
+        mine = sum(made.topic_name == resolved for made in self._publishers)
+        others: dict[str, str] = {}
+        for info in self._node.get_publishers_info_by_topic(resolved):
+            name = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+            if name == own and mine:
+                mine -= 1
+            else:
+                others[bytes(info.endpoint_gid).hex()] = name
+        return others
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger."""
