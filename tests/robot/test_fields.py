@@ -180,9 +180,9 @@ def test_frames_left_empty():
     """What the sentence says to write works."""
     odometry = message(ODOMETRY)
     said = {"frame": "odom", "child_frame": "base_link"}
-    for key in said:
+    for key, frame in tuple(said.items()):
         sentence = reader(ODOMETRY, {}, **said).wrong_frame(odometry)
-        assert f"{key}_id should be '{said[key]}'" in sentence
+        assert f"{key}_id should be '{frame}'" in sentence
         assert f"write ros.sources.source.{key}: ''" in sentence
         said[key] = ""
     assert reader(ODOMETRY, {}, **said).wrong_frame(odometry) == ""
