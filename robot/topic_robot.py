@@ -198,6 +198,13 @@ class TopicRobot:
                 heard.taken = True
             return {name: heard.reading for name, heard in self._heard.items() if heard.reading}
 
+    def silent(self) -> tuple[str, ...]:
+        """Return the topics on which nothing came so far."""
+        with self._lock:
+            heard = (each.reading for each in self._heard.values())
+            sensors = [t for t, reading in zip(self._sensors, heard, strict=True) if not reading]
+            return (*sensors, *(topic for topic, on in self._hardware.items() if on is None))
+
     def faults(self) -> tuple[str, ...]:
         """Return a sentence for each thing that forbids motion, or did since the last call."""
         with self._lock:
