@@ -240,7 +240,7 @@ def test_another_who_commands(tmp_path, twin, policy):
     assert status == 1
     assert "cmd_vel is published by" in err or "hardware/e_stop says" in err
     graphs.until(lambda: not twin.graph.publishers("cmd_vel"))
-    assert call(twin.graph, "hardware/e_stop_reset")[0]
+    graphs.until(lambda: call(twin.graph, "hardware/e_stop_reset")[0])
 
 
 def test_a_second_deployment(tmp_path, twin, policy):
