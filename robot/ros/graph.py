@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -16,7 +16,7 @@ from rosidl_runtime_py.utilities import get_message
 from std_srvs.srv import Trigger
 
 from holdfast.errors import ConfigError
-from holdfast.robot.graph import Qos
+from holdfast.robot.graph import LONGEST_SLEEP_S, Qos
 
 SIM_STEP_S = 1e-3
 """How often simulated time is looked at by who waits for it."""
@@ -49,11 +49,11 @@ class RosGraph:
         return float(self._node.get_clock().now().nanoseconds) * 1e-9
 
     def sleep(self, until_s: float) -> None:
-        """Return at a time; under use_sim_time, soon, for simulated time may stand still."""
+        """Return at a time or earlier; soon under use_sim_time: that may stand still."""
         left_s = until_s - self.now_s()
         if left_s > 0.0:
             simulated = self._node.get_clock().ros_time_is_active
-            self._closing.wait(min(left_s, SIM_STEP_S) if simulated else left_s)
+            self._closing.wait(min(left_s, SIM_STEP_S if simulated else LONGEST_SLEEP_S))
 
     def message_class(self, type_name: str) -> type[Any]:
         """Return the class of "package/msg/Name".
@@ -98,6 +98,22 @@ class RosGraph:
                     made.publish(message)
 
         return publish
+
+    def publishers(self, topic: str) -> Mapping[str, str]:
+        """Return node name by GUID of a topic's publishers beside this node's own.
+
+        Another node of the same name is another: of those, as many as were made here are own.
+        """
+        resolved, own = self._node.resolve_topic_name(topic), self._node.get_fully_qualified_name()
+        mine = sum(made.topic_name == resolved for made in self._publishers)
+        others: dict[str, str] = {}
+        for info in self._node.get_publishers_info_by_topic(resolved):
+            name = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+            if name == own and mine:
+                mine -= 1
+            else:
+                others[bytes(info.endpoint_gid).hex()] = name
+        return others
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger."""
