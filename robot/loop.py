@@ -151,11 +151,16 @@ class Loop:
             self.recorder.episode(self.now_s, result)
 
     def wait(self, armed: bool) -> None:
-        """Wait for the next deadline. Deadlines are absolute: being late moves none of them."""
-        late_s = self.robot.now_s() - self._next_s
-        if late_s > LATE_S:
+        """Wait for the next deadline. Deadlines are absolute: being late moves none of them.
+
+        A clock that was set back begins a period at once, in which the monitor sees it.
+        """
+        now_s, period_s = self.robot.now_s(), self.contract.period_s
+        late_s = now_s - self._next_s
+        if late_s < -period_s - LATE_S:
+            self._next_s = now_s
+        elif late_s > LATE_S:
             self.account.deadline_misses += armed
-            period_s = self.contract.period_s
             self._next_s += math.floor(late_s / period_s) * period_s  # those are gone
         self.robot.wait(self._next_s)
         self._next_s += self.contract.period_s
@@ -189,6 +194,7 @@ class Loop:
         elif armed:
             self.robot.disarm()
 
+        self._sequence += 1  # first: a log that is lost must not make the next proposal an old one
         if self.recorder is not None:
             self.recorder.step(
                 Tick(
@@ -204,7 +210,6 @@ class Loop:
                     final=final,
                 )
             )
-        self._sequence += 1
         if armed:
             self._count(step, verdict)
         return verdict

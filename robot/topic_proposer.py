@@ -28,6 +28,9 @@ POLICY = "policy"
 
 ARRAY, TEXT = "std_msgs/msg/Float64MultiArray", "std_msgs/msg/String"
 
+LAST_STAMP_S = 2.0**31
+"""What a message's stamp can hold."""
+
 SAME_STAMP_S = 1e-6
 """Stamps travel as nanoseconds in one message and as seconds in another."""
 
@@ -57,9 +60,11 @@ class Question:
 
     @staticmethod
     def of(message: Any, size: int) -> Question | None:
-        """Read it back; None if it is no question about an observation of that size."""
+        """Read it back; None if it is no question about an observation of that size and a time."""
         data = np.array(message.data, dtype=np.float64)
         if message.layout.data_offset != 2 or len(data) != 2 + size:
+            return None
+        if not 0.0 <= data[0] < LAST_STAMP_S:  # NaN fails this comparison too
             return None
         return Question(float(data[0]), bool(data[1]), data[2:])
 

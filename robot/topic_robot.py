@@ -130,12 +130,14 @@ class TopicRobot:
         return 0.0
 
     def wait(self, until_s: float) -> None:
-        """Return at a time on the graph's clock, or when that has stood still for too long."""
+        """Return at a time on the graph's clock, or once that was set back, or stood still."""
         now_s, wall_s = self._graph.now_s(), time.monotonic()
         self._stalled = False
         while now_s < until_s:
             self._graph.sleep(until_s)
             before_s, now_s = now_s, self._graph.now_s()
+            if now_s < before_s:
+                return
             if now_s != before_s:
                 wall_s = time.monotonic()
             elif time.monotonic() - wall_s > STALL_S:

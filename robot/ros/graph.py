@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rosidl_runtime_py.utilities import get_message
 from std_srvs.srv import Trigger
 
 from holdfast.errors import ConfigError
@@ -20,6 +20,9 @@ from holdfast.robot.graph import Qos
 
 SIM_STEP_S = 1e-3
 """How often simulated time is looked at by who waits for it."""
+
+NAP_S = 0.05
+"""How often any other clock is: it may be set back meanwhile."""
 
 FLUSH_S = 0.2
 WARN_EVERY_S = 5.0
@@ -32,11 +35,11 @@ class RosGraph:
         self._node = node
         self._clock: Callable[[], float] | None = None
         self._topics = MutuallyExclusiveCallbackGroup()
-        self._services = MutuallyExclusiveCallbackGroup()
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._made: list[tuple[Callable[[Any], bool], Any]] = []
         self._publishers: list[Any] = []
+        self._warned_s: dict[str, float] = {}
 
     def use_clock(self, now_s: Callable[[], float]) -> None:
         """Take the time from here, not from the node: for who publishes it."""
@@ -49,11 +52,11 @@ class RosGraph:
         return float(self._node.get_clock().now().nanoseconds) * 1e-9
 
     def sleep(self, until_s: float) -> None:
-        """Return at a time; under use_sim_time, soon, for simulated time may stand still."""
+        """Return at a time, or soon: simulated time may stand still, any clock may be set back."""
         left_s = until_s - self.now_s()
         if left_s > 0.0:
             simulated = self._node.get_clock().ros_time_is_active
-            self._closing.wait(min(left_s, SIM_STEP_S) if simulated else left_s)
+            self._closing.wait(min(left_s, SIM_STEP_S if simulated else NAP_S))
 
     def message_class(self, type_name: str) -> type[Any]:
         """Return the class of "package/msg/Name".
@@ -61,8 +64,9 @@ class RosGraph:
         Raises:
             ConfigError: there is no such type, or its package is not installed.
         """
+        package, _, name = type_name.partition("/msg/")
         try:
-            found: type[Any] = get_message(type_name)
+            found: type[Any] = getattr(importlib.import_module(f"{package}.msg"), name)
         except (ValueError, AttributeError, ModuleNotFoundError) as error:
             raise ConfigError(f"message type '{type_name}': is not installed ({error})") from None
         return found
@@ -100,13 +104,14 @@ class RosGraph:
         return publish
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
-        """Offer a std_srvs/srv/Trigger."""
+        """Offer a std_srvs/srv/Trigger. It waits for no other: each has a group of its own."""
 
         def respond(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             response.success, response.message = answer()
             return response
 
-        made = self._node.create_service(Trigger, name, respond, callback_group=self._services)
+        group = MutuallyExclusiveCallbackGroup()
+        made = self._node.create_service(Trigger, name, respond, callback_group=group)
         self._made.append((self._node.destroy_service, made))
 
     def flush(self) -> None:
@@ -117,8 +122,13 @@ class RosGraph:
             publisher.wait_for_all_acked(Duration(nanoseconds=round(left_s * 1e9)))
 
     def warn(self, sentence: str) -> None:
-        """Log a warning, throttled."""
-        self._node.get_logger().warning(sentence, throttle_duration_sec=WARN_EVERY_S)
+        """Log a warning, at most once in five seconds for each sentence."""
+        now_s = time.monotonic()
+        recent = {s: at_s for s, at_s in self._warned_s.items() if now_s - at_s < WARN_EVERY_S}
+        if sentence not in recent:
+            self._node.get_logger().warning(sentence)
+            recent[sentence] = now_s
+        self._warned_s = recent
 
     def close(self) -> None:
         """Take back what was made."""
