@@ -313,7 +313,9 @@ class Driver:
         return message
 
     def _scan(self, measured: Measured) -> Any:
-        message = self._message("sensor_msgs/msg/LaserScan", measured.stamp_s, self._look.scan_frame)
+        message = self._message(
+            "sensor_msgs/msg/LaserScan", measured.stamp_s, self._look.scan_frame
+        )
         count = len(measured.scan_m)
         message.angle_increment = math.tau / count
         message.angle_max = math.tau * (count - 1) / count

@@ -25,7 +25,7 @@ from holdfast.sim.drive import Drive
 from holdfast.sim.gap import Gap, load_gap
 from holdfast.sim.task import Task
 from holdfast.sim.twin_board import Truth, TwinBoard
-from holdfast.sim.twin_hardware import MOUNTS, LIDAR_RAYS, TwinHardware, besides
+from holdfast.sim.twin_hardware import LIDAR_RAYS, MOUNTS, TwinHardware, besides
 
 SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
 CATCH_UP_STEPS = 100  # physics steps before the port is looked at again

@@ -216,7 +216,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
             self._connect()
         self.activate()
 
-    def _LifecycleNodeMixin__on_change_state(  # noqa: N802  # the name is rclpy's
+    def _LifecycleNodeMixin__on_change_state(  # the name is rclpy's
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
         """Refuse a transition that the state does not have; older rclpy ends the process."""

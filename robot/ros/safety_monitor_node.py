@@ -184,8 +184,9 @@ class SafetyMonitorNode(ManagedNode):
         level = max(LEVELS[state], int(bool(verdict.reasons)))
         self._newest = Health(level, state.name + why, values)
         if (state, codes) != self._published:
+            if self._published is None or state is not self._published[0]:
+                self._log_change(self._newest, codes)
             self._published = state, codes
-            self._log_change(self._newest, codes)
             self._publish_status(self._status())
             self.say_health()
 

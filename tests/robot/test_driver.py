@@ -27,7 +27,8 @@ class Rig:
     def __init__(self, here, there, address):
         self.robot = SerialRobot.connect(address)
         self.hardware = SerialHardware(self.robot, here.now_s, ticks_per_turn=4096)
-        look = Look(pose_covariance=(0.1, 0.2, 0.0, 0.0, 0.0, 0.3))
+        covariance = (0.1, 0.2, 0.0, 0.0, 0.0, 0.3)
+        look = Look(pose_covariance=covariance, mounts={"base_scan": (0.0, 0.0, 0.12)})
         self.driver = Driver(here, self.hardware, section(), look)
         self.there = there
         self.odometry = graphs.Heard(there, "odom", ODOMETRY, SENSOR)

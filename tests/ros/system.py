@@ -234,5 +234,3 @@ def system(folder: Path, namespace: str, *nodes: tuple[str, dict[str, Any]]) -> 
         for node in reversed(made.values()):
             node.close()
         client.close()
-
-
