@@ -30,6 +30,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 LIMIT_S = 40.0
+DRIVES = ("ACTIVE", "LIMITED")
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 MONITOR, POLICY, TWIN, BASE = "safety_monitor_node", "policy_node", "twin_node", "base_node"
 WHERE = {TWIN: "holdfast.sim.twin_node"}
@@ -203,19 +204,28 @@ class Client:
         assert self.speed() < 0.02
 
     def ready(self) -> None:
+        """Reset the monitor, as often as a stall of this computer stops it, rightly."""
         until(lambda: self.odometry and self.statuses)
-        until(lambda: self.ask("reset")[0])
-        self.until_state("READY")
+
+        def is_ready() -> bool:
+            if self.state != "READY":
+                self.ask("disarm" if self.state in DRIVES else "reset")
+                time.sleep(0.1)
+            return self.state == "READY"
+
+        until(is_ready)
 
     def drives(self, speed: float = 0.3) -> None:
         """Reset, arm, and wait until the robot moves."""
-        for _ in range(3):  # a stall of this computer may stop it, rightly
-            self.ready()
-            done, sentence = self.ask("arm")
-            if done:
-                break
-        assert done, sentence
-        until(lambda: self.speed() > speed)
+
+        def moves() -> bool:
+            if self.state not in DRIVES:
+                self.ready()
+                self.ask("arm")
+                time.sleep(0.1)
+            return self.state in DRIVES and self.speed() > speed
+
+        until(moves)
 
 
 @contextmanager
