@@ -1,8 +1,9 @@
 """The driver: a robot's hardware as topics, as a ROS user expects a mobile base to be.
 
 It publishes what the hardware measures, obeys commands, stops the hardware by itself when none
-came for a while, and has the emergency stop: that must not depend on the safety monitor's
-process. What the hardware is, a device behind a serial port or a simulated robot, is a `Hardware`.
+came for a while or when two publishers send them, and has the emergency stop: that must not depend
+on the safety monitor's process. What the hardware is, a device behind a serial port or a simulated
+robot, is a `Hardware`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from holdfast.robot.fields import ActionCodec, SourceWriter, set_stamp
-from holdfast.robot.graph import COMMAND, PLAIN, STATUS, Graph, Qos
+from holdfast.robot.graph import COMMAND, PLAIN, STATUS, Graph, Qos, names
 from holdfast.robot.requests import Request, Requests
 from holdfast.robot.topic_robot import BOOL, E_STOP, E_STOP_RESET, E_STOP_TRIGGER
 from holdfast.robot.topics import RosSection, Source
@@ -148,6 +149,10 @@ class Driver:
         self._lock = threading.Lock()
         self._command: _Command | None = None
         self._obeyed: _Command | None = None
+        self._command_topic = command.topic
+        self._writer: set[str] = set()  # whose commands are obeyed, once one was to stand still
+        self._stood = False
+        self._contested = ""
         self._requests = Requests("the driver")
         self._speed = (0.0, 0.0)
         self.faults: tuple[str, ...] = ()
@@ -210,17 +215,35 @@ class Driver:
             self._woken.recv(4096)
         for request in self._requests.taken():
             self._answer(request)
+        self._look_who_commands()
         self._drive()
         if measured is not None:
             self._speed = measured.velocity
             self._say(measured)
-        self.faults = self._hardware.faults()
+        contested = (self._contested,) if self._contested else ()
+        self.faults = (*self._hardware.faults(), *contested)
         stopped = bool(self.faults)
         if stopped is not self._said_stopped:
             self._said_stopped = stopped
             message = self._graph.message_class(BOOL)()
             message.data = stopped
             self._publishers[E_STOP](message)
+
+    def _look_who_commands(self) -> None:
+        """Stop if two publishers command; of a new one obey nothing before a command to stand."""
+        writers = self._graph.publishers(self._command_topic)
+        if len(writers) > 1:
+            if not self._contested:
+                self._hardware.stop()
+            self._contested = (
+                f"{self._command_topic} should have one publisher, it has {names(writers)}"
+            )
+        elif writers and writers.keys() != self._writer:
+            if self._writer:
+                self._graph.warn(f"{self._command_topic} has a new publisher, {names(writers)}")
+            self._writer, self._stood = {*writers}, False
+            with self._lock:
+                self._command = None
 
     def _drive(self) -> None:
         """Obey a new command; stand still when the newest one has run out."""
@@ -231,7 +254,9 @@ class Driver:
             self._hardware.halt()
         elif command is not self._obeyed:
             self._obeyed = command
-            self._hardware.obey(command.action, left_s)
+            self._stood = self._stood or not command.action.any()
+            if self._stood:
+                self._hardware.obey(command.action, left_s)
 
     def _left_s(self, command: _Command) -> float:
         """Return for how long a command may still be obeyed; 0 if it never may be."""
@@ -249,10 +274,13 @@ class Driver:
             command = self._command
         if command is not None and command.action.any() and self._left_s(command) > 0.0:
             request.answer(False, "the newest command is not zero")
+        elif len(self._graph.publishers(self._command_topic)) > 1:
+            request.answer(False, self._contested)
         elif abs(self._speed[0]) > STANDING_M_S or abs(self._speed[1]) > STANDING_RAD_S:
             request.answer(False, "the robot moves")
         else:
             self._hardware.reset()
+            self._contested = ""
             request.answer(True, "released; the safety monitor has yet to be reset and armed")
 
     def rest(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +20,15 @@ from holdfast.signals import CATALOGUE, Array
 
 _PATH = re.compile(r"\w+(\.\w+)*(\[\d+\])?")
 _UNIT_NORM = 0.01  # a quaternion further from 1 is no orientation: many drivers send zeros
+
+FAR_M = 1000.0
+"""How far a scan that names no largest range can see: infinity is no number to compute with."""
+
+MAX_VARIANCE = 1e4
+"""A larger variance, SI units, says that a value is not measured: drivers write 1e6 and more."""
+
+_ZERO = {"stop": math.nan, "near": -math.inf, "far": math.inf}
+"""The reading of REP 117 that a scan's reading of 0 stands for, by `Ranges.no_return`."""
 
 
 class SourceReader:
@@ -34,18 +43,38 @@ class SourceReader:
         example = graph.message_class(source.type)()
         self._stamped = hasattr(example, "header")
         self._has_child = hasattr(example, "child_frame_id")
+        self._name = name
         self._parts = [
             (signal, _reader(f"ros.sources.{name}.signals.{signal}", field, example))
             for signal, field in source.signals.items()
         ]
+        self._variances = [
+            (signal, variance)
+            for signal, field in source.signals.items()
+            for path in field.paths
+            if (variance := _Variances.of(path, field.how, example)) is not None
+        ]
 
     def read(self, message: Any) -> dict[str, Array]:
-        """Return the message's signals; what it does not hold is NaN."""
-        return {signal: read(message) for signal, read in self._parts}
+        """Return the message's signals; what it does not hold, or says it does not know, is NaN."""
+        found = {signal: read(message) for signal, read in self._parts}
+        for signal, variances in self._variances:
+            if variances.problem(message):
+                found[signal] = np.full_like(found[signal], math.nan)
+        return found
 
     def stamp_s(self, message: Any, now_s: float) -> float:
         """Return when it was measured: a zero stamp, or none, means now."""
         return stamp_s(message.header.stamp) or now_s if self._stamped else now_s
+
+    def problem(self, message: Any) -> str:
+        """Return why nothing of the message may be used, as a sentence, or ""."""
+        if wrong := self.wrong_frame(message):
+            return wrong
+        for signal, variances in self._variances:
+            if problem := variances.problem(message):
+                return f"{self._source.topic}: {problem}, so it does not measure {signal}"
+        return ""
 
     def wrong_frame(self, message: Any) -> str:
         """Return what is wrong with its frames as a sentence, or ""."""
@@ -56,9 +85,11 @@ class SourceReader:
             frames.append(("child_frame_id", message.child_frame_id, self._source.child_frame))
         for field, found, wanted in frames:
             if wanted and found.lstrip("/") != wanted.lstrip("/"):
+                key = f"ros.sources.{self._name}.{field.removesuffix('_id')}"
+                advice = "" if found else f"; for a driver that leaves it empty, write {key}: ''"
                 return (
                     f"{self._source.topic}: {field} should be '{wanted}' as the robot's "
-                    f"configuration says, received '{found}'"
+                    f"configuration says, received '{found}'{advice}"
                 )
         return ""
 
@@ -77,7 +108,8 @@ class SourceWriter:
             if field.fields is None:
                 raise ConfigError(f"{where}.{signal}: only fields can be written, not {field.how}")
             paths |= {f"{signal}[{i}]": path for i, path in enumerate(field.fields)}
-        topic = ActionTopic(topic=source.topic, type=source.type, frame=source.frame, fields=paths)
+        frame = source.frame or ""
+        topic = ActionTopic(topic=source.topic, type=source.type, frame=frame, fields=paths)
         self._codec = ActionCodec(where, topic, graph, paths)
         self._signals = tuple(source.signals)
 
@@ -176,6 +208,53 @@ def _reader(where: str, field: SignalField, example: Any) -> Callable[[Any], Arr
     return read
 
 
+class _Variances:
+    """What a message says of how well it knows a value.
+
+    REP 103 and the messages' own comments: zeros are unknown; -1 in the first place is "this
+    message does not measure it". Only the value's own entries of the diagonal are judged: drivers
+    give the axes that a robot does not have variances like 1e6.
+    """
+
+    def __init__(self, path: str, entries: tuple[int, ...]) -> None:
+        self._path, self._get, self._entries = path, attrgetter(path), entries
+
+    @staticmethod
+    def of(path: str, how: str, example: Any) -> _Variances | None:
+        """Return the variances of what a path leads to; None where the message has none."""
+        names = path.partition("[")[0].split(".")
+        for i, name in enumerate(names):
+            holder = attrgetter(".".join(names[:i]))(example) if i else example
+            for sibling in (f"{name}_covariance", "covariance"):
+                count = len(getattr(holder, sibling, ()))
+                if count in (9, 36):
+                    where = ".".join((*names[:i], sibling))
+                    return _Variances(where, _entries(names, how, count))
+        return None
+
+    def problem(self, message: Any) -> str:
+        """Return what is wrong with them, or ""."""
+        covariance = self._get(message)
+        if covariance[0] == -1.0:
+            return f"{self._path}[0] is -1, which means not measured"
+        for entry in self._entries:
+            value = float(covariance[entry])
+            if not 0.0 <= value <= MAX_VARIANCE:
+                return (
+                    f"{self._path}[{entry}] should be a variance from 0 to {MAX_VARIANCE:g}, "
+                    f"received {value:g}"
+                )
+        return ""
+
+
+def _entries(names: Sequence[str], how: str, count: int) -> tuple[int, ...]:
+    """Return where in a covariance of 3 by 3, or 6 by 6, a value's own variances are."""
+    side = 6 if count == 36 else 3
+    axes = {"yaw": "z", "roll_pitch": "xy", "wxyz": "xyz"}.get(how, names[-1])
+    turns = side == 6 and (how != "fields" or not {"angular", "orientation"}.isdisjoint(names))
+    return tuple((side + 1) * ("xyz".index(axis) + 3 * turns) for axis in axes if axis in "xyz")
+
+
 def _yaw(w: float, x: float, y: float, z: float) -> tuple[float, ...]:
     return (math.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)),)
 
@@ -216,32 +295,41 @@ def sectors(
 ) -> Array:
     """Return the nearest thing in each of the catalogue's sectors about the base, m.
 
+    NaN: blind, no ray that looks into the sector has a valid range. All are blind where the whole
+    scan has none: a room has walls, and a lidar whose motor stands sees nothing of them.
+
     Args:
-        measured: ranges (rays,), m, counter-clockwise from `angle_min`; +inf is nothing, -inf
-            something nearer than the sensor can tell (REP-117).
-        limits: the least and the largest range that are valid.
+        measured: ranges (rays,), m, from `angle_min` on, as REP 117 has them: +inf is nothing,
+            -inf is nearer than the sensor can tell, which is taken for 0; NaN and what is below 0
+            are invalid. Below the sensor's least range is near, whatever it says. What 0 means,
+            which REP 117 does not say, `how` does.
+        limits: the sensor's least and largest range; beyond the largest is nothing.
     """
     count = CATALOGUE["scan"].size
     assert count is not None
-    least_m, largest_m = limits
-    far_m, blind_m = largest_m, math.nan
-    valid = (measured >= least_m) & (measured <= largest_m)
-    range_m = np.where(valid, measured, far_m if how.no_return == "far" else blind_m)
-    range_m[measured == math.inf] = far_m
-    range_m[measured == -math.inf] = least_m
-    angle = angle_min + how.yaw_rad + angle_increment * np.arange(len(measured))
+    far_m, nobody = min(limits[1], FAR_M), np.full(count, math.nan)
+    if not (far_m > 0.0 and math.isfinite(angle_min) and math.isfinite(angle_increment)):
+        return nobody
+    zero = measured == 0.0
+    range_m = np.where(zero, _ZERO[how.no_return], measured)
+    range_m[(range_m < 0.0) & (range_m != -math.inf)] = math.nan
+    blind = np.isnan(range_m)
+    if (blind | zero).all():
+        return nobody
+    angle = angle_min + angle_increment * np.arange(len(measured))
+    angle = how.yaw_rad + (-angle if how.upside_down else angle)
+    seen = (range_m > 0.0) & (range_m <= far_m)
+    range_m = np.clip(range_m, 0.0, far_m)
     x = how.position_m[0] + range_m * np.cos(angle)
     y = how.position_m[1] + range_m * np.sin(angle)
-    # A ray that returned nothing still looks into its sector, as far as it reaches.
-    bearing = np.where(np.isnan(range_m), angle, np.arctan2(y, x))
-    from_base_m = np.where(valid | (measured == -math.inf), np.hypot(x, y), range_m)
+    # A ray without a place looks into its own sector, as far as it reaches.
+    bearing = np.where(seen, np.arctan2(y, x), angle)
+    from_base_m = np.where(seen, np.hypot(x, y), range_m)
     sector = np.floor(bearing * count / math.tau + 0.5).astype(int) % count
-    blind = np.isnan(from_base_m)
     result = np.full(count, math.inf)
     np.minimum.at(result, sector[~blind], from_base_m[~blind])
-    unseen = np.isinf(result)
-    result[unseen] = far_m if how.unseen == "far" else blind_m
-    result[sector[blind]] = blind_m
+    result[np.isinf(result)] = far_m if how.unseen == "far" else math.nan
+    result[np.setdiff1d(sector[blind], sector[~blind])] = math.nan
     nearest: Array = np.minimum(result, far_m)
     return nearest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,15 @@ PLAIN = Qos(reliable=True, latched=False, depth=10)
 """ROS's default profile."""
 
 
+LONGEST_SLEEP_S = 0.1
+"""A sleep ends by then, so that a clock that was set back makes nobody wait for an hour."""
+
+
+def names(publishers: Mapping[str, str]) -> str:
+    """Return publishers, as `Graph.publishers` has them, for people."""
+    return ", ".join(sorted(name or f"node unknown ({key})" for key, name in publishers.items()))
+
+
 class Graph(Protocol):
     """A node in a ROS graph. Names are relative unless they begin with "/" or "~/".
 
@@ -46,7 +55,10 @@ class Graph(Protocol):
         """Return the time that stamps are on: Unix time, or simulated time where that is used."""
 
     def sleep(self, until_s: float) -> None:
-        """Return at a time on that clock, or earlier: it may stand still, or jump."""
+        """Return at a time on that clock, or earlier: it may stand still, or jump.
+
+        Measured on monotonic time, and never longer than `LONGEST_SLEEP_S`.
+        """
 
     def message_class(self, type_name: str) -> type[Any]:
         """Return the class of a message type, "package/msg/Name"; its instances have defaults.
@@ -62,6 +74,17 @@ class Graph(Protocol):
 
     def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
         """Return what publishes a message, from any thread."""
+
+    def publishers(self, topic: str) -> Mapping[str, str]:
+        """Return the publishers of a topic beside this node's own, as discovery knows them now.
+
+        A publisher is discovered before its first message arrives. One whose process was killed
+        is known for some seconds more.
+
+        Returns:
+            Node name by id: the id (DDS's GUID) tells publishers apart; the name, like
+            "/robot/teleop", is for people, and "" where it is not known.
+        """
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger: `answer` returns success and a sentence."""

@@ -153,15 +153,15 @@ class Loop:
     def wait(self, armed: bool) -> None:
         """Wait for the next deadline. Deadlines are absolute: being late moves none of them.
 
-        A clock that was set back begins a period at once, in which the monitor sees it.
+        A clock that was set back does: the next period begins at once.
         """
-        now_s, period_s = self.robot.now_s(), self.contract.period_s
-        late_s = now_s - self._next_s
-        if late_s < -period_s - LATE_S:
-            self._next_s = now_s
-        elif late_s > LATE_S:
+        late_s = self.robot.now_s() - self._next_s
+        if late_s > LATE_S:
             self.account.deadline_misses += armed
+            period_s = self.contract.period_s
             self._next_s += math.floor(late_s / period_s) * period_s  # those are gone
+        elif late_s < -2.0 * self.contract.period_s:
+            self._next_s += late_s
         self.robot.wait(self._next_s)
         self._next_s += self.contract.period_s
 

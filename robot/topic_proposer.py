@@ -15,7 +15,7 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.policy import bundle as bundles
 from holdfast.robot.fields import ActionCodec
-from holdfast.robot.graph import COMMAND, PLAIN, STATUS, Graph
+from holdfast.robot.graph import COMMAND, PLAIN, STATUS, Graph, names
 from holdfast.robot.topics import RosSection
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
@@ -28,11 +28,14 @@ POLICY = "policy"
 
 ARRAY, TEXT = "std_msgs/msg/Float64MultiArray", "std_msgs/msg/String"
 
-LAST_STAMP_S = 2.0**31
-"""What a message's stamp can hold."""
-
 SAME_STAMP_S = 1e-6
 """Stamps travel as nanoseconds in one message and as seconds in another."""
+
+LAST_STAMP_S = 2.0**31
+"""A ROS stamp is before this: its seconds are an int32."""
+
+OLD_IN_TURN = 5
+"""Proposals that arrive too old in turn: a clock that is behind, not a delay on the way."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ class Question:
 
     @staticmethod
     def of(message: Any, size: int) -> Question | None:
-        """Read it back; None if it is no question about an observation of that size and a time."""
+        """Read it back; None if it is no question about an observation of that size, or its stamp
+        is no time."""
         data = np.array(message.data, dtype=np.float64)
         if message.layout.data_offset != 2 or len(data) != 2 + size:
             return None
-        if not 0.0 <= data[0] < LAST_STAMP_S:  # NaN fails this comparison too
+        if not 0.0 <= data[0] < LAST_STAMP_S:
             return None
         return Question(float(data[0]), bool(data[1]), data[2:])
 
@@ -157,13 +161,17 @@ class PolicyTopic:
         return "the policy node does not answer"
 
     def faults(self) -> tuple[str, ...]:
-        """Say so if the policy node runs something else than the monitor was made for."""
-        if self._introduced in (None, self._introduction):
-            return ()
-        return (
-            f"the policy node runs {self._introduced}, the monitor was made for "
-            f"{self._introduction}",
-        )
+        """Say so if the policy node runs something else than the monitor was made for, or if
+        another monitor asks it too."""
+        found = []
+        if self._introduced not in (None, self._introduction):
+            found.append(
+                f"the policy node runs {self._introduced}, the monitor was made for "
+                f"{self._introduction}"
+            )
+        if others := self._graph.publishers(OBSERVATION):
+            found.append(f"another safety monitor asks the policy node too: {names(others)}")
+        return tuple(found)
 
 
 class FreeTopic:
@@ -191,12 +199,16 @@ class FreeTopic:
         self._lock = threading.Lock()
         self._newest: tuple[float, Array] | None = None
         self._asked_s, self._sequence = -math.inf, -1
+        self._topic, self._age_s, self._old = topic.topic, 0.0, 0
         graph.subscribe(topic.topic, topic.type, PLAIN, self._hear)
 
     def _hear(self, message: Any) -> None:
-        proposed = self._codec.stamp_s(message, self._graph.now_s()), self._codec.action(message)
+        now_s = self._graph.now_s()
+        proposed = self._codec.stamp_s(message, now_s), self._codec.action(message)
         with self._lock:
             self._newest = proposed
+            self._age_s = now_s - proposed[0]
+            self._old = self._old + 1 if self._age_s > self._hold_s else 0
 
     def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
         """Remember which period it is; nobody is asked."""
@@ -219,5 +231,11 @@ class FreeTopic:
         return "nobody proposes"
 
     def faults(self) -> tuple[str, ...]:
-        """Nothing: whatever it proposes is judged."""
-        return ()
+        """Say so if what is proposed is dropped, again and again, because its stamps are old."""
+        with self._lock:
+            if self._old < OLD_IN_TURN:
+                return ()
+            return (
+                f"{self._topic} should be stamped within {self._hold_s:g} s of its arrival, its "
+                f"stamps are {self._age_s:.2f} s old: is the clock of who proposes behind?",
+            )

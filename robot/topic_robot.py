@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from holdfast.contract import Contract
 from holdfast.errors import LinkError
 from holdfast.robot.base import Identity
 from holdfast.robot.fields import ActionCodec, SourceReader
-from holdfast.robot.graph import COMMAND, PLAIN, SENSOR, STATUS, Graph
+from holdfast.robot.graph import COMMAND, PLAIN, SENSOR, STATUS, Graph, names
 from holdfast.robot.topics import RosSection, Source
 from holdfast.safety_monitor.messages import Reading
 from holdfast.signals import Array
@@ -27,13 +28,34 @@ E_STOP_RESET = "hardware/e_stop_reset"
 STALL_S = 0.5
 """Wall time for which simulated time may stand still."""
 
+_STOP = {
+    True: "{} says that the hardware is stopped",
+    None: "{} has not said anything yet",
+    False: "",
+}
+
+BACK_S = 0.01
+"""A clock that goes back by more than this was set; NTP's ordinary corrections slew it."""
+
 
 @dataclass
 class _Heard:
-    """What a source said so far."""
+    """What a source said so far.
+
+    Attributes:
+        problem: of its newest message.
+        taken: the newest reading was returned to the loop.
+    """
 
     reading: Reading | None = None
     problem: str = ""
+    taken: bool = True
+
+    def is_kept(self) -> bool:
+        """Whether the newest reading should be seen before a later one, for it is not finite."""
+        if self.taken or self.reading is None:
+            return False
+        return not all(np.isfinite(values).all() for values in self.reading.signals.values())
 
 
 class TopicRobot:
@@ -51,6 +73,7 @@ class TopicRobot:
 
     Raises:
         ConfigError: a type or a field that does not exist.
+        LinkError: somebody else publishes the command; nothing is published then.
     """
 
     def __init__(
@@ -85,6 +108,12 @@ class TopicRobot:
         self._pressed = ""  # who pressed the emergency stop; only its reset releases it
         self._stopped = False
         self._stalled = False
+        self._newest_s = -math.inf
+        self._noted: dict[str, None] = {}  # what was wrong since the loop last asked
+        self._sensors = [source.topic for source in section.sources.values()]
+        self._command_topic = command.topic if enable_motion else ""
+        if rivals := self._rivals():
+            raise LinkError(f"{hardware_id}: {rivals}")
         self._publish: Callable[[Any], None] | None = None
         if enable_motion:
             self._publish = graph.advertise(command.topic, command.type, COMMAND)
@@ -104,20 +133,31 @@ class TopicRobot:
     def _listen(self, name: str, source: Source, reader: SourceReader) -> None:
         def hear(message: Any) -> None:
             now_s = self._graph.now_s()
-            problem, signals = reader.wrong_frame(message), reader.read(message)
+            problem, signals = reader.problem(message), reader.read(message)
             with self._lock:
                 heard = self._heard[name]
+                self._note(problem)
                 heard.problem = problem
+                if heard.is_kept():
+                    return
                 number = heard.reading.sequence + 1 if heard.reading else 1
                 heard.reading = Reading(reader.stamp_s(message, now_s), number, signals)
+                heard.taken = False
 
         self._graph.subscribe(source.topic, source.type, PLAIN if source.reliable else SENSOR, hear)
 
     def _hardware_says(self, topic: str) -> Callable[[Any], None]:
         def hear(message: Any) -> None:
-            self._hardware[topic] = bool(message.data)
+            with self._lock:
+                self._hardware[topic] = bool(message.data)
+                if message.data:
+                    self._note(_STOP[True].format(topic))
 
         return hear
+
+    def _note(self, problem: str) -> None:
+        if problem:
+            self._noted[problem] = None
 
     # The robot's interface.
 
@@ -130,41 +170,73 @@ class TopicRobot:
         return 0.0
 
     def wait(self, until_s: float) -> None:
-        """Return at a time on the graph's clock, or once that was set back, or stood still."""
-        now_s, wall_s = self._graph.now_s(), time.monotonic()
-        self._stalled = False
-        while now_s < until_s:
-            self._graph.sleep(until_s)
-            before_s, now_s = now_s, self._graph.now_s()
-            if now_s < before_s:
+        """Return at a time on the graph's clock, or when that was set back or stood still.
+
+        How long it waits is on monotonic time, so that no clock can lengthen it. A clock that was
+        set back is the monitor's to judge: it stops the robot.
+        """
+        self._stalled, wall_s = False, time.monotonic()
+        while True:
+            now_s, before_s = self._graph.now_s(), self._newest_s
+            self._newest_s = now_s
+            if now_s >= until_s or now_s < before_s - BACK_S:
                 return
             if now_s != before_s:
                 wall_s = time.monotonic()
             elif time.monotonic() - wall_s > STALL_S:
                 self._stalled = True
                 return
+            self._graph.sleep(until_s)
 
     def readings(self) -> Mapping[str, Reading]:
-        """Return each source's newest message as a reading."""
+        """Return each source's newest message as a reading.
+
+        One that is not finite is returned before any that came after it.
+        """
         with self._lock:
+            for heard in self._heard.values():
+                heard.taken = True
             return {name: heard.reading for name, heard in self._heard.items() if heard.reading}
 
-    def faults(self) -> tuple[str, ...]:
-        """Return a sentence for each thing that forbids motion."""
+    def silent(self) -> tuple[str, ...]:
+        """Return the topics on which nothing came so far."""
         with self._lock:
-            found = [heard.problem for heard in self._heard.values() if heard.problem]
-            if self._pressed:
-                found.append(self._pressed)
-            if self._stopped:
-                found.append("the robot was stopped")
-        found.extend(self._hardware_stops())
-        if self._stalled:
-            found.append(f"the clock stood still for {STALL_S:g} s")
-        return tuple(found)
+            heard = (each.reading for each in self._heard.values())
+            sensors = [t for t, reading in zip(self._sensors, heard, strict=True) if not reading]
+            return (*sensors, *(topic for topic, on in self._hardware.items() if on is None))
 
-    def _hardware_stops(self) -> list[str]:
-        says = {True: "says that the hardware is stopped", None: "has not said anything yet"}
-        return [f"{topic} {says[on]}" for topic, on in self._hardware.items() if on is not False]
+    def faults(self) -> tuple[str, ...]:
+        """Return a sentence for each thing that forbids motion, or did since the last call."""
+        with self._lock:
+            found, self._noted = self._noted, {}
+            found |= dict.fromkeys(heard.problem for heard in self._heard.values())
+            stopped = "the robot was stopped" if self._stopped else ""
+            stops = [_STOP[on].format(topic) for topic, on in self._hardware.items()]
+            stalled = f"the clock stood still for {STALL_S:g} s" if self._stalled else ""
+            found |= dict.fromkeys((self._pressed, stopped, *stops, stalled))
+        found |= dict.fromkeys((self._rivals(), *self._senders()))
+        return tuple(filter(None, found))
+
+    def _rivals(self) -> str:
+        """Say who commands the robot beside this."""
+        topic = self._command_topic
+        if not topic or not (others := self._graph.publishers(topic)):
+            return ""
+        return (
+            f"{topic} is published by {names(others)} too; only the safety monitor should command "
+            "the robot"
+        )
+
+    def _senders(self) -> list[str]:
+        """Say which topic should have one publisher, and has more, or has lost it."""
+        found = []
+        for topic in (*self._sensors, *self._hardware):
+            senders = self._graph.publishers(topic)
+            if len(senders) > 1:
+                found.append(f"{topic} should have one publisher, it has {names(senders)}")
+            elif not senders and self._hardware.get(topic) is not None:
+                found.append(f"the publisher of {topic} is gone")
+        return found
 
     def arm(self) -> None:
         """Check that nothing forbids motion.

@@ -19,7 +19,6 @@ from holdfast.signals import CATALOGUE
 
 Name = Annotated[str, Field(pattern=r"^[~/]?\w[\w/]*$")]
 TypeName = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
-Answer = Annotated[str, Field(pattern=r"^(far|stop)$")]
 
 HOWS = ("fields", "yaw", "roll_pitch", "wxyz", "ranges", "joints")
 
@@ -43,16 +42,21 @@ class Ranges(_Strict):
 
     Attributes:
         position_m, yaw_rad: of the sensor on the base.
-        no_return: what a ray says that has no valid range: "far", nothing is there; "stop",
-            the signal is not finite, which stops the robot.
-        unseen: the same of a sector that no ray looks into.
+        upside_down: the sensor hangs, so that it counts its rays clockwise as seen from above.
+        no_return: what a reading of exactly 0 means, which REP 117 does not say. "stop": the ray
+            is invalid, as NaN is; a sector without a valid ray is blind, which stops the robot.
+            "near": something touches the sensor. "far": nothing is there; then what is too near
+            for a sensor that says 0 of it is not seen. A scan of nothing but zeros and invalid
+            rays is blind, with "far" too.
+        unseen: what a sector is that no ray looks into: "stop", blind; "far", free.
     """
 
     field: str = "ranges"
     position_m: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 0.0]
     yaw_rad: float = 0.0
-    no_return: Answer = "far"
-    unseen: Answer = "stop"
+    upside_down: bool = False
+    no_return: Annotated[str, Field(pattern=r"^(far|near|stop)$")] = "stop"
+    unseen: Annotated[str, Field(pattern=r"^(far|stop)$")] = "stop"
 
 
 class SignalField(_Strict):
@@ -105,15 +109,16 @@ class Source(_Strict):
     """A topic that signals come from.
 
     Attributes:
-        frame, child_frame: what its messages should say; "" takes any.
+        frame, child_frame: what its messages should say; "" takes any, for drivers that leave it
+            empty. None: not said, which a signal along a frame does not allow.
         reliable: ask for lost messages to be sent again; a best-effort publisher does not match
             then.
     """
 
     topic: Name
     type: TypeName
-    frame: str = ""
-    child_frame: str = ""
+    frame: str | None = None
+    child_frame: str | None = None
     reliable: bool = False
     signals: dict[str, SignalField]
 
@@ -203,10 +208,11 @@ class RosSection(_Strict):
         key, frame = ("child_frame", source.child_frame) if in_child else ("frame", source.frame)
         names = self.frames
         right = [names.odom] if kind == "odom" else [names.base, *names.aligned]
-        if frame not in right:
+        if frame != "" and frame not in right:
+            received = "received nothing" if frame is None else f"received '{frame}'"
             raise ConfigError(
                 f"{where}: is along the {kind} frame, so its source's {key} should be "
-                f"{' or '.join(right)}, received '{frame}'"
+                f"{' or '.join(right)}, or '' for a driver that leaves it empty; {received}"
             )
 
 

@@ -6,14 +6,18 @@ Names and types as rmw_dds_common 3 has them (ROS 2 Jazzy), which Humble underst
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from cyclonedds.core import Policy, Qos
+from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
+from cyclonedds.core import InstanceState, Policy, Qos
 from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.internal import InvalidSample
 from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
@@ -25,6 +29,9 @@ RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 
 MAX_PARTICIPANTS = 32
 """Processes on one computer that find each other where multicast is off; ROS's own number."""
+
+TAKEN = 50
+"""Samples taken at once."""
 
 INFO = "rmw_dds_common/ParticipantEntitiesInfo"
 
@@ -139,14 +146,9 @@ class Presence:
         self._namespace, self._node = namespace or "/", node
         self._readers: list[Any] = []
         self._writers: list[Any] = []
-        qos = Qos(
-            Policy.Reliability.Reliable(duration(seconds=1)),
-            Policy.Durability.TransientLocal,
-            Policy.History.KeepLast(1),
-            user_data(INFO),
-        )
         topic = Topic(self.participant, "ros_discovery_info", structure(INFO))
-        self._writer = DataWriter(self.participant, topic, qos)
+        self._writer = DataWriter(self.participant, topic, _latched(1))
+        self.publishers = Publishers(self.participant, topic)
         self._say()
 
     def add_reader(self, entity: Any) -> None:
@@ -171,6 +173,54 @@ class Presence:
             self._namespace, self._node, list(self._readers), list(self._writers)
         )
         self._writer.write(structure(INFO)(_gid(self.participant.guid), [node]))
+
+
+class Publishers:
+    """The publishers that discovery has found, but those of the participant itself."""
+
+    def __init__(self, participant: DomainParticipant, info: Topic[Any]) -> None:
+        self._own = participant.guid
+        self._endpoints = BuiltinDataReader(participant, BuiltinTopicDcpsPublication)
+        self._infos = DataReader(participant, info, _latched(TAKEN))
+        self._lock = threading.Lock()
+        self._topics: dict[UUID, str] = {}
+        self._nodes: dict[bytes, str] = {}
+
+    def of(self, topic: str) -> dict[str, str]:
+        """Return node name by GUID of those that publish a topic, a DDS name, now."""
+        with self._lock:
+            self._look()
+            return {
+                guid.hex: self._nodes.get(guid.bytes, "")
+                for guid, name in self._topics.items()
+                if name == topic
+            }
+
+    def _look(self) -> None:
+        for found in _drain(self._endpoints):
+            if found.sample_info.instance_state != InstanceState.Alive:
+                self._topics.pop(found.key, None)
+                self._nodes.pop(found.key.bytes, None)
+            elif found.participant_key != self._own:
+                self._topics[found.key] = found.topic_name
+        for info in _drain(self._infos):
+            for node in info.node_entities_info_seq:
+                name = f"{node.node_namespace.rstrip('/')}/{node.node_name}"
+                self._nodes |= {bytes(gid.data): name for gid in node.writer_gid_seq}
+
+
+def _drain(reader: Any) -> Iterator[Any]:
+    while taken := reader.take(TAKEN):
+        yield from (sample for sample in taken if not isinstance(sample, InvalidSample))
+
+
+def _latched(depth: int) -> Qos:
+    return Qos(
+        Policy.Reliability.Reliable(duration(seconds=1)),
+        Policy.Durability.TransientLocal,
+        Policy.History.KeepLast(depth),
+        user_data(INFO),
+    )
 
 
 def _gid(guid: UUID) -> Any:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsParticipant
@@ -27,7 +27,7 @@ from cyclonedds.util import duration
 
 from holdfast.robot.dds.discovery import Presence, topic_name, user_data
 from holdfast.robot.dds.types import REQUEST_ID, message_class, structure
-from holdfast.robot.graph import PLAIN, Qos
+from holdfast.robot.graph import LONGEST_SLEEP_S, PLAIN, Qos
 
 WAKE_S = 0.1
 """How often a thread looks whether it should end."""
@@ -123,10 +123,10 @@ class DdsGraph:
         return time.time()
 
     def sleep(self, until_s: float) -> None:
-        """Return at a time, or when the graph is closed."""
+        """Return at a time or earlier, or when the graph is closed."""
         left_s = until_s - time.time()
         if left_s > 0.0:
-            self._closing.wait(left_s)
+            self._closing.wait(min(left_s, LONGEST_SLEEP_S))
 
     def message_class(self, type_name: str) -> type[Any]:
         """Return the class of "package/msg/Name".
@@ -154,6 +154,10 @@ class DdsGraph:
                 writer.write(message)
 
         return publish
+
+    def publishers(self, topic: str) -> Mapping[str, str]:
+        """Return node name by GUID of a topic's publishers beside this node's own."""
+        return self._presence.publishers.of(topic_name("rt", self._namespace, self._node, topic))
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger; `answer` is called in the services' thread."""

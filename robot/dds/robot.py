@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
+from holdfast.robot.dds.discovery import domain_id
 from holdfast.robot.dds.graph import DdsGraph
 from holdfast.robot.topic_robot import TopicRobot
 
@@ -18,37 +20,59 @@ SCHEME = "dds:"
 NODE = "holdfast"
 
 FOUND_S = 3.0
-"""How long the robot's emergency stop has to be found; without it, arming says what is missing."""
+"""How long the robot's topics have to be found, and then to say something."""
+
+SETTLE_S = 0.3
+"""Who else is in the graph is known so soon after the robot was found."""
 
 
 class DdsRobot(TopicRobot):
-    """A `TopicRobot` that has a graph of its own."""
+    """A `TopicRobot` that joins the graph by itself.
+
+    Args:
+        required: signals that are needed beside those that the contract observes.
+
+    Raises:
+        ConfigError: the address is written otherwise, or its topics lack something.
+        LinkError: nobody publishes one of its topics, or somebody else commands the robot.
+    """
 
     def __init__(
         self, address: str, config: RobotConfig, contract: Contract, required: Collection[str]
     ) -> None:
-        """Join the graph; use `connect`."""
         _, options = parse_address(address)
         section = config.topics()
         section.require_fit(contract, required)
         namespace = options.get("namespace", "").strip("/")
         namespace = f"/{namespace}" if namespace else ""
-        self._graph_of_its_own = DdsGraph(options.get("node", NODE), namespace)
+        graph = self._graph_of_its_own = DdsGraph(options.get("node", NODE), namespace)
         try:
             hardware_id = f"{config.robot}@{namespace or '/'}"
-            super().__init__(self._graph_of_its_own, section, contract, config.robot, hardware_id)
+            topics = [source.topic for source in section.sources.values()]
+            if _within(FOUND_S, lambda: all(map(graph.publishers, topics))):
+                time.sleep(SETTLE_S)
+            super().__init__(graph, section, contract, config.robot, hardware_id)
+            if not _within(FOUND_S, lambda: not self.silent()):
+                raise LinkError(
+                    f"nothing came on {', '.join(self.silent())} in {FOUND_S:g} s "
+                    f"(ROS_DOMAIN_ID {domain_id(os.environ)}, namespace '{namespace or '/'}')"
+                )
         except BaseException:
-            self._graph_of_its_own.close()
+            graph.close()
             raise
-        # What is latched arrives once its topic is found, after measurements perhaps.
-        limit_s = time.monotonic() + FOUND_S
-        while None in self._hardware.values() and time.monotonic() < limit_s:
-            time.sleep(0.01)
 
     def close(self) -> None:
         """Stop the robot, and leave the graph."""
         super().close()
         self._graph_of_its_own.close()
+
+
+def _within(limit_s: float, condition: Callable[[], bool]) -> bool:
+    """Wait until something is so; return whether it came to be in time."""
+    deadline_s = time.monotonic() + limit_s
+    while not (found := condition()) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return found
 
 
 def parse_address(address: str) -> tuple[Path, dict[str, str]]:

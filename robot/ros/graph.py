@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -16,13 +16,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import Trigger
 
 from holdfast.errors import ConfigError
-from holdfast.robot.graph import Qos
+from holdfast.robot.graph import LONGEST_SLEEP_S, Qos
 
 SIM_STEP_S = 1e-3
 """How often simulated time is looked at by who waits for it."""
-
-NAP_S = 0.05
-"""How often any other clock is: it may be set back meanwhile."""
 
 FLUSH_S = 0.2
 WARN_EVERY_S = 5.0
@@ -52,11 +49,11 @@ class RosGraph:
         return float(self._node.get_clock().now().nanoseconds) * 1e-9
 
     def sleep(self, until_s: float) -> None:
-        """Return at a time, or soon: simulated time may stand still, any clock may be set back."""
+        """Return at a time or earlier; soon under use_sim_time: that may stand still."""
         left_s = until_s - self.now_s()
         if left_s > 0.0:
             simulated = self._node.get_clock().ros_time_is_active
-            self._closing.wait(min(left_s, SIM_STEP_S if simulated else NAP_S))
+            self._closing.wait(min(left_s, SIM_STEP_S if simulated else LONGEST_SLEEP_S))
 
     def message_class(self, type_name: str) -> type[Any]:
         """Return the class of "package/msg/Name".
@@ -102,6 +99,22 @@ class RosGraph:
                     made.publish(message)
 
         return publish
+
+    def publishers(self, topic: str) -> Mapping[str, str]:
+        """Return node name by GUID of a topic's publishers beside this node's own.
+
+        Another node of the same name is another: of those, as many as were made here are own.
+        """
+        resolved, own = self._node.resolve_topic_name(topic), self._node.get_fully_qualified_name()
+        mine = sum(made.topic_name == resolved for made in self._publishers)
+        others: dict[str, str] = {}
+        for info in self._node.get_publishers_info_by_topic(resolved):
+            name = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+            if name == own and mine:
+                mine -= 1
+            else:
+                others[bytes(info.endpoint_gid).hex()] = name
+        return others
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger. It waits for no other: each has a group of its own."""

@@ -182,6 +182,22 @@ def test_ros_is_told_who_we_are(two):
     )
 
 
+def test_who_else_publishes_a_topic(two):
+    """By GUID, with the name of the node; gone when it leaves."""
+    one, two = two
+    assert one.publishers("/somewhere/chatter") == {}
+    one.advertise("/somewhere/chatter", STRING, PLAIN)
+    two.advertise("chatter", "std_msgs/msg/Bool", SENSOR)  # of another type, and best effort
+    graphs.until(lambda: list(two.publishers("chatter").values()) == ["/one"])
+    graphs.until(lambda: list(one.publishers("/somewhere/chatter").values()) == ["/somewhere/two"])
+    assert one.publishers("chatter") == {}
+    with graphs.graph("one") as third:  # the same name, another node
+        third.advertise("/somewhere/chatter", STRING, PLAIN)
+        graphs.until(lambda: sorted(two.publishers("chatter").values()) == ["/one", "/one"])
+        assert len(graphs.until(lambda: one.publishers("/somewhere/chatter"))) == 2
+    graphs.until(lambda: len(two.publishers("chatter")) == 1)
+
+
 OTHER = """
 import graphs
 from holdfast.robot.graph import PLAIN

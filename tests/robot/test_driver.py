@@ -162,6 +162,45 @@ def test_the_emergency_stop(rig):
     rig.moves()
 
 
+def test_two_who_command(rig):
+    """It is stopped until a person releases it, also after one of the two has left."""
+    rig.moves()
+    with graphs.graph("joystick") as joystick:
+        began_s = time.monotonic()
+        joystick.advertise("cmd_vel", "geometry_msgs/msg/Twist", PLAIN)
+        graphs.until(lambda: rig.e_stops[-1].data)
+        assert time.monotonic() - began_s < 1.0
+        assert rig.stands()
+        contested = "cmd_vel should have one publisher, it has /joystick, /there"
+        graphs.until(lambda: contested in rig.driver.faults)
+        rig.speed = 0.0
+        time.sleep(3 * TIMEOUT_S)
+        assert call(rig.there, "hardware/e_stop_reset") == (False, contested)
+    graphs.until(lambda: len(rig.driver._graph.publishers("cmd_vel")) == 1)
+    time.sleep(3 * TIMEOUT_S)
+    assert not rig.robot.armed, "it stays so"
+    assert call(rig.there, "hardware/e_stop_reset")[0]
+    graphs.until(lambda: not rig.e_stops[-1].data)
+    rig.moves()
+
+
+def test_who_comes_after_begins_anew(rig, caplog):
+    """Its first command has to be to stand still, and somebody is told that it is another."""
+    rig.moves()
+    with graphs.graph("next") as other:
+        rig.speed = None
+        rig.there.close()
+        graphs.until(lambda: not rig.driver._graph.publishers("cmd_vel"))
+        command = section().command
+        rig.publish, rig.speed = other.advertise(command.topic, command.type, COMMAND), 0.3
+        rig.odometry = graphs.Heard(other, "odom", ODOMETRY, SENSOR)
+        graphs.until(lambda: "cmd_vel has a new publisher" in caplog.text)
+        time.sleep(0.5)
+        assert rig.stands()
+        assert not rig.driver._stood
+        rig.moves()
+
+
 def test_a_device_that_is_pulled(rig, twin):
     rig.moves()
     twin.process.kill()

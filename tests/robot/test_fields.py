@@ -109,6 +109,51 @@ def test_a_list_that_is_too_short():
     np.testing.assert_array_equal(read.read(array)["position"], [7.0, math.nan])
 
 
+COVARIANCES = {
+    "position": (ODOMETRY, {"unit": "m", "fields": ["pose.pose.position.x"]}, "pose", [0]),
+    "heading": (ODOMETRY, {"unit": "rad", "yaw": "pose.pose.orientation"}, "pose", [35]),
+    "forward_speed": (ODOMETRY, {"unit": "m/s", "fields": ["twist.twist.linear.x"]}, "twist", [0]),
+    "yaw_rate": (ODOMETRY, {"unit": "rad/s", "fields": ["twist.twist.angular.z"]}, "twist", [35]),
+    "tilt": (IMU, {"unit": "rad", "roll_pitch": "orientation"}, "orientation", [0, 4]),
+    "orientation": (IMU, {"unit": "1", "wxyz": "orientation"}, "orientation", [0, 4, 8]),
+    "turning": (
+        IMU,
+        {"unit": "rad/s", "fields": ["angular_velocity.z"]},
+        "angular_velocity",
+        [8],
+    ),
+}
+"""Of each signal: type, field, whose covariance it is, and its own entries."""
+
+
+@pytest.mark.parametrize("signal", COVARIANCES)
+@pytest.mark.parametrize("variance", [math.nan, math.inf, 1e9, -0.5])
+def test_a_variance_that_says_not_measured(signal, variance):
+    type_name, field, whose, entries = COVARIANCES[signal]
+    read = reader(type_name, {signal: field})
+    said = message(type_name)
+    (said.orientation if type_name == IMU else said.pose.pose.orientation).w = 1.0
+    covariance = said
+    for part in [whose, "covariance"] if type_name == ODOMETRY else [f"{whose}_covariance"]:
+        covariance = getattr(covariance, part)
+    assert np.isfinite(read.read(said)[signal]).all()
+    side = 7 if type_name == ODOMETRY else 4
+    others = [side * i for i in range(side - 1) if side * i not in {0, *entries}]
+    for entry in others:
+        covariance[entry] = 1e6  # an axis that the robot does not have
+    assert read.problem(said) == ""
+    for entry in entries:
+        covariance[entry] = variance
+        assert f"covariance[{entry}] should be a variance from 0 to 10000" in read.problem(said)
+        assert read.problem(said).endswith(f"so it does not measure {signal}")
+        assert np.isnan(read.read(said)[signal]).all()
+        covariance[entry] = 0.01
+    assert read.problem(said) == ""
+    covariance[0] = -1.0
+    assert "covariance[0] is -1, which means not measured" in read.problem(said)
+    assert np.isnan(read.read(said)[signal]).all()
+
+
 def test_stamps():
     read = reader(IMU, {}, frame="imu_link")
     assert read.stamp_s(message(IMU, header__stamp__sec=3, header__stamp__nanosec=500), 9.0) == (
@@ -128,6 +173,19 @@ def test_frames_are_those_that_were_said():
     bad = message(ODOMETRY, header__frame_id="odom", child_frame_id="camera")
     assert "child_frame_id should be 'base_link'" in read.wrong_frame(bad)
     assert reader(ODOMETRY, {}).wrong_frame(bad) == "", "nothing was said, anything goes"
+    assert read.problem(bad) == read.wrong_frame(bad)
+
+
+def test_frames_left_empty():
+    """What the sentence says to write works."""
+    odometry = message(ODOMETRY)
+    said = {"frame": "odom", "child_frame": "base_link"}
+    for key, frame in tuple(said.items()):
+        sentence = reader(ODOMETRY, {}, **said).wrong_frame(odometry)
+        assert f"{key}_id should be '{frame}'" in sentence
+        assert f"write ros.sources.source.{key}: ''" in sentence
+        said[key] = ""
+    assert reader(ODOMETRY, {}, **said).wrong_frame(odometry) == ""
 
 
 @pytest.mark.parametrize(
@@ -182,18 +240,89 @@ def test_a_scan_that_begins_elsewhere():
 
 def test_nothing_and_too_near():
     ranges = np.full(36, 3.0)
-    ranges[0], ranges[9], ranges[18] = math.inf, -math.inf, 20.0
+    ranges[0], ranges[9], ranges[18], ranges[27] = math.inf, -math.inf, 20.0, 0.03
     found = scan(ranges)
     assert (found[0], found[18]) == (10.0, 10.0), "nothing within the sensor's range"
-    assert found[9] == pytest.approx(0.1), "nearer than it can tell"
+    assert found[9] == 0.0, "nearer than it can tell"
+    assert found[27] == pytest.approx(0.03), "below its least range is near, not invalid"
 
 
-@pytest.mark.parametrize("nothing", [math.nan, 0.0, -1.0])
-def test_a_ray_without_a_valid_range(nothing):
+def test_the_nearer_a_wall_the_nearer_it_reads():
+    """Down to contact: nothing gets freer as it comes nearer."""
+    read = []
+    for distance_m in (1.0, 0.2, 0.13, 0.12, 0.11, 0.05, 1e-6, -math.inf):
+        ranges = np.full(360, 3.4)
+        ranges[:5] = distance_m
+        read.append(scan(ranges, limits=(0.12, 3.5))[0])
+    assert read == sorted(read, reverse=True)
+    assert read[4] == pytest.approx(0.11)
+
+
+@pytest.mark.parametrize("invalid", [math.nan, -1.0, -1e-3])
+@pytest.mark.parametrize("how", ["stop", "near", "far"])
+def test_an_invalid_ray(invalid, how):
+    """REP 117: it says nothing, whatever a reading of 0 means."""
+    ranges = np.full(72, 3.0)
+    ranges[[10, 30, 31]] = invalid  # half a sector, and a whole one
+    found = scan(ranges, Ranges(no_return=how), angle_min=-math.radians(2.5))
+    assert found[5] == pytest.approx(3.0), "the sector's other ray sees"
+    assert np.isnan(found[15]), "blind"
+    assert np.isfinite(np.delete(found, 15)).all()
+
+
+@pytest.mark.parametrize(("how", "means"), [("stop", math.nan), ("near", 0.0), ("far", 10.0)])
+def test_a_reading_of_zero(how, means):
     ranges = np.full(36, 3.0)
-    ranges[5] = nothing
-    assert scan(ranges)[5] == 10.0
-    assert np.isnan(scan(ranges, Ranges(no_return="stop"))[5])
+    ranges[5] = 0.0
+    found = scan(ranges, Ranges(no_return=how))
+    np.testing.assert_equal(found[5], means)
+    assert np.isnan(scan(ranges)[5]), "by default it is invalid"
+
+
+@pytest.mark.parametrize("how", ["stop", "near", "far"])
+@pytest.mark.parametrize("unseen", ["stop", "far"])
+@pytest.mark.parametrize("every", [0.0, math.nan, -1.0])
+def test_a_scan_without_a_valid_ray_is_blind(how, unseen, every):
+    """A lidar whose motor stands goes on to publish."""
+    blind = Ranges(no_return=how, unseen=unseen)
+    assert np.isnan(scan(np.full(360, every), blind)).all()
+    assert np.isnan(scan(np.tile([0.0, math.nan, -2.0], 12), blind)).all()
+    assert np.isnan(fields.sectors(np.empty(0), 0.0, 0.1, (0.1, 10.0), blind)).all()
+
+
+def test_nothing_around_is_free():
+    assert (scan(np.full(360, math.inf)) == 10.0).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("range_max", [math.inf, 3.4028234663852886e38])
+def test_a_largest_range_that_is_none(range_max):
+    """pointcloud_to_laserscan's as it comes."""
+    ranges = np.full(360, math.inf)
+    ranges[178:183] = 1.0
+    found = scan(ranges, angle_min=-math.pi, limits=(0.0, range_max))
+    assert found[0] == pytest.approx(1.0)
+    assert (found[1:] == fields.FAR_M).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("angle_min", "increment", "range_max"),
+    [(math.nan, 0.1, 10.0), (0.0, math.inf, 10.0), (0.0, 0.1, math.nan), (0.0, 0.1, 0.0)],
+)
+def test_a_scan_that_says_nothing_of_itself_is_blind(angle_min, increment, range_max):
+    found = fields.sectors(np.full(60, 1.0), angle_min, increment, (0.1, range_max), ROUND)
+    assert np.isnan(found).all()
+
+
+def test_a_sensor_that_hangs_upside_down():
+    """It counts clockwise as seen from above: what it has at -90 degrees is to the left."""
+    ranges = np.full(360, 3.5)
+    ranges[90] = 0.5
+    left = scan(ranges, Ranges(upside_down=True), angle_min=-math.pi)
+    assert (left[9], left[27]) == (pytest.approx(0.5), pytest.approx(3.5))
+    turned = Ranges(upside_down=True, yaw_rad=math.pi / 2)
+    assert scan(ranges, turned, angle_min=-math.pi)[18] == pytest.approx(0.5)
 
 
 def test_a_sector_that_no_ray_looks_into():

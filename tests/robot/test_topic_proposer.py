@@ -18,6 +18,7 @@ from holdfast.robot.graph import COMMAND, STATUS
 from holdfast.robot.topic_proposer import (
     ARRAY,
     OBSERVATION,
+    OLD_IN_TURN,
     POLICY,
     TEXT,
     FreeTopic,
@@ -90,6 +91,14 @@ def test_a_question_survives_its_message(here):
     assert Question.of(other, len(OBSERVED)) is None
 
 
+@pytest.mark.parametrize("stamp_s", [math.nan, math.inf, -math.inf, -1.0, 1e300, 2.0**31])
+def test_a_stamp_that_is_no_time_is_no_question(here, stamp_s):
+    """ROS has no stamp to answer it with."""
+    message = Question(1.0, True, OBSERVED).message(here)
+    message.data[0] = stamp_s
+    assert Question.of(message, len(OBSERVED)) is None
+
+
 def test_an_answer_is_the_observations(here, there, bundle):
     policy = Policy(there, bundle)
     proposer = PolicyTopic(here, section(), bundle, explore=True)
@@ -142,6 +151,16 @@ def test_a_policy_that_runs_something_else(here, there, bundle, tmp_path):
         graphs.until(lambda: not proposer.faults())
 
 
+def test_two_monitors_that_ask(here, there, bundle):
+    proposer = PolicyTopic(here, section(), bundle, explore=False)
+    assert proposer.faults() == ()
+    with graphs.graph("second") as second:
+        PolicyTopic(second, section(), bundle, explore=False)
+        said = "another safety monitor asks the policy node too: /second"
+        graphs.until(lambda: proposer.faults() == (said,))
+    graphs.until(lambda: proposer.faults() == ())
+
+
 def test_answers_need_a_stamp(here, bundle):
     topic = {"type": "geometry_msgs/msg/Twist", "fields": {}}
     topic["fields"] = {"forward_speed": "linear.x", "yaw_rate": "angular.z"}
@@ -182,11 +201,11 @@ def test_proposals_come_by_themselves(here, there):
     assert heard(teleoperation, proposer, 0.75, 101.0).stamp_s == pytest.approx(101.0), (
         "from the future: the monitor is told, and stops"
     )
-    assert proposer.faults() == ()
 
 
 def test_who_is_silent_wants_zero(here, there):
     teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    assert proposer.faults() == ()
     _, (nothing, density) = ask(proposer, now_s=50.0)
     assert not nothing.action.any()
     assert math.isnan(density)
@@ -222,3 +241,28 @@ def test_nobody_waits_for_them(here):
     began_s = time.monotonic()
     ask(proposer, limit_s=10.0)
     assert time.monotonic() - began_s < 5.0
+
+
+def test_a_clock_that_is_behind_is_said(here, there):
+    """Its proposals are dropped: safe, but somebody has to be told why nothing moves."""
+    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    graphs.until(
+        lambda: teleoperation.say(0.5, time.time() - 2.0) or time.sleep(0.05) or proposer.faults()
+    )
+    _, (proposal, _) = ask(proposer, now_s=time.time())
+    assert not proposal.action.any()
+    (fault,) = proposer.faults()
+    assert "cmd_vel_proposed should be stamped within" in fault
+    assert "stamps are 2.0" in fault
+    graphs.until(
+        lambda: teleoperation.say(0.5, time.time()) or time.sleep(0.05) or not proposer.faults()
+    )
+
+
+def test_a_few_that_were_delayed_are_no_fault(here, there):
+    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    heard(teleoperation, proposer, 0.5, time.time())
+    for _ in range(OLD_IN_TURN - 1):
+        teleoperation.say(0.25, time.time() - 2.0)
+    time.sleep(0.3)
+    assert proposer.faults() == ()

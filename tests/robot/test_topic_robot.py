@@ -89,7 +89,7 @@ def test_a_frame_that_is_another_forbids_motion(here, body):
     with pytest.raises(LinkError, match="unit-7: may not move: odom: frame_id"):
         the_robot.arm()
     hear(body, the_robot)
-    assert the_robot.faults() == ()
+    graphs.until(lambda: the_robot.faults() == ())
     the_robot.arm()
 
 
@@ -133,6 +133,58 @@ def test_a_driver_with_an_emergency_stop_keeps_it(here, body):
         lambda: the_robot.faults() == ("hardware/e_stop says that the hardware is stopped",)
     )
     body.press(False)
+    graphs.until(lambda: the_robot.faults() == ())
+
+
+def test_a_stop_that_was_taken_back_between_two_looks(here, body):
+    the_robot = robot(here, stop_topics={"hardware/e_stop": "plain"})
+    graphs.until(lambda: body.press(False) or the_robot.faults() == ())
+    body.press(True)
+    body.press(False)
+    time.sleep(0.3)
+    assert the_robot.faults() == ("hardware/e_stop says that the hardware is stopped",)
+    assert the_robot.faults() == ()
+
+
+def test_a_stop_topic_has_one_sender(here, body):
+    """One's False must not hide another's True; and who is gone says nothing any more."""
+    the_robot = robot(here, stop_topics={"hardware/e_stop": "latched"})
+    body.press(False)
+    graphs.until(lambda: the_robot.faults() == ())
+    with graphs.graph("button") as other:
+        button = Body(other)
+        button.press(True)
+        graphs.until(lambda: "stopped" in " ".join(the_robot.faults()))
+        body.press(False)
+        time.sleep(0.3)
+        faults = the_robot.faults()
+        assert "hardware/e_stop should have one publisher, it has /body, /button" in faults
+    graphs.until(lambda: the_robot.faults() == ())
+    body.graph.close()
+    graphs.until(the_robot.faults)
+    assert the_robot.faults() == ("the publisher of hardware/e_stop is gone",)
+
+
+def test_two_monitors(here, body):
+    """The second is refused with a sentence, and the first is not disturbed."""
+    first = robot(here, stop_topics={})
+    with graphs.graph("second") as second:
+        graphs.until(lambda: second.publishers("cmd_vel"))
+        with pytest.raises(LinkError, match="unit-7: cmd_vel is published by /here too; only the"):
+            robot(second, stop_topics={})
+        time.sleep(0.3)
+        assert first.faults() == ()
+        robot(second, enable_motion=False, stop_topics={})  # it commands nothing
+
+
+def test_another_who_commands(here, body):
+    the_robot = robot(here, stop_topics={})
+    with graphs.graph("joystick") as joystick:
+        joystick.advertise("cmd_vel", "geometry_msgs/msg/Twist", STATUS)
+        (fault,) = graphs.until(the_robot.faults)
+        assert fault.startswith("cmd_vel is published by")
+        with pytest.raises(LinkError, match="may not move: cmd_vel is published by"):
+            the_robot.arm()
     graphs.until(lambda: the_robot.faults() == ())
 
 

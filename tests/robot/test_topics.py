@@ -94,6 +94,17 @@ def test_what_does_not_fit_is_said(change, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_a_driver_that_leaves_its_frames_empty():
+    """An empty frame takes any; one that is not said is refused, and the sentence says both."""
+    any_frame = section("sources", "odom", "frame", "")
+    any_frame.require_fit(drive_contract())
+    for key, what in (("frame", "odom"), ("child_frame", "base_link")):
+        with pytest.raises(ConfigError) as caught:
+            section("sources", "odom", key, None).require_fit(drive_contract())
+        assert f"source's {key} should be {what}" in str(caught.value)
+        assert "or '' for a driver that leaves it empty; received nothing" in str(caught.value)
+
+
 def test_a_signal_that_nothing_carries():
     tilt = ObservationChannel("tilt", 2, "rad", "tilt")
     without = section("sources", "imu", "signals", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from holdfast.errors import LogError
 from holdfast.robot import config as configs
 from holdfast.robot.assembly import Assembly
 from holdfast.robot.fields import ActionCodec
-from holdfast.robot.graph import COMMAND
+from holdfast.robot.graph import COMMAND, PLAIN
 from holdfast.robot.log import read
 from holdfast.robot.loop import Loop
 from holdfast.robot.recorder import Recorder
@@ -39,7 +40,7 @@ class Rig:
         # The rig's robot does not really move, which tracking would notice.
         limits = dataclasses.replace(config.monitor, tracking_error={})
         config = config.model_copy(update={"monitor": limits})
-        self.body = Body(there)
+        self.here, self.body = here, Body(there)
         topic = section().proposal
         self.codec = ActionCodec("proposal", topic, there, contract.action_names)
         self.propose = there.advertise(topic.topic, topic.type, COMMAND)
@@ -89,6 +90,10 @@ class Rig:
         done, sentence = self.watch.arm()
         assert done, sentence
         self.until(State.ACTIVE)
+
+    def drives(self):
+        self.speed = SPEED
+        self.body.until_moved(SPEED)
 
     def stands(self):
         """Zero is what is commanded now."""
@@ -283,3 +288,83 @@ def test_nobody_waits_for_ever(tmp_path):
         done, sentence = r.watch.arm()
         assert not done
         assert "old" in sentence
+
+
+# The clock, and others in the graph.
+
+
+@pytest.mark.parametrize("shift_s", [-3600.0, -3.0, 3600.0], ids=str)
+@pytest.mark.parametrize("everywhere", [True, False], ids=["everybody's", "the monitor's"])
+def test_a_clock_that_is_set(tmp_path, monkeypatch, shift_s, everywhere):
+    """Zero is commanded soon, the stop is latched, and the watch still answers."""
+    with rig(tmp_path) as r:
+        r.armed()
+        r.drives()
+        real = time.time
+        if everywhere:
+            monkeypatch.setattr(time, "time", lambda: real() + shift_s)
+        else:
+            r.here.now_s = lambda: real() + shift_s
+        began_s = time.monotonic()
+        graphs.until(lambda: r.state is State.STOPPED and not r.body.commands[-1].any())
+        assert time.monotonic() - began_s < 1.0
+        if shift_s < 0.0:
+            assert "the clock went back by" in r.results[-1].text
+        time.sleep(0.5)
+        assert r.stands(), "it goes on to say zero"
+        assert r.state is State.STOPPED
+        assert r.watch.disarm() == (True, "disarmed")
+        if everywhere:
+            r.speed = 0.0
+            r.armed()
+        else:
+            assert not r.watch.reset()[0], "everybody else's stamps are of another time"
+        began_s = time.monotonic()
+        r.watch.close()
+        assert time.monotonic() - began_s < 1.0
+
+
+def test_another_who_commands(tmp_path):
+    """A joystick on the command's topic: zero, and a latched stop that says who it is."""
+    with rig(tmp_path) as r, graphs.graph("joystick") as joystick:
+        r.armed()
+        r.drives()
+        topic = section().command
+        began_s = time.monotonic()
+        joystick.advertise(topic.topic, "geometry_msgs/msg/Twist", PLAIN)  # of whatever type
+        graphs.until(lambda: r.state is State.STOPPED and not r.body.commands[-1].any())
+        assert time.monotonic() - began_s < 1.0
+        assert "cmd_vel is published by" in r.results[-1].text
+        r.speed = 0.0
+        done, sentence = r.watch.reset()
+        assert not done
+        assert "cmd_vel is published by /joystick too" in sentence
+
+
+def test_two_senders_of_a_sensor(tmp_path):
+    with rig(tmp_path) as r, graphs.graph("rival") as rival:
+        r.armed()
+        rival.advertise("odom", "nav_msgs/msg/Odometry", PLAIN)
+        r.until(State.STOPPED)
+        assert "odom should have one publisher, it has" in r.results[-1].text
+        assert "/others" in r.results[-1].text
+        done, sentence = r.watch.reset()
+        assert not done
+        assert sentence.endswith("it has /others, /rival")
+        assert r.results[-1].code == "device_fault"
+
+
+@pytest.mark.parametrize("wrong", [{"frame": "map"}, {"x": math.nan}], ids=str)
+def test_one_message_between_two_periods(tmp_path, wrong):
+    """Every message is judged, also one that a good one followed before the loop looked."""
+    with rig(tmp_path) as r:
+        r.armed()
+        r.speaking = False
+        time.sleep(0.05)
+        r.body.say(**wrong)
+        for _ in range(3):
+            r.body.say()
+        r.speaking = True
+        r.until(State.STOPPED)
+        text = r.results[-1].text
+        assert "frame_id should be 'odom'" in text or "position is [nan, 0.0]" in text
