@@ -214,7 +214,7 @@ RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
 
 def over(rmw, workspace):
     """Return the environment in which ROS uses a middleware, if it is installed."""
-    if not (Path(ros2.prefix()) / "share" / rmw).is_dir():
+    if not (Path(ros2.sourced()) / "share" / rmw).is_dir():
         pytest.skip(f"there is no {rmw} here")
     return {**workspace, "RMW_IMPLEMENTATION": rmw}
 
@@ -331,7 +331,7 @@ def test_simulated_time(workspace, folder, ros):
 @pytest.mark.timeout(400)
 def test_bags(workspace, folder, ros):
     """Recorded by `record.launch.py`; our own log, played by ROS; and a bag judged again."""
-    if not (Path(ros2.prefix()) / "share" / "ros2bag").is_dir():
+    if not (Path(ros2.sourced()) / "share" / "ros2bag").is_dir():
         pytest.skip("there is no ros2 bag here")
     bag = folder / f"bag-{time.time_ns()}"
     with (
