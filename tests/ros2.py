@@ -21,9 +21,7 @@ def sourced() -> str:
     for place in places:
         if (Path(place) / "setup.bash").is_file() and (Path(place) / "share/rclpy").is_dir():
             return place
-    pytest.skip(
-        "there is no ROS 2 with launch and tools here, sourced or in /opt/ros"
-    )
+    pytest.skip("there is no ROS 2 with launch and tools here, sourced or in /opt/ros")
 
 
 @cache
