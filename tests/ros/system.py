@@ -47,15 +47,21 @@ def environment() -> dict[str, str]:
 
 
 class Node:
-    """One of our nodes, as a process."""
+    """One of our nodes, as a process.
 
-    def __init__(self, name: str, folder: Path, namespace: str = "", **parameters: Any) -> None:
+    Args:
+        before: Python that the process runs before the node.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, namespace: str = "", before: str = "", **parameters: Any
+    ) -> None:
         self.name = name
         self._out = folder / f"{name}-{time.time_ns()}.txt"
         file = self._out.with_suffix(".yaml")
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
         module = WHERE.get(name, f"holdfast.robot.ros.{name}")
-        program = f"import sys; from {module} import main; sys.exit(main())"
+        program = f"{before}\nimport sys; from {module} import main; sys.exit(main())"
         arguments = ["-r", f"__ns:=/{namespace.strip('/')}"]
         if parameters:
             arguments += ["--params-file", str(file)]

@@ -141,14 +141,38 @@ def test_behind_the_serial_link(folder, ending):
         twin.communicate(timeout=20)
 
 
-ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
 @pytest.fixture(scope="module")
 def driven(folder):
     nodes = (TWIN, {"scan_rays": 0}), (POLICY, CIRCLE)
     with system(folder, "ends", *nodes) as made:
         yield made
+
+
+NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+
+
+def test_a_log_that_finds_no_room_is_what_the_stop_is_for(driven, folder):
+    """No file of this process may grow further; what is said is that, and not what follows."""
+    client, _ = driven
+    log = {"record": True, "log_dir": f"no-room-{time.time_ns()}"}
+    monitor = Node(MONITOR, folder, "ends", before=NO_ROOM, **{**DRIVE, **log})
+    try:
+        client.bring_up(MONITOR)
+        client.statuses.clear()
+        client.drives()
+        until(lambda: "watch_failed" in client.codes)
+        assert "File too large" in client.statuses[-1].message
+        client.until_stands()
+        client.ready()
+        done, sentence = client.ask("arm")
+        assert not done
+        assert "File too large" in sentence
+        assert "deactivate and activate again" in sentence
+    finally:
+        monitor.close()
+
+
+ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", ENDINGS, ids=lambda n: n.name)
