@@ -100,7 +100,7 @@ class Option:
         return words + within
 
 
-class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
+class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy's types are not looked at
     """A lifecycle node whose mistakes are sentences.
 
     A subclass says what happens in `configure`, `activate`, `halt` and `release`; each may raise
@@ -163,7 +163,6 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Inactive to active."""
-        self._active = True
         failed = self._attempt(self._begin, "active")
         if failed:
             self._stop()
@@ -214,6 +213,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
         if self._changed or not hasattr(self, "graph"):
             self._let_go()
             self._connect()
+        self._active = True
         self.activate()
 
     def _LifecycleNodeMixin__on_change_state(  # the name is rclpy's
@@ -267,7 +267,11 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
         for name in self._parameter_overrides:
             if not self.has_parameter(name) and not name.startswith("qos_overrides."):
                 near = difflib.get_close_matches(name, self._fixed, 1)
-                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(self._fixed)}"
+                hint = (
+                    f"did you mean {near[0]}?"
+                    if near
+                    else f"it has {', '.join(sorted(self._fixed))}"
+                )
                 raise ConfigError(f"parameter {name}: {self.get_name()} has no such one; {hint}")
 
     def _judge_parameters(self, parameters: list[Any]) -> SetParametersResult:

@@ -208,6 +208,16 @@ def test_motion_that_is_forbidden_while_inactive_is_forbidden_afterwards(client)
     assert client.change(MONITOR, "deactivate")
 
 
+def test_what_is_set_wrongly_while_inactive_fails_the_activation(client, nodes):
+    assert client.change(MONITOR, "deactivate")
+    assert client.set(MONITOR, policy="no.onnx")[0]
+    assert not client.change(MONITOR, "activate")
+    assert "no.onnx: cannot be read" in nodes[MONITOR].said()
+    assert "Traceback" not in nodes[MONITOR].said()
+    assert client.lifecycle(MONITOR) == "inactive"
+    assert client.set(MONITOR, policy="circle.onnx")[0]
+
+
 def test_a_second_one_in_the_namespace_is_refused(client, folder, nodes):
     second = Node(MONITOR, folder, NAMESPACE, policy="circle.onnx")
     assert second.ended() == 1
