@@ -100,7 +100,7 @@ class Option:
         return words + within
 
 
-class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy's types are not looked at
+class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
     """A lifecycle node whose mistakes are sentences.
 
     A subclass says what happens in `configure`, `activate`, `halt` and `release`; each may raise
