@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import select
 import signal
@@ -22,7 +23,7 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy._rclpy_pybind11 import RCLError, UnknownROSArgsError
+from rclpy._rclpy_pybind11 import InvalidHandle, RCLError, UnknownROSArgsError
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -310,8 +311,7 @@ def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None)
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
     ended: Future = Future()
-    spin = executor.spin_until_future_complete
-    thread = threading.Thread(target=spin, args=(ended,), name="executor", daemon=True)
+    thread = threading.Thread(target=_spin, args=(executor, ended), name="executor", daemon=True)
     thread.start()
     while thread.is_alive() and not select.select([woken], [], [], 1.0)[0]:
         pass
@@ -326,6 +326,14 @@ def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     return int(failed)
+
+
+def _spin(executor: MultiThreadedExecutor, ended: Future) -> None:
+    """Run callbacks until the future is done."""
+    while not ended.done():
+        # rclpy lets this through for the QoS events of a publisher that a transition destroys.
+        with contextlib.suppress(InvalidHandle):
+            executor.spin_until_future_complete(ended)
 
 
 def _require_alone(node: ManagedNode) -> None:
