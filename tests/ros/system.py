@@ -164,9 +164,12 @@ class Client:
         return bool(self.call(ChangeState, f"{node}/change_state", request).success)
 
     def bring_up(self, *nodes: str) -> None:
+        """Configure and activate nodes, one after another."""
         for node in nodes:
-            assert self.change(node, "configure"), f"{node} could not be configured"
-            assert self.change(node, "activate"), f"{node} could not be activated"
+            for label, state in (("configure", "inactive"), ("activate", "active")):
+                # Asked again because an answer took long, it refuses what it has done already.
+                done = self.change(node, label) or self.lifecycle(node) == state
+                assert done, f"{node}: {label} failed"
 
     def set(self, node: str, **parameters: Any) -> tuple[bool, str]:
         """Set parameters; return whether all were, and why not."""
