@@ -6,10 +6,13 @@
 #   make venv    only .venv
 #   make clean   remove what the others made, .venv included; runs/ stays: logs are data
 
+comma := ,
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Of a ROS 2 that is here, Python packages of another one would hide the libraries.
+EXTRAS := train,dev$(if $(AMENT_PREFIX_PATH)$(wildcard /opt/ros/*/setup.bash),,$(comma)ros)
 
 # Tests with a clock or with many processes of their own: nothing else may run beside them.
 ALONE := tests/robot tests/ros tests/house tests/sim/test_twin.py tests/sim/test_twin_hardware.py \
@@ -42,7 +45,7 @@ venv: $(INSTALLED)
 $(INSTALLED): setup.py setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Holdfast needs Python 3.10 or newer: make PYTHON=python3.10 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[train,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 clean:

@@ -28,13 +28,29 @@ TRAIN = [
     "tensorboard>=2.16",
 ]
 DDS = ["cyclonedds>=11"]
+ROS = [  # rclpy over Fast DDS for a Python without ROS 2; a sourced ROS 2 needs none of it
+    f"ros-{name}; python_version >= '3.11'"
+    for name in (
+        "rclpy[fastrtps]",
+        "builtin-interfaces",
+        "diagnostic-msgs",
+        "geometry-msgs",
+        "lifecycle-msgs",
+        "nav-msgs",
+        "rcl-interfaces",
+        "rosgraph-msgs",
+        "sensor-msgs",
+        "std-msgs",
+        "std-srvs",
+    )
+]
 RAY = ["ray>=2.40"]
 WARP = ["mujoco-warp>=3.17"]  # older ones do not sum in one order on a GPU
 DEV = [
     *DDS,
     *RAY,
     *WARP,  # its tests run on Warp's own CPU device
-    "pytest>=8,<9",  # ROS 2's launch_testing plugin breaks on 9
+    "pytest>=8,<9",  # plugins that come with a sourced ROS 2 break on 9
     "pytest-timeout",
     "pytest-xdist>=3.5",
     "coverage[toml]>=7.4",
@@ -77,7 +93,7 @@ setup(
         ("share/" + NAME + "/config", glob("config/*.yaml")),
     ],
     install_requires=RUN,
-    extras_require={"train": TRAIN, "dds": DDS, "ray": RAY, "warp": WARP, "dev": DEV},
+    extras_require={"train": TRAIN, "dds": DDS, "ros": ROS, "ray": RAY, "warp": WARP, "dev": DEV},
     entry_points={
         "console_scripts": [
             "holdfast = holdfast.cli:main",

@@ -5,6 +5,8 @@ ros2 launch holdfast deploy.launch.py policy:=/path/to/policy.onnx enable_motion
 A robot that has ROS drivers keeps them. One that speaks Holdfast's link needs `port` too. Without
 `enable_motion:=true` everything runs, and no command is sent. Nothing moves before
 `ros2 service call /safety_monitor_node/reset` and `/safety_monitor_node/arm`.
+
+An argument that is given has precedence over the parameter file, the file over the nodes' defaults.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from holdfast.robot.ros.bring_up import bring_up, given, node
+from holdfast.robot.ros.bring_up import bring_up, filed, given, node
 
 NODES_FILE = PathJoinSubstitution([FindPackageShare("holdfast"), "config", "nodes.yaml"])
 ARGUMENTS = {
@@ -24,11 +26,11 @@ ARGUMENTS = {
     "params_file": (NODES_FILE, "parameters of all nodes"),
     "port": ("", "serial port of a robot that speaks Holdfast's link; default: it has drivers"),
     "baud": ("", "its speed"),
-    "use_sim_time": ("false", "take the time from /clock"),
-    "enable_motion": ("false", "send commands; otherwise everything runs but that"),
+    "use_sim_time": ("", "take the time from /clock; default: false"),
+    "enable_motion": ("", "send commands; default: false, everything runs but that"),
     "proposals": (
-        "policy",
-        "policy: our node proposes; anybody: teleoperation, navigation",
+        "",
+        "policy: our node proposes; anybody: teleoperation, navigation; default: policy",
     ),
     "explore": ("", "sample the policy's actions, to learn from the log"),
     "seed": ("", "of the sampled actions"),
@@ -51,7 +53,8 @@ def nodes(context: LaunchContext) -> list[Action]:
     if "port" in base:
         vital.insert(0, node("base_node", base))
         everyone.insert(0, vital[0])
-    if given(context, ("proposals",)) == {"proposals": "policy"}:
+    said = filed(context, "safety_monitor_node", "proposals") or "policy"
+    if given(context, ("proposals",)).get("proposals", said) == "policy":
         policy = given(context, ("policy", "robot_config", "explore", "seed", "use_sim_time"))
         everyone.append(node("policy_node", policy))
     return bring_up(everyone, vital)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from launch import LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
+    OpaqueFunction,
     RegisterEventHandler,
 )
 from launch.event_handlers import OnProcessIO
@@ -23,7 +25,7 @@ from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from holdfast.robot.ros.bring_up import over
+from holdfast.robot.ros.bring_up import filed, over
 
 DEPLOY = str(Path(__file__).with_name("deploy.launch.py"))
 
@@ -44,21 +46,26 @@ def holdfast_program() -> str:
 def generate_launch_description() -> LaunchDescription:
     """Start the twin, then the deployment; with the twin, all ends."""
     port, seed = LaunchConfiguration("port"), LaunchConfiguration("twin_seed")
-    motion = LaunchConfiguration("enable_motion")
     twin = ExecuteProcess(
         cmd=[holdfast_program(), "twin", "--link", port, "--seed", seed],
         name="twin",
         output="screen",
         on_exit=over,
     )
-    deploy = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(DEPLOY),
-        launch_arguments={"port": port, "enable_motion": motion}.items(),
-    )
 
-    def when_it_answers(event: ProcessIO) -> IncludeLaunchDescription | None:
+    def deploy(context: LaunchContext) -> list[Action]:
+        """Motion is on unless it is given, or a parameter file of the user's says otherwise."""
+        arguments: dict[str, Any] = {"port": port}
+        filing = LaunchConfiguration("params_file", default="").perform(context)
+        said = filed(context, "safety_monitor_node", "enable_motion") if filing else None
+        if said is None and not LaunchConfiguration("enable_motion").perform(context):
+            arguments["enable_motion"] = "true"
+        source = PythonLaunchDescriptionSource(DEPLOY)
+        return [IncludeLaunchDescription(source, launch_arguments=arguments.items())]
+
+    def when_it_answers(event: ProcessIO) -> Action | None:
         """The twin's first line is its address; before that there is no port to open."""
-        return deploy if event.text.startswith(b"serial:") else None
+        return OpaqueFunction(function=deploy) if event.text.startswith(b"serial:") else None
 
     return LaunchDescription(
         [
@@ -67,7 +74,9 @@ def generate_launch_description() -> LaunchDescription:
                 "port", default_value="/tmp/holdfast_twin", description="where the link is made"
             ),
             DeclareLaunchArgument(
-                "enable_motion", default_value="true", description="send commands to the twin"
+                "enable_motion",
+                default_value="",
+                description="send commands to the twin; default: true",
             ),
             DeclareLaunchArgument("twin_seed", default_value="0", description="of the twin"),
             RegisterEventHandler(OnProcessIO(target_action=twin, on_stdout=when_it_answers)),

@@ -13,7 +13,7 @@ from launch.substitutions import LaunchConfiguration
 
 TOPICS = (
     *("odom", "imu", "scan", "joint_states", "cmd_vel_proposed", "cmd_vel", "observation"),
-    *("policy", "hardware/e_stop", "safety_monitor_node/status"),
+    *("policy", "hardware/e_stop", "safety_monitor_node/status", "tf", "tf_static"),
 )
 
 
@@ -21,7 +21,8 @@ def recorder(context: LaunchContext) -> list[Action]:
     """`ros2 bag record`, of the topics in the namespace and of those that have none."""
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     prefix = f"/{namespace}/" if namespace else "/"
-    topics = [*(prefix + topic for topic in TOPICS), "/tf", "/tf_static", "/diagnostics"]
+    shared = {"/tf", "/tf_static", "/diagnostics"}
+    topics = sorted(shared.union(prefix + topic for topic in TOPICS))
     command = ["ros2", "bag", "record", "--storage", "mcap", "--output"]
     return [
         ExecuteProcess(

@@ -21,19 +21,19 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 DEPLOY = str(Path(__file__).with_name("deploy.launch.py"))
-SENSORS = ("odom", "imu", "scan", "joint_states", "hardware/e_stop")
+SENSORS = ("odom", "imu", "scan", "joint_states", "hardware/e_stop", "tf", "tf_static")
 
 
 def player(context: LaunchContext) -> list[Action]:
     """`ros2 bag play`, of what a robot measures alone; its end ends all."""
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     prefix = f"/{namespace}/" if namespace else "/"
-    topics = [prefix + topic for topic in SENSORS]
+    topics = sorted({"/tf", "/tf_static"}.union(prefix + topic for topic in SENSORS))
     return [
         ExecuteProcess(
             cmd=[
                 *("ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"),
-                *("--delay", "5", "--topics", *topics, "/tf", "/tf_static"),
+                *("--delay", "5", "--topics", *topics),
             ],
             name="play",
             output="screen",

@@ -12,7 +12,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from holdfast.robot.ros.bring_up import bring_up, given, node
+from holdfast.robot.ros.bring_up import bring_up, filed, given, node
 
 NODES_FILE = PathJoinSubstitution([FindPackageShare("holdfast"), "config", "nodes.yaml"])
 ARGUMENTS = {
@@ -30,6 +30,7 @@ ARGUMENTS = {
 
 def nodes(context: LaunchContext) -> list[Action]:
     """The twin alone."""
+    filed(context, "twin_node", "task")  # or say that it cannot be read
     names = [name for name in ARGUMENTS if name not in ("namespace", "params_file")]
     twin = node("twin_node", given(context, names))
     return bring_up([twin], [twin])

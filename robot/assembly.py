@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import platform
 import re
@@ -222,9 +223,15 @@ def versions() -> Mapping[str, str]:
 
 
 def default_directory(contract: Contract) -> Path:
-    """Return where a run is logged that nobody named a place for."""
+    """Return where a run is logged that nobody named a place for: a directory not there yet."""
     task = re.sub(r"[^A-Za-z0-9_-]", "-", contract.task.rpartition("/")[2])
-    return Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(
+        Path("runs") / free
+        for free in itertools.chain((name,), numbered)
+        if not (Path("runs") / free).exists()
+    )
 
 
 def _plain(limits: Limits) -> Any:

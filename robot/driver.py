@@ -24,7 +24,10 @@ from holdfast.robot.topic_robot import BOOL, E_STOP, E_STOP_RESET, E_STOP_TRIGGE
 from holdfast.robot.topics import RosSection, Source
 from holdfast.signals import Array
 
-ODOM, IMU, JOINTS, SCAN, TF = "odom", "imu", "joint_states", "scan", "/tf"
+ODOM, IMU, JOINTS, SCAN = "odom", "imu", "joint_states", "scan"
+TF, TF_STATIC, TF_MESSAGE = "tf", "tf_static", "tf2_msgs/msg/TFMessage"
+"""Relative, so that robots in namespaces of their own keep their transforms apart."""
+
 ANSWER_LIMIT_S = 2.0
 STANDING_M_S, STANDING_RAD_S = 0.05, 0.1
 _TF = Qos(reliable=True, latched=False, depth=100)
@@ -103,7 +106,8 @@ class Look:
     Attributes:
         odom_frame, base_frame, imu_frame, scan_frame: names of frames.
         wheels: the joints' names; empty: no joint_states.
-        publish_tf: also publish the pose as a transform.
+        publish_tf: also publish the pose as a transform, and where the mounts are.
+        mounts: position on the base of each frame that is parallel to it, m.
         pose_covariance, twist_covariance: their diagonals, for who fuses odometry with others.
         scan_range_m: the lidar's least and largest range.
     """
@@ -114,6 +118,7 @@ class Look:
     scan_frame: str = "base_scan"
     wheels: tuple[str, ...] = ("left_wheel_joint", "right_wheel_joint")
     publish_tf: bool = True
+    mounts: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     pose_covariance: Sequence[float] = (0.0,) * 6
     twist_covariance: Sequence[float] = (0.0,) * 6
     scan_range_m: tuple[float, float] = (0.0, 0.0)
@@ -172,6 +177,8 @@ class Driver:
             (SourceWriter(name, source, graph), graph.advertise(source.topic, source.type, PLAIN))
             for name, source in (besides or {}).items()
         ]
+        if look.publish_tf:
+            self._say_mounts()
         graph.subscribe(command.topic, command.type, COMMAND, self._hear)
         graph.serve(E_STOP_TRIGGER, lambda: self._ask("trigger"))
         graph.serve(E_STOP_RESET, lambda: self._ask("reset"))
@@ -188,7 +195,7 @@ class Driver:
         if look.scan_range_m[1] > 0.0:
             topics.append((SCAN, "sensor_msgs/msg/LaserScan", PLAIN))
         if look.publish_tf:
-            topics.append((TF, "tf2_msgs/msg/TFMessage", _TF))
+            topics += [(TF, TF_MESSAGE, _TF), (TF_STATIC, TF_MESSAGE, STATUS)]
         return topics
 
     # From the graph's threads.
@@ -314,15 +321,15 @@ class Driver:
         for writer, publish in self._besides:
             publish(writer.message(measured.besides, measured.stamp_s))
 
-    def _message(self, type_name: str, measured: Measured, frame: str) -> Any:
+    def _message(self, type_name: str, stamp_s: float, frame: str) -> Any:
         message = self._graph.message_class(type_name)()
-        set_stamp(message.header.stamp, measured.stamp_s)
+        set_stamp(message.header.stamp, stamp_s)
         message.header.frame_id = frame
         return message
 
     def _odometry(self, measured: Measured) -> Any:
         look = self._look
-        message = self._message("nav_msgs/msg/Odometry", measured, look.odom_frame)
+        message = self._message("nav_msgs/msg/Odometry", measured.stamp_s, look.odom_frame)
         message.child_frame_id = look.base_frame
         message.pose.pose.position.x, message.pose.pose.position.y, yaw = measured.pose
         _turn(message.pose.pose.orientation, 0.0, 0.0, yaw)
@@ -333,7 +340,7 @@ class Driver:
         return message
 
     def _imu(self, measured: Measured) -> Any:
-        message = self._message("sensor_msgs/msg/Imu", measured, self._look.imu_frame)
+        message = self._message("sensor_msgs/msg/Imu", measured.stamp_s, self._look.imu_frame)
         roll, pitch = measured.tilt
         _turn(message.orientation, roll, pitch, measured.pose[2])
         _set_vector(message.angular_velocity, measured.angular_velocity)
@@ -341,13 +348,15 @@ class Driver:
         return message
 
     def _joints(self, measured: Measured) -> Any:
-        message = self._message("sensor_msgs/msg/JointState", measured, "")
+        message = self._message("sensor_msgs/msg/JointState", measured.stamp_s, "")
         message.name = list(self._look.wheels)
         message.position = list(measured.wheel_rad)
         return message
 
     def _scan(self, measured: Measured) -> Any:
-        message = self._message("sensor_msgs/msg/LaserScan", measured, self._look.scan_frame)
+        message = self._message(
+            "sensor_msgs/msg/LaserScan", measured.stamp_s, self._look.scan_frame
+        )
         count = len(measured.scan_m)
         message.angle_increment = math.tau / count
         message.angle_max = math.tau * (count - 1) / count
@@ -356,15 +365,37 @@ class Driver:
         return message
 
     def _transform(self, measured: Measured) -> Any:
-        transform = self._message(
-            "geometry_msgs/msg/TransformStamped", measured, self._look.odom_frame
+        look, (x, y, yaw) = self._look, measured.pose
+        return self._transforms(
+            [self._moved(measured.stamp_s, look.odom_frame, look.base_frame, (x, y, 0.0), yaw)]
         )
-        transform.child_frame_id = self._look.base_frame
-        x, y, yaw = measured.pose
-        transform.transform.translation.x, transform.transform.translation.y = x, y
+
+    def _say_mounts(self) -> None:
+        look, now_s = self._look, self._graph.now_s()
+        moved = [
+            self._moved(now_s, look.base_frame, frame, position)
+            for frame, position in look.mounts.items()
+        ]
+        if moved:
+            self._publishers[TF_STATIC](self._transforms(moved))
+
+    def _moved(
+        self,
+        stamp_s: float,
+        parent: str,
+        child: str,
+        position: tuple[float, float, float],
+        yaw: float = 0.0,
+    ) -> Any:
+        transform = self._message("geometry_msgs/msg/TransformStamped", stamp_s, parent)
+        transform.child_frame_id = child
+        _set_vector(transform.transform.translation, position)
         _turn(transform.transform.rotation, 0.0, 0.0, yaw)
-        message = self._graph.message_class("tf2_msgs/msg/TFMessage")()
-        message.transforms = [transform]
+        return transform
+
+    def _transforms(self, transforms: list[Any]) -> Any:
+        message = self._graph.message_class(TF_MESSAGE)()
+        message.transforms = transforms
         return message
 
 

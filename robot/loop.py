@@ -194,6 +194,7 @@ class Loop:
         elif armed:
             self.robot.disarm()
 
+        self._sequence += 1  # first: a log that is lost must not make the next proposal an old one
         if self.recorder is not None:
             self.recorder.step(
                 Tick(
@@ -209,7 +210,6 @@ class Loop:
                     final=final,
                 )
             )
-        self._sequence += 1
         if armed:
             self._count(step, verdict)
         return verdict

@@ -27,7 +27,7 @@ from holdfast.sim.drive import Drive
 from holdfast.sim.gap import Gap, load_gap
 from holdfast.sim.task import Task
 from holdfast.sim.twin_board import Truth, TwinBoard
-from holdfast.sim.twin_hardware import LIDAR_RAYS, TwinHardware, besides
+from holdfast.sim.twin_hardware import LIDAR_RAYS, MOUNTS, TwinHardware, besides
 
 SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
 CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
@@ -212,7 +212,7 @@ def _serve_topics(
     stack.callback(graph.close)
     hardware = TwinHardware(board, graph.now_s, scan_rays=rays, besides=others)
     require_measured(task, hardware.signals)
-    look = Look(scan_range_m=hardware.scan_range_m)
+    look = Look(scan_range_m=hardware.scan_range_m, mounts=MOUNTS)
     driver = Driver(graph, hardware, section, look, others)
     stack.callback(driver.close)
     stopping = threading.Event()

@@ -23,6 +23,9 @@ LIDAR_RAYS = 180
 """An odd multiple of the sectors of the signal `scan`: then no beam lies across two of them, and
 the nearest of a sector's beams is what training saw in it."""
 
+MOUNTS = {"imu_link": (0.0, 0.0, 0.0), "base_scan": (0.0, 0.0, LIDAR_HEIGHT_M)}
+"""Where its sensors are on the base, m, by their frames."""
+
 PLACE_LIMIT_S = 2.0
 CATCH_UP_STEPS = 100  # physics steps before commands are looked at again
 

@@ -14,7 +14,7 @@ from holdfast.sim import tasks
 from holdfast.sim.gap import Gap, load_gap
 from holdfast.sim.twin import require_drive, require_measured
 from holdfast.sim.twin_board import Truth, TwinBoard
-from holdfast.sim.twin_hardware import LIDAR_RAYS, TwinHardware, besides
+from holdfast.sim.twin_hardware import LIDAR_RAYS, MOUNTS, TwinHardware, besides
 
 CLOCK = Qos(reliable=False, latched=False, depth=1)
 
@@ -67,6 +67,10 @@ class TwinNode(DriverNode):
         look = dataclasses.replace(
             self.look(),
             scan_frame=self.option("scan_frame"),
+            mounts={
+                self.option("imu_frame"): MOUNTS["imu_link"],
+                self.option("scan_frame"): MOUNTS["base_scan"],
+            },
             scan_range_m=hardware.scan_range_m,
         )
         self.make_driver(hardware, section, look, others)

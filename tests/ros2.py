@@ -14,14 +14,26 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @cache
-def prefix() -> str:
-    """Return where it is installed: what is sourced, or the newest under /opt/ros."""
-    sourced = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
-    places = [*filter(None, sourced), *map(str, sorted(Path("/opt/ros").glob("*"), reverse=True))]
+def sourced() -> str:
+    """Return where a ROS 2 with its tools is: what is sourced, or the newest under /opt/ros."""
+    found = os.environ.get("AMENT_PREFIX_PATH", "").split(":")
+    places = [*filter(None, found), *map(str, sorted(Path("/opt/ros").glob("*"), reverse=True))]
     for place in places:
         if (Path(place) / "setup.bash").is_file() and (Path(place) / "share/rclpy").is_dir():
             return place
-    pytest.skip("there is no ROS 2 here")
+    pytest.skip("there is no ROS 2 with launch and tools here, sourced or in /opt/ros")
+
+
+@cache
+def share(package: str) -> Path:
+    """Return where a package's files are: of a ROS 2 with tools, or of `pip install holdfast[ros]`.
+
+    Skips the test if there is no such package.
+    """
+    if (Path(sys.prefix) / "share" / package / "package.xml").is_file():
+        return Path(sys.prefix) / "share" / package
+    folder = Path(sourced()) / "share" / package
+    return folder if folder.is_dir() else pytest.skip(f"{package} is not installed")
 
 
 @cache
@@ -30,7 +42,7 @@ def environment(setup: str = "") -> dict[str, str]:
 
     Skips the test if this interpreter cannot use it.
     """
-    scripts = [f"{prefix()}/setup.bash", *filter(None, (setup,))]
+    scripts = [f"{sourced()}/setup.bash", *filter(None, (setup,))]
     sourcing = " && ".join(f". {script}" for script in scripts)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("COLCON_", "AMENT_"))}
     said = subprocess.run(
@@ -39,12 +51,12 @@ def environment(setup: str = "") -> dict[str, str]:
     found = dict(entry.partition("=")[::2] for entry in said.split("\0") if entry)
     found["ROS_PYTHON_CHECK_FIELDS"] = "1"
     probe = subprocess.run(
-        [sys.executable, "-c", "import rclpy, nav_msgs.msg, diagnostic_updater"],
+        [sys.executable, "-c", "import rclpy, nav_msgs.msg, launch_ros"],
         env=found,
         capture_output=True,
         text=True,
         check=False,
     )
     if probe.returncode:
-        pytest.skip(f"this Python cannot use {prefix()}: {probe.stderr.splitlines()[-1]}")
+        pytest.skip(f"this Python cannot use {sourced()}: {probe.stderr.splitlines()[-1]}")
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import config as configs
-from holdfast.robot.driver import Driver, Hardware, Look
+from holdfast.robot.driver import TF_MESSAGE, Driver, Hardware, Look
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.serial_hardware import SerialHardware
 from holdfast.robot.serial_robot import DEFAULT_BAUD, SerialRobot
@@ -66,10 +66,19 @@ class DriverNode(ManagedNode):
             base_frame=self.option("base_frame"),
             imu_frame=self.option("imu_frame"),
             wheels=self.texts("wheel_joints"),
-            publish_tf=self.option("publish_tf"),
+            publish_tf=self.option("publish_tf") and self._knows_transforms(),
             pose_covariance=diagonals[0],
             twist_covariance=diagonals[1],
         )
+
+    def _knows_transforms(self) -> bool:
+        """Return whether tf2_msgs is installed; ROS's Python packages on PyPI lack it."""
+        try:
+            self.graph.message_class(TF_MESSAGE)
+        except ConfigError as error:
+            self.get_logger().warning(f"publish_tf: no transforms are published; {error}")
+            return False
+        return True
 
     def activate(self) -> None:
         """Begin to drive."""

@@ -2,20 +2,24 @@
 
 Each node is configured and activated before the next one is. One that cannot be ends the launch,
 and so does the death of one without which the robot must not move. None is started again: what
-died while a robot moved is looked at by a person.
+died while a robot moved is looked at by a person. Once all are up, the launch leaves every
+transition to whoever asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from launch.action import Action
 from launch.actions import (
     EmitEvent,
     OpaqueFunction,
     RegisterEventHandler,
     Shutdown,
+    UnregisterEventHandler,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
@@ -28,12 +32,27 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
+TEXTS = frozenset(
+    {
+        "policy",
+        "robot_config",
+        "port",
+        "proposals",
+        "evidence",
+        "log_dir",
+        "hardware_id",
+        "task",
+        "gap",
+    }
+)
+"""Arguments that are texts, whatever they look like: `hardware_id:=42` is one."""
+
 
 def node(executable: str, parameters: Mapping[str, Any]) -> LifecycleNode:
     """Return one of Holdfast's nodes, in the launch's namespace, named as its executable.
 
     Args:
-        parameters: by name; an empty text leaves what the parameter file or the node says.
+        parameters: by name; they have precedence over the parameter file.
     """
     return LifecycleNode(
         package="holdfast",
@@ -46,12 +65,35 @@ def node(executable: str, parameters: Mapping[str, Any]) -> LifecycleNode:
     )
 
 
-def given(context: Any, names: Sequence[str]) -> dict[str, Any]:
+def given(context: LaunchContext, names: Sequence[str]) -> dict[str, Any]:
     """Return those launch arguments that were given a value, with the type that YAML gives it."""
-    import yaml
-
     values = {name: LaunchConfiguration(name).perform(context) for name in names}
-    return {name: yaml.safe_load(value) for name, value in values.items() if value != ""}
+    return {
+        name: value if name in TEXTS else yaml.safe_load(value)
+        for name, value in values.items()
+        if value != ""
+    }
+
+
+def filed(context: LaunchContext, executable: str, name: str) -> Any:
+    """Return what the parameter file says of a node's parameter; None if it says nothing.
+
+    Raises:
+        RuntimeError: there is no such file, or it cannot be read.
+    """
+    path = Path(LaunchConfiguration("params_file").perform(context))
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RuntimeError(f"params_file {path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise RuntimeError(f"params_file {path}: should be YAML ({problem})") from None
+    said = None
+    for key, section in (data or {}).items():
+        if key.rpartition("/")[2] in (executable, "**", "*"):
+            said = section.get("ros__parameters", {}).get(name, said)
+    return said
 
 
 def bring_up(nodes: Sequence[LifecycleNode], vital: Sequence[LifecycleNode]) -> list[Action]:
@@ -70,24 +112,31 @@ def bring_up(nodes: Sequence[LifecycleNode], vital: Sequence[LifecycleNode]) -> 
 
 
 def _steps(one: LifecycleNode, following: LifecycleNode | None) -> list[Action]:
+    """Return the handlers that bring one node up, and then unregister themselves.
+
+    A handler that outlived the bring-up would answer a transition that a person asked for.
+    """
     name = one.node_executable
-    after: list[LaunchDescriptionEntity] = []
-    if following is not None:
-        after = [_change(following, Transition.TRANSITION_CONFIGURE)]
+    handlers: list[OnStateTransition] = []
 
-    def when(start: str, goal: str, then: list[LaunchDescriptionEntity]) -> Action:
-        # With its start, so that a node that somebody deactivates is left alone.
-        handler = OnStateTransition(
-            target_lifecycle_node=one, start_state=start, goal_state=goal, entities=then
+    def when(start: str, goal: str, then: list[LaunchDescriptionEntity]) -> None:
+        handlers.append(
+            OnStateTransition(
+                target_lifecycle_node=one, start_state=start, goal_state=goal, entities=then
+            )
         )
-        return RegisterEventHandler(handler)
 
-    return [
-        when("configuring", "inactive", [_change(one, Transition.TRANSITION_ACTIVATE)]),
-        when("activating", "active", after),
-        when("configuring", "unconfigured", [_fail(f"{name} could not be configured")]),
-        when("activating", "inactive", [_fail(f"{name} could not be activated")]),
-    ]
+    def done(context: LaunchContext) -> list[Action]:
+        return [UnregisterEventHandler(handler) for handler in handlers]
+
+    after: list[LaunchDescriptionEntity] = [OpaqueFunction(function=done)]
+    if following is not None:
+        after.append(_change(following, Transition.TRANSITION_CONFIGURE))
+    when("configuring", "inactive", [_change(one, Transition.TRANSITION_ACTIVATE)])
+    when("activating", "active", after)
+    when("configuring", "unconfigured", [_fail(f"{name} could not be configured")])
+    when("activating", "inactive", [_fail(f"{name} could not be activated")])
+    return [RegisterEventHandler(handler) for handler in handlers]
 
 
 def _fail(reason: str) -> Action:
@@ -100,8 +149,15 @@ def _fail(reason: str) -> Action:
 
 
 def over(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """End the launch because a process has ended, unless that is why it has."""
-    return [] if context.is_shutdown else [Shutdown(reason=f"{event.process_name} has ended")]
+    """End the launch because a process has ended, unless that is why it has.
+
+    The launch's exit status is that of a failure if the process failed or was killed.
+    """
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        return [_fail(f"{event.process_name} has died (exit status {event.returncode})")]
+    return [Shutdown(reason=f"{event.process_name} has ended")]
 
 
 def _change(one: LifecycleNode, transition: int) -> Action:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,6 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rosidl_runtime_py.utilities import get_message
 from std_srvs.srv import Trigger
 
 from holdfast.errors import ConfigError
@@ -32,11 +32,11 @@ class RosGraph:
         self._node = node
         self._clock: Callable[[], float] | None = None
         self._topics = MutuallyExclusiveCallbackGroup()
-        self._services = MutuallyExclusiveCallbackGroup()
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._made: list[tuple[Callable[[Any], bool], Any]] = []
         self._publishers: list[Any] = []
+        self._warned_s: dict[str, float] = {}
 
     def use_clock(self, now_s: Callable[[], float]) -> None:
         """Take the time from here, not from the node: for who publishes it."""
@@ -61,8 +61,9 @@ class RosGraph:
         Raises:
             ConfigError: there is no such type, or its package is not installed.
         """
+        package, _, name = type_name.partition("/msg/")
         try:
-            found: type[Any] = get_message(type_name)
+            found: type[Any] = getattr(importlib.import_module(f"{package}.msg"), name)
         except (ValueError, AttributeError, ModuleNotFoundError) as error:
             raise ConfigError(f"message type '{type_name}': is not installed ({error})") from None
         return found
@@ -116,13 +117,14 @@ class RosGraph:
         return others
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
-        """Offer a std_srvs/srv/Trigger."""
+        """Offer a std_srvs/srv/Trigger. It waits for no other: each has a group of its own."""
 
         def respond(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             response.success, response.message = answer()
             return response
 
-        made = self._node.create_service(Trigger, name, respond, callback_group=self._services)
+        group = MutuallyExclusiveCallbackGroup()
+        made = self._node.create_service(Trigger, name, respond, callback_group=group)
         self._made.append((self._node.destroy_service, made))
 
     def flush(self) -> None:
@@ -133,8 +135,13 @@ class RosGraph:
             publisher.wait_for_all_acked(Duration(nanoseconds=round(left_s * 1e9)))
 
     def warn(self, sentence: str) -> None:
-        """Log a warning, throttled."""
-        self._node.get_logger().warning(sentence, throttle_duration_sec=WARN_EVERY_S)
+        """Log a warning, at most once in five seconds for each sentence."""
+        now_s = time.monotonic()
+        recent = {s: at_s for s, at_s in self._warned_s.items() if now_s - at_s < WARN_EVERY_S}
+        if sentence not in recent:
+            self._node.get_logger().warning(sentence)
+            recent[sentence] = now_s
+        self._warned_s = recent
 
     def close(self) -> None:
         """Take back what was made."""

@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import select
 import signal
+import socket
+import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import FrameType
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import rclpy
-from diagnostic_updater import Updater
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy._rclpy_pybind11 import InvalidHandle, RCLError, UnknownROSArgsError
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterUninitializedException,
+)
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import ConfigError, HoldfastError
+from holdfast.robot.ros.diagnostics import Diagnostics, Health
 from holdfast.robot.ros.graph import RosGraph
 
-THREADS = 3
-"""Topics, services and the rest each have one, so that a service may wait for a topic."""
+__all__ = ["Health", "ManagedNode", "Option", "run"]
+
+THREADS = 10
+"""Enough for topics, each service, timers and transitions: none of them waits for another."""
+
+DISCOVERY_S = 1.0
+"""How long a node that starts looks for another one of its name."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+WANTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number with a decimal point, such as 1.0",
+    str: "a text (a number that is a text is written in two pairs of quotes: '\"42\"')",
+    list: "a list of {}",
+}
+"""What a parameter should be, by the type of its default."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +93,15 @@ class Option:
             ]
         return described
 
-
-@dataclass(frozen=True)
-class Health:
-    """How a node is: 0 well, 1 worth a look, 2 in trouble."""
-
-    level: int
-    sentence: str
-    values: Mapping[str, str] = field(default_factory=dict)
+    def wanted(self) -> str:
+        """Return in words what its value should be."""
+        inner = self.default[0] if isinstance(self.default, list) else None
+        words = WANTED[type(self.default)].format("texts" if inner == "" else "numbers")
+        within = "" if self.least is None else f" from {self.least} to {self.most}"
+        return words + within
 
 
-class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
+class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
     """A lifecycle node whose mistakes are sentences.
 
     A subclass says what happens in `configure`, `activate`, `halt` and `release`; each may raise
@@ -89,12 +115,12 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
         super().__init__(name)
         self._fixed = {option.name for option in options if option.fixed}
         self._active = False
+        self._changed = False  # parameters were set since `configure` read them
         for option in options:
-            self.declare_parameter(option.name, option.default, option.descriptor())
+            self._declare(option)
+        self._require_known()
         self.add_on_set_parameters_callback(self._judge_parameters)
-        self._diagnostics = Updater(self)
-        self._diagnostics.setHardwareID("none")
-        self._diagnostics.add("state", self._diagnose)
+        self._diagnostics = Diagnostics(self, self.health)
 
     # For the subclass.
 
@@ -124,26 +150,21 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
 
     def say_health(self) -> None:
         """Publish the diagnostics now, because something changed."""
-        self._diagnostics.force_update()
+        self._diagnostics.publish()
 
     def name_hardware(self, hardware_id: str) -> None:
         """Say in the diagnostics which unit it is."""
-        self._diagnostics.setHardwareID(hardware_id)
+        self._diagnostics.hardware_id = hardware_id
 
     # The lifecycle.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unconfigured to inactive."""
-        self.graph = RosGraph(self)
-        failed = self._attempt(self.configure, "configured")
-        if failed:
-            self._let_go()
-        return failed or super().on_configure(state)
+        return self._attempt(self._connect, "configured") or super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Inactive to active."""
-        self._active = True
-        failed = self._attempt(self.activate, "active")
+        failed = self._attempt(self._begin, "active")
         if failed:
             self._stop()
         return failed or super().on_activate(state)
@@ -180,6 +201,33 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
         self.get_logger().info(reached)
         return None
 
+    def _connect(self) -> None:
+        self.graph, self._changed = RosGraph(self), False
+        try:
+            self.configure()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _begin(self) -> None:
+        """Activate by the parameters of now: those set while inactive count too."""
+        if self._changed or not hasattr(self, "graph"):
+            self._let_go()
+            self._connect()
+        self._active = True
+        self.activate()
+
+    def _LifecycleNodeMixin__on_change_state(  # the name is rclpy's
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Refuse a transition that the state does not have; older rclpy ends the process."""
+        try:
+            return super()._LifecycleNodeMixin__on_change_state(request, response)
+        except RCLError as error:
+            self.get_logger().error(f"refused: {' '.join(str(error).split())}")
+            response.success = False
+            return response
+
     def end(self) -> None:
         """Stop and let go, whatever state the node is in."""
         self._stop()
@@ -200,10 +248,36 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
             self.graph.close()
             del self.graph
 
-    # Parameters and diagnostics.
+    # Parameters.
+
+    def _declare(self, option: Option) -> None:
+        try:
+            self.declare_parameter(option.name, option.default, option.descriptor())
+        except (
+            InvalidParameterTypeException,
+            InvalidParameterValueException,
+            ParameterUninitializedException,
+        ):
+            given = self._parameter_overrides[option.name].value
+            raise ConfigError(
+                f"parameter {option.name} should be {option.wanted()}, received {given!r}"
+            ) from None
+
+    def _require_known(self) -> None:
+        """Raise for a parameter that was given and that no node has: it is misspelt."""
+        for name in self._parameter_overrides:
+            if not self.has_parameter(name) and not name.startswith("qos_overrides."):
+                near = difflib.get_close_matches(name, self._fixed, 1)
+                hint = (
+                    f"did you mean {near[0]}?"
+                    if near
+                    else f"it has {', '.join(sorted(self._fixed))}"
+                )
+                raise ConfigError(f"parameter {name}: {self.get_name()} has no such one; {hint}")
 
     def _judge_parameters(self, parameters: list[Any]) -> SetParametersResult:
         for parameter in parameters:
+            self._changed |= parameter.name in self._fixed
             if self._active and parameter.name in self._fixed:
                 return SetParametersResult(
                     successful=False,
@@ -211,35 +285,35 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # rclpy tells no types
                 )
         return SetParametersResult(successful=True)
 
-    def _diagnose(self, status: Any) -> Any:
-        health = self.health()
-        status.summary(bytes([health.level]), health.sentence)
-        for key, value in health.values.items():
-            status.add(key, value)
-        return status
-
 
 def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM, and stop the robot before it leaves the graph.
+    """Run a node until SIGINT, SIGTERM or SIGHUP; stop the robot before it leaves the graph.
 
     rclpy's own handlers end the context first, and with it every way to tell the robot so.
+
+    Returns:
+        0; 1 if the node could not be made, or failed.
     """
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    ending = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        ending.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    node = make()
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    # A signal may interrupt a thread of a library; the descriptor wakes this one all the same.
+    signal.set_wakeup_fd(wake.fileno())
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        node = make()
+        _require_alone(node)
+    except (ConfigError, RCLError, UnknownROSArgsError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
     ended: Future = Future()
-    spin = executor.spin_until_future_complete
-    thread = threading.Thread(target=spin, args=(ended,), name="executor", daemon=True)
+    thread = threading.Thread(target=_spin, args=(executor, ended), name="executor", daemon=True)
     thread.start()
-    while thread.is_alive() and not ending.wait(1.0):
+    while thread.is_alive() and not select.select([woken], [], [], 1.0)[0]:
         pass
     failed = not thread.is_alive()  # its error was printed
     node.finish()
@@ -249,6 +323,31 @@ def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None)
     node.destroy_node()
     rclpy.shutdown()
     # Python gives signals their default meaning as it ends; a second one would be told as a death.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     return int(failed)
+
+
+def _spin(executor: MultiThreadedExecutor, ended: Future) -> None:
+    """Run callbacks until the future is done."""
+    while not ended.done():
+        # rclpy lets this through for the QoS events of a publisher that a transition destroys.
+        with contextlib.suppress(InvalidHandle):
+            executor.spin_until_future_complete(ended)
+
+
+def _require_alone(node: ManagedNode) -> None:
+    """Raise if there is another node of this name: both would answer to the same services.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    own = node.get_name(), node.get_namespace()
+    deadline_s = time.monotonic() + DISCOVERY_S
+    while time.monotonic() < deadline_s:
+        if node.get_node_names_and_namespaces().count(own) > 1:
+            raise ConfigError(
+                f"there is a node {node.get_fully_qualified_name()} already; end it first, or "
+                "give this one another namespace. One that was killed is seen for up to 20 s more"
+            )
+        time.sleep(0.05)

@@ -23,6 +23,10 @@ from holdfast.safety_monitor.messages import State, Verdict
 
 STATUS_TYPE = "diagnostic_msgs/msg/DiagnosticStatus"
 POLICY, ANYBODY = "policy", "anybody"
+POWER_ON = "power_on"
+"""Code of the stop that every run begins with."""
+
+INACTIVE = Health(1, "INACTIVE: the safety monitor is not active", {"state": "INACTIVE"})
 LEVELS = {
     State.STOPPED: 2,
     State.READY: 0,
@@ -56,6 +60,7 @@ class SafetyMonitorNode(ManagedNode):
         self._recorder: Recorder | None = None
         self._newest = super().health()
         self._published: tuple[State, str] | None = None
+        self._directory: Path | None = None  # of the last log
 
     # The lifecycle.
 
@@ -111,11 +116,11 @@ class SafetyMonitorNode(ManagedNode):
         """Begin to watch: stopped, as ever."""
         assembly = self._assembly = self._assemble()  # nothing of an earlier run lives on
         if self.option("record"):
-            given = self.option("log_dir")
-            directory = Path(given) if given else default_directory(assembly.contract)
+            directory = self._log_directory(assembly)
             name, seed, explore = directory.resolve().name, *map(self.option, ("seed", "explore"))
             info = assembly.info(name, self._robot, seed, explore)
             self._recorder = Recorder(directory, info)
+            self._directory = directory
             self.get_logger().info(f"log: {self._recorder.path}")
         loop = Loop(
             self._robot,
@@ -130,12 +135,26 @@ class SafetyMonitorNode(ManagedNode):
         )
         self._watch.start()
 
+    def _log_directory(self, assembly: Assembly) -> Path:
+        """Return where to log: each activation of one process has a directory of its own."""
+        given = self.option("log_dir")
+        if not given:
+            return default_directory(assembly.contract)
+        directory, number = Path(given), 1
+        while self._directory is not None and directory.exists():
+            number += 1
+            directory = Path(f"{given}-{number}")
+        return directory
+
     def halt(self) -> None:
         """Publish zero, and end the log."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None
         self._robot.close()
+        self._newest, self._published = INACTIVE, None
+        self._publish_status(self._status())
+        self.graph.flush()
         if self._recorder is not None:
             recorder, self._recorder = self._recorder, None
             try:
@@ -161,22 +180,28 @@ class SafetyMonitorNode(ManagedNode):
             values[f"{cost.name} predicted"] = f"{budget.predicted[i]:g}"
             values[f"{cost.name} run budget"] = f"{budget.run_budget[i]:g}"
         why = f": {verdict.reasons[0].text}" if verdict.reasons else ""
-        self._newest = Health(LEVELS[state], state.name + why, values)
+        # A reason in READY, as motion that nobody commanded, is worth a look as well.
+        level = max(LEVELS[state], int(bool(verdict.reasons)))
+        self._newest = Health(level, state.name + why, values)
         if (state, codes) != self._published:
+            if self._published is None or state is not self._published[0]:
+                self._log_change(self._newest, codes)
             self._published = state, codes
             self._publish_status(self._status())
             self.say_health()
 
+    def _log_change(self, health: Health, codes: str) -> None:
+        logger = self.get_logger()
+        if health.level == 0 or codes == POWER_ON:
+            logger.info(health.sentence)
+        elif health.level == 1:
+            logger.warning(health.sentence)
+        else:
+            logger.error(health.sentence)
+
     def _status(self) -> Any:
-        health = self._newest
-        status = self.graph.message_class(STATUS_TYPE)()
-        status.level = bytes([health.level])
-        status.name = f"{self.get_name()}: state"
-        status.message = health.sentence
-        status.hardware_id = self._robot.identity.hardware_id
-        pair = self.graph.message_class("diagnostic_msgs/msg/KeyValue")
-        status.values = [pair(key=key, value=value) for key, value in health.values.items()]
-        return status
+        name = f"{self.get_fully_qualified_name().lstrip('/')}: state"
+        return self._newest.status(name, self._robot.identity.hardware_id)
 
     def _report(self, result: EpisodeResult) -> None:
         names = (cost.name for cost in self._assembly.contract.costs)
@@ -191,8 +216,15 @@ class SafetyMonitorNode(ManagedNode):
             self._assembly.deployment.add(result)
 
     def health(self) -> Health:
-        """Return what the monitor last said."""
-        return super().health() if self._watch is None else self._newest
+        """Return what the monitor last said, and whether nobody is there to propose."""
+        if self._watch is None:
+            return super().health()
+        topic = self._assembly.config.topics().proposal.topic
+        if self.option("proposals") == POLICY or self.count_publishers(topic):
+            return self._newest
+        health = self._newest
+        sentence = f"{health.sentence} (nobody publishes {self.resolve_topic_name(topic)})"
+        return Health(max(health.level, 1), sentence, health.values)
 
 
 def main() -> int:

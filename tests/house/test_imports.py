@@ -124,8 +124,8 @@ OURS = {f"holdfast.{name}" for name in ("__version__", *SHARED, *FOLDERS_OF_OURS
 """What the robot's side imports of us; of policy, what the test below lets through."""
 
 ROS = {
-    *("rclpy", "rcl_interfaces", "rosidl_runtime_py", "std_srvs", "diagnostic_updater"),
-    *("lifecycle_msgs", "launch", "launch_ros"),
+    *("rclpy", "rcl_interfaces", "std_srvs", "diagnostic_msgs", "lifecycle_msgs"),
+    *("launch", "launch_ros"),
 }
 
 

@@ -27,7 +27,8 @@ class Rig:
     def __init__(self, here, there, address):
         self.robot = SerialRobot.connect(address)
         self.hardware = SerialHardware(self.robot, here.now_s, ticks_per_turn=4096)
-        look = Look(pose_covariance=(0.1, 0.2, 0.0, 0.0, 0.0, 0.3))
+        covariance = (0.1, 0.2, 0.0, 0.0, 0.0, 0.3)
+        look = Look(pose_covariance=covariance, mounts={"base_scan": (0.0, 0.0, 0.12)})
         self.driver = Driver(here, self.hardware, section(), look)
         self.there = there
         self.odometry = graphs.Heard(there, "odom", ODOMETRY, SENSOR)
@@ -92,7 +93,8 @@ def rig(twin):
 def test_it_says_what_the_device_measures(rig):
     joints = graphs.Heard(rig.there, "joint_states", JOINTS, PLAIN)
     imu = graphs.Heard(rig.there, "imu", IMU, SENSOR)
-    transforms = graphs.Heard(rig.there, "/tf", TF, PLAIN)
+    transforms = graphs.Heard(rig.there, "tf", TF, PLAIN)
+    mounts = graphs.Heard(rig.there, "tf_static", TF, STATUS)
     rig.moves()
     odometry = rig.odometry[-1]
     assert (odometry.header.frame_id, odometry.child_frame_id) == ("odom", "base_link")
@@ -101,6 +103,9 @@ def test_it_says_what_the_device_measures(rig):
     assert [odometry.pose.covariance[i] for i in (0, 7, 35)] == [0.1, 0.2, 0.3]
     (transform,) = graphs.until(lambda: transforms)[-1].transforms
     assert transform.child_frame_id == "base_link"
+    (mount,) = graphs.until(lambda: mounts)[-1].transforms
+    assert (mount.header.frame_id, mount.child_frame_id) == ("base_link", "base_scan")
+    assert mount.transform.translation.z == 0.12
     assert graphs.until(lambda: imu)[-1].linear_acceleration.z == pytest.approx(9.8, abs=1.0)
     first = graphs.until(lambda: joints)[-1]
     assert first.name == ["left_wheel_joint", "right_wheel_joint"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import ros2
@@ -54,9 +53,8 @@ def test_names():
 
 @pytest.mark.parametrize("name", messages.DEFINITIONS)
 def test_a_type_is_what_the_installed_ros_has(name):
-    prefix = ros2.prefix()
     package, folder, short = messages.full_name(name).split("/")
     file = re.sub(r"_(Request|Response)$", "", short) + ".json"
-    described = json.loads((Path(prefix) / "share" / package / folder / file).read_text())
+    described = json.loads((ros2.share(package) / folder / file).read_text())
     hashes = {h["type_name"]: h["hash_string"] for h in described["type_hashes"]}
     assert messages.type_hash(name) == hashes[messages.full_name(name)]
