@@ -103,7 +103,7 @@ def test_signals_of_which_one_falls_silent_are_compared_anew():
     ],
 )
 def test_only_speeds_are_commands_to_move(channel, judged):
-    frozen = Frozen(dataclasses.replace(CONTRACT, action=(channel,)), BOTH)
+    frozen = Frozen(dataclasses.replace(CONTRACT, action=(channel,), observation=CONTRACT.observation[:1]), BOTH)
     told(frozen, 0.0, POSE, [0.5])
     assert told(frozen, 1.0, POSE, [0.5]) == (["pose_frozen"] if judged else [])
 
@@ -141,7 +141,7 @@ def test_the_text():
     [
         (("position", "heading"), "pose_frozen"),
         (("forward_speed", "yaw_rate"), "velocity_frozen"),
-        (("position", "heading", "forward_speed", "yaw_rate", "tilt"), "pose_frozen"),
+        (("position", "heading", "forward_speed", "yaw_rate", "tilt"), "velocity_frozen"),
     ],
 )
 def test_a_monitor_stops_what_is_frozen(kept, code):

@@ -67,8 +67,8 @@ def used(state):
         step((1.0, 0.5), predicted)
         assert rig.monitor.state is State.LIMITED
     if state is State.FALLBACK:
-        rig.now_s += 0.4  # proposal and readings are stale
-        step(None, age_s=0.3)
+        rig.now_s += 0.25  # proposal and readings are stale
+        step(None, age_s=0.28)
     if state in {State.LIMITED, State.FALLBACK}:
         step((1.0, 0.5))  # clean
     if state is State.READY:
