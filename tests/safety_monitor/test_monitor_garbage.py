@@ -33,6 +33,13 @@ class Odd:
     __hash__ = object.__hash__
 
 
+def _objects(values):
+    array = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return array
+
+
 PLAIN = st.one_of(
     st.none(),
     st.booleans(),
@@ -53,7 +60,7 @@ ARRAYS = st.one_of(
     st.lists(st.complex_numbers(), max_size=3).map(lambda v: np.array(v, complex)),
     st.lists(st.booleans(), max_size=3).map(lambda v: np.array(v, bool)),
     st.lists(st.text(max_size=2), max_size=3).map(lambda v: np.array(v, str)),
-    st.lists(PLAIN, max_size=3).map(lambda v: _objects(v)),
+    st.lists(PLAIN, max_size=3).map(_objects),
     st.lists(st.floats(), max_size=3).map(lambda v: np.array(v, np.longdouble) * 10),
     st.just(np.zeros((2, 2))),
     st.just(np.array(1.0)),
@@ -75,13 +82,6 @@ PROPOSALS = st.one_of(
     st.builds(Proposal, st.just(10.1), st.just(99), ARRAYS, st.just(CONTRACT.hash)),
     ANYTHING,
 )
-
-
-def _objects(values):
-    array = np.empty(len(values), object)
-    for index, value in enumerate(values):
-        array[index] = value
-    return array
 
 
 @settings(
