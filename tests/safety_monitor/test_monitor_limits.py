@@ -90,7 +90,8 @@ def jointed(**signals):
 
 def followed(error=0.75, lasted_s=0.375):
     """Return the state when a speed was off its command, by so much and for so long."""
-    rig = at_zero(Rig(limits(max_step_gap_s=1e9, tracking_error={"forward_speed": 0.5})))
+    wide = limits(max_step_gap_s=1e9, tracking_error={"forward_speed": 0.5}, limited_scale=0.75)
+    rig = at_zero(Rig(wide))
     for now_s, sequence in ((0.0, 1), (lasted_s, 2)):
         signals = {**rig.signals(), "forward_speed": np.array([-error])}
         sources = {"base": Reading(now_s, sequence, signals)}
@@ -253,7 +254,8 @@ def test_steps_that_slow_and_steps_that_free(trigger, release):
 
 @pytest.mark.parametrize("scale", [1e-9, 0.25, 1.0 - 1e-9])
 def test_what_is_slowed_is_slowed_by_that_much(scale):
-    rig = Rig(limits(limited_scale=scale, release_steps=99)).to_limited()
+    changes = {"limited_scale": scale, "release_steps": 99, "tracking_error": {}}
+    rig = Rig(limits(**changes)).to_limited()
     for _ in range(9):
         verdict = rig.step((0.75, -1.5))
     np.testing.assert_array_equal(verdict.action, [scale * 0.75, scale * -1.5])
@@ -294,6 +296,10 @@ ALSO = {
     "fallback_max_s",
     "episode_coverage",
     "recovery",  # no number; test_recovery.py
+    "agreement",  # seven numbers; test_consistency.py
+    "pose_frozen_s",  # test_frozen.py
+    "velocity_frozen_s",
+    "coasting_s",  # test_standing.py
 }
 
 
