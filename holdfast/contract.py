@@ -291,7 +291,7 @@ class Contract:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ContractError(f"contract: should be JSON ({error})") from None
         return strict(Contract, data, "contract")
 
