@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.costs import Bill
@@ -16,8 +18,17 @@ from holdfast.signals import CATALOGUE, Array
 Values = Mapping[str, list[float]]
 """Usable signals as Python numbers: scalar arithmetic beats tiny arrays eight to nine times."""
 
-MOTION = ("linear_velocity", "forward_speed", "heading", "yaw_rate")
-"""Signals that tell how the robot moves, wherever there are any."""
+Stamps = Mapping[str, float]
+"""When each of them was measured, s, on the clock of `now_s`."""
+
+MOTION = ("position", "linear_velocity", "forward_speed", "heading", "yaw_rate", "angular_velocity")
+"""Signals that tell how the robot moves, looked at wherever there are any."""
+
+REAL = frozenset(map(np.dtype, ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1")))
+"""Types of arrays whose values Python's float can hold."""
+
+TURNING = frozenset({"yaw_rate", "heading", "angular_velocity"})
+"""Signals of which one at least must be known: else a robot that turns would seem to stand."""
 
 
 def require_a_robot(contract: Contract) -> None:
@@ -44,6 +55,15 @@ def required_signals(contract: Contract, also: Iterable[str], limits: Limits) ->
     ):
         if limit is not None:
             names.update(needs)
+    # What is commanded is to be measured. A speed along any other axis than the base's x shows
+    # in nothing but the velocity.
+    speeds = {channel.name for channel in contract.action if channel.unit == "m/s"}
+    if speeds - {"forward_speed"}:
+        names.add("linear_velocity")
+    if "forward_speed" in speeds and "linear_velocity" not in names:
+        names.update(("forward_speed", "heading"))
+    if not names & TURNING:
+        names.add("yaw_rate")
     return frozenset(names)
 
 
@@ -68,9 +88,11 @@ def measure(
     shapes: Mapping[str, tuple[int]],
     arrays: dict[str, Array],
     values: dict[str, list[float]],
+    stamps: dict[str, float],
     reasons: list[Reason],
 ) -> None:
-    """Sort the used signals of all sources: the usable into `arrays` and `values`, or a reason."""
+    """Sort the used signals of all sources: the usable into `arrays`, `values` and `stamps`, or a
+    reason."""
     unheard = dict(shapes)
     for source, reading in sources.items():
         for name, array in reading.signals.items():
@@ -79,22 +101,46 @@ def measure(
                 if name in shapes:
                     text = f"{source} repeats signal {name}"
                     stop(reasons, Check.CONTRACT, "signal_ambiguous", text)
-            elif array.shape != shape:
-                text = f"{name} should have shape {shape}, received {array.shape}"
-                stop(reasons, Check.CONTRACT, "signal_shape", text)
+                continue
+            numbers = real_numbers(array, shape, "signal", name, reasons)
+            if numbers is None:
+                continue
+            # A sum is finite only if all of it is, and takes less time to look at.
+            if math.isfinite(sum(numbers)) or finite(numbers):
+                arrays[name], values[name], stamps[name] = array, numbers, reading.stamp_s
+            elif name == "scan" and (blind := sum(map(math.isnan, numbers))):
+                text = f"the scan is blind in {blind} of {len(numbers)} sectors"
+                stop(reasons, Check.FINITE, "scan_blind", text)
             else:
-                numbers: list[float] = array.tolist()
-                # A sum is finite only if all of it is, and takes less time to look at.
-                if math.isfinite(sum(numbers)) or finite(numbers):
-                    arrays[name], values[name] = array, numbers
-                else:
-                    stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
+                stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
     if missing := required.intersection(unheard):
         text = f"no source carries {', '.join(sorted(missing))}"
         stop(reasons, Check.CONTRACT, "signal_missing", text)
     if "linear_velocity" in unheard and ("forward_speed" in unheard or "heading" in unheard):
         text = "no source carries linear_velocity, or forward_speed and heading"
         stop(reasons, Check.CONTRACT, "signal_missing", text)
+
+
+def real_numbers(
+    array: Array, shape: tuple[int], kind: str, name: str, reasons: list[Reason]
+) -> list[float] | None:
+    """Return an array's numbers, or None, with a reason, if it holds anything else.
+
+    Args:
+        kind: begins the reason's code.
+        name: what people call it.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype not in REAL:
+        what = f"type {getattr(array, 'dtype', type(array).__name__)}"
+        text = f"{name} should be an array of real numbers, received {what}"
+        stop(reasons, Check.CONTRACT, f"{kind}_type", text)
+        return None
+    if array.shape != shape:
+        text = f"{name} should have shape {shape}, received {array.shape}"
+        stop(reasons, Check.CONTRACT, f"{kind}_shape", text)
+        return None
+    numbers: list[float] = array.tolist()
+    return numbers
 
 
 def velocity(values: Values) -> tuple[float, float] | None:
@@ -106,17 +152,6 @@ def velocity(values: Values) -> tuple[float, float] | None:
         (speed,), (heading,) = values["forward_speed"], values["heading"]
         return speed * math.cos(heading), speed * math.sin(heading)
     return None
-
-
-def standing(values: Values, limits: Limits) -> bool:
-    """Whether the robot stands still, as far as is known; not knowing is moving."""
-    moving = velocity(values)
-    turning = values.get("yaw_rate", [0.0])[0]
-    return (
-        moving is not None
-        and math.hypot(*moving) <= limits.standing_speed_m_s
-        and abs(turning) <= limits.standing_yaw_rate_rad_s
-    )
 
 
 def check_clock(
@@ -144,14 +179,10 @@ def check_proposal(
             f"the monitor under {contract.hash[:12]}"
         )
         stop(reasons, Check.CONTRACT, "proposal_contract", text)
-    if proposal.action.shape != (contract.action_size,):
-        text = (
-            f"a proposed action should have shape ({contract.action_size},), "
-            f"received {proposal.action.shape}"
-        )
-        stop(reasons, Check.CONTRACT, "proposal_shape", text)
+    shape = (contract.action_size,)
+    numbers = real_numbers(proposal.action, shape, "proposal", "a proposed action", reasons)
+    if numbers is None:
         return None
-    numbers: list[float] = proposal.action.tolist()
     if not finite(numbers):
         text = f"the proposed action is {numbers}"
         stop(reasons, Check.FINITE, "proposal_not_finite", text)
@@ -160,13 +191,8 @@ def check_proposal(
 
 
 def cost_to_go(prediction: Array, costs: int, reasons: list[Reason]) -> list[float] | None:
-    """Return the cost critics' prediction as numbers; None if it has another shape."""
-    if prediction.shape == (costs,):
-        numbers: list[float] = prediction.tolist()
-        return numbers
-    text = f"cost-to-go should have shape ({costs},), received {prediction.shape}"
-    stop(reasons, Check.CONTRACT, "cost_to_go_shape", text)
-    return None
+    """Return the cost critics' prediction as numbers; None if it is anything else."""
+    return real_numbers(prediction, (costs,), "cost_to_go", "cost-to-go", reasons)
 
 
 def stop(reasons: list[Reason], check: Check, code: str, text: str) -> None:

@@ -49,8 +49,11 @@ def bombs(values: Values) -> Any:
 
 
 def clearance(values: Values, *, clearance_m: float) -> Any:
-    """Return whether something is nearer than clearance_m in any sector of `scan`."""
-    return np.asarray(values["scan"]).min(axis=0) < clearance_m
+    """Return whether something is nearer than clearance_m in any sector of `scan`.
+
+    A sector that is blind (NaN) may hide something, so it counts as near.
+    """
+    return ~(np.asarray(values["scan"]).min(axis=0) >= clearance_m)
 
 
 def speeding(values: Values, *, speed_m_s: float) -> Any:

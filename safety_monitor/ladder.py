@@ -46,7 +46,7 @@ class Ladder:
         self.state = state
         self.moving = state >= FALLBACK
         self.causes = tuple(causes)
-        self._clean_steps = self._slow_steps = 0
+        self._clean_steps, self._slow_steps = 0, 0.0
 
     def stop(self, reason: Reason) -> None:
         """Latch STOPPED. A robot that is stopped already keeps its first causes."""
@@ -72,8 +72,10 @@ class Ladder:
 
     def _judge_moving(self, now_s: float, allowed: State, reasons: list[Reason]) -> None:
         if self.state is ACTIVE:
-            self._slow_steps = self._slow_steps + 1 if allowed is LIMITED else 0
-            if allowed is ACTIVE or 0 < self._slow_steps < self._trigger_steps:
+            # A clean step takes off half a step, so a reason on every second one slows too.
+            slow = self._slow_steps + (1.0 if allowed is LIMITED else -0.5)
+            self._slow_steps = max(slow, 0.0)
+            if allowed is ACTIVE or (allowed is LIMITED and slow < self._trigger_steps):
                 return
         if allowed <= self.state:
             if allowed is not self.state:

@@ -14,6 +14,9 @@ from holdfast.signals import CATALOGUE
 
 WHERE = "monitor limits"
 
+OPTIONAL = ("agreement", "pose_frozen_s", "velocity_frozen_s", "coasting_s")
+"""Keys that may be missing, because logs of before 2026-12 lack them: then not checked."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -57,6 +60,53 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far position and heading may disagree with speed and yaw rate.
+
+    In every step some disagreement is forgiven; the rest adds up, and stops the robot beyond
+    `position_m` or `heading_rad`.
+
+    Attributes:
+        distance_share: of the distance just made; forgiven along the way: wheels of another
+            size, and slip.
+        sideways_m_per_rad: of the turn just made; forgiven across the way: a base whose axle is
+            not below its origin, and slip in curves.
+        creep_m_s: forgiven in a second, in either direction.
+        position_m: the most that may remain.
+        turn_share, creep_rad_s, heading_rad: the same of the heading and the yaw rate.
+    """
+
+    distance_share: float
+    sideways_m_per_rad: float
+    creep_m_s: float
+    position_m: float
+    turn_share: float
+    creep_rad_s: float
+    heading_rad: float
+
+    def require_sense(self, where: str) -> None:
+        """Check that something is forgiven and not everything; `where` begins the sentence."""
+        for name in ("distance_share", "turn_share"):
+            value = getattr(self, name)
+            _require(
+                0.0 <= value < 0.5,
+                f"{where}.{name} should be at least 0 and below 0.5, received {value}",
+            )
+        for name in ("sideways_m_per_rad", "creep_m_s", "creep_rad_s"):
+            value = getattr(self, name)
+            _require(
+                math.isfinite(value) and value >= 0.0,
+                f"{where}.{name} should be finite and at least 0, received {value}",
+            )
+        for name in ("position_m", "heading_rad"):
+            value = getattr(self, name)
+            _require(
+                math.isfinite(value) and value > 0.0,
+                f"{where}.{name} should be finite and above 0, received {value}",
+            )
+
+
+@dataclass(frozen=True)
 class Limits:
     """Everything the monitor compares with. A value at a limit is allowed; beyond it is not.
 
@@ -75,8 +125,10 @@ class Limits:
         joint_position_rad, joint_velocity_rad_s: bounds on each joint, in the robot's own order;
             None for a joint that has none, as a wheel's position.
         tracking_error: by action channel, how far the measured signal of the same name may be
-            from the command, in its unit.
-        tracking_s: for how long it may be further: LIMITED, then STOPPED.
+            from every command of the last reaction time, in its unit; in LIMITED, times
+            limited_scale.
+        tracking_s: for how long it may be further: LIMITED, then STOPPED. Time on track takes
+            off a quarter of itself.
         deceleration_m_s2, reaction_time_s: stopping distance is v * reaction_time +
             v^2 / (2 deceleration). If it leads to the geofence's edge or into an obstacle, a
             controlled stop follows.
@@ -85,8 +137,8 @@ class Limits:
             there is no scan, and obstacles are not checked.
         standing_speed_m_s, standing_yaw_rate_rad_s: at most this is standing still.
         limited_scale: in LIMITED, proposals are multiplied by this.
-        trigger_steps: consecutive steps with a reason for LIMITED that lead from ACTIVE to it.
-            Worse reasons act at once.
+        trigger_steps: steps with a reason for LIMITED that lead from ACTIVE to it; a step
+            without one takes off half a step. Worse reasons act at once.
         release_steps: consecutive clean steps that lead one rung up: FALLBACK to LIMITED,
             LIMITED to ACTIVE. Nothing but a reset leads out of STOPPED.
         fallback_max_s: FALLBACK ends in STOPPED when the robot stands, at latest after this.
@@ -97,6 +149,14 @@ class Limits:
             budget is what is promised of every single episode.
         episode_coverage: the share of episodes that cost no more than is predicted, at any of
             their steps; of those that the bundle's prediction was calibrated on.
+        recovery: the robot's own; None: the contract's, if it has one.
+        agreement: how far position and heading may disagree with the speeds.
+        pose_frozen_s: for how long position and heading may stay the same to the last bit while
+            motion is commanded.
+        velocity_frozen_s: the same of all measured speeds together.
+        coasting_s: for how long the robot may move while zero is commanded, in any state.
+
+    The last four are None where they are missing, as they are in older logs.
     """
 
     source_max_age_s: float
@@ -127,15 +187,21 @@ class Limits:
     episode_budget: Mapping[str, float] | None
     episode_coverage: float
     recovery: Recovery | None
+    agreement: Agreement | None = None
+    pose_frozen_s: float | None = None
+    velocity_frozen_s: float | None = None
+    coasting_s: float | None = None
 
     @staticmethod
     def from_mapping(data: Any) -> Limits:
-        """Build limits from plain data; every key must be there and known.
+        """Build limits from plain data; every key must be known, and there unless it is optional.
 
         Raises:
             ConfigError: a missing or unknown key, a wrong type, or limits that contradict
                 each other.
         """
+        if isinstance(data, dict):
+            data = dict.fromkeys(OPTIONAL) | data
         try:
             return strict(Limits, data, WHERE)
         except ContractError as error:
@@ -147,6 +213,8 @@ class Limits:
             tiers = getattr(self, name)
             if tiers is not None:
                 tiers.require_order(name)
+        if self.agreement is not None:
+            self.agreement.require_sense("agreement")
         for name in ("joint_position_rad", "joint_velocity_rad_s"):
             for joint, bounds in enumerate(getattr(self, name) or ()):
                 if bounds is not None:
@@ -198,11 +266,17 @@ class Limits:
                 math.isfinite(value) and value > 0.0,
                 f"tracking_error.{name} should be finite and above 0, received {value}",
             )
-        radius = self.footprint_radius_m
-        _require(
-            radius is None or (math.isfinite(radius) and radius > 0.0),
-            f"footprint_radius_m should be finite and above 0, received {radius}",
-        )
+        for name in (
+            "footprint_radius_m",
+            "pose_frozen_s",
+            "velocity_frozen_s",
+            "coasting_s",
+        ):
+            value = getattr(self, name)
+            _require(
+                value is None or (math.isfinite(value) and value > 0.0),
+                f"{name} should be finite and above 0, received {value}",
+            )
 
     def require_fit(self, contract: Contract) -> None:
         """Check these limits against a contract.
@@ -234,6 +308,13 @@ class Limits:
                 and (signal.size, signal.unit) == (1, channels[name].unit),
                 f"tracking_error.{name} should name an action channel that is also a measured "
                 f"signal of its unit; channels are {', '.join(channels)}",
+            )
+            largest = max(-channels[name].low, channels[name].high)
+            _require(
+                self.tracking_error[name] < self.limited_scale * largest,
+                f"tracking_error.{name} {self.tracking_error[name]} should be below "
+                f"{self.limited_scale * largest:g}, limited_scale times the largest command, or "
+                "a robot that does not move at all would be on track once it is slowed",
             )
         for name, tiers in (
             ("forward_speed", self.forward_speed_m_s),

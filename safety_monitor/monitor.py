@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,13 @@ from holdfast.contract import Contract
 from holdfast.safety_monitor import checks
 from holdfast.safety_monitor.action import ActionLimits
 from holdfast.safety_monitor.budget import Budget
+from holdfast.safety_monitor.consistency import Consistency
 from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.envelope import check_envelope
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.freshness import Freshness
+from holdfast.safety_monitor.frozen import Frozen
 from holdfast.safety_monitor.ladder import Ladder
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import (
@@ -34,6 +37,7 @@ from holdfast.safety_monitor.messages import (
 )
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.safety_monitor.recovery import RecoveryController
+from holdfast.safety_monitor.standing import Standing
 from holdfast.safety_monitor.tracking import Tracking
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
 
@@ -48,6 +52,7 @@ class _Findings:
     reasons: list[Reason]
     arrays: dict[str, Array]
     values: dict[str, list[float]]
+    stamps: dict[str, float]
     action: list[float] | None = None
     costs: tuple[float, ...] | None = None
     cost_to_go: list[float] | None = None
@@ -71,7 +76,7 @@ class Monitor:
     n actions takes n + 1 calls of `step`, then `disarm`; the action of the last is not sent.
     A period in which no new reading came is billed on the last one all the same: being out of
     the corridor costs by the period, not by the message. A moving step whose signals cannot
-    be billed costs the most that a step can.
+    be billed, or are older than `source_max_age_s`, costs the most that a step can.
 
     Args:
         contract: what the policy was trained under.
@@ -120,6 +125,9 @@ class Monitor:
         self._shapes = checks.wanted_shapes(contract, self._required)
         self._ladder = Ladder(limits)
         self._tracking = Tracking(contract, limits)
+        self._consistency = Consistency(limits)
+        self._frozen = Frozen(contract, limits)
+        self._standing = Standing(limits)
         self._drift = None if familiarity is None else Drift(familiarity)
         self._unknown = {name: np.full(self._shapes[name], math.nan) for name in contract.signals}
         self._zero = np.zeros(contract.action_size)
@@ -131,6 +139,7 @@ class Monitor:
         self._streams: dict[str, Freshness] = {}
         self._proposals = Freshness("proposal", "the newest proposal", limits)
         self._proposal: Proposal | None = None
+        self._ramp_only = False  # in this fallback
 
     @property
     def contract(self) -> Contract:
@@ -155,7 +164,9 @@ class Monitor:
     def observe(self, sources: Mapping[str, Reading]) -> Array:
         """Return the observation, shape (n,); a signal that cannot be used shows as NaN."""
         arrays: dict[str, Array] = {}
-        checks.measure(sources, self._required, self._shapes, arrays, {}, [])
+        # What is no reading at all is for `step` to complain of.
+        with suppress(Exception):
+            checks.measure(sources, self._required, self._shapes, arrays, {}, {}, [])
         return self._observation(arrays)
 
     def _observation(self, measured: Mapping[str, Array]) -> Array:
@@ -186,6 +197,7 @@ class Monitor:
         self._streams.clear()
         self._proposals = Freshness("proposal", "the newest proposal", self._limits)
         self._proposal = None
+        self._standing.forget()
         self._forget()
 
     def reset(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
@@ -211,7 +223,10 @@ class Monitor:
         return refusals
 
     def _forget(self) -> None:
+        self._ramp_only = False
         self._tracking.forget()
+        self._consistency.forget()
+        self._frozen.forget()
         if self._drift is not None:
             self._drift.forget()
 
@@ -272,11 +287,12 @@ class Monitor:
         stepping: bool,
     ) -> _Findings:
         """Run the checks that need no account; remember what was heard only if `stepping`."""
-        found = _Findings([], {}, {})
+        found = _Findings([], {}, {}, {})
         try:
             self._check(found, now_s, sources, proposal, cost_to_go)
             if stepping:
                 self._listen(now_s, sources, proposal)
+                self._watch_motion(now_s, found)
         except Exception as error:
             text = f"the monitor failed: {type(error).__name__}: {error}"
             found.reasons.append(Reason(Check.EVENT, "monitor_failed", STOPPED, text))
@@ -292,11 +308,18 @@ class Monitor:
     ) -> None:
         moving, reasons = self._ladder.moving, found.reasons
         arrays, values = found.arrays, found.values
-        checks.measure(sources, self._required, self._shapes, arrays, values, reasons)
+        checks.measure(
+            sources, self._required, self._shapes, arrays, values, found.stamps, reasons
+        )
         found.costs = self._price(values, reasons)
         checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
         for name, reading in sources.items():
+            doubts = len(reasons)
             self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
+            if any([doubt.state <= FALLBACK for doubt in reasons[doubts:]]) and (
+                not reading.signals.keys().isdisjoint(self._bill.signals)
+            ):
+                found.costs = None  # where the robot was is not where it is
         if proposal is None:
             text = "nothing was proposed yet"
             reasons.append(Reason(Check.FRESH, "proposal_missing", FALLBACK, text))
@@ -304,13 +327,23 @@ class Monitor:
             self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
             found.action = checks.check_proposal(proposal, self._contract, reasons)
         check_envelope(values, self._limits, reasons)
-        if moving:
-            self._tracking.judge(now_s, values, self._applied.tolist(), reasons)
-            if self._drift is not None and arrays.keys() >= self._unknown.keys():
-                self._drift.add(self._observation(arrays))
-                self._drift.judge(reasons)
         if cost_to_go is not None:
             found.cost_to_go = checks.cost_to_go(cost_to_go, len(self._nothing), reasons)
+
+    def _watch_motion(self, now_s: float, found: _Findings) -> None:
+        """Run the checks that remember how the robot moved."""
+        values, stamps, reasons = found.values, found.stamps, found.reasons
+        applied: list[float] = self._applied.tolist()
+        self._standing.listen(values, stamps)
+        self._standing.judge(now_s, values, any(applied), reasons)
+        if not self._ladder.moving:
+            return
+        self._tracking.judge(now_s, values, applied, self._ladder.state is LIMITED, reasons)
+        self._consistency.judge(values, stamps, reasons)
+        self._frozen.judge(values, stamps, applied, reasons)
+        if self._drift is not None and found.arrays.keys() >= self._unknown.keys():
+            self._drift.add(self._observation(found.arrays))
+            self._drift.judge(reasons)
 
     def _stream(self, name: str) -> Freshness:
         stream = self._streams.get(name)
@@ -354,6 +387,8 @@ class Monitor:
         state = self._ladder.state
         if not self._ladder.moving:
             return self._zero, True
+        if state is not FALLBACK:
+            self._ramp_only = False
         limits, previous, wanted = self._actions, self._applied.tolist(), found.action
         if state is FALLBACK or wanted is None:
             action = limits.admissible(previous, self._fall_back(found))
@@ -376,16 +411,19 @@ class Monitor:
     def _fall_back(self, found: _Findings) -> list[float]:
         """Return what the robot heads for: the recovery's action where it can be trusted, or zero.
 
-        A robot that does not know where it is, or that could run into something, only stops.
+        A robot that does not know where it is, or that could run into something, only stops; and
+        it goes on to stop when that reason is gone, or it would move in turns with it.
         """
         action = None
-        if all(r.state > FALLBACK or r.code in RECOVERABLE for r in found.reasons):
+        if not all(r.state > FALLBACK or r.code in RECOVERABLE for r in found.reasons):
+            self._ramp_only = True
+        if not self._ramp_only:
             action = self._recovery.act(found.values)
         return self._zero.tolist() if action is None else action
 
     def _stands(self, found: _Findings) -> bool:
         """Whether the robot stands, and was last sent zero."""
-        return checks.standing(found.values, self._limits) and not self._applied.any()
+        return self._standing.stands(found.values) and not self._applied.any()
 
     def _explain(self, reasons: list[Reason]) -> tuple[Reason, ...]:
         """Return this step's reasons, then what else keeps the state down."""
@@ -410,7 +448,7 @@ class Monitor:
         if found.action is not None and any(found.action):
             text = f"the newest proposal is {found.action}, not zero"
             refusals.append(Reason(Check.EVENT, "proposal_not_zero", STOPPED, text))
-        if not checks.standing(found.values, self._limits):
+        if not self._standing.stands(found.values):
             text = "the robot moves, or does not say that it stands"
             refusals.append(Reason(Check.EVENT, "robot_moves", STOPPED, text))
         return tuple(refusals)

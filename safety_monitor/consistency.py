@@ -1,0 +1,127 @@
+"""Consistency: do the measured motions agree with one another, and change when they should?
+
+A sensor that freezes, or says the same as before under new stamps, is fresh and finite. What
+gives it away is the other sensors: the position goes where the speeds say, and the heading turns
+as fast as the yaw rate says.
+"""
+
+from __future__ import annotations
+
+import math
+
+from holdfast.safety_monitor.checks import Stamps, Values, stop, velocity
+from holdfast.safety_monitor.limits import Agreement, Limits
+from holdfast.safety_monitor.messages import Check, Reason
+from holdfast.safety_monitor.scalar import shrink
+
+
+class Integral:
+    """What a rate adds up to by its own stamps (trapezoid rule); shape (size,)."""
+
+    def __init__(self, size: int) -> None:
+        self._sum = self._rate = (0.0,) * size
+        self._at_s = math.nan
+
+    def add(self, at_s: float, rate: tuple[float, ...]) -> None:
+        """Take a reading; one that is not newer than the last changes nothing."""
+        passed_s = at_s - self._at_s
+        if passed_s <= 0.0:
+            return
+        if passed_s > 0.0:  # not NaN: it is not the first
+            half_s = passed_s / 2.0
+            pairs = zip(self._sum, self._rate, rate, strict=True)
+            self._sum = tuple([total + (old + new) * half_s for total, old, new in pairs])
+        self._rate, self._at_s = rate, at_s
+
+    def until(self, at_s: float) -> tuple[float, ...]:
+        """Return the sum at a time near the last reading's, as if the rate went on."""
+        passed_s = at_s - self._at_s
+        pairs = zip(self._sum, self._rate, strict=True)
+        return tuple([total + rate * passed_s for total, rate in pairs])
+
+
+class Consistency:
+    """How far position and heading have drifted from what speed and yaw rate say.
+
+    What is forgiven in each step (`Agreement`) is taken off the disagreement; the rest adds up.
+    So noise, slipping wheels and wheels of another size are ordinary, a slow drift shows after a
+    while and a jump at once. Only readings with newer stamps count. Along the way and across it
+    are told apart: wheels hide much of the one and little of the other.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._allowed = limits.agreement
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: nothing was measured yet."""
+        self._travel, self._turn = Integral(2), Integral(1)
+        self._position: tuple[float, ...] = ()  # stamp, x, y, and the travel and heading then
+        self._heading: tuple[float, ...] = ()  # stamp, heading, and the turn then
+        self._off_m = (0.0, 0.0)
+        self._off_rad = 0.0
+
+    def judge(self, values: Values, stamps: Stamps, reasons: list[Reason]) -> None:
+        """Take the newest readings; append what disagrees by too much."""
+        allowed = self._allowed
+        if allowed is None:
+            return
+        moving = velocity(values)
+        if moving is not None and "position" in values:
+            of = "linear_velocity" if "linear_velocity" in values else "forward_speed"
+            self._travel.add(stamps[of], moving)
+            self._judge_position(values, stamps["position"], allowed)
+            off_m = math.hypot(*self._off_m)
+            if not off_m <= allowed.position_m:  # NaN fails this comparison too
+                text = f"position is {off_m:.3f} m from where the speeds lead"
+                stop(reasons, Check.ENVELOPE, "position_inconsistent", text)
+        if "yaw_rate" in values and "heading" in values:
+            self._turn.add(stamps["yaw_rate"], tuple(values["yaw_rate"]))
+            self._judge_heading(values["heading"][0], stamps["heading"], allowed)
+            if not abs(self._off_rad) <= allowed.heading_rad:
+                text = f"heading is {abs(self._off_rad):.3f} rad from where the yaw rate leads"
+                stop(reasons, Check.ENVELOPE, "heading_inconsistent", text)
+
+    def _judge_position(self, values: Values, at_s: float, allowed: Agreement) -> None:
+        x, y = values["position"]
+        heading = values["heading"][0] if "heading" in values else 0.0
+        before = self._position
+        if before and not at_s > before[0]:
+            return
+        travel_x, travel_y = self._travel.until(at_s)
+        self._position = (at_s, x, y, travel_x, travel_y, heading)
+        if not before:
+            return
+        dx, dy = travel_x - before[3], travel_y - before[4]
+        length_m = math.hypot(dx, dy)
+        creep_m = allowed.creep_m_s * (at_s - before[0])
+        along_m = allowed.distance_share * length_m + creep_m
+        across_m = allowed.sideways_m_per_rad * abs(turn_rad(before[5], heading)) + creep_m
+        # The axes of the way just made; while standing any will do.
+        c, s = (dx / length_m, dy / length_m) if length_m > 0.0 else (1.0, 0.0)
+        off_x = self._off_m[0] + (x - before[1]) - dx
+        off_y = self._off_m[1] + (y - before[2]) - dy
+        along = shrink(off_x * c + off_y * s, along_m)
+        across = shrink(off_y * c - off_x * s, across_m)
+        self._off_m = (along * c - across * s, along * s + across * c)
+
+    def _judge_heading(self, heading: float, at_s: float, allowed: Agreement) -> None:
+        before = self._heading
+        if before and not at_s > before[0]:
+            return
+        (turn,) = self._turn.until(at_s)
+        self._heading = (at_s, heading, turn)
+        if not before:
+            return
+        expected = turn - before[2]
+        forgiven = allowed.turn_share * abs(expected) + allowed.creep_rad_s * (at_s - before[0])
+        self._off_rad = shrink(
+            self._off_rad + turn_rad(before[1], heading) - expected, forgiven
+        )
+
+
+def turn_rad(before: float, after: float) -> float:
+    """Return the shortest turn from one heading to another, within ±π."""
+    # Each on its own first: the difference of two finite headings need not be finite.
+    turn = math.remainder(after, math.tau) - math.remainder(before, math.tau)
+    return math.remainder(turn, math.tau)

@@ -1,0 +1,69 @@
+"""Frozen: does anything change while the robot is told to move?"""
+
+from __future__ import annotations
+
+import math
+
+from holdfast.contract import Contract
+from holdfast.safety_monitor.checks import Stamps, Values, stop
+from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.messages import Check, Reason
+
+POSE = ("position", "heading")
+VELOCITY = ("forward_speed", "yaw_rate", "linear_velocity")
+
+
+class Frozen:
+    """For how long all signals of a kind have been the same to the last bit, while commanded.
+
+    Only newer readings count, by their own stamps, so a slow sensor is not a frozen one. Signals
+    are taken together, because one of them may well stand still: the heading of a robot that
+    drives straight ahead, or a speed that is counted in whole ticks.
+    """
+
+    def __init__(self, contract: Contract, limits: Limits) -> None:
+        self._kinds = tuple(
+            (kind, names, longest_s)
+            for kind, names, longest_s in (
+                ("pose", POSE, limits.pose_frozen_s),
+                ("velocity", VELOCITY, limits.velocity_frozen_s),
+            )
+            if longest_s is not None
+        )
+        standing = {"m/s": limits.standing_speed_m_s, "rad/s": limits.standing_yaw_rate_rad_s}
+        self._least = tuple(
+            (index, standing[channel.unit])
+            for index, channel in enumerate(contract.action)
+            if channel.unit in standing
+        )
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: nothing was measured yet."""
+        # By kind: its signals, the newest stamp of them, for how long they have been the same.
+        self._last: dict[str, tuple[list[list[float]], float, float]] = {}
+
+    def judge(
+        self, values: Values, stamps: Stamps, applied: list[float], reasons: list[Reason]
+    ) -> None:
+        """Take the newest readings; append what has not changed for too long.
+
+        Args:
+            applied: the command in force, physical units.
+        """
+        commanded = any([abs(applied[index]) > least for index, least in self._least])
+        for kind, names, longest_s in self._kinds:
+            known = [name for name in names if name in values]
+            if not known:
+                continue
+            signals = [values[name] for name in known]
+            stamp_s = max([stamps[name] for name in known])
+            before, before_s, same_s = self._last.get(kind, (None, math.inf, 0.0))
+            if signals != before:
+                same_s = 0.0
+            elif commanded:
+                same_s += max(0.0, stamp_s - before_s)
+            self._last[kind] = (signals, stamp_s, same_s)
+            if same_s > longest_s:
+                text = f"{' and '.join(known)} have not changed for {same_s:.2f} s of motion"
+                stop(reasons, Check.ENVELOPE, f"{kind}_frozen", text)
