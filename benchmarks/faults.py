@@ -34,13 +34,13 @@ from lying_twin import GROUPS, SITUATIONS, Case, Outcome, play
 HOLDING = ("stuck", "slow", "delayed", "intermittent")
 
 
-def cases(seeds: int, gapped: bool = False) -> list[Case]:
+def cases(seeds: int, gapped: bool = False, config: Path | None = None) -> list[Case]:
     """Return every case of the campaign's lockstep part."""
     kinds = {about: (*KINDS, ABSENT) for about in (*GROUPS, "command")}
     kinds |= {"stamps": tuple(KINDS), "clock": tuple(KINDS)}
     kinds["messages"] = (ABSENT, "slow", "delayed", "intermittent")
     return [
-        Case(kind, about, situation, seed, gapped)
+        Case(kind, about, situation, seed, gapped, config)
         for about, those in kinds.items()
         for kind in those
         for situation in SITUATIONS
@@ -71,7 +71,7 @@ def play_all(todo: Sequence[Case], jobs: int) -> list[Outcome]:
     return sorted(outcomes, key=lambda o: order[o.case])
 
 
-ORDER = ("FAILS", "held", "stopped", "harmless")
+ORDER = ("FAILS", "held", "stands", "stopped", "harmless")
 """Verdicts, the worst first: a cell is as bad as its worst try."""
 
 
@@ -176,8 +176,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--only", default="")
     parser.add_argument("--gap", action="store_true", help="the demo's gap, not the nominal twin")
+    parser.add_argument("--config", type=Path, help="the robot's; default: config/drive.yaml")
     arguments = parser.parse_args()
-    todo = [c for c in cases(arguments.seeds, arguments.gap) if arguments.only in name_of(c)]
+    every = cases(arguments.seeds, arguments.gap, arguments.config)
+    todo = [c for c in every if arguments.only in name_of(c)]
     found = cells(play_all(todo, arguments.jobs))
     lines = [*summary(found), *tables(found)]
     text = "\n".join(lines).rstrip() + "\n"

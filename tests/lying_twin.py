@@ -16,6 +16,7 @@ import tty
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ class Case:
         about: of GROUPS, or "stamps", "messages", "clock" or "command".
         situation: of SITUATIONS.
         gapped: the twin is the demo's, which differs from the simulator's.
+        config: the robot's configuration file; None: config/drive.yaml.
     """
 
     kind: str
@@ -101,6 +103,7 @@ class Case:
     situation: str
     seed: int
     gapped: bool = False
+    config: Path | None = None
 
 
 class Witness(TwinBoard):
@@ -308,8 +311,8 @@ class Notes:
 
 
 @cache
-def drive_config() -> RobotConfig:
-    return configs.load(configs.find("drive"))
+def drive_config(path: Path | None) -> RobotConfig:
+    return configs.load(path or configs.find("drive"))
 
 
 @cache
@@ -343,7 +346,7 @@ class Outcome:
         standing_s: from then on the robot stood.
         beyond_m: how far outside of its fence the robot was at the most.
         after_m: how far it moved after the deadline. allowed_m: its stopping distance then.
-        verdict: "stopped", "harmless", "held" or "FAILS"; see `judge`.
+        verdict: "stopped", "stands", "harmless", "held" or "FAILS"; see `judge`.
     """
 
     case: Case
@@ -367,7 +370,7 @@ def play(case: Case) -> Outcome:
     situation = SITUATIONS[case.situation]
     task = task_of(begins_s + situation.horizon_s)
     board = Witness(task, demo_gap() if case.gapped else Gap(), case.seed)
-    config = drive_config()
+    config = drive_config(case.config)
     with served(board) as address:
         robot = SerialRobot.connect(address)
         liar = Liar(robot, case, begins_s)
@@ -387,10 +390,11 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
     """Say what became of a try.
 
     Returns:
-        An outcome whose verdict is "stopped": the robot moved no further after the deadline than
-        its stopping distance; "harmless": the lie never showed, stayed within the robot's
-        margins, or the robot stood all the time; "held": the robot went on, and
-        stopped inside of its fence; else "FAILS".
+        An outcome whose verdict is "stopped": the robot was stopped, and moved no further after
+        the deadline than its stopping distance; "harmless": the lie never showed, the robot
+        stood all the time, or the lie stayed within the robot's margins; "stands": the robot
+        moved no further, but nobody stopped it; "held": the robot drove on, and was stopped
+        inside of its fence; else "FAILS".
     """
     begins_s += liar.armed_s
     shows = [t for t, shown, _ in liar.lies if shown >= 1.0 and t >= begins_s - 1e-6]
@@ -413,11 +417,16 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
         zeros = [t for t, on in board.told if not on and t > told[-1] - 1e-9]
         zero_s = zeros[0] if zeros and notes.stopped is not None else None
     harm = max((harmed for t, _, harmed in liar.lies), default=0.0)
-    if not shows or not moving or harm < 1.0:
+    stopped = notes.stopped is not None
+    if not shows or not moving:
         verdict = "harmless"
-    elif after_m <= allowed_m and notes.stopped is not None:
+    elif after_m <= allowed_m and stopped:
         verdict = "stopped"
-    elif beyond_m <= 0.0 and SITUATIONS[case.situation].then[0] == 1.0 and notes.stopped:
+    elif harm < 1.0:
+        verdict = "harmless"
+    elif after_m <= allowed_m:
+        verdict = "stands"
+    elif beyond_m <= 0.0 and SITUATIONS[case.situation].then[0] == 1.0 and stopped:
         verdict = "held"
     else:
         verdict = "FAILS"
