@@ -103,11 +103,11 @@ def cell(tries: Sequence[Outcome]) -> dict[str, Any]:
         "first_said": most(o.first for o in tries),
         "stopped_by": most(o.stopped_by for o in tries),
         "seen_s": worst(o.seen_s for o in tries),
-        "zero_s": worst(o.zero_s for o in tries),
-        "standing_s": worst(o.standing_s for o in tries),
-        "beyond_m": max(o.beyond_m for o in tries),
-        "after_deadline_m": max(o.after_m for o in tries),
-        "stopping_distance_m": max(o.allowed_m for o in tries),
+        "zero_s": worst(o.motion.zero_s for o in tries),
+        "standing_s": worst(o.motion.standing_s for o in tries),
+        "beyond_m": max(o.motion.beyond_m for o in tries),
+        "after_deadline_m": max(o.motion.after_m for o in tries),
+        "stopping_distance_m": max(o.motion.allowed_m for o in tries),
     }
 
 

@@ -16,6 +16,7 @@ import tty
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ GROUPS = {
 }
 """What is lied about together, by name."""
 
+FENCE_M = 3.0
 RADIUS_M = 0.18
 """Of the robot: what turns on the spot moves at its rim."""
 
@@ -121,6 +123,10 @@ class Witness(TwinBoard):
 
     def advance(self) -> None:
         super().advance()
+        self.note()
+
+    def note(self) -> None:
+        """Write down where it is, and how fast."""
         x, y = self.data.qpos[:2].tolist()
         vx, vy, _, _, _, turn = self.data.qvel[:6].tolist()
         speed = math.hypot(vx, vy, RADIUS_M * turn)
@@ -335,18 +341,65 @@ def task_of(horizon_s: float) -> Task:
 
 
 @dataclasses.dataclass(frozen=True)
+class Motion:
+    """What a robot did from a moment on, by the simulation's truth. Times in s; None: never.
+
+    Attributes:
+        moved: whether it moved at all.
+        zero_s: from then on the motors were told to stand. standing_s: from then on it stood.
+        beyond_m: how far outside of its fence it was at the most, at any time.
+        after_m: how far it moved after the deadline. allowed_m: its stopping distance then.
+    """
+
+    moved: bool
+    zero_s: float | None
+    standing_s: float | None
+    beyond_m: float
+    after_m: float
+    allowed_m: float
+
+    @property
+    def in_time(self) -> bool:
+        """It moved no further after the deadline than its stopping distance."""
+        return self.after_m <= self.allowed_m
+
+
+def motion(board: Witness, from_s: float, stopped: bool) -> Motion:
+    """Return what the robot did from a moment on.
+
+    Args:
+        stopped: something stopped it; else it stands only because the try was over.
+    """
+    deadline_s = from_s + SEEN_S
+    moves, after_m, then = [], 0.0, 0.0
+    for (before_s, *_), (t, _, _, speed) in pairwise(board.track):
+        if t < from_s:
+            continue
+        moves += [t] if speed > STANDS_M_S else []
+        after_m += speed * (t - before_s) if t > deadline_s else 0.0
+        then = max(then, speed) if abs(t - deadline_s) <= PERIOD_S else then
+    told = [t for t, on in board.told if on]
+    zeros = [t for t, on in board.told if not on and not (told and t < told[-1])]
+    stands = not moves or (stopped and moves[-1] < board.track[-1][0] - PERIOD_S)
+    return Motion(
+        moved=bool(moves),
+        zero_s=max(zeros[0] - from_s, 0.0) if zeros and (stopped or not moves) else None,
+        standing_s=(moves[-1] - from_s if moves else 0.0) if stands else None,
+        beyond_m=max(0.0, *(max(abs(x), abs(y)) - FENCE_M for _, x, y, _ in board.track)),
+        after_m=after_m,
+        allowed_m=then * REACTION_S + then * then / (2.0 * DECELERATION_M_S2) + 0.02,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What became of one try. Times in s from when the lie showed; None: never.
 
     Attributes:
-        shows_s: after it began; None: it never was larger than the noise.
-        first, seen_s: what the monitor said first, and when.
-        stopped_by, stopped_s: what stopped the robot.
-        zero_s: from then on the motors were told to stand.
-        standing_s: from then on the robot stood.
-        beyond_m: how far outside of its fence the robot was at the most.
-        after_m: how far it moved after the deadline. allowed_m: its stopping distance then.
-        verdict: "stopped", "stands", "harmless", "held" or "FAILS"; see `judge`.
+        shows_s: when the lie grew larger than the noise, from when it began; None: never.
+        first, seen_s: the first reason that was given, and when.
+        stopped_by: why the robot was stopped; "" if nothing stopped it.
+        verdict: see `judge`.
     """
 
     case: Case
@@ -354,12 +407,7 @@ class Outcome:
     first: str
     seen_s: float | None
     stopped_by: str
-    stopped_s: float | None
-    zero_s: float | None
-    standing_s: float | None
-    beyond_m: float
-    after_m: float
-    allowed_m: float
+    motion: Motion
     verdict: str
 
 
@@ -398,49 +446,29 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
     """
     begins_s += liar.armed_s
     shows = [t for t, shown, _ in liar.lies if shown >= 1.0 and t >= begins_s - 1e-6]
-    shows_s = shows[0] if shows else math.inf
-    from_s = shows_s if shows else begins_s
-    moves = [(t, speed) for t, _, _, speed in board.track if t >= from_s]
-    deadline_s = from_s + SEEN_S
-    after_m = sum(speed * PERIOD_S for t, speed in moves if t > deadline_s)
-    then = max((speed for t, speed in moves if abs(t - deadline_s) <= PERIOD_S), default=0.0)
-    allowed_m = then * REACTION_S + then * then / (2.0 * DECELERATION_M_S2) + 0.02
-    beyond_m = max(max(abs(x), abs(y)) - 3.0 for _, x, y, _ in board.track)
-    moving = [t for t, speed in moves if speed > STANDS_M_S]
-    ended_s = board.track[-1][0]
-    standing = not moving or (notes.stopped is not None and moving[-1] < ended_s - PERIOD_S)
-    standing_s = (moving[-1] if moving else from_s) - from_s
-    said = [(t, code) for t, code, _ in notes.said if t >= begins_s - 1e-6]
-    told = [t for t, on in board.told if on]
-    zero_s: float | None = from_s
-    if told:
-        zeros = [t for t, on in board.told if not on and t > told[-1] - 1e-9]
-        zero_s = zeros[0] if zeros and notes.stopped is not None else None
-    harm = max((harmed for t, _, harmed in liar.lies), default=0.0)
+    from_s = shows[0] if shows else begins_s
     stopped = notes.stopped is not None
-    if not shows or not moving:
+    moved = motion(board, from_s, stopped)
+    said = [(t, code) for t, code, _ in notes.said if t >= begins_s - 1e-6]
+    harm = max((harmed for _, _, harmed in liar.lies), default=0.0)
+    if not shows or not moved.moved:
         verdict = "harmless"
-    elif after_m <= allowed_m and stopped:
+    elif moved.in_time and stopped:
         verdict = "stopped"
     elif harm < 1.0:
         verdict = "harmless"
-    elif after_m <= allowed_m:
+    elif moved.in_time:
         verdict = "stands"
-    elif beyond_m <= 0.0 and SITUATIONS[case.situation].then[0] == 1.0 and stopped:
+    elif not moved.beyond_m and SITUATIONS[case.situation].then[0] == 1.0 and stopped:
         verdict = "held"
     else:
         verdict = "FAILS"
     return Outcome(
         case=case,
-        shows_s=shows_s - begins_s if shows else None,
+        shows_s=from_s - begins_s if shows else None,
         first=said[0][1] if said else "",
         seen_s=said[0][0] - from_s if said else None,
         stopped_by=notes.stopped[1] if notes.stopped else "",
-        stopped_s=notes.stopped[0] - from_s if notes.stopped else None,
-        zero_s=None if zero_s is None else max(zero_s - from_s, 0.0),
-        standing_s=standing_s if standing else None,
-        beyond_m=max(beyond_m, 0.0),
-        after_m=after_m,
-        allowed_m=allowed_m,
+        motion=moved,
         verdict=verdict,
     )

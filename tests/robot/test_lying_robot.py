@@ -26,19 +26,19 @@ def test_a_lie_at_full_speed_is_seen_and_the_robot_stands(kind, about):
         assert (kind, about) == ("stuck", "speeds")
         return
     assert outcome.verdict == "stopped", outcome
-    assert outcome.after_m <= outcome.allowed_m, outcome
+    assert outcome.motion.in_time, outcome
     assert outcome.seen_s is not None
     assert outcome.seen_s <= SEEN_S, outcome
-    assert outcome.standing_s is not None
-    assert outcome.standing_s <= STANDING_S, outcome
-    assert outcome.beyond_m <= BEYOND_M, outcome
+    assert outcome.motion.standing_s is not None
+    assert outcome.motion.standing_s <= STANDING_S, outcome
+    assert outcome.motion.beyond_m <= BEYOND_M, outcome
 
 
 def test_an_honest_robot_is_stopped_by_its_fence_alone():
     outcome = play(Case("", "pose", "full speed", seed=0))
     assert outcome.shows_s is None
     assert "geofence" in outcome.stopped_by
-    assert outcome.beyond_m == 0.0
+    assert outcome.motion.beyond_m == 0.0
 
 
 def test_frozen_signals_of_a_robot_that_stands_stop_nothing():
