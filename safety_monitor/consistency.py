@@ -92,11 +92,15 @@ class Consistency:
         self._position = (at_s, x, y, travel_x, travel_y, heading)
         if not before:
             return
+        passed_s = at_s - before[0]
         dx, dy = travel_x - before[3], travel_y - before[4]
         length_m = math.hypot(dx, dy)
-        creep_m = allowed.creep_m_s * (at_s - before[0])
-        along_m = allowed.distance_share * length_m + creep_m
-        across_m = allowed.sideways_m_per_rad * abs(turn_rad(before[5], heading)) + creep_m
+        if "yaw_rate" in values:
+            turned_rad = abs(values["yaw_rate"][0]) * passed_s
+        else:
+            turned_rad = abs(turn_rad(before[5], heading))
+        across_m = allowed.creep_m_s * passed_s + allowed.slip_m_per_rad * turned_rad
+        along_m = across_m + allowed.distance_share * length_m
         # The axes of the way just made; while standing any will do.
         c, s = (dx / length_m, dy / length_m) if length_m > 0.0 else (1.0, 0.0)
         off_x = self._off_m[0] + (x - before[1]) - dx

@@ -67,17 +67,17 @@ class Agreement:
     `position_m` or `heading_rad`.
 
     Attributes:
-        distance_share: of the distance just made; forgiven along the way: wheels of another
-            size, and slip.
-        sideways_m_per_rad: of the turn just made; forgiven across the way: a base whose axle is
-            not below its origin, and slip in curves.
-        creep_m_s: forgiven in a second, in either direction.
+        distance_share: of the distance just made; forgiven along the way alone: wheels of
+            another size.
+        slip_m_per_rad: of the turn just made: wheels that slip in curves, and an axle that does
+            not lie below the base's origin.
+        creep_m_s: of the time.
         position_m: the most that may remain.
         turn_share, creep_rad_s, heading_rad: the same of the heading and the yaw rate.
     """
 
     distance_share: float
-    sideways_m_per_rad: float
+    slip_m_per_rad: float
     creep_m_s: float
     position_m: float
     turn_share: float
@@ -92,7 +92,7 @@ class Agreement:
                 0.0 <= value < 0.5,
                 f"{where}.{name} should be at least 0 and below 0.5, received {value}",
             )
-        for name in ("sideways_m_per_rad", "creep_m_s", "creep_rad_s"):
+        for name in ("slip_m_per_rad", "creep_m_s", "creep_rad_s"):
             value = getattr(self, name)
             _require(
                 math.isfinite(value) and value >= 0.0,
