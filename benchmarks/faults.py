@@ -1,16 +1,13 @@
 """The fault campaign: which lies, losses and deaths the robot survives, and how far it gets.
 
-    python benchmarks/faults.py --out docs/FAULTS.md --json docs/results/faults.json
+    python benchmarks/faults.py --out docs/FAULTS.md --json docs/results/faults.json --alarms 1000
 
 Every kind of fault, about every signal, the command path and the clock, while the robot stands,
 sets off, turns and drives at full speed, in lockstep; then faults of the line and of processes, in
-real time. Everything is judged by the simulation's truth. Fifteen minutes on two cores; prints how
-far it is.
-
-    --only TEXT      cells whose name has this in it, such as "full speed" or "stuck"
-    --lockstep       leave out what takes real time
-    --seeds N        tries of each cell (5)
-    --alarms N       ordinary episodes for the false-alarm part (0: leave it out)
+real time; then ordinary episodes, in which nothing should stop the robot. Everything is judged by
+the simulation's truth, and everything but real time is seeded. Says how far it is. On two idle
+cores the lockstep part takes about five minutes and the real-time part about ten; the ordinary
+episodes take as long again, and train the demo's policy once.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -28,17 +26,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from lies import ABSENT, KINDS
+import faulty_line
+import ordinary
+from lies import ABSENT, KINDS, NONE
 from lying_twin import GROUPS, SITUATIONS, Case, Outcome, play
-
-HOLDING = ("stuck", "slow", "delayed", "intermittent")
 
 
 def cases(seeds: int, gapped: bool = False, config: Path | None = None) -> list[Case]:
     """Return every case of the campaign's lockstep part."""
-    kinds = {about: (*KINDS, ABSENT) for about in (*GROUPS, "command")}
+    kinds = dict.fromkeys((*GROUPS, "command"), (*KINDS, ABSENT))
     kinds |= {"stamps": tuple(KINDS), "clock": tuple(KINDS)}
     kinds["messages"] = (ABSENT, "slow", "delayed", "intermittent")
+    kinds["nothing"] = (NONE,)
     return [
         Case(kind, about, situation, seed, gapped, config)
         for about, those in kinds.items()
@@ -141,8 +140,8 @@ def row(c: dict[str, Any]) -> list[str]:
         c["kind"],
         c["situation"],
         verdict,
-        c["first_said"] or "–",
-        c["stopped_by"] or "–",
+        c["first_said"] or "-",
+        c["stopped_by"] or "-",
         *(number(c[key]) for key in ("seen_s", "zero_s", "standing_s")),
         f"{c['beyond_m']:.2f}",
         f"{c['after_deadline_m']:.2f} of {c['stopping_distance_m']:.2f}",
@@ -166,30 +165,150 @@ def summary(found: Sequence[dict[str, Any]]) -> list[str]:
     return table(("robot", *reversed(ORDER)), rows)
 
 
+def line_and_processes(seeds: int, config: Path | None, only: str) -> list[Outcome]:
+    """Run the real-time part, one try after another; says how far it is."""
+    outcomes: list[Outcome] = []
+    todo = [(k, s) for k in faulty_line.FAULTS for s in range(seeds)]
+    todo = [(k, s) for k, s in todo if only in f"line and processes, {k}, full speed"]
+    for kind, seed in todo:
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(faulty_line.play(kind, seed, Path(folder), config))
+        print(f"{len(outcomes)} of {len(todo)}: {kind}, {outcomes[-1].verdict}", file=sys.stderr)
+    return outcomes
+
+
+def false_alarms(
+    episodes: int, jobs: int, config: Path | None, work: Path
+) -> tuple[list[str], dict[str, Any]]:
+    """Run ordinary episodes of the demo's policy; return lines, and counts by code."""
+    policy = ordinary.demo_policy(work, 0)
+    each, counts, began = 10, Counter(), time.monotonic()  # type: int, Counter[str], float
+    todo = [(policy, config, seed, each, True) for seed in range(-(-episodes // each))]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for ends in pool.imap_unordered(_ordinary, todo):
+            counts.update(ends)
+            print(
+                f"{counts.total()} of {episodes} ordinary episodes, "
+                f"{time.monotonic() - began:.0f} s",
+                file=sys.stderr,
+            )
+    rows = [[code or "completed", str(n)] for code, n in counts.most_common()]
+    lines = [
+        "## False alarms",
+        "",
+        f"{counts.total()} ordinary episodes of the policy that `holdfast demo` trains first",
+        f"(seed 0), exploring, on the demo's gap: twins with the seeds 0 to {len(todo) - 1}, ten",
+        "episodes each. `run_budget_spent` and the fence are no false alarms: they are what this",
+        "policy does there.",
+        "",
+        *table(("ended by", "episodes"), rows),
+    ]
+    return lines, dict(counts)
+
+
+def _ordinary(arguments: tuple[Path, Path | None, int, int, bool]) -> list[str]:
+    return ordinary.run(*arguments)
+
+
+def page(
+    found: Sequence[dict[str, Any]], line: Sequence[dict[str, Any]], alarms: Sequence[str]
+) -> str:
+    """Return the whole page, Markdown."""
+    failing = [c for c in (*found, *line) if c["verdict"] == "FAILS"]
+    seeds = max((len(c["seeds"]) for c in found), default=0)
+    lines = [
+        "# Fault campaign: what a robot does whose sensors, commands, clock or line are wrong",
+        "",
+        "Made by `python benchmarks/faults.py --out docs/FAULTS.md --json docs/results/faults.json",
+        "--alarms 1000`. The robot is the drive twin with `config/drive.yaml`, behind the real run",
+        "loop, monitor, link and device. The policy is not clever: it stands, sets off, turns on a",
+        "circle of 0.4 m, or drives straight at its fence, which is 3 m from the middle, at 1 m/s.",
+        "After 0.6 to 1 s something goes wrong, in one of the ways that PX4 injects failures. What",
+        "is wrong is fresh and well-formed, except where the fault is that it is not.",
+        f"Each cell is the worst of {seeds} tries with other seeds. Distances and times are the",
+        "simulation's, to which nobody lies.",
+        "",
+        "Times count from when the fault shows: from when it is larger than the noise of an honest",
+        "sensor. The deadline is 1 s later. A verdict is one of:",
+        "",
+        *table(("verdict", "meaning"), VERDICTS),
+        "## Summary",
+        "",
+        *summary([*found, *line]),
+        f"{len(failing)} of {len(found) + len(line)} cells fail.",
+        "",
+    ]
+    if failing:
+        head = ("about", *HEAD)
+        lines += table(head, ([c["about"], *row(c)] for c in failing))
+    lines += ["## Readings, commands and clocks, in lockstep", "", *tables(found)]
+    if line:
+        lines += [
+            "## The line and processes, in real time",
+            "",
+            "The robot drives at 0.98 m/s; `holdfast deploy` and its policy are processes, and the",
+            "twin's serial line is in the hands of the campaign. A second writer sends good frames",
+            "with newer sequence numbers, to a line that two programs can write to. A robot that",
+            "drives on obeys only what its monitor let through, or the cell fails.",
+            "",
+            *tables(line),
+        ]
+    return "\n".join([*lines, *alarms]).rstrip() + "\n"
+
+
+VERDICTS = (
+    (
+        "stopped",
+        "Seen and stopped. After the deadline the robot moved no further than its stopping "
+        "distance from the speed that it then had.",
+    ),
+    (
+        "harmless",
+        "The robot stood, the fault never showed (what is frozen did not change), or the error "
+        "stayed within what the margins are for: 0.3 m, 0.3 rad, 0.2 m/s, 0.3 rad/s, 0.1 rad of "
+        "tilt, 0.25 s.",
+    ),
+    ("stands", "The robot moved no further, but nothing stopped it."),
+    ("held", "The robot drove on after the deadline, and was stopped inside of its fence."),
+    (
+        "**FAILS**",
+        "The robot drove on after the deadline, and nothing stopped it, or it left its fence.",
+    ),
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, help="write the page here (Markdown)")
     parser.add_argument("--json", type=Path, help="write the cells here")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--only", default="")
+    parser.add_argument("--seeds", type=int, default=5, help="tries of each cell (5)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (all cores)")
+    parser.add_argument("--only", default="", help='cells with this in their name, as "full speed"')
     parser.add_argument("--gap", action="store_true", help="the demo's gap, not the nominal twin")
-    parser.add_argument("--config", type=Path, help="the robot's; default: config/drive.yaml")
+    parser.add_argument("--config", type=Path, help="of the robot (config/drive.yaml)")
+    parser.add_argument("--lockstep", action="store_true", help="leave out what takes real time")
+    parser.add_argument("--alarms", type=int, default=0, help="ordinary episodes (0)")
+    parser.add_argument("--work", type=Path, default=Path("runs/faults"), help="for their policy")
     arguments = parser.parse_args()
-    every = cases(arguments.seeds, arguments.gap, arguments.config)
-    todo = [c for c in every if arguments.only in name_of(c)]
-    found = cells(play_all(todo, arguments.jobs))
-    lines = [*summary(found), *tables(found)]
-    text = "\n".join(lines).rstrip() + "\n"
+    config = arguments.config
+    every = cases(arguments.seeds, arguments.gap, config)
+    found = cells(play_all([c for c in every if arguments.only in name_of(c)], arguments.jobs))
+    line = [] if arguments.lockstep else line_and_processes(arguments.seeds, config, arguments.only)
+    lines, counts = (
+        false_alarms(arguments.alarms, arguments.jobs, config, arguments.work)
+        if arguments.alarms
+        else ([], {})
+    )
+    text = page(found, cells(line), lines)
     if arguments.out:
         arguments.out.write_text(text)
     else:
         print(text)
     if arguments.json:
-        rows = ",\n".join(json.dumps(c) for c in found)
-        arguments.json.write_text(f"[\n{rows}\n]\n")
+        rows = [json.dumps(c) for c in (*found, *cells(line), {"ordinary_episodes": counts})]
+        arguments.json.write_text("[\n" + ",\n".join(rows) + "\n]\n")
 
 
 if __name__ == "__main__":

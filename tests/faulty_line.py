@@ -20,6 +20,7 @@ from pathlib import Path
 
 import runs
 from bundles import drive_contract, write_bundle
+from lies import NONE
 from lying_twin import SEEN_S, Case, Outcome, Witness, motion, task_of
 
 from holdfast.contract import Cost
@@ -29,6 +30,7 @@ from holdfast.robot.device import Device
 from holdfast.sim.gap import Gap
 
 SPEED_M_S = 0.98
+START_LIMIT_S = 60.0
 WATCHED_S = 5.0
 """For how long a robot is watched after the fault, unless it stands before."""
 
@@ -184,7 +186,7 @@ def _set(**changes: object) -> Callable[[Served, runs.Deployment], None]:
 
 
 FAULTS: dict[str, Callable[[Served, runs.Deployment], None]] = {
-    "none": lambda twin, run: None,
+    NONE: lambda twin, run: None,
     "policy process killed": lambda twin, run: os.kill(run.policy, signal.SIGKILL),
     "policy process hung": lambda twin, run: os.kill(run.policy, signal.SIGSTOP),
     "monitor's process killed": lambda twin, run: run.process.kill(),
@@ -221,8 +223,11 @@ def play(kind: str, seed: int, folder: Path, config: Path | None = None) -> Outc
     policy = bundle(folder)
     options = ("--config", str(config)) if config else ()
     case = Case(kind, "line and processes", "full speed", seed, False, config)
-    with served(seed) as twin, runs.deployment(folder / "run", twin.address, policy, *options) as run:
-        runs.until(lambda: bool(twin.board.told) and twin.board.told[-1][1])
+    with (
+        served(seed) as twin,
+        runs.deployment(folder / "run", twin.address, policy, *options) as run,
+    ):
+        runs.until(lambda: twin.board.told[-1][1], START_LIMIT_S)
         time.sleep(0.8 + 0.05 * (seed % 8))
         begins_s, host_s = twin.now_s, time.monotonic()
         FAULTS[kind](twin, run)
@@ -243,7 +248,7 @@ def play(kind: str, seed: int, folder: Path, config: Path | None = None) -> Outc
     seen = [s for s in (said_s, latched_s) if s is not None]
     moved = motion(twin.board, begins_s, stopped=bool(code))
     foreign = [v for t, v in twin.obeyed if t > begins_s + SEEN_S and v not in sent]
-    if kind == "none":
+    if kind == NONE:
         verdict = "harmless"
     elif moved.in_time:
         verdict = "stopped" if code else "stands"

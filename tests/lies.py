@@ -55,8 +55,9 @@ QUANTITIES = {
     "clock": Quantity(True, 5.0, 1.0, 2.0, 0.03, 0.25),
     "command": Quantity(False, 1.0, 1.0, 0.8, 0.05, 0.2),
 }
-ABSENT = "absent"
-"""The kind in which nothing comes: no message, no command. All others are in `KINDS`."""
+NONE, ABSENT = "none", "absent"
+"""The kind that is no fault, and the one in which nothing comes: no signal, message or command.
+All others are in `KINDS`."""
 
 Lie = Callable[[float, Array], Array]
 """Takes the time since the lie began (below 0: not yet), s, and the honest value."""
@@ -74,10 +75,15 @@ def tell(kind: str, quantity: Quantity, rng: np.random.Generator) -> Lie:
         first.append(value)
         told = make(since_s, value, first[0] if quantity.adds_up else np.zeros_like(value))
         if quantity.turns:
-            told = np.array([math.remainder(v, math.tau) if math.isfinite(v) else v for v in told])
+            told = turned(told)
         return told
 
     return lie
+
+
+def turned(angles: Array) -> Array:
+    """Return angles within plus and minus pi, rad; what is not finite stays as it is."""
+    return np.array([math.remainder(a, math.tau) if math.isfinite(a) else a for a in angles])
 
 
 Maker = Callable[[float, Array, Array], Array]

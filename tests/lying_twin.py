@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lies import ABSENT, PERIOD_S, QUANTITIES, tell
+from lies import ABSENT, KINDS, PERIOD_S, QUANTITIES, tell, turned
 
 from holdfast.contract import Contract
 from holdfast.errors import HoldfastError
@@ -33,12 +33,11 @@ from holdfast.robot.run import Run
 from holdfast.robot.serial_robot import SerialRobot
 from holdfast.safety_monitor.messages import Proposal, Reading, State
 from holdfast.safety_monitor.monitor import Monitor
+from holdfast.signals import Array
 from holdfast.sim import tasks
 from holdfast.sim.gap import Gap
-from holdfast.sim.robot import roll_pitch_yaw
 from holdfast.sim.task import Task
 from holdfast.sim.twin_board import Truth, TwinBoard
-from holdfast.signals import Array
 
 GROUPS = {
     "position": ("position",),
@@ -93,7 +92,7 @@ class Case:
     """One try: what lies, how, while the robot does what, and with which random numbers.
 
     Attributes:
-        kind: of `lies.KINDS`, or ABSENT; "" for none.
+        kind: of `lies.KINDS`, NONE or ABSENT.
         about: of GROUPS, or "stamps", "messages", "clock" or "command".
         situation: of SITUATIONS.
         gapped: the twin is the demo's, which differs from the simulator's.
@@ -184,9 +183,9 @@ class Liar:
         self._messages: list[tuple[float, Mapping[str, Reading]]] = []
         rng = np.random.default_rng([case.seed, 7])
         names = GROUPS.get(case.about, (case.about,))
-        told = case.kind and case.kind != ABSENT and case.about != "messages"
+        told = case.kind in KINDS and case.about != "messages"
         self._lies = {n: tell(case.kind, QUANTITIES[n], rng) for n in names} if told else {}
-        late = case.about == "messages" and case.kind != ABSENT
+        late = case.about == "messages" and case.kind in KINDS
         self._holds = tell(case.kind, QUANTITIES["clock"], rng) if late else None
 
     def __getattr__(self, name: str) -> Any:
@@ -207,7 +206,7 @@ class Liar:
     def _note(self, name: str, wrong: Array) -> None:
         quantity = QUANTITIES[name]
         if quantity.turns:
-            wrong = np.array([math.remainder(w, math.tau) if math.isfinite(w) else w for w in wrong])
+            wrong = turned(wrong)
         size = float(np.abs(wrong).max())
         size = size if math.isfinite(size) else math.inf
         self.lies.append((self._robot.now_s(), size / quantity.shows, size / quantity.harms))
@@ -304,7 +303,9 @@ class Notes:
         now = self._liar.now
         self.said += [(now, reason.code, reason.state) for reason in tick.verdict.reasons]
         if math.isfinite(self._liar.armed_s) and tick.verdict.state is State.STOPPED:
-            code = min(tick.verdict.reasons, key=lambda r: (r.code == "fallback_ended", r.state)).code
+            code = min(
+                tick.verdict.reasons, key=lambda r: (r.code == "fallback_ended", r.state)
+            ).code
             self.stopped = self.stopped or (now, code)
 
     def event(self, now_s: float, name: str, code: str = "", text: str = "") -> None:

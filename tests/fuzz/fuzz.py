@@ -1,12 +1,13 @@
 """Fuzz the parts that take in what others say: device, link, log, contract, monitor.
 
-    pip install atheris                      # wheels for CPython 3.11 to 3.13
-    python tests/fuzz/fuzz.py link 600       # guided by coverage, for 600 seconds
-    python tests/fuzz/fuzz.py monitor 600 --volume [--seed N]   # random, as many as there is time for
+    pip install atheris                                # wheels for CPython 3.11 to 3.13
+    python tests/fuzz/fuzz.py link 600                 # guided by coverage, for 600 seconds
+    python tests/fuzz/fuzz.py monitor 600 --volume     # random, as many as there is time for
 
 A guided run starts from corpus/TARGET and adds to runs/fuzz/TARGET; what broke a promise is left
-there as crash-*. `--volume` needs no atheris, and ends in a count of bytes and of monitor steps.
-Whatever is worth keeping goes to corpus/TARGET by hand: test_corpus.py replays it in every test run.
+there as crash-*. `--volume` needs no atheris, and ends in a count of bytes and of monitor steps;
+with another `--seed` it tries other inputs. What is worth keeping goes to corpus/TARGET by hand:
+test_corpus.py replays it in every test run.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ from holdfast.signals import Array
 CORPUS = Path(__file__).parent / "corpus"
 
 
+ODD = (math.nan, math.inf, -math.inf, 1e308, -1e308, 1e-320, -0.0, 1e9, -1e9)
+
+
 class Script:
     """Bytes that are read as decisions; where they end, everything is 0."""
 
@@ -50,7 +53,7 @@ class Script:
         if byte == 255:
             return float(struct.unpack("<d", self.take(8))[0])
         if byte >= 246:
-            return (math.nan, math.inf, -math.inf, 1e308, -1e308, 1e-320, -0.0, 1e9, -1e9)[byte - 246]
+            return ODD[byte - 246]
         return (byte - 123) / 41.0
 
 
@@ -141,8 +144,7 @@ def fuzz_contract(data: bytes) -> None:
     text = data.decode(errors="surrogateescape")
     try:
         contract = Contract.from_json(text)
-    except ContractError as error:
-        assert str(error)
+    except ContractError:
         return
     again = Contract.from_json(contract.to_json())
     assert again.hash == contract.hash
@@ -156,8 +158,7 @@ def fuzz_log(data: bytes) -> None:
         file.flush()
         try:
             log = logs.read(Path(file.name))
-        except LogError as error:
-            assert str(error)
+        except LogError:
             return
     assert len(log.steps) == len(log.reasons)
     for episode in log.episodes:

@@ -6,6 +6,7 @@ The full campaign is benchmarks/faults.py, its table docs/FAULTS.md.
 from __future__ import annotations
 
 import pytest
+from lies import NONE
 from lying_twin import SEEN_S, STANDING_S, Case, play
 
 BEYOND_M = 1.5
@@ -35,7 +36,7 @@ def test_a_lie_at_full_speed_is_seen_and_the_robot_stands(kind, about):
 
 
 def test_an_honest_robot_is_stopped_by_its_fence_alone():
-    outcome = play(Case("", "pose", "full speed", seed=0))
+    outcome = play(Case(NONE, "nothing", "full speed", seed=0))
     assert outcome.shows_s is None
     assert "geofence" in outcome.stopped_by
     assert outcome.motion.beyond_m == 0.0
