@@ -227,7 +227,7 @@ def play(kind: str, seed: int, folder: Path, config: Path | None = None) -> Outc
         served(seed) as twin,
         runs.deployment(folder / "run", twin.address, policy, *options) as run,
     ):
-        runs.until(lambda: twin.board.told[-1][1], START_LIMIT_S)
+        runs.until(lambda: _moves(twin, run), START_LIMIT_S)
         time.sleep(0.8 + 0.05 * (seed % 8))
         begins_s, host_s = twin.now_s, time.monotonic()
         FAULTS[kind](twin, run)
@@ -255,6 +255,12 @@ def play(kind: str, seed: int, folder: Path, config: Path | None = None) -> Outc
     else:
         verdict = "FAILS" if moved.beyond_m or foreign or not code else "held"
     return Outcome(case, 0.0, code, min(seen, default=None), code, moved, verdict)
+
+
+def _moves(twin: Served, run: runs.Deployment) -> bool:
+    if run.process.poll() is not None:
+        raise RuntimeError(f"the deployment did not start: {run.end()}")
+    return twin.board.told[-1][1]
 
 
 def _stands(twin: Served, after_s: float) -> bool:

