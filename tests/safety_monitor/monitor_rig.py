@@ -50,7 +50,7 @@ PLAIN_LIMITS = {
     "tilt_rad": {"limited": 0.25, "stopped": 0.5},
     "joint_position_rad": None,
     "joint_velocity_rad_s": None,
-    "tracking_error": {"forward_speed": 0.5, "yaw_rate": 1.0},
+    "tracking_error": {"forward_speed": 0.375, "yaw_rate": 0.75},
     "tracking_s": {"limited": 0.25, "stopped": 0.5},
     "deceleration_m_s2": 2.0,
     "reaction_time_s": 0.25,

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, LIMITS, codes, limits
 
-from holdfast.contract import Cost, ObservationChannel
+from holdfast.contract import ActionChannel, Cost, ObservationChannel
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor import Check, Monitor, Proposal, Reading, State, Tiers, checks
 
 UP = math.inf
+TIME_ALONE = CONTRACT.observation[3:]
 
 
 def reading(**signals):
@@ -17,12 +18,13 @@ def reading(**signals):
 
 
 def measured(*readings, required=("position", "tilt")):
-    arrays, values, reasons = {}, {}, []
+    arrays, values, stamps, reasons = {}, {}, {}, []
     sources = {f"source{i}": one for i, one in enumerate(readings)}
     required = frozenset(required)
     shapes = checks.wanted_shapes(CONTRACT, required)
-    checks.measure(sources, required, shapes, arrays, values, reasons)
+    checks.measure(sources, required, shapes, arrays, values, stamps, reasons)
     assert arrays.keys() == values.keys()
+    assert stamps == dict.fromkeys(values, 0.0)
     return values, reasons
 
 
@@ -57,9 +59,10 @@ def test_required_signals_are_those_that_anything_uses():
         tilt_rad=None,
         tracking_error={},
     )
+    commanded = {"heading", "forward_speed"}
     no_position = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[1:])
-    assert checks.required_signals(CONTRACT, (), bare) == {"position", "heading"}
-    assert checks.required_signals(no_position, (), bare) == {"heading"}
+    assert checks.required_signals(CONTRACT, (), bare) == {"position", *commanded}
+    assert checks.required_signals(no_position, (), bare) == commanded
     for name, value, signals in (
         ("forward_speed_m_s", Tiers(1.0, 2.0), {"forward_speed"}),
         ("yaw_rate_rad_s", Tiers(1.0, 2.0), {"yaw_rate"}),
@@ -71,10 +74,10 @@ def test_required_signals_are_those_that_anything_uses():
         ("joint_velocity_rad_s", (None,), {"joint_velocity"}),
     ):
         changed = dataclasses.replace(bare, **{name: value})
-        assert checks.required_signals(no_position, (), changed) == {"heading", *signals}
+        assert checks.required_signals(no_position, (), changed) == {*commanded, *signals}
     blind = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[2:])
     scanning = dataclasses.replace(bare, footprint_radius_m=0.25)
-    assert checks.required_signals(blind, (), scanning) == {"scan", "heading"}
+    assert checks.required_signals(blind, (), scanning) == {"scan", *commanded}
 
 
 def test_signals_of_several_sources_are_gathered():
@@ -175,23 +178,99 @@ def test_velocity():
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("channels", "also", "needed"),
     [
-        ({"linear_velocity": [0.0, 0.0]}, True),
-        ({"linear_velocity": [0.0625, 0.0]}, True),
-        ({"linear_velocity": [-0.0625, 0.0]}, True),
-        ({"linear_velocity": [0.05, 0.05]}, False),
-        ({"linear_velocity": [-0.07, 0.0]}, False),
-        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [0.125]}, True),
-        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [-0.125]}, True),
-        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [0.126]}, False),
-        ({"linear_velocity": [0.0, 0.0], "yaw_rate": [-0.126]}, False),
-        ({"yaw_rate": [0.0]}, False),
-        ({}, False),
+        (("forward_speed m/s",), (), {"forward_speed", "heading"}),
+        (("forward_speed m/s",), ("linear_velocity",), {"linear_velocity", "yaw_rate"}),
+        (("forward_speed m/s", "lateral_speed m/s"), (), {"linear_velocity", "yaw_rate"}),
+        (("lateral_speed m/s",), ("heading",), {"linear_velocity", "heading"}),
+        (("velocity_x m/s", "velocity_y m/s"), (), {"linear_velocity", "yaw_rate"}),
+        (("yaw_rate rad/s",), (), {"yaw_rate"}),
+        (("torque N m",), ("angular_velocity",), {"angular_velocity"}),
+        (("torque N m",), (), {"yaw_rate"}),
     ],
 )
-def test_standing(values, expected):
-    assert checks.standing(values, LIMITS) is expected
+def test_what_is_commanded_is_to_be_measured(channels, also, needed):
+    action = tuple(
+        ActionChannel(*channel.split(" ", 1), -1.0, 1.0, 1.0) for channel in channels
+    )
+    contract = dataclasses.replace(CONTRACT, action=action, observation=TIME_ALONE)
+    nothing = limits(
+        geofence=None,
+        forward_speed_m_s=None,
+        yaw_rate_rad_s=None,
+        tilt_rad=None,
+        tracking_error={},
+    )
+    assert checks.required_signals(contract, also, nothing) == needed
+
+
+class Listy:
+    """Has an array's shape and numbers, and is none."""
+
+    dtype, shape = np.dtype("f8"), (2,)
+
+    def tolist(self):
+        return [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (np.array([1.0, None], object), "type object"),
+        (np.array(["1", "2"]), "type <U1"),
+        (np.array([1j, 0.0]), "type complex128"),
+        (np.array([True, False]), "type bool"),
+        (np.array([1.0, 2.0], np.longdouble), f"type {np.dtype(np.longdouble)}"),
+        (np.array([1, 2], "datetime64[s]"), "type datetime64[s]"),
+        (np.zeros(2, [("x", "f8")]), "type [('x', '<f8')]"),
+        ([0.0, 0.0], "type list"),
+        (None, "type NoneType"),
+        (10**400, "type int"),
+        (Listy(), "type float64"),
+    ],
+)
+def test_what_is_no_array_of_real_numbers(value, what):
+    values, (reason,) = measured(
+        Reading(0.0, 1, {**reading(**GOOD).signals, "position": value})
+    )
+    assert "position" not in values
+    assert (reason.check, reason.code) == (Check.CONTRACT, "signal_type")
+    assert reason.state is State.STOPPED
+    assert reason.text == f"position should be an array of real numbers, received {what}"
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f8", "i1", "i8", "u1", "u8"])
+def test_every_array_of_real_numbers_will_do(kind):
+    array = np.array([1, 2], kind)
+    values, reasons = measured(Reading(0.0, 1, {**reading(**GOOD).signals, "position": array}))
+    assert values["position"] == [1.0, 2.0]
+    assert reasons == []
+
+
+@pytest.mark.parametrize(
+    ("sectors", "code", "text"),
+    [
+        ({0: math.nan}, "scan_blind", "the scan is blind in 1 of 36 sectors"),
+        ({3: math.nan, 9: math.nan}, "scan_blind", "the scan is blind in 2 of 36 sectors"),
+        ({3: math.nan, 9: math.inf}, "scan_blind", "the scan is blind in 1 of 36 sectors"),
+        ({5: math.inf}, "signal_not_finite", None),
+        ({5: -math.inf}, "signal_not_finite", None),
+    ],
+)
+def test_a_scan_that_is_blind_somewhere_says_so(sectors, code, text):
+    scan = [1.0] * 36
+    for sector, value in sectors.items():
+        scan[sector] = value
+    values, (reason,) = measured(reading(**GOOD, scan=scan), required=("position", "tilt", "scan"))
+    assert "scan" not in values
+    assert (reason.check, reason.code, reason.state) == (Check.FINITE, code, State.STOPPED)
+    assert text is None or reason.text == text
+
+
+def test_no_other_signal_is_blind():
+    _, (reason,) = measured(reading(**{**GOOD, "tilt": [math.nan, 0.0]}))
+    assert reason.code == "signal_not_finite"
 
 
 @pytest.mark.parametrize(

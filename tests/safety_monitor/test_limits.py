@@ -25,7 +25,7 @@ def test_plain_data_becomes_limits():
     assert LIMITS.geofence == Geofence(((-4.0, -3.0), (5.0, -3.0), (5.0, 2.0), (-4.0, 2.0)), ())
     assert LIMITS.footprint_radius_m is None
     assert LIMITS.tilt_rad == Tiers(0.25, 0.5)
-    assert LIMITS.tracking_error == {"forward_speed": 0.5, "yaw_rate": 1.0}
+    assert LIMITS.tracking_error == {"forward_speed": 0.375, "yaw_rate": 0.75}
     assert LIMITS.episode_budget is None
 
 
@@ -275,7 +275,7 @@ def test_only_what_is_measured_as_commanded_can_be_tracked(channel, name):
     contract = with_action(FORWARD, channel)
     with pytest.raises(ConfigError, match=f"tracking_error.{name} should name an action channel"):
         limits(tracking_error={name: 1.0}).require_fit(contract)
-    limits(tracking_error={"forward_speed": 1.0}).require_fit(contract)
+    limits(tracking_error={"forward_speed": 0.375}).require_fit(contract)
 
 
 def test_limits_of_what_the_contract_does_not_command():

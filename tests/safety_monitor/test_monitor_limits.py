@@ -90,7 +90,8 @@ def jointed(**signals):
 
 def followed(error=0.75, lasted_s=0.375):
     """Return the state when a speed was off its command, by so much and for so long."""
-    rig = at_zero(Rig(limits(max_step_gap_s=1e9, tracking_error={"forward_speed": 0.5})))
+    wide = limits(max_step_gap_s=1e9, tracking_error={"forward_speed": 0.5}, limited_scale=0.75)
+    rig = at_zero(Rig(wide))
     for now_s, sequence in ((0.0, 1), (lasted_s, 2)):
         signals = {**rig.signals(), "forward_speed": np.array([-error])}
         sources = {"base": Reading(now_s, sequence, signals)}

@@ -1,47 +1,60 @@
+import dataclasses
 import math
 
 import pytest
-from monitor_rig import CONTRACT, limits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monitor_rig import CONTRACT, Rig, codes, limits
 
 from holdfast.safety_monitor import Check, State
 from holdfast.safety_monitor.tracking import Tracking
 
-# Off by more than 0.5 m/s or 1 rad/s for over 0.25 s: LIMITED; for over 0.5 s: STOPPED.
+# Off by more than 0.375 m/s or 0.75 rad/s for over 0.25 s: LIMITED; for over 0.5 s: STOPPED. It
+# may follow any command of the last 0.25 s.
 LIMITS = limits()
 APPLIED = [0.5, -1.0]
 
 
-def off(tracking, now_s, forward=0.5, yaw=-1.0):
+def off(tracking, now_s, forward=0.5, yaw=-1.0, applied=APPLIED, limited=False):
     values, reasons = {}, []
     if forward is not None:
         values["forward_speed"] = [forward]
     if yaw is not None:
         values["yaw_rate"] = [yaw]
-    tracking.judge(now_s, values, APPLIED, reasons)
+    tracking.judge(now_s, values, applied, limited, reasons)
     assert all(reason.check is Check.ENVELOPE for reason in reasons)
     return [(reason.code, reason.state) for reason in reasons]
 
 
 FORWARD, YAW = "forward_speed_not_tracking", "yaw_rate_not_tracking"
+LIMITED, STOPPED = State.LIMITED, State.STOPPED
 
 
 @pytest.mark.parametrize(
-    ("forward", "yaw", "codes"),
+    ("forward", "yaw", "limited", "codes"),
     [
-        (1.0, 0.0, []),
-        (0.0, -2.0, []),
-        (1.001, 0.0, [FORWARD]),
-        (-0.001, 0.0, [FORWARD]),
-        (0.5, 0.001, [YAW]),
-        (0.5, -2.001, [YAW]),
-        (9.0, 9.0, [FORWARD, YAW]),
-        (None, -1.0, [FORWARD]),
+        (0.875, -0.25, False, []),
+        (0.125, -1.75, False, []),
+        (0.876, -1.0, False, [FORWARD]),
+        (0.124, -1.0, False, [FORWARD]),
+        (0.5, -0.249, False, [YAW]),
+        (0.5, -1.751, False, [YAW]),
+        (9.0, 9.0, False, [FORWARD, YAW]),
+        (None, -1.0, False, [FORWARD]),
+        (math.nan, -1.0, False, [FORWARD]),
+        (0.6875, -0.625, True, []),
+        (0.3125, -1.375, True, []),
+        (0.688, -1.0, True, [FORWARD]),
+        (0.312, -1.0, True, [FORWARD]),
+        (0.5, -0.624, True, [YAW]),
+        (0.5, -1.376, True, [YAW]),
     ],
 )
-def test_how_far_is_too_far(forward, yaw, codes):
+def test_how_far_is_too_far(forward, yaw, limited, codes):
     tracking = Tracking(CONTRACT, LIMITS)
-    assert off(tracking, 0.0, forward, yaw) == []
-    assert off(tracking, 0.3, forward, yaw) == [(code, State.LIMITED) for code in codes]
+    assert off(tracking, 0.0, forward, yaw, limited=limited) == []
+    expected = [(code, LIMITED) for code in codes]
+    assert off(tracking, 0.3, forward, yaw, limited=limited) == expected
 
 
 def test_how_long_is_too_long():
@@ -49,39 +62,94 @@ def test_how_long_is_too_long():
     for now_s, expected in (
         (8.0, []),
         (8.25, []),
-        (math.nextafter(8.25, 9), [(FORWARD, State.LIMITED)]),
-        (8.5, [(FORWARD, State.LIMITED)]),
-        (math.nextafter(8.5, 9), [(FORWARD, State.STOPPED)]),
+        (math.nextafter(8.25, 9), [(FORWARD, LIMITED)]),
+        (8.5, [(FORWARD, LIMITED)]),
+        (8.501, [(FORWARD, STOPPED)]),
     ):
         assert off(tracking, now_s, forward=-1.0) == expected
 
 
-def test_a_moment_on_track_starts_the_time_again():
+def test_a_moment_on_track_absolves_a_quarter_of_itself():
     tracking = Tracking(CONTRACT, LIMITS)
     off(tracking, 0.0, forward=-1.0)
-    assert off(tracking, 0.4) == []
-    assert off(tracking, 0.5, forward=-1.0) == []
-    assert off(tracking, 0.7, forward=-1.0) == []
-    assert off(tracking, 0.8, forward=-1.0) == [(FORWARD, State.LIMITED)]
+    off(tracking, 0.25, forward=-1.0)
+    assert off(tracking, 0.5) == []  # 0.1875 s are left
+    assert off(tracking, 0.5625, forward=-1.0) == []
+    assert off(tracking, 0.625, forward=-1.0) == [(FORWARD, LIMITED)]
+    for now_s in (1.0, 1.5, 9.0):
+        assert off(tracking, now_s) == []
+    assert off(tracking, 9.25, forward=-1.0) == []  # nothing was left, and no more than that
+    assert off(tracking, 9.2501, forward=-1.0) == [(FORWARD, LIMITED)]
+
+
+def test_what_is_off_stays_off_while_the_time_runs_out():
+    tracking = Tracking(CONTRACT, LIMITS)
+    off(tracking, 0.0, forward=-1.0)
+    assert off(tracking, 0.4, forward=-1.0) == [(FORWARD, LIMITED)]
+    assert off(tracking, 0.5) == [(FORWARD, LIMITED)]
+
+
+def test_a_robot_may_follow_any_command_of_its_reaction_time():
+    tracking = Tracking(CONTRACT, LIMITS)
+    off(tracking, 0.0, applied=[1.0, 0.0], forward=1.0, yaw=0.0)
+    off(tracking, 0.125, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
+    for now_s in (0.25, 0.3125, 0.374):  # until then 1 m/s was in force a quarter second ago
+        off(tracking, now_s, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
+        assert tracking._off_s["forward_speed"] == 0.0
+    off(tracking, 0.375, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
+    assert tracking._off_s["forward_speed"] > 0.0
+
+
+def test_time_that_goes_back_counts_as_none():
+    tracking = Tracking(CONTRACT, LIMITS)
+    for now_s in (5.0, 4.0, math.nan, 4.1, 4.2):
+        assert off(tracking, now_s, forward=-1.0) == []
+    assert tracking._off_s["forward_speed"] == pytest.approx(0.1)
 
 
 def test_forgetting_starts_the_time_again():
     tracking = Tracking(CONTRACT, LIMITS)
     off(tracking, 0.0, forward=-1.0)
+    off(tracking, 0.25, forward=-1.0)
     tracking.forget()
     assert off(tracking, 9.0, forward=-1.0) == []
+    assert off(tracking, 9.25, forward=-1.0) == []
+
+
+def test_forgetting_forgets_the_commands():
+    tracking = Tracking(CONTRACT, LIMITS)
+    off(tracking, 0.0, applied=[1.0, 0.0], forward=1.0, yaw=0.0)
+    tracking.forget()
+    off(tracking, 0.0, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
+    off(tracking, 0.125, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
+    assert tracking._off_s["forward_speed"] == 0.125
 
 
 def test_only_named_channels_are_tracked():
-    tracking = Tracking(CONTRACT, limits(tracking_error={"yaw_rate": 1.0}))
+    tracking = Tracking(CONTRACT, limits(tracking_error={"yaw_rate": 0.75}))
     off(tracking, 0.0, forward=9.0, yaw=9.0)
-    assert off(tracking, 9.0, forward=9.0, yaw=9.0) == [(YAW, State.STOPPED)]
+    assert off(tracking, 9.0, forward=9.0, yaw=9.0) == [(YAW, STOPPED)]
 
 
 def test_the_text_says_for_how_long():
     tracking, reasons = Tracking(CONTRACT, LIMITS), []
-    tracking.judge(0.0, {}, APPLIED, reasons)
-    tracking.judge(0.3, {"yaw_rate": [-1.0]}, APPLIED, reasons)
+    tracking.judge(0.0, {}, APPLIED, False, reasons)
+    tracking.judge(0.3, {"yaw_rate": [-1.0]}, APPLIED, False, reasons)
     assert [reason.text for reason in reasons] == [
         "forward_speed has not followed its command for 0.30 s"
     ]
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@given(share=st.floats(0.0, 0.6), speed=st.floats(0.9, 1.0))
+def test_a_robot_that_does_not_do_what_it_is_told_is_stopped(share, speed):
+    """Slowing it down is not what puts it on track: it moves by the same share of its command."""
+    rig = Rig(dataclasses.replace(limits(geofence=None, release_steps=10))).to_active()
+    for step in range(60):
+        verdict = rig.step((speed, 0.0))
+        if verdict.state is State.STOPPED:
+            break
+        rig.action[0] *= share
+    assert verdict.state is State.STOPPED
+    assert FORWARD in codes(verdict.reasons)
+    assert step < 30
