@@ -11,7 +11,6 @@ import dataclasses
 import math
 import os
 import pty
-import threading
 import tty
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -141,25 +140,26 @@ class Witness(TwinBoard):
 
 
 @contextmanager
-def served(board: TwinBoard) -> Iterator[str]:
-    """Serve a board in lockstep from a thread; yields its address."""
+def connected(board: TwinBoard) -> Iterator[SerialRobot]:
+    """Connect to a board in lockstep, over a pty whose device answers while it is being told.
+
+    So a period takes what its computations take, however busy the machine is.
+    """
     master, slave = pty.openpty()
     tty.setraw(slave)
     device = Device(board)
 
-    def serve() -> None:
-        with suppress(OSError):  # the port was closed
-            while data := os.read(master, 4096):
-                device.feed(data)
-                os.write(master, device.poll())
+    class Told(SerialRobot):
+        def _put(self, data: bytes) -> None:
+            device.feed(data)
+            os.write(master, device.poll())
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
     try:
-        yield f"serial:{os.ttyname(slave)}"
+        robot = Told.connect(f"serial:{os.ttyname(slave)}")
+        yield robot
+        robot.close()
     finally:
         os.close(slave)
-        thread.join(5.0)
         os.close(master)
 
 
@@ -420,8 +420,7 @@ def play(case: Case) -> Outcome:
     task = task_of(begins_s + situation.horizon_s)
     board = Witness(task, demo_gap() if case.gapped else Gap(), case.seed)
     config = drive_config(case.config)
-    with served(board) as address:
-        robot = SerialRobot.connect(address)
+    with connected(board) as robot:
         liar = Liar(robot, case, begins_s)
         notes = Notes(liar)
         monitor = Monitor(task.contract, config.monitor)
@@ -431,7 +430,6 @@ def play(case: Case) -> Outcome:
             Run(loop, config, False, lambda result: None).run(1)
         for _ in range(40):  # it rolls out
             board.advance()
-        robot.close()
     return judge(case, board, liar, notes, begins_s)
 
 

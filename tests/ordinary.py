@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from lying_twin import demo_gap, served
+from lying_twin import connected, demo_gap
 
 from holdfast import share
 from holdfast.errors import HoldfastError
@@ -19,7 +19,6 @@ from holdfast.robot.assembly import assemble
 from holdfast.robot.log_format import EpisodeResult
 from holdfast.robot.loop import Loop
 from holdfast.robot.run import Run
-from holdfast.robot.serial_robot import SerialRobot
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
 from holdfast.sim import tasks
@@ -77,13 +76,11 @@ def run(policy: Path, config: Path | None, seed: int, episodes: int, gapped: boo
     def report(result: EpisodeResult) -> None:
         ends.append(result.code)
 
-    with served(board) as address:
-        robot = SerialRobot.connect(address)
+    with connected(board) as robot:
         proposer = Policy(bundles.load(policy), seed)
         while len(ends) < episodes:
             assembly = assemble(policy, config, (), None)
             loop = Loop(robot, assembly.monitor, proposer, assembly.bundle, None, assembly.config)
             with suppress(HoldfastError):  # a fault ended the run: it is in `ends`
                 Run(loop, assembly.config, False, report).run(episodes - len(ends))
-        robot.close()
     return ends

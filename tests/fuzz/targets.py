@@ -114,7 +114,7 @@ def fuzz_link(data: bytes) -> None:
         elif what == 1:  # a frame that says anything at all, with the right CRC
             stream += device.encode(part[0] % 10 if part else 0, len(stream), 1, part[1:])
         else:
-            good = struct.pack(device.STATE_HEAD, 1, 1, 1, 0, 0, 1)
+            good = bytes(struct.calcsize(device.STATE_HEAD))  # nothing heard, nothing latched
             good += struct.pack(device.ENDIAN + device.MEASURED, *([0.5] * 5), 1, 2, *([0.5] * 9))
             frame = bytearray(device.encode(device.STATE, 1, 1, good))
             for place, change in zip(part[0::2], part[1::2], strict=False):
