@@ -25,6 +25,7 @@ import numpy as np
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.safety_monitor import (
+    Agreement,
     Evidence,
     Familiarity,
     Geofence,
@@ -96,8 +97,12 @@ EVERYTHING = Limits(
     tilt_rad=Tiers(0.3, 0.6),
     joint_position_rad=(Span(-1.0, 1.0, 0.1),) * 6,
     joint_velocity_rad_s=(Tiers(5.0, 9.0),) * 6,
-    tracking_error={"forward_speed": 0.6, "yaw_rate": 1.5},
-    tracking_s=Tiers(0.5, 1.5),
+    tracking_error={"forward_speed": 0.4, "yaw_rate": 0.9},
+    tracking_s=Tiers(0.4, 0.8),
+    agreement=Agreement(0.13, 0.3, 0.1, 1e9, 0.1, 0.1, 1e9),
+    pose_frozen_s=1e9,
+    velocity_frozen_s=1e9,
+    coasting_s=1e9,
     deceleration_m_s2=2.0,
     reaction_time_s=0.2,
     slow_margin_m=0.3,

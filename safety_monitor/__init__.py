@@ -3,7 +3,7 @@
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.geofence import Geofence
-from holdfast.safety_monitor.limits import Limits, Span, Tiers
+from holdfast.safety_monitor.limits import Agreement, Limits, Span, Tiers
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,
@@ -17,6 +17,7 @@ from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 
 __all__ = [
+    "Agreement",
     "BudgetStatus",
     "Check",
     "Evidence",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,9 +163,10 @@ class Monitor:
     def observe(self, sources: Mapping[str, Reading]) -> Array:
         """Return the observation, shape (n,); a signal that cannot be used shows as NaN."""
         arrays: dict[str, Array] = {}
-        # What is no reading at all is for `step` to complain of.
-        with suppress(Exception):
+        try:
             checks.measure(sources, self._required, self._shapes, arrays, {}, {}, [])
+        except Exception:
+            arrays.clear()  # something there is no reading at all; `step` stops for it
         return self._observation(arrays)
 
     def _observation(self, measured: Mapping[str, Array]) -> Array:

@@ -187,19 +187,36 @@ def test_entering_forgets_the_clean_steps():
     assert made.state is State.LIMITED
 
 
-def test_slowing_takes_as_many_steps_as_it_triggers_after():
+@pytest.mark.parametrize(
+    ("steps", "slows_at"),
+    [
+        ("sss", 2),
+        ("ss.s", 4),  # 1, 2, 1.5, 2.5, and then 3.5
+        ("s.", 8),
+        ("s..", None),
+        (".........sss", 11),  # clean steps are not saved up
+    ],
+)
+def test_slowing_takes_as_many_steps_as_it_triggers_after(steps, slows_at):
+    """A clean step takes off half of what a step with a reason adds."""
     made = Ladder(limits(trigger_steps=3))
     made.enter(State.ACTIVE)
     slow = [reason(State.LIMITED)]
+    for step, kind in enumerate(steps * 50):
+        made.judge(0.0, slow if kind == "s" else [], moves)
+        if step == slows_at:
+            break
+        assert (made.state, made.causes) == (State.ACTIVE, ())
+    if slows_at is not None:
+        assert (made.state, made.causes) == (State.LIMITED, tuple(slow))
+
+
+def test_the_count_of_slow_steps_starts_anew_with_the_state():
+    made = Ladder(limits(trigger_steps=2))
     for _ in range(3):
-        for _ in range(2):
-            made.judge(0.0, slow, moves)
-            assert (made.state, made.causes) == (State.ACTIVE, ())
-        made.judge(0.0, [], moves)
-    for expected in (State.ACTIVE, State.ACTIVE, State.LIMITED):
-        made.judge(0.0, slow, moves)
-        assert made.state is expected
-    assert made.causes == tuple(slow)
+        made.enter(State.ACTIVE)
+        made.judge(0.0, [reason(State.LIMITED)], moves)
+        assert made.state is State.ACTIVE
 
 
 @pytest.mark.parametrize("allowed", [State.FALLBACK, State.STOPPED])

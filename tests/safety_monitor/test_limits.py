@@ -9,10 +9,18 @@ from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 
 from holdfast.contract import ActionChannel, ObservationChannel, Recovery
 from holdfast.errors import ConfigError
-from holdfast.safety_monitor import Geofence, Limits, Monitor, Span, Tiers
+from holdfast.safety_monitor import Agreement, Geofence, Limits, Monitor, Span, Tiers
 from holdfast.sim.tasks import make
 
-CONFIG = Path(__file__).parents[2] / "config" / "drive.yaml"
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config" / "drive.yaml"
+CONFIGS = [
+    path
+    for folder in ("config", "examples")
+    for path in sorted((ROOT / folder).glob("*.yaml"))
+    if "\nmonitor:" in path.read_text()
+]
+OPTIONAL = {"agreement", "pose_frozen_s", "velocity_frozen_s", "coasting_s"}
 
 
 def changed(name, value):
@@ -32,6 +40,65 @@ def test_plain_data_becomes_limits():
 def test_the_drive_robot_s_limits_fit_its_contract():
     loaded = Limits.from_mapping(yaml.safe_load(CONFIG.read_text())["monitor"])
     Monitor(make("DriveCircle-v0").contract, loaded)
+
+
+def test_what_older_logs_lack_is_not_checked():
+    assert not OPTIONAL & PLAIN_LIMITS.keys()
+    assert all(getattr(LIMITS, name) is None for name in OPTIONAL)
+    assert Limits.from_mapping(PLAIN_LIMITS | dict.fromkeys(OPTIONAL)) == LIMITS
+
+
+AGREEMENT = {
+    "distance_share": 0.125,
+    "slip_m_per_rad": 0.25,
+    "creep_m_s": 0.0625,
+    "position_m": 0.25,
+    "turn_share": 0.25,
+    "creep_rad_s": 0.125,
+    "heading_rad": 0.5,
+}
+
+
+def test_an_agreement_is_plain_data():
+    read = Limits.from_mapping(changed("agreement", AGREEMENT)).agreement
+    assert read == Agreement(0.125, 0.25, 0.0625, 0.25, 0.25, 0.125, 0.5)
+    with pytest.raises(ConfigError, match=r"limits\.agreement: missing position_m"):
+        Limits.from_mapping(changed("agreement", {"distance_share": 0.1} | {
+            name: 0.1 for name in AGREEMENT if name != "position_m"
+        }))
+
+
+@pytest.mark.parametrize("name", AGREEMENT)
+def test_an_agreement_makes_sense(name):
+    if name.endswith("share"):
+        wrong, right, should = (-1e-9, 0.5, math.nan), (0.0, 0.499), "at least 0 and below 0.5"
+    elif name in ("position_m", "heading_rad"):
+        wrong, right, should = (0.0, -1.0, math.nan, math.inf), (1e-9, 9.0), "finite and above 0"
+    else:
+        wrong, right, should = (-1e-9, math.nan, math.inf), (0.0, 9.0), "finite and at least 0"
+    for value in wrong:
+        with pytest.raises(ConfigError) as caught:
+            limits(agreement=Agreement(**{**AGREEMENT, name: value}))
+        assert str(caught.value) == (
+            f"monitor limits: agreement.{name} should be {should}, received {value}"
+        )
+    for value in right:
+        limits(agreement=Agreement(**{**AGREEMENT, name: value}))
+
+
+@pytest.mark.parametrize("name", ["pose_frozen_s", "velocity_frozen_s", "coasting_s"])
+def test_a_time_that_may_be_missing_is_above_zero(name):
+    for value in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match=f"{name} should be finite and above 0, received"):
+            limits(**{name: value})
+    assert getattr(limits(**{name: 0.001}), name) == 0.001
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_robot_has_the_newest_checks(path):
+    monitor = yaml.safe_load(path.read_text())["monitor"]
+    Limits.from_mapping(monitor)
+    assert monitor.keys() >= OPTIONAL
 
 
 @pytest.mark.parametrize("name", PLAIN_LIMITS)
@@ -182,6 +249,16 @@ def test_a_footprint_has_a_size(value):
             "the forward_speed that stops the robot, 1.0, should be above the largest",
         ),
         ({"yaw_rate_rad_s": Tiers(0.5, 2.0)}, "the yaw_rate that stops the robot, 2.0, should"),
+        (
+            {"tracking_error": {"forward_speed": 0.5}},
+            "tracking_error.forward_speed 0.5 should be below 0.5, limited_scale times the largest "
+            "command, or a robot that does not move at all would be on track once it is slowed",
+        ),
+        ({"tracking_error": {"yaw_rate": 1.0}}, "tracking_error.yaw_rate 1.0 should be below 1,"),
+        (
+            {"tracking_error": {"yaw_rate": 0.5}, "limited_scale": 0.25},
+            "tracking_error.yaw_rate 0.5 should be below 0.5,",
+        ),
         ({"deceleration_m_s2": 4.001}, "deceleration_m_s2 4.001 should be at most the rate"),
     ],
 )
@@ -197,6 +274,7 @@ def test_limits_that_contradict_the_contract(change, message):
         {"forward_speed_m_s": Tiers(0.5, 1.001)},
         {"forward_speed_m_s": None, "yaw_rate_rad_s": None},
         {"deceleration_m_s2": 4.0},
+        {"tracking_error": {"forward_speed": 0.499, "yaw_rate": 0.999}},
     ],
 )
 def test_limits_at_the_edge_of_the_contract(change):

@@ -202,27 +202,28 @@ def test_tracking_starts_anew_with_every_arming():
 
 
 @pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("garbage", ["sources", "signal", "proposal", "prediction"])
+@pytest.mark.parametrize("garbage", ["sources", "signals", "proposal", "hash"])
 def test_a_failure_inside_stops_the_robot(state, garbage):
     rig = Rig().to(state)
     rig.tick()
     sources, proposal, prediction = rig.sources, rig.propose(0.5, 0.5), None
     if garbage == "sources":
         sources = {"base": None}
-    elif garbage == "signal":
-        sources = {"base": Reading(rig.now_s, 99, {"position": "here"})}
+    elif garbage == "signals":
+        sources = {"base": Reading(rig.now_s, 99, [1.0, 2.0])}
     elif garbage == "proposal":
-        proposal = dataclasses.replace(proposal, action=None)
+        proposal = "forward"
     else:
-        prediction = "none"
+        proposal = dataclasses.replace(proposal, contract_hash=7)
     verdict = rig.monitor.step(rig.now_s, sources, proposal, prediction)
     assert verdict.state is State.STOPPED
     assert not verdict.action.any()
     assert verdict.intervened is (state in MOVING)
     failed = next(reason for reason in verdict.reasons if reason.code == "monitor_failed")
     assert (failed.check, failed.state) == (Check.EVENT, State.STOPPED)
-    assert failed.text.startswith("the monitor failed: AttributeError: '")
-    if state in MOVING and garbage in {"sources", "signal"}:
+    error = "TypeError" if garbage == "hash" else "AttributeError"
+    assert failed.text.startswith(f"the monitor failed: {error}: '")
+    if state in MOVING and garbage in {"sources", "signals"}:
         assert verdict.costs == (
             rig.monitor._bill.largest if state is not State.ACTIVE else (0.0, 0.0)
         )

@@ -1,8 +1,9 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
-from monitor_rig import PERIOD_S, Rig, arm, codes, limits, reset, states
+from monitor_rig import CONTRACT, PERIOD_S, Rig, arm, codes, limits, reset, states
 
 from holdfast.safety_monitor import Reading, State
 
@@ -133,7 +134,9 @@ def test_nor_can_what_was_applied_before_anything_was():
 
 
 def test_stale_readings_make_a_controlled_stop_and_lost_ones_a_halt():
-    rig = Rig(limits(max_step_gap_s=9.0)).to_active()
+    rich = tuple(dataclasses.replace(cost, run_budget=99.0) for cost in CONTRACT.costs)
+    contract = dataclasses.replace(CONTRACT, costs=rich)  # what is stale is billed the most
+    rig = Rig(limits(max_step_gap_s=9.0), contract=contract).to_active()
     for _ in range(6):
         rig.step((1.0, 0.0))
     old = rig.sources

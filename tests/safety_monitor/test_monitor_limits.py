@@ -254,7 +254,8 @@ def test_steps_that_slow_and_steps_that_free(trigger, release):
 
 @pytest.mark.parametrize("scale", [1e-9, 0.25, 1.0 - 1e-9])
 def test_what_is_slowed_is_slowed_by_that_much(scale):
-    rig = Rig(limits(limited_scale=scale, release_steps=99)).to_limited()
+    changes = {"limited_scale": scale, "release_steps": 99, "tracking_error": {}}
+    rig = Rig(limits(**changes)).to_limited()
     for _ in range(9):
         verdict = rig.step((0.75, -1.5))
     np.testing.assert_array_equal(verdict.action, [scale * 0.75, scale * -1.5])

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, MOVING, STILL, Rig, limits
 
-from holdfast.safety_monitor import Evidence, Familiarity, Reading, State
+from holdfast.safety_monitor import Agreement, Evidence, Familiarity, Reading, State
 
 FAMILIAR = Familiarity((0.0,) * 7, ((0.0,) * 7,) * 7, 1.0, 30.0, 0.05, 100, 0)
-SLOW = limits(trigger_steps=3, release_steps=3, fallback_max_s=60.0, proposal_lost_s=60.0)
+SLOW = limits(
+    trigger_steps=3,
+    release_steps=3,
+    fallback_max_s=60.0,
+    proposal_lost_s=60.0,
+    agreement=Agreement(0.0, 0.0, 0.0, 60.0, 0.0, 0.0, 60.0),
+    pose_frozen_s=60.0,
+    velocity_frozen_s=60.0,
+    coasting_s=60.0,
+)
 
 
 def remembered(thing, path=""):
@@ -45,9 +54,10 @@ def used(state):
     rig.monitor._drift._whitening = np.eye(7)  # odd
     predicted = np.array([9.0, 0.0])  # slowed
 
-    def step(proposal, cost_to_go=None):
+    def step(proposal, cost_to_go=None, age_s=0.0):
         rig.tick()
         sources = rig.read(**OFF)
+        sources["base"] = dataclasses.replace(sources["base"], stamp_s=rig.now_s - age_s)
         sources["lidar"] = Reading(rig.now_s, rig.sequence, {})
         rig.step(proposal, sources, cost_to_go, dt_s=0.0)
 
@@ -57,8 +67,8 @@ def used(state):
         step((1.0, 0.5), predicted)
         assert rig.monitor.state is State.LIMITED
     if state is State.FALLBACK:
-        rig.now_s += 0.2  # the proposal is stale
-        step(None)
+        rig.now_s += 0.25  # proposal and readings are stale
+        step(None, age_s=0.28)
     if state in {State.LIMITED, State.FALLBACK}:
         step((1.0, 0.5))  # clean
     if state is State.READY:
@@ -75,23 +85,41 @@ def differing(one, other):
     return {path for path in a.keys() | b.keys() if a.get(path) != b.get(path)}
 
 
-CHANGEABLE = {
-    "_applied",
-    "_elapsed",
+ACCOUNTS = {"_elapsed", "_budget.spent"}
+HEARD = {
     "_last_s",
     "_streams",
     "_proposals._last",
     "_proposal",
-    "_budget.spent",
-    "_tracking._off_since_s",
-    "_drift.total",
-    "_ladder.state",
-    "_ladder.moving",
-    "_ladder.causes",
-    "_ladder._clean_steps",
-    "_ladder._slow_steps",
-    "_ladder._since_s",
+    "_standing._last_s",
+    "_standing._uncommanded_s",
+    "_standing._since",
+    "_standing._still_s",
 }
+"""What goes on through an episode, whatever mode it is in."""
+UNTIL_ARMED = {
+    "_ramp_only",
+    "_tracking._last_s",
+    "_tracking._commands",
+    "_tracking._off_s",
+    "_consistency._travel._sum",
+    "_consistency._travel._rate",
+    "_consistency._travel._at_s",
+    "_consistency._turn._sum",
+    "_consistency._turn._rate",
+    "_consistency._turn._at_s",
+    "_consistency._position",
+    "_consistency._heading",
+    "_consistency._off_m",
+    "_consistency._off_rad",
+    "_frozen._last",
+    "_drift.total",
+}
+"""What only a moving monitor looks at; arming forgets it."""
+MODE = {"_ladder.state", "_ladder.moving", "_ladder._since_s"}
+LADDER = {"_ladder.causes", "_ladder._clean_steps", "_ladder._slow_steps"}
+
+CHANGEABLE = {"_applied", *ACCOUNTS, *HEARD, *UNTIL_ARMED, *MODE, *LADDER}
 """All that changes once a monitor is made, but for what its streams hold."""
 
 
@@ -122,14 +150,6 @@ def test_an_episode_forgets_all_that_an_earlier_one_left(state):
     for one in (rig, fresh):
         one.to_active()
     assert top(differing(rig.monitor, fresh.monitor)) <= {"_ladder._since_s"}  # set by a FALLBACK
-
-
-ACCOUNTS = {"_elapsed", "_budget.spent"}
-HEARD = {"_last_s", "_streams", "_proposals._last", "_proposal"}
-"""What goes on through an episode, whatever mode it is in."""
-UNTIL_ARMED = {"_tracking._off_since_s", "_drift.total"}
-"""What only a moving monitor looks at; arming forgets it."""
-MODE = {"_ladder.state", "_ladder.moving", "_ladder._since_s"}
 
 
 @pytest.mark.parametrize("state", State)

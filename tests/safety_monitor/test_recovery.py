@@ -129,10 +129,11 @@ def test_a_robot_s_own_recovery_that_cannot_be_used_is_refused(recovery, message
 
 
 def test_a_robot_s_own_recovery_needs_its_signals():
-    blind = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[2:])
+    cost = dataclasses.replace(CONTRACT.costs[0], function="speeding", parameters={"speed_m_s": 1})
+    blind = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[2:], costs=(cost,))
     bare = limits(geofence=None, recovery=Recovery("return_to_point", DOCK))
     assert {"position", "heading"} <= Monitor(blind, bare).required
-    assert "heading" not in Monitor(blind, limits(geofence=None)).required
+    assert "position" not in Monitor(blind, limits(geofence=None)).required
 
 
 # In the monitor.

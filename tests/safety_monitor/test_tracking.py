@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import pytest
@@ -141,10 +140,12 @@ def test_the_text_says_for_how_long():
 
 
 @settings(max_examples=50, deadline=None, derandomize=True, database=None)
-@given(share=st.floats(0.0, 0.6), speed=st.floats(0.9, 1.0))
+@given(share=st.floats(0.0, 0.5), speed=st.floats(0.9, 1.0))
 def test_a_robot_that_does_not_do_what_it_is_told_is_stopped(share, speed):
     """Slowing it down is not what puts it on track: it moves by the same share of its command."""
-    rig = Rig(dataclasses.replace(limits(geofence=None, release_steps=10))).to_active()
+    rig = Rig(limits(geofence=None, release_steps=10))
+    rig.x_m = -0.9  # so that nothing is billed
+    rig.to_active()
     for step in range(60):
         verdict = rig.step((speed, 0.0))
         if verdict.state is State.STOPPED:

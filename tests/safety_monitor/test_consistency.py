@@ -1,0 +1,336 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits
+
+from holdfast.safety_monitor import Agreement, Check, State
+from holdfast.safety_monitor.consistency import Consistency, Integral, turn_rad
+
+EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+STRICT = Agreement(0.0, 0.0, 0.0, 0.25, 0.0, 0.0, 0.25)
+ANGLE = st.floats(-4.0, 4.0)
+
+
+def told(consistency, at_s, **signals):
+    """Return the codes after a reading in which everything is stamped `at_s`, or as said."""
+    stamps, values = {}, {}
+    for name, value in signals.items():
+        if name.endswith("_at_s"):
+            stamps[name.removesuffix("_at_s")] = value
+        else:
+            values[name] = value
+            stamps.setdefault(name, at_s)
+    reasons = []
+    consistency.judge(values, stamps, reasons)
+    assert all((r.check, r.state) == (Check.ENVELOPE, State.STOPPED) for r in reasons)
+    return [reason.code for reason in reasons]
+
+
+def made(**changes):
+    return Consistency(limits(agreement=Agreement(**{**vars(STRICT), **changes})))
+
+
+def straight(consistency, at_s, x=0.0, y=0.0, speed=1.0, angle=0.0):
+    """A robot that drives along an angle at 1 m/s, seen with an error along and across its way."""
+    c, s = math.cos(angle), math.sin(angle)
+    position = [(at_s + x) * c - y * s, (at_s + x) * s + y * c]
+    return told(
+        consistency, at_s, position=position, heading=[angle], forward_speed=[speed]
+    )
+
+
+OFF_M, OFF_RAD = ["position_inconsistent"], ["heading_inconsistent"]
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.0, math.pi / 2, 3.0, -2.0])
+@pytest.mark.parametrize("x, y", [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.6, -0.8)])
+def test_a_jump_stops_at_once(angle, x, y):
+    for size, expected in ((0.2499, []), (0.2501, OFF_M)):
+        consistency = made()
+        assert straight(consistency, 0.0, angle=angle) == []
+        assert straight(consistency, 0.25, angle=angle) == []
+        assert straight(consistency, 0.5, x * size, y * size, angle=angle) == expected
+        # It stays off: the position is still not where the speeds lead.
+        assert straight(consistency, 0.75, x * size, y * size, angle=angle) == expected
+
+
+def test_what_is_at_the_limit_is_allowed():
+    consistency = made()
+    for at_s, x, expected in ((0.0, 0.0, []), (0.5, 0.25, []), (1.0, 0.2501, OFF_M)):
+        assert straight(consistency, at_s, x) == expected
+
+
+@pytest.mark.parametrize("rate", [0.125, 0.25, 1.0])
+@pytest.mark.parametrize("along", [True, False])
+def test_a_drift_adds_up(rate, along):
+    consistency, seen = made(), None
+    for step in range(100):
+        at_s, off_m = step / 16, rate * step / 16
+        if straight(consistency, at_s, *((off_m, 0.0) if along else (0.0, off_m))):
+            seen = at_s
+            break
+    assert seen == 0.25 / rate + 1 / 16
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("angle", [0.0, 2.0])
+def test_a_share_of_the_way_is_forgiven_along_it_and_not_across_it(sign, angle):
+    along, across = made(distance_share=0.125), made(distance_share=0.125)
+    for step in range(200):
+        off_m = sign * 0.12 * step / 16
+        assert straight(along, step / 16, x=off_m, angle=angle) == []
+        if step * 0.12 / 16 > 0.26:
+            assert straight(across, step / 16, y=off_m, angle=angle) == OFF_M
+        else:
+            straight(across, step / 16, y=off_m, angle=angle)
+
+
+def test_beyond_the_share_the_rest_adds_up():
+    consistency = made(distance_share=0.125)
+    seen = [straight(consistency, step / 16, x=0.25 * step / 16) for step in range(34)]
+    assert seen.index(OFF_M) == 33  # 0.125 m/s of it remain: 0.25 m after 2 s
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_creep_is_forgiven_in_every_direction(axis):
+    for speed in (0.0, 1.0):
+        consistency = made(creep_m_s=0.0625)
+        for step in range(100):
+            at_s, off_m = step / 16, 0.0625 * step / 16
+            position = [at_s * speed, 0.0]
+            position["xy".index(axis)] += off_m
+            signals = {"position": position, "linear_velocity": [speed, 0.0]}
+            assert told(consistency, at_s, **signals) == []
+
+
+@pytest.mark.parametrize("known", ["yaw_rate", "heading"])
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_slip_is_forgiven_by_the_turn(known, axis):
+    """It turns by 0.5 rad in a second, on the spot; 0.25 m of every radian are forgiven."""
+    for slips_m_s, expected in ((0.124, []), (0.5, OFF_M)):
+        consistency, seen = made(slip_m_per_rad=0.25), []
+        for step in range(40):
+            at_s = step / 16
+            off = [0.0, 0.0]
+            off["xy".index(axis)] = slips_m_s * at_s
+            turning = {"yaw_rate": [-0.5]} if known == "yaw_rate" else {"heading": [0.5 * at_s]}
+            signals = {"position": off, "linear_velocity": [0.0, 0.0], **turning}
+            seen = told(consistency, at_s, **signals)
+        assert seen == expected
+
+
+def test_the_velocity_counts_where_there_is_one():
+    consistency = made()
+    for step in range(50):  # it slides to its left, and says so
+        at_s = step / 16
+        signals = {"position": [0.0, at_s], "linear_velocity": [0.0, 1.0], "forward_speed": [9.0]}
+        assert told(consistency, at_s, **signals, heading=[0.0]) == []
+    for step in range(50, 60):
+        seen = told(consistency, step / 16, **{**signals, "linear_velocity": [0.0, 0.0]},
+                    heading=[0.0], position_at_s=step / 16)
+    assert seen == []  # neither moves now
+    signals["position"] = [0.0, 9.0]
+    assert told(consistency, 4.0, **signals, heading=[0.0]) == OFF_M
+
+
+@pytest.mark.parametrize("held", ["position", "forward_speed"])
+def test_only_newer_readings_count(held):
+    """A pose five times a second, or a speed, is no frozen one; each is taken at its own time."""
+    consistency = made()
+    for step in range(100):
+        at_s = step / 16
+        stamp_s = (step // 4 * 4) / 16
+        x = stamp_s if held == "position" else at_s
+        signals = {"position": [x, 0.0], "heading": [0.0], "forward_speed": [1.0]}
+        assert told(consistency, at_s, **signals, **{f"{held}_at_s": stamp_s}) == []
+
+
+def test_a_position_that_is_said_again_is_not_new():
+    consistency = made()
+    straight(consistency, 0.0)
+    straight(consistency, 0.5)
+    for speed in (1.0, 1.0, 1.0):
+        told(consistency, 5.0, position=[0.5, 0.0], position_at_s=0.5, heading=[0.0],
+             forward_speed=[speed])
+    assert consistency._off_m == (0.0, 0.0)
+
+
+@EXAMPLES
+@given(angle=ANGLE, yaw_rate=st.floats(-2.0, 2.0), speed=st.floats(-1.0, 1.0), frozen=st.booleans())
+def test_a_robot_that_says_the_truth_is_believed_and_a_frozen_pose_is_not(
+    angle, yaw_rate, speed, frozen
+):
+    consistency = made(distance_share=0.0625, creep_rad_s=0.001)
+    x = y = 0.0
+    seen = []
+    for step in range(80):
+        at_s, heading = step * 0.05, angle + yaw_rate * step * 0.05
+        if not frozen or step < 20:
+            pose = {"position": [x, y], "heading": [math.remainder(heading, math.tau)]}
+        seen += told(consistency, at_s, **pose, forward_speed=[speed], yaw_rate=[yaw_rate])
+        middle = heading + yaw_rate * 0.025
+        x, y = x + speed * 0.05 * math.cos(middle), y + speed * 0.05 * math.sin(middle)
+    if not frozen:
+        assert seen == []
+    else:
+        assert ("heading_inconsistent" in seen) == (abs(yaw_rate) * 3.0 > 0.2531)
+        if abs(speed) > 0.2:
+            assert "position_inconsistent" in seen
+
+
+def turning(consistency, at_s, off=0.0, rate=1.0):
+    heading = math.remainder(at_s + off, math.tau)
+    return told(consistency, at_s, heading=[heading], yaw_rate=[rate])
+
+
+def test_a_heading_that_jumps():
+    for size, expected in ((0.2499, []), (-0.2499, []), (0.2501, OFF_RAD), (-0.2501, OFF_RAD)):
+        consistency = made()
+        assert turning(consistency, 0.0) == []
+        assert turning(consistency, 0.5, size) == expected
+        assert turning(consistency, 1.0, size) == expected
+
+
+def test_a_heading_at_the_limit_is_allowed():
+    consistency = made()
+    told(consistency, 0.0, heading=[0.0], yaw_rate=[0.0])
+    assert told(consistency, 0.5, heading=[0.25], yaw_rate=[0.0]) == []
+    assert told(consistency, 1.0, heading=[0.25 + 1e-9], yaw_rate=[0.0]) == OFF_RAD
+
+
+def test_a_heading_may_pass_over_half_a_turn():
+    consistency = made()
+    for step in range(200):
+        assert turning(consistency, step / 16) == []
+
+
+def test_a_share_of_the_turn_and_a_creep_are_forgiven():
+    for changes, drift, sees in (
+        ({"turn_share": 0.125}, 0.12, False),
+        ({"turn_share": 0.125}, -0.12, False),
+        ({"turn_share": 0.125}, 0.2, True),
+        ({"creep_rad_s": 0.125}, 0.12, False),
+        ({"creep_rad_s": 0.125}, -0.2, True),
+        ({}, 0.12, True),
+    ):
+        consistency = made(**changes)
+        seen = [turning(consistency, step / 16, drift * step / 16) for step in range(80)]
+        assert (OFF_RAD in seen) is sees, (changes, drift)
+
+
+def test_a_heading_that_is_said_again_is_not_new():
+    consistency = made()
+    turning(consistency, 0.0)
+    for at_s in (0.25, 0.5, 5.0):
+        told(consistency, at_s, heading=[0.0], heading_at_s=0.0, yaw_rate=[1.0])
+    assert consistency._off_rad == 0.0
+
+
+def test_what_is_not_known_is_not_judged():
+    consistency = made()
+    for at_s, x in ((0.0, 0.0), (1.0, 9.0), (2.0, -9.0)):
+        assert told(consistency, at_s, position=[x, 0.0]) == []
+        assert told(consistency, at_s, position=[x, 0.0], forward_speed=[0.0]) == []
+        assert told(consistency, at_s, heading=[x], forward_speed=[0.0]) == []
+        assert told(consistency, at_s, yaw_rate=[x]) == []
+
+
+def test_where_nothing_is_asked_nothing_is_said():
+    consistency = Consistency(LIMITS)
+    assert straight(consistency, 0.0) == []
+    assert straight(consistency, 1.0, x=99.0) == []
+
+
+def test_forgetting_begins_where_the_robot_is():
+    consistency = made()
+    for at_s in (0.0, 0.5):
+        straight(consistency, at_s)
+        turning(consistency, at_s)
+    consistency.forget()
+    assert straight(consistency, 1.0, x=9.0, y=9.0) == []
+    assert turning(consistency, 1.0, off=2.0) == []
+    assert straight(consistency, 1.5, x=9.0, y=9.0) == []
+    assert turning(consistency, 1.5, off=2.0) == []
+
+
+@pytest.mark.parametrize("huge", [1e308, -1e308])
+def test_numbers_beyond_reckoning_disagree(huge):
+    consistency = made()
+    told(consistency, 0.0, position=[-huge, 0.0], heading=[-huge], forward_speed=[0.0])
+    seen = told(consistency, 0.5, position=[huge, huge], heading=[huge], forward_speed=[0.0])
+    assert seen == OFF_M
+    told(consistency, 1.0, position=[0.0, 0.0], linear_velocity=[huge, huge])
+    assert told(consistency, 1.5, position=[0.0, 0.0], linear_velocity=[huge, huge]) == OFF_M
+
+
+def test_the_texts():
+    consistency, reasons = made(), []
+    values = {"position": [0.0, 0.0], "heading": [0.0], "forward_speed": [0.0], "yaw_rate": [0.0]}
+    consistency.judge(values, dict.fromkeys(values, 0.0), reasons)
+    values |= {"position": [0.6, -0.8], "heading": [-0.5]}
+    consistency.judge(values, dict.fromkeys(values, 0.5), reasons)
+    assert [reason.text for reason in reasons] == [
+        "position is 1.000 m from where the speeds lead",
+        "heading is 0.500 rad from where the yaw rate leads",
+    ]
+
+
+def test_an_integral():
+    total = Integral(2)
+    total.add(1.0, (1.0, 0.0))
+    assert total.until(1.0) == (0.0, 0.0)
+    assert total.until(1.5) == (0.5, 0.0)
+    total.add(2.0, (3.0, -2.0))
+    assert total.until(2.0) == (2.0, -1.0)
+    assert total.until(1.5) == (0.5, 0.0)
+    total.add(2.0, (9.0, 9.0))
+    total.add(1.0, (9.0, 9.0))
+    assert total.until(2.5) == (3.5, -2.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "turn"),
+    [(0.0, 1.0, 1.0), (3.0, -3.0, math.tau - 6.0), (-3.0, 3.0, 6.0 - math.tau), (0.0, 7.0, 7.0 - math.tau)],
+)
+def test_the_shortest_turn(before, after, turn):
+    assert turn_rad(before, after) == pytest.approx(turn)
+
+
+# Through the monitor.
+
+
+class LyingRig(Rig):
+    """From its hundredth tenth of a second on, it says what `lie` makes of the truth."""
+
+    lie = None
+    lies = False
+
+    def signals(self):
+        signals = super().signals()
+        return self.lie(self, signals) if self.lies else signals
+
+
+def test_a_monitor_stops_what_disagrees_and_begins_anew_when_armed():
+    rig = Rig(limits(agreement=STRICT, geofence=None)).to_active()
+    rig.step((0.5, 0.0))
+    rig.x_m += 0.3
+    verdict = rig.step((0.5, 0.0))
+    assert verdict.state is State.STOPPED
+    assert "position_inconsistent" in codes(verdict.reasons)
+    for _ in range(3):
+        rig.step()
+    rig.x_m -= 9.0  # somebody carries it away
+    rig.step()
+    assert rig.monitor.reset(rig.now_s, rig.sources) == ()
+    assert rig.monitor.arm(rig.now_s, rig.sources) == ()
+    assert rig.step((0.5, 0.0)).state is State.ACTIVE
+
+
+def test_a_position_that_nobody_else_needs_is_looked_at():
+    contract = CONTRACT
+    rig = Rig(limits(agreement=STRICT, geofence=None), contract=contract).to_active()
+    rig.step((0.5, 0.0))
+    rig.y_m += 0.3
+    assert "position_inconsistent" in codes(rig.step((0.5, 0.0)).reasons)
