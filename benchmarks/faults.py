@@ -173,7 +173,8 @@ def line_and_processes(seeds: int, config: Path | None, only: str) -> list[Outco
     for kind, seed in todo:
         with tempfile.TemporaryDirectory() as folder:
             outcomes.append(faulty_line.play(kind, seed, Path(folder), config))
-        print(f"{len(outcomes)} of {len(todo)}: {kind}, {outcomes[-1].verdict}", file=sys.stderr)
+        said = f"{len(outcomes)} of {len(todo)}: {kind}, {outcomes[-1].verdict}"
+        print(said, file=sys.stderr, flush=True)
     return outcomes
 
 

@@ -31,6 +31,7 @@ from holdfast.sim.gap import Gap
 
 SPEED_M_S = 0.98
 START_LIMIT_S = 60.0
+TRIES = 4
 WATCHED_S = 5.0
 """For how long a robot is watched after the fault, unless it stands before."""
 
@@ -218,8 +219,27 @@ def bundle(folder: Path) -> Path:
     return write_bundle(folder / "straight.onnx", contract, action=(SPEED_M_S, 0.0))
 
 
+class Spoilt(Exception):
+    """The robot did not get to drive: a busy machine made something late before the fault."""
+
+
 def play(kind: str, seed: int, folder: Path, config: Path | None = None) -> Outcome:
-    """Run one try; `folder` is for its policy and log."""
+    """Run one try, again if it was spoilt; `folder` is for its policy and logs.
+
+    Raises:
+        Spoilt: every time.
+    """
+    for attempt in range(TRIES):
+        inner = folder / str(attempt)
+        inner.mkdir()
+        try:
+            return _play(kind, seed, inner, config)
+        except Spoilt as why:
+            spoilt = why
+    raise spoilt
+
+
+def _play(kind: str, seed: int, folder: Path, config: Path | None) -> Outcome:
     policy = bundle(folder)
     options = ("--config", str(config)) if config else ()
     case = Case(kind, "line and processes", "full speed", seed, False, config)
@@ -230,6 +250,8 @@ def play(kind: str, seed: int, folder: Path, config: Path | None = None) -> Outc
         runs.until(lambda: _moves(twin, run), START_LIMIT_S)
         time.sleep(0.8 + 0.05 * (seed % 8))
         begins_s, host_s = twin.now_s, time.monotonic()
+        if not _moves(twin, run):
+            raise Spoilt(f"it stood before anything was wrong: {twin.device.latched}")
         FAULTS[kind](twin, run)
         runs.until(lambda: twin.now_s - begins_s > WATCHED_S or _stands(twin, begins_s + 1.6))
         latched_s = twin.latched_s
@@ -259,7 +281,7 @@ def play(kind: str, seed: int, folder: Path, config: Path | None = None) -> Outc
 
 def _moves(twin: Served, run: runs.Deployment) -> bool:
     if run.process.poll() is not None:
-        raise RuntimeError(f"the deployment did not start: {run.end()}")
+        raise Spoilt(f"the deployment did not start: {run.end()}")
     return twin.board.told[-1][1]
 
 
