@@ -254,8 +254,8 @@ def page(
             "The robot drives at 0.98 m/s; `holdfast deploy` and its policy are processes, and the",
             "twin's serial line is in the hands of the campaign. A second writer sends good frames",
             "with newer sequence numbers, to a line that two programs can write to. A robot that",
-            "drives on obeys only what its monitor let through, or the cell fails. Each cell is the",
-            f"worst of {LINE_TRIES} tries.",
+            "drives on obeys only what its monitor let through, or the cell fails. Each cell is",
+            f"the worst of {LINE_TRIES} tries.",
             "",
             *tables(line),
         ]
