@@ -1,0 +1,322 @@
+"""The fault campaign: which lies, losses and deaths the robot survives, and how far it gets.
+
+    python benchmarks/faults.py --out docs/FAULTS.md --json docs/results/faults.json --alarms 1000
+
+Every kind of fault, about every signal, the command path and the clock, while the robot stands,
+sets off, turns and drives at full speed, in lockstep; then faults of the line and of processes, in
+real time; then, with `--alarms`, ordinary episodes, in which nothing should stop the robot.
+Everything is judged by the simulation's truth, and everything but real time is seeded. Says how far
+it is. On two idle cores the lockstep part takes about six minutes and the real-time part as long;
+1,000 ordinary episodes take seven, and train the demo's policy first if it is not in `--work`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import faulty_line
+import ordinary
+from lies import ABSENT, KINDS, NONE
+from lying_twin import GROUPS, SITUATIONS, Case, Outcome, play
+
+
+def cases(seeds: int, gapped: bool = False, config: Path | None = None) -> list[Case]:
+    """Return every case of the campaign's lockstep part."""
+    kinds = dict.fromkeys((*GROUPS, "command"), (*KINDS, ABSENT))
+    kinds |= {"stamps": tuple(KINDS), "clock": tuple(KINDS)}
+    kinds["messages"] = (ABSENT, "slow", "delayed", "intermittent")
+    kinds["nothing"] = (NONE,)
+    return [
+        Case(kind, about, situation, seed, gapped, config)
+        for about, those in kinds.items()
+        for kind in those
+        for situation in SITUATIONS
+        for seed in range(seeds)
+    ]
+
+
+def name_of(case: Case) -> str:
+    return f"{case.about}, {case.kind}, {case.situation}"
+
+
+def play_all(todo: Sequence[Case], jobs: int) -> list[Outcome]:
+    """Run cases in processes; says how far it is."""
+    began = said = time.monotonic()
+    outcomes = []
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for outcome in pool.imap_unordered(play, todo, chunksize=4):
+            outcomes.append(outcome)
+            if time.monotonic() - said > 10.0 or len(outcomes) == len(todo):
+                said = time.monotonic()
+                fails = sum(o.verdict == "FAILS" for o in outcomes)
+                print(
+                    f"{len(outcomes)} of {len(todo)} tries, {said - began:.0f} s, {fails} fail",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    order = {case: index for index, case in enumerate(todo)}
+    return sorted(outcomes, key=lambda o: order[o.case])
+
+
+ORDER = ("FAILS", "held", "stands", "stopped", "harmless")
+"""Verdicts, the worst first: a cell is as bad as its worst try."""
+
+
+def worst(values: Iterable[float | None]) -> float | None:
+    """Return the largest value; None if one of them never was."""
+    known = list(values)
+    return None if None in known else max(v for v in known if v is not None)
+
+
+def number(value: float | None) -> str:
+    return "never" if value is None else f"{max(value, 0.0):.2f}"
+
+
+def most(words: Iterable[str]) -> str:
+    """Return the words said, the most frequent first."""
+    return ", ".join(word for word, _ in Counter(w for w in words if w).most_common())
+
+
+def cell(tries: Sequence[Outcome]) -> dict[str, Any]:
+    """Return what became of the tries of one cell: the worst of each."""
+    case = tries[0].case
+    return {
+        "about": case.about,
+        "kind": case.kind,
+        "situation": case.situation,
+        "seeds": [o.case.seed for o in tries],
+        "verdict": min((o.verdict for o in tries), key=ORDER.index),
+        "failed_seeds": [o.case.seed for o in tries if o.verdict == "FAILS"],
+        "first_said": most(o.first for o in tries),
+        "stopped_by": most(o.stopped_by for o in tries),
+        "seen_s": worst(o.seen_s for o in tries),
+        "zero_s": worst(o.motion.zero_s for o in tries),
+        "standing_s": worst(o.motion.standing_s for o in tries),
+        "beyond_m": max(o.motion.beyond_m for o in tries),
+        "after_deadline_m": max(o.motion.after_m for o in tries),
+        "stopping_distance_m": max(o.motion.allowed_m for o in tries),
+    }
+
+
+def cells(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    tries = defaultdict(list)
+    for outcome in outcomes:
+        tries[name_of(outcome.case)].append(outcome)
+    return [cell(those) for those in tries.values()]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + " --- |" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]
+
+
+HEAD = (
+    "fault", "robot", "verdict", "first reason", "stopped by", "seen, s", "zero, s",
+    "standing, s", "beyond fence, m", "after deadline, m",
+)  # fmt: skip
+
+
+def row(c: dict[str, Any]) -> list[str]:
+    verdict = c["verdict"]
+    if verdict == "FAILS":
+        verdict = f"**FAILS** {len(c['failed_seeds'])} of {len(c['seeds'])}"
+    return [
+        c["kind"],
+        c["situation"],
+        verdict,
+        c["first_said"] or "-",
+        c["stopped_by"] or "-",
+        *(number(c[key]) for key in ("seen_s", "zero_s", "standing_s")),
+        f"{c['beyond_m']:.2f}",
+        f"{c['after_deadline_m']:.2f} of {c['stopping_distance_m']:.2f}",
+    ]
+
+
+def tables(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a table for each thing that is lied about."""
+    lines = []
+    for about in dict.fromkeys(c["about"] for c in found):
+        lines += [f"### {about[0].upper()}{about[1:]}", ""]
+        lines += table(HEAD, (row(c) for c in found if c["about"] == about))
+    return lines
+
+
+def summary(found: Sequence[dict[str, Any]]) -> list[str]:
+    rows = []
+    for situation in dict.fromkeys(c["situation"] for c in found):
+        verdicts = Counter(c["verdict"] for c in found if c["situation"] == situation)
+        rows.append([situation, *(str(verdicts[v]) for v in reversed(ORDER))])
+    return table(("robot", *reversed(ORDER)), rows)
+
+
+LINE_TRIES = 3
+"""Of each cell in real time, at the most: one takes six seconds, and they cannot share a core."""
+
+
+def line_and_processes(seeds: int, config: Path | None, only: str) -> list[Outcome]:
+    """Run the real-time part, one try after another; says how far it is."""
+    outcomes: list[Outcome] = []
+    todo = [(k, s) for k in faulty_line.FAULTS for s in range(seeds)]
+    todo = [(k, s) for k, s in todo if only in f"line and processes, {k}, full speed"]
+    for kind, seed in todo:
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(faulty_line.play(kind, seed, Path(folder), config))
+        said = f"{len(outcomes)} of {len(todo)}: {kind}, {outcomes[-1].verdict}"
+        print(said, file=sys.stderr, flush=True)
+    return outcomes
+
+
+def false_alarms(
+    episodes: int, jobs: int, config: Path | None, work: Path
+) -> tuple[list[str], dict[str, Any]]:
+    """Run ordinary episodes of the demo's policy; return lines, and counts by code."""
+    policy = ordinary.demo_policy(work, 0)
+    each, counts, began = 10, Counter(), time.monotonic()  # type: int, Counter[str], float
+    todo = [(policy, config, seed, each, True) for seed in range(-(-episodes // each))]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for ends in pool.imap_unordered(_ordinary, todo):
+            counts.update(ends)
+            print(
+                f"{counts.total()} of {episodes} ordinary episodes, "
+                f"{time.monotonic() - began:.0f} s",
+                file=sys.stderr,
+            )
+    rows = [[code or "completed", str(n)] for code, n in counts.most_common()]
+    lines = [
+        "## False alarms",
+        "",
+        f"{counts.total()} ordinary episodes of the policy that `holdfast demo` trains first",
+        f"(seed 0), exploring, on the demo's gap: twins with the seeds 0 to {len(todo) - 1}, ten",
+        "episodes each. `run_budget_spent` and the fence are no false alarms: they are what this",
+        "policy does there.",
+        "",
+        *table(("ended by", "episodes"), rows),
+    ]
+    return lines, dict(counts)
+
+
+def _ordinary(arguments: tuple[Path, Path | None, int, int, bool]) -> list[str]:
+    return ordinary.run(*arguments)
+
+
+def page(
+    found: Sequence[dict[str, Any]], line: Sequence[dict[str, Any]], alarms: Sequence[str]
+) -> str:
+    """Return the whole page, Markdown."""
+    failing = [c for c in (*found, *line) if c["verdict"] == "FAILS"]
+    seeds = max((len(c["seeds"]) for c in found), default=0)
+    lines = [
+        "# Fault campaign: what a robot does whose sensors, commands, clock or line are wrong",
+        "",
+        "Made by `python benchmarks/faults.py --out docs/FAULTS.md --json docs/results/faults.json",
+        "--alarms 1000`. The robot is the drive twin with `config/drive.yaml`, behind the real run",
+        "loop, monitor, link and device. The policy is not clever: it stands, sets off, turns on a",
+        "circle of 0.4 m, or drives straight at its fence, which is 3 m from the middle, at 1 m/s.",
+        "After 0.6 to 1 s something goes wrong, in one of the ways that PX4 injects failures. What",
+        "is wrong is fresh and well-formed, except where the fault is that it is not.",
+        f"Each cell is the worst of {seeds} tries with other seeds. Distances and times are the",
+        "simulation's, to which nobody lies.",
+        "",
+        "Times count from when the fault shows: from when it is larger than the noise of an honest",
+        "sensor. The deadline is 1 s later. A verdict is one of:",
+        "",
+        *table(("verdict", "meaning"), VERDICTS),
+        "## Summary",
+        "",
+        *summary([*found, *line]),
+        f"{len(failing)} of {len(found) + len(line)} cells fail.",
+        "",
+    ]
+    if failing:
+        head = ("about", *HEAD)
+        lines += table(head, ([c["about"], *row(c)] for c in failing))
+    lines += ["## Readings, commands and clocks, in lockstep", "", *tables(found)]
+    if line:
+        lines += [
+            "## The line and processes, in real time",
+            "",
+            "The robot drives at 0.98 m/s; `holdfast deploy` and its policy are processes, and the",
+            "twin's serial line is in the hands of the campaign. A second writer sends good frames",
+            "with newer sequence numbers, to a line that two programs can write to. A robot that",
+            "drives on obeys only what its monitor let through, or the cell fails. Each cell is",
+            f"the worst of {LINE_TRIES} tries.",
+            "",
+            *tables(line),
+        ]
+    return "\n".join([*lines, *alarms]).rstrip() + "\n"
+
+
+VERDICTS = (
+    (
+        "stopped",
+        "Seen and stopped. After the deadline the robot moved no further than its stopping "
+        "distance from the speed that it then had.",
+    ),
+    (
+        "harmless",
+        "The robot stood, the fault never showed (what is frozen did not change), or the error "
+        "stayed within what the margins are for: 0.3 m, 0.3 rad, 0.2 m/s, 0.3 rad/s, 0.1 rad of "
+        "tilt, 0.25 s.",
+    ),
+    ("stands", "The robot moved no further, but nothing stopped it."),
+    ("held", "The robot drove on after the deadline, and was stopped inside of its fence."),
+    (
+        "**FAILS**",
+        "The robot drove on after the deadline, and nothing stopped it, or it left its fence.",
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, help="write the page here (Markdown)")
+    parser.add_argument("--json", type=Path, help="write the cells here")
+    parser.add_argument("--seeds", type=int, default=5, help="tries of each cell (5)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (all cores)")
+    parser.add_argument("--only", default="", help='cells with this in their name, as "full speed"')
+    parser.add_argument("--gap", action="store_true", help="the demo's gap, not the nominal twin")
+    parser.add_argument("--config", type=Path, help="of the robot (config/drive.yaml)")
+    parser.add_argument("--lockstep", action="store_true", help="leave out what takes real time")
+    parser.add_argument("--alarms", type=int, default=0, help="ordinary episodes (0)")
+    parser.add_argument("--work", type=Path, default=Path("runs/faults"), help="for their policy")
+    arguments = parser.parse_args()
+    config = arguments.config
+    every = cases(arguments.seeds, arguments.gap, config)
+    found = cells(play_all([c for c in every if arguments.only in name_of(c)], arguments.jobs))
+    tries = min(arguments.seeds, LINE_TRIES)
+    line = [] if arguments.lockstep else line_and_processes(tries, config, arguments.only)
+    lines, counts = (
+        false_alarms(arguments.alarms, arguments.jobs, config, arguments.work)
+        if arguments.alarms
+        else ([], {})
+    )
+    text = page(found, cells(line), lines)
+    if arguments.out:
+        arguments.out.write_text(text)
+    else:
+        print(text)
+    if arguments.json:
+        rows = [json.dumps(c) for c in (*found, *cells(line), {"ordinary_episodes": counts})]
+        arguments.json.write_text("[\n" + ",\n".join(rows) + "\n]\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A robot that lies is stopped in time: the fault campaign's most dangerous lies, in short.
+
+The full campaign is benchmarks/faults.py, its table docs/FAULTS.md.
+"""
+
+from __future__ import annotations
+
+import pytest
+from lies import NONE
+from lying_twin import SEEN_S, STANDING_S, Case, play
+
+BEYOND_M = 1.5
+
+LIES = [
+    *((kind, "pose") for kind in ("stuck", "off: unplugged", "wrong: mirrored", "wrong: half")),
+    *((kind, "pose") for kind in ("wrong: drifts at 0.2", "wrong: drifts at 0.5", "wrong: jumps")),
+    *((kind, "speeds") for kind in ("stuck", "off: unplugged", "wrong: mirrored", "wrong: half")),
+    *((kind, "all signals") for kind in ("stuck", "off: unplugged", "wrong: mirrored")),
+    *((kind, "all signals") for kind in ("wrong: half", "wrong: drifts at 0.2", "wrong: jumps")),
+]
+
+
+@pytest.mark.parametrize(("kind", "about"), LIES)
+def test_a_lie_at_full_speed_is_seen_and_the_robot_stands(kind, about):
+    outcome = play(Case(kind, about, "full speed", seed=0))
+    if outcome.verdict == "harmless":  # frozen at the speed that it has, for as long as it has it
+        assert (kind, about) == ("stuck", "speeds")
+        return
+    assert outcome.verdict == "stopped", outcome
+    assert outcome.motion.in_time, outcome
+    assert outcome.seen_s is not None
+    assert outcome.seen_s <= SEEN_S, outcome
+    assert outcome.motion.standing_s is not None
+    assert outcome.motion.standing_s <= STANDING_S, outcome
+    assert outcome.motion.beyond_m <= BEYOND_M, outcome
+
+
+def test_an_honest_robot_is_stopped_by_its_fence_alone():
+    outcome = play(Case(NONE, "nothing", "full speed", seed=0))
+    assert outcome.shows_s is None
+    assert "geofence" in outcome.stopped_by
+    assert outcome.motion.beyond_m == 0.0
+
+
+def test_frozen_signals_of_a_robot_that_stands_stop_nothing():
+    outcome = play(Case("stuck", "all signals", "standing", seed=0))
+    assert (outcome.verdict, outcome.stopped_by) == ("harmless", "")
