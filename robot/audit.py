@@ -119,7 +119,7 @@ def whole_rows(log: Log, episode: Episode, signals: Collection[str]) -> int:
     values |= {name: episode.signals[name] for name in signals if name in episode.signals}
     rows = len(episode.observation)
     for name, array in values.items():
-        finite: NDArray[np.bool_] = np.isfinite(array).all(axis=1)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(array).all(axis=1))
         rows = min(rows, len(finite) if finite.all() else int(finite.argmin()))
         most = np.abs(array[np.isfinite(array)]).max(initial=0.0)
         if most > LARGEST:
