@@ -17,7 +17,7 @@ from holdfast.errors import TrainingError
 from holdfast.safety_monitor.costs import Bill
 from holdfast.sim.physics import PhysicsName
 from holdfast.sim.randomise import Randomisation, load_randomisation
-from holdfast.sim.tasks import FOREIGN, TASKS, full_name, is_program, own_contract
+from holdfast.sim.tasks import FOREIGN, own_contract, trained_on
 
 AlgorithmName = Literal[
     "cpo",
@@ -388,25 +388,13 @@ def settings_from(data: Mapping[str, Any], task: str = "") -> TrainSettings:
     """Return settings from what `dataclasses.asdict` made of them and JSON carried.
 
     Args:
-        task: the task as a person gave it, "" if none was given. A task that is a program, by
-            FILE.py:NAME or gym:MODULE:ID, is this one: one that `data` names is never run.
+        task: the task as a person gave it, "" if none was given; see `trained_on`.
 
     Raises:
-        TrainingError: they are no such settings, or of another task, or it has to be given.
+        ConfigError, TrainingError: they are no such settings, or of a task that must be given.
     """
     try:
-        held = full_name(data["task"])
-        if held in TASKS:
-            if task and full_name(task) != held:
-                raise TrainingError(f"was trained with task = {held}, not {task}")
-        elif not is_program(task):
-            raise TrainingError(
-                f"was trained on a task that is no part of Holdfast, '{data['task']}'; code that a "
-                "file names is not run: give the task with --task FILE.py:NAME or gym:MODULE:ID"
-            )
-        else:
-            data = {**data, "task": task}
-        return _settings_from(data)
+        return _settings_from({**data, "task": trained_on(data["task"], task)})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TrainingError(
             f"its settings are not as holdfast train writes them ({error})"

@@ -91,6 +91,28 @@ def registered(task_id: str) -> Task:
     return make(full_name(task_id))
 
 
+def trained_on(held: str, given: str) -> str:
+    """Return the id of the task that a file names, or its program as a person gave it: code that
+    a file names is never run.
+
+    Args:
+        held: what the file says. given: what the person said; "" is nothing.
+
+    Raises:
+        ConfigError: it is no part of Holdfast and was not given, or another one was given.
+    """
+    if full_name(held) in TASKS:
+        if given and full_name(given) != full_name(held):
+            raise ConfigError(f"was trained with task = {full_name(held)}, not {given}")
+        return held
+    if not is_program(given):
+        raise ConfigError(
+            f"was trained on a task that is no part of Holdfast, '{held}'; code that a file names "
+            "is not run: give the task with --task FILE.py:NAME or gym:MODULE:ID"
+        )
+    return given
+
+
 def make(task_id: str) -> Task:
     """Return one of the tasks above by its id, with or without "holdfast/", or the task that a
     file makes, by FILE.py:NAME, which runs it: only for ids that a person gave.
