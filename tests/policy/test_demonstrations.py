@@ -273,7 +273,7 @@ def test_a_reward_that_the_log_cannot_tell_is_refused(tmp_path):
     recorder = Recorder(tmp_path / "run", info(sources=sources))
     record_episode(recorder, 0, 20)
     recorder.close()
-    with pytest.raises(LogError, match=r"lacks the signal '.*', of which holdfast/DriveCircle-v0"):
+    with pytest.raises(LogError, match=r"DriveCircle-v0 pays for signal '.*', which the log"):
         shown_in([tmp_path / "run"], drive_contract())
 
 
