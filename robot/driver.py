@@ -202,8 +202,11 @@ class Driver:
 
     def _hear(self, message: Any) -> None:
         stamp_s = self._codec.stamp_s(message, self._graph.now_s())
+        command = _Command(stamp_s, self._codec.action(message))
         with self._lock:
-            self._command = _Command(stamp_s, self._codec.action(message))
+            # Here, for the driver's thread may see the one after it alone.
+            self._stood = self._stood or not command.action.any()
+            self._command = command
         self._rouse()
 
     def _ask(self, kind: str) -> tuple[bool, str]:
@@ -254,9 +257,9 @@ class Driver:
         elif writers and writers.keys() != self._writer:
             if self._writer:
                 self._graph.warn(f"{self._command_topic} has a new publisher, {names(writers)}")
-            self._writer, self._stood = {*writers}, False
+            self._writer = {*writers}
             with self._lock:
-                self._command = None
+                self._command, self._stood = None, False
 
     def _drive(self) -> None:
         """Obey a new command; stand still when the newest one has run out."""
@@ -267,7 +270,6 @@ class Driver:
             self._hardware.halt()
         elif command is not self._obeyed:
             self._obeyed = command
-            self._stood = self._stood or not command.action.any()
             if self._stood:
                 self._hardware.obey(command.action, left_s)
 

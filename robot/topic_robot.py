@@ -267,9 +267,10 @@ class TopicRobot:
         self._announce()
 
     def reset(self) -> None:
-        """Take `stop` back; not what somebody pressed."""
+        """Take `stop` back; not what somebody pressed. Publishes zero, as `arm` does."""
         with self._lock:
             self._stopped = False
+            self._send(self._zero)
         self._announce()
 
     def close(self) -> None:
