@@ -100,8 +100,13 @@ def assemble(
     robot_config = configs.load(config or configs.find(contract.robot))
     robot_config.require_fit(contract)
     if dry:
-        unmoved = {"pose_frozen_s": None, "velocity_frozen_s": None, "coasting_s": None}
-        limits = dataclasses.replace(robot_config.monitor, tracking_error={}, **unmoved)
+        limits = dataclasses.replace(
+            robot_config.monitor,
+            tracking_error={},
+            pose_frozen_s=None,
+            velocity_frozen_s=None,
+            coasting_s=None,
+        )
         robot_config = robot_config.model_copy(update={"monitor": limits})
     tightened = parse_budget(run_budget)
     familiarity, prediction = knowledge(bundle, robot_config)

@@ -119,9 +119,7 @@ class Consistency:
             return
         expected = turn - before[2]
         forgiven = allowed.turn_share * abs(expected) + allowed.creep_rad_s * (at_s - before[0])
-        self._off_rad = shrink(
-            self._off_rad + turn_rad(before[1], heading) - expected, forgiven
-        )
+        self._off_rad = shrink(self._off_rad + turn_rad(before[1], heading) - expected, forgiven)
 
 
 def turn_rad(before: float, after: float) -> float:

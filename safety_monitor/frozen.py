@@ -51,7 +51,7 @@ class Frozen:
         Args:
             applied: the command in force, physical units.
         """
-        commanded = any([abs(applied[index]) > least for index, least in self._least])
+        commanded = any(abs(applied[index]) > least for index, least in self._least)
         for kind, names, longest_s in self._kinds:
             known = [name for name in names if name in values]
             if not known:

@@ -308,17 +308,13 @@ class Monitor:
     ) -> None:
         moving, reasons = self._ladder.moving, found.reasons
         arrays, values = found.arrays, found.values
-        checks.measure(
-            sources, self._required, self._shapes, arrays, values, found.stamps, reasons
-        )
+        checks.measure(sources, self._required, self._shapes, arrays, values, found.stamps, reasons)
         found.costs = self._price(values, reasons)
         checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
         for name, reading in sources.items():
             doubts = len(reasons)
             self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
-            if any([doubt.state <= FALLBACK for doubt in reasons[doubts:]]) and (
-                not reading.signals.keys().isdisjoint(self._bill.signals)
-            ):
+            if len(reasons) > doubts and self._doubted(reading, reasons[doubts:]):
                 found.costs = None  # where the robot was is not where it is
         if proposal is None:
             text = "nothing was proposed yet"
@@ -344,6 +340,11 @@ class Monitor:
         if self._drift is not None and found.arrays.keys() >= self._unknown.keys():
             self._drift.add(self._observation(found.arrays))
             self._drift.judge(reasons)
+
+    def _doubted(self, reading: Reading, doubts: list[Reason]) -> bool:
+        """Whether a reading that costs are billed on may not be of now."""
+        bills = not reading.signals.keys().isdisjoint(self._bill.signals)
+        return bills and any(doubt.state <= FALLBACK for doubt in doubts)
 
     def _stream(self, name: str) -> Freshness:
         stream = self._streams.get(name)

@@ -11,7 +11,7 @@ from holdfast.safety_monitor.messages import Check, Reason
 from holdfast.safety_monitor.scalar import run_clock
 
 HEADING_S = 0.5
-"""For so long a heading must stay the same to tell that a robot without a yaw rate does not turn."""
+"""How long a heading must stay the same to tell that a robot without a yaw rate does not turn."""
 
 
 class Standing:

@@ -92,9 +92,9 @@ def test_a_signal_that_only_a_cost_needs():
         tracking_error={},
     )
     required = Monitor(contract, bare).required
-    assert required == {"forward_speed", "position"}
+    assert required == {"forward_speed", "heading", "position"}
     blind = dataclasses.replace(IDENTITY, sources={"robot": ("forward_speed",)})
-    with pytest.raises(RunError, match="does not measure position;"):
+    with pytest.raises(RunError, match="does not measure heading, position;"):
         require_fit(contract, blind, required)
 
 

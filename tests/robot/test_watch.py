@@ -36,8 +36,14 @@ class Rig:
 
     def __init__(self, here, there, folder, contract, episodes, run_budget):
         config = configs.load(configs.find("drive"))
-        # The rig's robot does not really move, which tracking would notice.
-        limits = dataclasses.replace(config.monitor, tracking_error={})
+        # The rig's robot does not really move, which would be noticed.
+        limits = dataclasses.replace(
+            config.monitor,
+            tracking_error={},
+            agreement=None,
+            pose_frozen_s=None,
+            velocity_frozen_s=None,
+        )
         config = config.model_copy(update={"monitor": limits})
         self.body = Body(there)
         topic = section().proposal

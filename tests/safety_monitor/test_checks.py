@@ -191,9 +191,7 @@ def test_velocity():
     ],
 )
 def test_what_is_commanded_is_to_be_measured(channels, also, needed):
-    action = tuple(
-        ActionChannel(*channel.split(" ", 1), -1.0, 1.0, 1.0) for channel in channels
-    )
+    action = tuple(ActionChannel(*channel.split(" ", 1), -1.0, 1.0, 1.0) for channel in channels)
     contract = dataclasses.replace(CONTRACT, action=action, observation=TIME_ALONE)
     nothing = limits(
         geofence=None,
@@ -231,9 +229,7 @@ class Listy:
     ],
 )
 def test_what_is_no_array_of_real_numbers(value, what):
-    values, (reason,) = measured(
-        Reading(0.0, 1, {**reading(**GOOD).signals, "position": value})
-    )
+    values, (reason,) = measured(Reading(0.0, 1, {**reading(**GOOD).signals, "position": value}))
     assert "position" not in values
     assert (reason.check, reason.code) == (Check.CONTRACT, "signal_type")
     assert reason.state is State.STOPPED

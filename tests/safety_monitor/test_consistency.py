@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -36,16 +37,16 @@ def straight(consistency, at_s, x=0.0, y=0.0, speed=1.0, angle=0.0):
     """A robot that drives along an angle at 1 m/s, seen with an error along and across its way."""
     c, s = math.cos(angle), math.sin(angle)
     position = [(at_s + x) * c - y * s, (at_s + x) * s + y * c]
-    return told(
-        consistency, at_s, position=position, heading=[angle], forward_speed=[speed]
-    )
+    return told(consistency, at_s, position=position, heading=[angle], forward_speed=[speed])
 
 
 OFF_M, OFF_RAD = ["position_inconsistent"], ["heading_inconsistent"]
 
 
 @pytest.mark.parametrize("angle", [0.0, 1.0, math.pi / 2, 3.0, -2.0])
-@pytest.mark.parametrize("x, y", [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.6, -0.8)])
+@pytest.mark.parametrize(
+    ("x", "y"), [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.6, -0.8)]
+)
 def test_a_jump_stops_at_once(angle, x, y):
     for size, expected in ((0.2499, []), (0.2501, OFF_M)):
         consistency = made()
@@ -128,8 +129,13 @@ def test_the_velocity_counts_where_there_is_one():
         signals = {"position": [0.0, at_s], "linear_velocity": [0.0, 1.0], "forward_speed": [9.0]}
         assert told(consistency, at_s, **signals, heading=[0.0]) == []
     for step in range(50, 60):
-        seen = told(consistency, step / 16, **{**signals, "linear_velocity": [0.0, 0.0]},
-                    heading=[0.0], position_at_s=step / 16)
+        seen = told(
+            consistency,
+            step / 16,
+            **{**signals, "linear_velocity": [0.0, 0.0]},
+            heading=[0.0],
+            position_at_s=step / 16,
+        )
     assert seen == []  # neither moves now
     signals["position"] = [0.0, 9.0]
     assert told(consistency, 4.0, **signals, heading=[0.0]) == OFF_M
@@ -152,8 +158,14 @@ def test_a_position_that_is_said_again_is_not_new():
     straight(consistency, 0.0)
     straight(consistency, 0.5)
     for speed in (1.0, 1.0, 1.0):
-        told(consistency, 5.0, position=[0.5, 0.0], position_at_s=0.5, heading=[0.0],
-             forward_speed=[speed])
+        told(
+            consistency,
+            5.0,
+            position=[0.5, 0.0],
+            position_at_s=0.5,
+            heading=[0.0],
+            forward_speed=[speed],
+        )
     assert consistency._off_m == (0.0, 0.0)
 
 
@@ -292,24 +304,18 @@ def test_an_integral():
 
 @pytest.mark.parametrize(
     ("before", "after", "turn"),
-    [(0.0, 1.0, 1.0), (3.0, -3.0, math.tau - 6.0), (-3.0, 3.0, 6.0 - math.tau), (0.0, 7.0, 7.0 - math.tau)],
+    [
+        (0.0, 1.0, 1.0),
+        (3.0, -3.0, math.tau - 6.0),
+        (-3.0, 3.0, 6.0 - math.tau),
+        (0.0, 7.0, 7.0 - math.tau),
+    ],
 )
 def test_the_shortest_turn(before, after, turn):
     assert turn_rad(before, after) == pytest.approx(turn)
 
 
 # Through the monitor.
-
-
-class LyingRig(Rig):
-    """From its hundredth tenth of a second on, it says what `lie` makes of the truth."""
-
-    lie = None
-    lies = False
-
-    def signals(self):
-        signals = super().signals()
-        return self.lie(self, signals) if self.lies else signals
 
 
 def test_a_monitor_stops_what_disagrees_and_begins_anew_when_armed():
@@ -329,8 +335,14 @@ def test_a_monitor_stops_what_disagrees_and_begins_anew_when_armed():
 
 
 def test_a_position_that_nobody_else_needs_is_looked_at():
-    contract = CONTRACT
+    speeding = dataclasses.replace(
+        CONTRACT.costs[0], function="speeding", parameters={"speed_m_s": 9.0}
+    )
+    contract = dataclasses.replace(
+        CONTRACT, costs=(speeding,), observation=CONTRACT.observation[1:]
+    )
     rig = Rig(limits(agreement=STRICT, geofence=None), contract=contract).to_active()
+    assert "position" not in rig.monitor.required
     rig.step((0.5, 0.0))
     rig.y_m += 0.3
     assert "position_inconsistent" in codes(rig.step((0.5, 0.0)).reasons)

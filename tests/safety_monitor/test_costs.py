@@ -36,6 +36,14 @@ def test_a_bomb_costs_once_a_step_however_many_are_taken():
     np.testing.assert_array_equal(bombs({"bombs_taken": taken}), [0.0, 1.0, 1.0])
 
 
+def test_a_blind_sector_may_hide_something():
+    scan = np.full((36, 2), 3.0)
+    scan[7, 1] = math.nan
+    np.testing.assert_array_equal(clearance({"scan": scan}, clearance_m=0.35), [0.0, 1.0])
+    assert float(clearance({"scan": [0.0] * 36}, clearance_m=0.35)) == 1.0
+    assert float(clearance({"scan": [0.35] * 36}, clearance_m=0.35)) == 0.0
+
+
 def test_what_is_nearer_than_the_clearance_costs_in_whatever_sector():
     scan = np.full((36, 36), 3.0)
     scan[range(36), range(36)] = np.nextafter(0.35, 0.0)

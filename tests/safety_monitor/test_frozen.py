@@ -22,7 +22,8 @@ def told(frozen, at_s, signals, applied=DRIVE, **stamps):
 
 
 @pytest.mark.parametrize(
-    ("signals", "code", "after_s"), [(POSE, "pose_frozen", 0.5), (VELOCITY, "velocity_frozen", 0.25)]
+    ("signals", "code", "after_s"),
+    [(POSE, "pose_frozen", 0.5), (VELOCITY, "velocity_frozen", 0.25)],
 )
 def test_how_long_is_too_long(signals, code, after_s):
     frozen = Frozen(CONTRACT, BOTH)
@@ -103,7 +104,9 @@ def test_signals_of_which_one_falls_silent_are_compared_anew():
     ],
 )
 def test_only_speeds_are_commands_to_move(channel, judged):
-    frozen = Frozen(dataclasses.replace(CONTRACT, action=(channel,), observation=CONTRACT.observation[:1]), BOTH)
+    frozen = Frozen(
+        dataclasses.replace(CONTRACT, action=(channel,), observation=CONTRACT.observation[:1]), BOTH
+    )
     told(frozen, 0.0, POSE, [0.5])
     assert told(frozen, 1.0, POSE, [0.5]) == (["pose_frozen"] if judged else [])
 

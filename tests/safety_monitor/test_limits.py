@@ -63,9 +63,12 @@ def test_an_agreement_is_plain_data():
     read = Limits.from_mapping(changed("agreement", AGREEMENT)).agreement
     assert read == Agreement(0.125, 0.25, 0.0625, 0.25, 0.25, 0.125, 0.5)
     with pytest.raises(ConfigError, match=r"limits\.agreement: missing position_m"):
-        Limits.from_mapping(changed("agreement", {"distance_share": 0.1} | {
-            name: 0.1 for name in AGREEMENT if name != "position_m"
-        }))
+        Limits.from_mapping(
+            changed(
+                "agreement",
+                {"distance_share": 0.1} | {name: 0.1 for name in AGREEMENT if name != "position_m"},
+            )
+        )
 
 
 @pytest.mark.parametrize("name", AGREEMENT)

@@ -3,9 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from monitor_rig import CONTRACT, Rig, arm, codes, reset, states
+from monitor_rig import CONTRACT, Rig, arm, codes, limits, reset, states
 
-from holdfast.safety_monitor import Check, State, costs
+from holdfast.safety_monitor import Check, Reading, State, costs
 from holdfast.safety_monitor.costs import CostFunction
 
 # Billing.
@@ -42,6 +42,46 @@ def test_a_repeated_reading_is_billed_every_period():
     rig.step()
     old = rig.sources
     assert [rig.step(sources=old).costs for _ in range(3)] == [(1.0, 0.0)] * 3
+
+
+def aged(rig, age_s, **extra):
+    """Return what is billed for the reading, taken so long ago, of a robot within its corridor."""
+    rig.tick()
+    base = dataclasses.replace(rig.sources["base"], stamp_s=rig.now_s - age_s)
+    return rig.step(sources={"base": base, **extra}, dt_s=0.0).costs
+
+
+def test_a_reading_that_has_grown_stale_is_billed_the_most():
+    roomy = limits(source_max_age_s=0.25, source_lost_s=9.0, max_step_gap_s=9.0)
+    for age_s, billed in ((0.0, 0.0), (0.25, 0.0), (0.2500001, 1.0), (0.5, 1.0)):
+        rig = Rig(roomy).to_active()
+        rig.step()
+        rig.now_s += 1.0
+        assert aged(rig, age_s) == (billed, billed)
+
+
+@pytest.mark.parametrize("wrong_s", [math.nan, -9.0])
+def test_a_reading_of_which_nobody_knows_the_age_is_billed_the_most(wrong_s):
+    rig = Rig().to_active()
+    rig.step()
+    assert aged(rig, wrong_s) == (1.0, 1.0)
+
+
+def test_a_reading_that_skipped_some_is_billed_as_it_is():
+    rig = outside(Rig().to_active())
+    rig.step()
+    rig.sequence += 9
+    verdict = rig.step()
+    assert "source_skipped" in codes(verdict.reasons)
+    assert verdict.costs == (1.0, 0.0)
+
+
+def test_what_bills_nothing_may_be_stale():
+    rig = Rig().to_active()
+    imu = {"imu": Reading(rig.now_s, 1, {})}
+    rig.step(sources={**rig.sources, **imu})
+    rig.now_s += 0.3
+    assert aged(rig, 0.0, **imu) == (0.0, 0.0)
 
 
 def test_the_last_action_s_cost_is_billed_by_one_more_step():

@@ -296,6 +296,10 @@ ALSO = {
     "fallback_max_s",
     "episode_coverage",
     "recovery",  # no number; test_recovery.py
+    "agreement",  # seven numbers; test_consistency.py
+    "pose_frozen_s",  # test_frozen.py
+    "velocity_frozen_s",
+    "coasting_s",  # test_standing.py
 }
 
 

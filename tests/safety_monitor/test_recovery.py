@@ -197,3 +197,45 @@ def test_the_recovery_ends_after_its_time():
         verdicts.append(rig.step(None))
     assert len(verdicts) in {6, 7}
     assert "took longer than 0.3 s" in verdicts[-1].reasons[-1].text
+
+
+def test_a_fallback_in_which_the_wall_was_near_once_goes_on_to_stop():
+    """The wall's reason flickers, and the recovery would drive whenever it is gone."""
+    rig = recovering(fallback_max_s=60.0)
+    rig.x_m, rig.heading_rad = 4.8, 0.0
+    assert "geofence_not_stoppable" in codes(rig.step(None).reasons)
+    rig.x_m = 0.0
+    before = np.abs(rig.monitor.applied)
+    for _ in range(3):
+        verdict = rig.step(None)
+        assert "geofence_not_stoppable" not in codes(verdict.reasons)
+        assert verdict.state is State.FALLBACK
+        assert (np.abs(verdict.action) <= before).all()
+        assert verdict.action[1] == 0.0
+        before = np.abs(verdict.action)
+
+
+def test_the_next_fallback_may_recover_again():
+    rig = recovering(fallback_max_s=60.0)
+    rig.x_m, rig.heading_rad = 4.8, 0.0
+    rig.step(None)
+    rig.x_m = 2.0
+    while rig.monitor.state is State.FALLBACK:
+        rig.step((0.2, 0.0))
+    assert rig.monitor.state is State.LIMITED
+    while rig.monitor.state is State.LIMITED:
+        rig.step(None)
+    assert rig.monitor.state is State.FALLBACK
+    assert rig.step(None).action[1] != 0.0  # it turns home
+
+
+def test_another_arming_may_recover_again():
+    rig = recovering(fallback_max_s=60.0)
+    rig.x_m, rig.heading_rad = 4.8, 0.0
+    rig.step(None)
+    assert rig.monitor._ramp_only is True
+    rig.monitor.disarm()
+    rig.x_m, rig.action[:] = 2.0, 0.0
+    rig.step()
+    assert rig.monitor.arm(rig.now_s, rig.sources) == ()
+    assert rig.monitor._ramp_only is False

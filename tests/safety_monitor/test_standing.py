@@ -99,9 +99,7 @@ def test_how_long_a_robot_may_coast():
     assert reason.text == "the robot has moved for 0.62 s, though zero is commanded"
 
 
-@pytest.mark.parametrize(
-    "innocent", [{"moves": False}, {"commanded": True}, {"known": False}]
-)
+@pytest.mark.parametrize("innocent", [{"moves": False}, {"commanded": True}, {"known": False}])
 def test_what_is_no_motion_without_a_command(innocent):
     standing = Standing(COASTING)
     for step in range(20):
