@@ -27,7 +27,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import faulty_line
-import ordinary
 from lies import ABSENT, KINDS, NONE
 from lying_twin import GROUPS, SITUATIONS, Case, Outcome, play
 
@@ -186,6 +185,8 @@ def false_alarms(
     episodes: int, jobs: int, config: Path | None, work: Path
 ) -> tuple[list[str], dict[str, Any]]:
     """Run ordinary episodes of the demo's policy; return lines, and counts by code."""
+    import ordinary  # and so torch: the other parts need neither
+
     policy = ordinary.demo_policy(work, 0)
     each, counts, began = 10, Counter(), time.monotonic()  # type: int, Counter[str], float
     todo = [(policy, config, seed, each, True) for seed in range(-(-episodes // each))]
@@ -212,6 +213,8 @@ def false_alarms(
 
 
 def _ordinary(arguments: tuple[Path, Path | None, int, int, bool]) -> list[str]:
+    import ordinary
+
     return ordinary.run(*arguments)
 
 
