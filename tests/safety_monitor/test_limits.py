@@ -119,7 +119,7 @@ def test_an_unknown_key_is_refused():
 
 @pytest.mark.parametrize("data", [None, [], "fast", 3])
 def test_limits_are_a_mapping(data):
-    with pytest.raises(ConfigError, match="^monitor limits: should be a mapping, received"):
+    with pytest.raises(ConfigError, match=r"^monitor limits: should be a mapping, received"):
         Limits.from_mapping(data)
 
 
