@@ -239,13 +239,14 @@ class TopicRobot:
         return found
 
     def arm(self) -> None:
-        """Check that nothing forbids motion.
+        """Check that nothing forbids motion, and publish zero: drivers wait for it.
 
         Raises:
             LinkError: something does, and what.
         """
         if faults := self.faults():
             raise LinkError(f"{self.identity.hardware_id}: may not move: {'; '.join(faults)}")
+        self.disarm()
 
     def send(self, action: Array, valid_for_s: float) -> None:
         """Publish a command; zero while the robot is stopped. Its driver has its own time limit."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +102,21 @@ class Deployment:
 
 
 @contextmanager
-def deployment(out: Path, address: str, policy: Path, *options: str) -> Iterator[Deployment]:
-    """Start a `holdfast deploy`; what is left of it in the end is killed."""
+def deployment(
+    out: Path,
+    address: str,
+    policy: Path,
+    *options: str,
+    python: Sequence[str] = ("-m", "holdfast.cli"),
+) -> Iterator[Deployment]:
+    """Start a `holdfast deploy`; what is left of it in the end is killed.
+
+    Args:
+        python: what Python is told to run.
+    """
     arguments = ["--robot", address, "--policy", str(policy), "--out", str(out), *options]
     process = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", "deploy", *arguments],
+        [sys.executable, *python, "deploy", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,11 +19,13 @@ import runs
 from bundles import drive_contract, write_bundle
 from topic_rig import ODOMETRY, Body, call
 
-from holdfast.robot.graph import SENSOR
+from holdfast.robot.fields import set_stamp
+from holdfast.robot.graph import COMMAND, SENSOR
 from holdfast.robot.replay import replay
 from holdfast.safety_monitor.messages import State
 
 ADDRESS = "dds:drive"
+TWIST = "geometry_msgs/msg/TwistStamped"
 SPEED = 0.4
 STANDS = 0.02
 
@@ -197,6 +199,92 @@ def test_a_robot_that_is_not_there(tmp_path, policy):
     assert status == 1
     assert "nothing came on odom, imu, hardware/e_stop in 3 s (ROS_DOMAIN_ID" in err
     assert err.count("\n") == 1
+
+
+class Commands(graphs.Heard):
+    """What is commanded, as a driver hears it."""
+
+    def __init__(self, graph):
+        super().__init__(graph, "cmd_vel", TWIST, COMMAND)
+
+    def are_zero(self):
+        twist = self[-1].twist
+        return not (twist.linear.x or twist.angular.z)
+
+
+def test_another_who_commands(tmp_path, twin, policy):
+    """A joystick on the command's topic, while the policy drives and after it: nobody moves it."""
+    with deployed(tmp_path, policy) as run, graphs.graph("joystick") as joystick:
+        twin.until_moves()
+        publish = joystick.advertise("cmd_vel", TWIST, COMMAND)
+        began_s = time.monotonic()
+        message = joystick.message_class(TWIST)()
+        message.twist.linear.x = SPEED
+        ending = threading.Event()
+
+        def steer():
+            while not ending.wait(0.05):
+                set_stamp(message.header.stamp, time.time())
+                publish(message)
+
+        thread = threading.Thread(target=steer)
+        thread.start()
+        try:
+            graphs.until(lambda: twin.speed() < STANDS)
+            assert time.monotonic() - began_s < 2.0
+            status, _, err = run.end()
+            assert twin.stands(), "also when only the joystick is left"
+        finally:
+            ending.set()
+            thread.join()
+    assert status == 1
+    assert "cmd_vel is published by" in err or "hardware/e_stop says" in err
+    graphs.until(lambda: not twin.graph.publishers("cmd_vel"))
+    graphs.until(lambda: call(twin.graph, "hardware/e_stop_reset")[0])
+
+
+def test_a_second_deployment(tmp_path, twin, policy):
+    """It is refused in one sentence, and the first goes on."""
+    with deployed(tmp_path, policy) as run:
+        twin.until_moves()
+        began_s = time.monotonic()
+        with deployed(tmp_path / "second", policy) as second:
+            status, _, err = second.end()
+        assert status == 1
+        assert "cmd_vel is published by /holdfast too" in err
+        assert err.count("\n") == 1
+        assert time.monotonic() - began_s < 20.0, "starting takes the most of it"
+        twin.until_moves()
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.end()[0] == 130
+
+
+SET_CLOCK = """
+import signal, sys, time
+real, shift = time.time, [0.0]
+time.time = lambda: real() + shift[0]
+signal.signal(signal.SIGUSR1, lambda *_: shift.insert(0, float(sys.argv[1])))
+from holdfast.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("shift_s", [-3600.0, 3600.0], ids=["back", "ahead"])
+def test_the_systems_clock_is_set(tmp_path, twin, policy, shift_s):
+    """By NTP, say: zero within a second, and the run ends by itself."""
+    commands = Commands(twin.graph)
+    python = ["-c", SET_CLOCK, str(shift_s)]
+    address, out = ADDRESS, tmp_path / "run"
+    with runs.deployment(out, address, policy, "--no-prompt", python=python) as run:
+        twin.until_moves()
+        os.kill(run.process.pid, signal.SIGUSR1)
+        began_s = time.monotonic()
+        graphs.until(commands.are_zero)
+        assert time.monotonic() - began_s < 1.0
+        status, _, err = run.end()
+    assert status == 1
+    assert ("the clock went back by" if shift_s < 0.0 else "did not run for") in err
+    assert twin.stands()
 
 
 # A robot that is the test's, and lies.

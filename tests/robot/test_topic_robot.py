@@ -71,6 +71,17 @@ def test_commands_arrive(here, body):
     graphs.until(lambda: not body.commands[-1].any())
 
 
+def test_arming_says_zero(here, body):
+    """A driver obeys nothing before a command to stand still."""
+    the_robot = robot(here, stop_topics={})
+    graphs.until(lambda: the_robot.send(FORWARD, 0.1) or body.commands)
+    time.sleep(0.2)
+    count = len(body.commands)
+    the_robot.arm()
+    graphs.until(lambda: len(body.commands) > count)
+    assert not body.commands[-1].any()
+
+
 def test_a_dry_run_sends_nothing(here, body):
     the_robot = robot(here, enable_motion=False, stop_topics={})
     hear(body, the_robot)
