@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,31 +42,6 @@ def robot(environment, folder, *deploy, episodes=20, twin=(), policy="circle.onn
         ) as log,
     ):
         yield log
-
-
-@pytest.fixture
-def ros_in(folder):
-    """Return what runs `ros2 ...` in an environment, and returns what it said."""
-
-    def run(environment, *arguments, limit_s=40, status=0):
-        ended = subprocess.run(
-            ["ros2", *arguments],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit_s,
-        )
-        assert ended.returncode == status, ended.stdout + ended.stderr
-        return ended.stdout + ended.stderr
-
-    return lambda environment: partial(run, environment)
-
-
-@pytest.fixture
-def ros(ros_in, workspace):
-    return ros_in(workspace)
 
 
 def trigger(ros, name):
