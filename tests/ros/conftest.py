@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import graphs
@@ -58,3 +59,28 @@ def folder(tmp_path_factory):
     command = good[stamped:proposal].replace("TwistStamped", "Twist").replace("twist.", "")
     (made / "twist.yaml").write_text(good[:stamped] + command + good[proposal:])
     return made
+
+
+@pytest.fixture
+def ros_in(folder):
+    """Return what runs `ros2 ...` in an environment, and returns what it said."""
+
+    def run(environment, *arguments, limit_s=40, status=0):
+        ended = subprocess.run(
+            ["ros2", *arguments],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit_s,
+        )
+        assert ended.returncode == status, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    return lambda environment: partial(run, environment)
+
+
+@pytest.fixture
+def ros(ros_in, workspace):
+    return ros_in(workspace)

@@ -218,6 +218,8 @@ class Client:
 
         def is_ready() -> bool:
             if self.state != "READY":
+                if self.e_stops and self.e_stops[-1]:
+                    self.trigger("hardware/e_stop_reset")
                 self.ask("disarm" if self.state in DRIVES else "reset")
                 time.sleep(0.1)
             return self.state == "READY"

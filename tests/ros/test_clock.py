@@ -123,4 +123,4 @@ def test_the_clock_of_the_monitor_is_set_back(folder, shim, monkeypatch):
         assert client.change(MONITOR, "deactivate")
         assert client.change(MONITOR, "activate")
         monitor.signal(signal.SIGINT)
-        assert monitor.ended(5.0) == 0
+        assert monitor.ended(15.0) == 0

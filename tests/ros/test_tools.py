@@ -10,137 +10,15 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
-import graphs
 import pytest
 import ros2
-import yaml
 from bundles import write_bundle
+from launching import launched, until
 
 from holdfast.robot import config as configs
 from holdfast.sim.tasks import make
-
-until = partial(graphs.until, limit_s=60.0)
-"""Each look is a program of ROS's that starts, asks and ends: seconds."""
-
-
-def launch(workspace, folder, name, **arguments):
-    """Run a launch file to its end; return its exit status and what was said."""
-    given = [f"{key}:={value}" for key, value in arguments.items()]
-    ended = subprocess.run(
-        ["ros2", "launch", "holdfast", f"{name}.launch.py", *given],
-        env=workspace,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
-
-
-MISTAKES = [
-    ({}, "parameter policy should name a bundle or a contract, it is empty"),
-    ({"policy": "circle.onnx", "port": "/dev/nowhere"}, "/dev/nowhere: there is no such port"),
-    ({"params_file": "/no/where.yaml"}, "params_file /no/where.yaml: cannot be read"),
-    ({"episodes": "some"}, "parameter episodes should be a whole number from 1 to 1000000"),
-    ({"params_file": "misspelt.yaml"}, "parameter espisodes: safety_monitor_node has no such one"),
-]
-
-
-def parameters(folder, name, **given):
-    """Write a parameter file for the monitor; return its name."""
-    section = {"/**/safety_monitor_node": {"ros__parameters": given}}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(section))
-    return f"{name}.yaml"
-
-
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=lambda v: str(v)[:50])
-def test_a_mistake_is_one_sentence_and_the_launch_ends(workspace, folder, arguments, sentence):
-    parameters(folder, "misspelt", espisodes=2)
-    status, said = launch(workspace, folder, "deploy", **arguments)
-    assert status == 1
-    assert sum(sentence in line for line in said.splitlines()) == 1, said
-
-
-@pytest.mark.timeout(300)
-def test_what_is_launched_obeys_the_parameter_file_and_then_its_user(workspace, folder, ros):
-    """The file beats the defaults of the launch; after the bring-up a person changes states."""
-    file = parameters(folder, "motion", enable_motion=True, episodes=7, log_dir="given")
-    arguments = ("policy:=circle.onnx", f"params_file:={file}", "hardware_id:=42")
-    monitor = "/safety_monitor_node"
-    with (
-        launched(workspace, folder, "twin", ready="twin_node]: active"),
-        launched(workspace, folder, "deploy", *arguments, ready="policy_node]: active") as log,
-    ):
-        assert "True" in ros("param", "get", monitor, "enable_motion")
-        assert "is: 42" in ros("param", "get", monitor, "hardware_id")
-        ros("lifecycle", "set", monitor, "deactivate")
-        ros("lifecycle", "set", monitor, "cleanup")
-        ros("lifecycle", "set", monitor, "configure")
-        time.sleep(1.0)
-        assert ros("lifecycle", "get", monitor).strip() == "inactive [2]", "nobody activates it"
-        ros("lifecycle", "set", monitor, "activate")
-        time.sleep(1.0)
-        assert ros("lifecycle", "get", "/policy_node").strip() == "active [3]"
-        assert "has died" not in log.read_text()
-
-
-@pytest.mark.timeout(120)
-def test_the_death_of_the_monitor_is_a_failure_of_the_launch(workspace, folder):
-    log = folder / "death.txt"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            ["ros2", "launch", "holdfast", "deploy.launch.py", "policy:=circle.onnx"],
-            env=workspace,
-            cwd=folder,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        until(lambda: "policy_node]: active" in log.read_text())
-        started = re.search(
-            r"safety_monitor_node-\d+\]: process started with pid \[(\d+)", log.read_text()
-        )
-        os.kill(int(started[1]), signal.SIGKILL)
-        assert process.wait(20) == 1, log.read_text()
-    finally:
-        process.kill()
-
-
-@contextmanager
-def launched(environment, folder, name, *arguments, ready):
-    """Launch something in the background, and wait until it has said that it is ready."""
-    log = folder / f"{name}-{time.time_ns()}.txt"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            ["ros2", "launch", "holdfast", f"{name}.launch.py", *arguments],
-            env=environment,
-            cwd=folder,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        until(lambda: ready in log.read_text() or process.poll() is not None)
-        assert process.poll() is None, log.read_text()
-        yield log
-    except BaseException:
-        print(log.read_text())  # what it had to say to it
-        raise
-    finally:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
-        try:
-            process.wait(20)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    said = log.read_text()
-    assert process.returncode == 0, said
-    assert "Traceback" not in said, said
 
 
 @contextmanager
@@ -164,31 +42,6 @@ def robot(environment, folder, *deploy, episodes=20, twin=(), policy="circle.onn
         ) as log,
     ):
         yield log
-
-
-@pytest.fixture
-def ros_in(folder):
-    """Return what runs `ros2 ...` in an environment, and returns what it said."""
-
-    def run(environment, *arguments, limit_s=40, status=0):
-        ended = subprocess.run(
-            ["ros2", *arguments],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit_s,
-        )
-        assert ended.returncode == status, ended.stdout + ended.stderr
-        return ended.stdout + ended.stderr
-
-    return lambda environment: partial(run, environment)
-
-
-@pytest.fixture
-def ros(ros_in, workspace):
-    return ros_in(workspace)
 
 
 def trigger(ros, name):
