@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from holdfast import files, plain
 from holdfast.contract import Contract
-from holdfast.errors import TrainingError
+from holdfast.errors import FileError, TrainingError
 from holdfast.policy import checkpoint
 from holdfast.policy.demonstrations import clone, read
 from holdfast.policy.learner import Learner
@@ -168,9 +168,9 @@ def train(
         while learner.iteration < settings.iterations:
             try:
                 record = learner.iterate()
-            except TrainingError:
+            except TrainingError as error:
                 if learner.iteration:
-                    learner.save(path)  # what was learned until then
+                    _keep(learner, path, error)  # what was learned until then
                 raise
             records.append(record)
             append_jsonl(out / PROGRESS, record)
@@ -182,6 +182,14 @@ def train(
                 learner.save(path)
     learner.save(path)
     return learner, records
+
+
+def _keep(learner: Learner, path: Path, stopped: TrainingError) -> None:
+    """Write a checkpoint where training cannot go on; if it cannot be written either, say both."""
+    try:
+        learner.save(path)
+    except FileError as error:
+        raise TrainingError(f"{stopped}; and what was learned is lost: {error}") from None
 
 
 def _status(record: Mapping[str, Any]) -> str:
