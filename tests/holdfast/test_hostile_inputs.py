@@ -30,6 +30,8 @@ from holdfast.robot import config as configs
 from holdfast.robot.recorder import Recorder
 
 COUNT = int(os.environ.get("HOLDFAST_MUTATIONS", "12"))
+pytestmark = pytest.mark.timeout(120 + 20 * COUNT)
+
 WALL_S, CPU_S = 60.0, 10.0
 """A refusal takes no longer, and not so much of the processor, whatever else the machine does."""
 
