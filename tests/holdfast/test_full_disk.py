@@ -17,7 +17,7 @@ from holdfast.cli import main
 from holdfast.policy import bundle
 from holdfast.robot.recorder import Recorder
 
-SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--critic-steps", "1"]
+SMALL = ["--task", "DriveCircle-v0", "--batch", "250", "--critic-steps", "1"]
 LARGEST = 2000
 """Bytes that a file may have, where the disk is as if it were full: fewer than a checkpoint."""
 
