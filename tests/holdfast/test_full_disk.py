@@ -135,7 +135,7 @@ def test_a_full_disk_does_not_hide_why_a_training_ended(tmp_path):
 
 
 def test_a_folder_that_vanishes_under_a_training(tmp_path):
-    """What is said is what is missing, and not what that brought about."""
+    """Whoever writes next says which file is missing: the training, or TensorBoard's thread."""
     running = subprocess.Popen(
         [*CLI, "train", *SMALL, "--iterations", "100000", "--out", "run"],
         cwd=tmp_path, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -148,8 +148,8 @@ def test_a_folder_that_vanishes_under_a_training(tmp_path):
         running.kill()
         running.wait()
     assert running.returncode == 1
-    assert "progress.jsonl: cannot be written (No such file or directory)" in complaint
-    assert all(line.startswith("holdfast: ") for line in complaint.splitlines())
+    assert "No such file or directory" in complaint
+    assert all(line.startswith("holdfast: run/") for line in complaint.splitlines())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
