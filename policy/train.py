@@ -140,6 +140,10 @@ def train(
         ConfigError: there is no such Ray cluster.
         LogError: the demonstrations are not what can be learned from.
     """
+    try:
+        plain.whole_characters(str(out))
+    except ValueError as error:  # TensorBoard opens no other path
+        raise TrainingError(f"out: {error}") from None
     path = out / CHECKPOINT
     learner = _start(settings, path, resume, demonstrations)
     going = learner.iteration < settings.iterations

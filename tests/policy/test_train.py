@@ -68,6 +68,15 @@ def test_what_cannot_be_randomised_is_refused(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path, monkeypatch, capsys):
+    """TensorBoard cannot open it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--task", "PointCircle-v0", "--out", "\udcff"]) == 1
+    said = "holdfast: out: should hold whole characters, received \\udcff\n"
+    assert capsys.readouterr().err == said
+    assert not any(tmp_path.iterdir())
+
+
 def test_what_is_written_of_an_iteration(tmp_path):
     command(SMALL, out=tmp_path)
     record = lines(tmp_path)[-1]
