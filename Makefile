@@ -27,7 +27,9 @@ demo: $(INSTALLED)
 	$(BIN)/holdfast demo
 
 test: $(INSTALLED)
-	$(BIN)/coverage run -m pytest tests/safety_monitor
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 tests/safety_monitor
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
 	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/safety_monitor $(ALONE:%=--ignore=%)
 	$(BIN)/pytest $(ALONE)
@@ -49,6 +51,6 @@ $(INSTALLED): setup.py setup.cfg constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build install log dist *.egg-info .coverage .hypothesis
+	rm -rf $(VENV) build install log dist *.egg-info .coverage* .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

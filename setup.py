@@ -53,7 +53,7 @@ DEV = [
     "pytest>=8,<9",  # plugins that come with a sourced ROS 2 break on 9
     "pytest-timeout",
     "pytest-xdist>=3.5",
-    "coverage[toml]>=7.4",
+    "coverage[toml]>=7.10",
     "hypothesis>=6.100",
     "scipy>=1.11",
     "ruff>=0.9",

@@ -78,9 +78,9 @@ def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]
     try:
         tensors = safetensors.torch.load(content)
         size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+        header = plain.from_json(content[8 : 8 + size].decode()).get("__metadata__") or {}
         if header.get("format") != FORMAT:
-            received = header.get("format", "none")
+            received = plain.shown(header.get("format", "none"))
             raise TrainingError(
                 f"checkpoint {path}: format should be {FORMAT}, received {received}"
             )
@@ -89,7 +89,7 @@ def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]
             not isinstance(data.get(name), kind) for name, kind in HELD.items()
         ):
             raise TrainingError(f"checkpoint {path}: its data should hold {', '.join(HELD)}")
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:
         raise TrainingError(f"checkpoint {path}: not a checkpoint ({_first(error)})") from None
     return tensors, data
 

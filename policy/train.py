@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from holdfast import files, plain
 from holdfast.contract import Contract
-from holdfast.errors import TrainingError
+from holdfast.errors import FileError, TrainingError
 from holdfast.policy import checkpoint
 from holdfast.policy.demonstrations import clone, read
 from holdfast.policy.learner import Learner
@@ -140,6 +140,10 @@ def train(
         ConfigError: there is no such Ray cluster.
         LogError: the demonstrations are not what can be learned from.
     """
+    try:
+        plain.whole_characters(str(out))
+    except ValueError as error:  # TensorBoard opens no other path
+        raise TrainingError(f"out: {error}") from None
     path = out / CHECKPOINT
     learner = _start(settings, path, resume, demonstrations)
     going = learner.iteration < settings.iterations
@@ -168,9 +172,9 @@ def train(
         while learner.iteration < settings.iterations:
             try:
                 record = learner.iterate()
-            except TrainingError:
+            except TrainingError as error:
                 if learner.iteration:
-                    learner.save(path)  # what was learned until then
+                    _keep(learner, path, error)  # what was learned until then
                 raise
             records.append(record)
             append_jsonl(out / PROGRESS, record)
@@ -182,6 +186,14 @@ def train(
                 learner.save(path)
     learner.save(path)
     return learner, records
+
+
+def _keep(learner: Learner, path: Path, stopped: TrainingError) -> None:
+    """Write a checkpoint where training cannot go on; if it cannot be written either, say both."""
+    try:
+        learner.save(path)
+    except FileError as error:
+        raise TrainingError(f"{stopped}; and what was learned is lost: {error}") from None
 
 
 def _status(record: Mapping[str, Any]) -> str:

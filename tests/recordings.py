@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from bundles import drive_contract
 
+from holdfast.policy import bundle as bundles
+from holdfast.policy.bundle import Bundle
 from holdfast.robot.log_format import COMPLETED, EpisodeResult, RunInfo
 from holdfast.robot.recorder import Recorder, Tick
 from holdfast.safety_monitor.messages import (
@@ -74,12 +78,27 @@ def tick(episode: int, step: int, final: bool = False, proposed: bool = True) ->
     )
 
 
-def record_episode(log: Recorder, episode: int, steps: int) -> EpisodeResult:
-    """Record an event, `steps` actions, the last reading and the end."""
+def record_episode(
+    log: Recorder, episode: int, steps: int, maker: Bundle | None = None
+) -> EpisodeResult:
+    """Record an event, `steps` actions, the last reading and the end.
+
+    Args:
+        maker: says how probable its actions were, as what is learned from has to.
+    """
     log.event(100.0 + 1000.0 * episode, "arm")
     for step in range(steps + 1):
-        log.step(tick(episode, step, final=step == steps))
+        one = tick(episode, step, final=step == steps)
+        log.step(one if maker is None else _made_by(maker, one))
     costs = (float(steps),)
     result = EpisodeResult(episode, steps, costs, 0, 0, COMPLETED)
     log.episode(100.0 + 1000.0 * episode + 0.05 * steps, result)
     return result
+
+
+def _made_by(maker: Bundle, one: Tick) -> Tick:
+    assert one.proposal is not None
+    observation = np.arange(maker.contract.observation_size) / 10.0 + one.step
+    mean, log_std = maker.act(observation)
+    log_prob = bundles.log_prob(one.proposal.action, mean, log_std, maker.contract)
+    return dataclasses.replace(one, observation=observation, log_prob=log_prob)

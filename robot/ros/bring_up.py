@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from launch.action import Action
 from launch.actions import (
     EmitEvent,
@@ -31,6 +30,9 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
+
+from holdfast import yaml_file
+from holdfast.errors import HoldfastError
 
 TEXTS = frozenset(
     {
@@ -66,13 +68,24 @@ def node(executable: str, parameters: Mapping[str, Any]) -> LifecycleNode:
 
 
 def given(context: LaunchContext, names: Sequence[str]) -> dict[str, Any]:
-    """Return those launch arguments that were given a value, with the type that YAML gives it."""
+    """Return those launch arguments that were given a value, with the type that YAML gives it.
+
+    Raises:
+        RuntimeError: a value is not YAML.
+    """
     values = {name: LaunchConfiguration(name).perform(context) for name in names}
     return {
-        name: value if name in TEXTS else yaml.safe_load(value)
+        name: value if name in TEXTS else _typed(name, value)
         for name, value in values.items()
         if value != ""
     }
+
+
+def _typed(name: str, value: str) -> Any:
+    try:
+        return yaml_file.parse(value).data
+    except ValueError as error:
+        raise RuntimeError(f"{name}:={value}: {error}") from None
 
 
 def filed(context: LaunchContext, executable: str, name: str) -> Any:
@@ -83,17 +96,19 @@ def filed(context: LaunchContext, executable: str, name: str) -> Any:
     """
     path = Path(LaunchConfiguration("params_file").perform(context))
     try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise RuntimeError(f"params_file {path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise RuntimeError(f"params_file {path}: should be YAML ({problem})") from None
+        data = yaml_file.read(path).data
+    except HoldfastError as error:
+        raise RuntimeError(f"params_file {error}") from None
     said = None
-    for key, section in (data or {}).items():
+    for key, section in _mapping(data).items():
         if key.rpartition("/")[2] in (executable, "**", "*"):
-            said = section.get("ros__parameters", {}).get(name, said)
+            said = _mapping(_mapping(section).get("ros__parameters")).get(name, said)
     return said
+
+
+def _mapping(data: Any) -> Mapping[str, Any]:
+    """Return a mapping of a parameter file; empty, where the nodes will refuse what it is."""
+    return data if isinstance(data, dict) else {}
 
 
 def bring_up(nodes: Sequence[LifecycleNode], vital: Sequence[LifecycleNode]) -> list[Action]:

@@ -10,14 +10,26 @@ import sys
 from pathlib import Path
 
 import pytest
+from recordings import info, record_episode
+from runs import until
 
 from holdfast.cli import main
+from holdfast.policy import bundle
+from holdfast.robot.recorder import Recorder
 
-SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--critic-steps", "1"]
+SMALL = ["--task", "DriveCircle-v0", "--batch", "250", "--critic-steps", "1"]
 LARGEST = 2000
 """Bytes that a file may have, where the disk is as if it were full: fewer than a checkpoint."""
 
 CLI = [sys.executable, "-m", "holdfast.cli"]
+SMALL_STUDY = """
+import sys
+from holdfast.cli import main
+from holdfast.policy import reproduce
+small = reproduce.Study(iterations=1, batch=150, algorithms=("cpo",))
+reproduce.STUDIES = {"holdfast/PointGather-v0": small}
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def program(*arguments: str, full: bool = False, folder: Path) -> tuple[int, str]:
@@ -26,8 +38,9 @@ def program(*arguments: str, full: bool = False, folder: Path) -> tuple[int, str
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
 
+    program = [sys.executable, "-c", SMALL_STUDY] if arguments[0] == "reproduce" else CLI
     ended = subprocess.run(
-        [*CLI, *arguments],
+        [*program, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -40,9 +53,18 @@ def program(*arguments: str, full: bool = False, folder: Path) -> tuple[int, str
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of one iteration."""
+    """A run of one iteration, its bundle, and a log that the bundle may learn from."""
     out = tmp_path_factory.mktemp("trained") / "run"
     assert main(["train", *SMALL, "--iterations", "1", "--out", str(out)]) == 0
+    path, checkpoint = out / "policy.onnx", str(out / "checkpoint.safetensors")
+    export = ["export", "--checkpoint", checkpoint, "--episodes", "8", "--out", str(path)]
+    assert main(export) == 0
+    made_by = bundle.load(path)
+    budgets = {cost.name: cost.run_budget for cost in made_by.contract.costs}
+    said = info(contract=made_by.contract, bundle_hash=made_by.hash, run_budget=budgets)
+    log = Recorder(out / "log", said)
+    record_episode(log, 0, 20, made_by)
+    log.close()
     return out
 
 
@@ -65,6 +87,10 @@ def contents(folder: Path) -> dict[str, bytes]:
         (["export", "--checkpoint", "run/checkpoint.safetensors", "--episodes", "8",
           "--out", "bundle/policy.onnx"], "File too large"),
         (["demo", "--out", "demo", "--iterations", "1"], "File too large"),
+        (["finetune", "--policy", "run/policy.onnx", "--log", "run/log", "--steps", "1",
+          "--out", "child.onnx"], "File too large"),
+        (["reproduce", "--tasks", "holdfast/PointGather-v0", "--seeds", "1",
+          "--out", "compared"], "File too large"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )  # fmt: skip
@@ -76,9 +102,54 @@ def test_a_full_disk(command, said, run, tmp_path):
     left = contents(run)
     assert left["checkpoint.safetensors"] == held["checkpoint.safetensors"]
     assert left["progress.jsonl"].startswith(held["progress.jsonl"])
+    assert left["policy.onnx"] == held["policy.onnx"]
+    assert not list(tmp_path.glob("child*"))
     assert not [name for name in contents(tmp_path) if name.endswith((".part", ".partial"))]
     if command[0] == "train":  # and it goes on when there is room again
         assert program(*command, folder=tmp_path)[0] == 0
+
+
+BREAKS = """
+import dataclasses
+from pathlib import Path
+import numpy as np
+from holdfast.sim.tasks import make
+
+def task():
+    made = make("PointCircle-v0")
+    made.contract = dataclasses.replace(made.contract, task="mine/Task-v0")
+    reward, once = made.reward, Path("out/progress.jsonl").exists
+    made.reward = lambda signals: reward(signals) * (np.nan if once() else 1.0)
+    return made
+"""
+
+
+def test_a_full_disk_does_not_hide_why_a_training_ended(tmp_path):
+    """It ends in its second iteration, and the checkpoint of the first finds no room."""
+    (tmp_path / "mine.py").write_text(BREAKS)
+    given = ["train", "--task", "mine.py:task", *SMALL[2:], "--iterations", "2", "--out", "out"]
+    status, complaint = program(*given, full=True, folder=tmp_path)
+    assert status == 1
+    assert "returned a non-finite reward; and what was learned is lost: " in complaint
+    assert "File too large" in complaint
+
+
+def test_a_folder_that_vanishes_under_a_training(tmp_path):
+    """Whoever writes next says which file is missing: the training, or TensorBoard's thread."""
+    running = subprocess.Popen(
+        [*CLI, "train", *SMALL, "--iterations", "100000", "--out", "run"],
+        cwd=tmp_path, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        until((tmp_path / "run" / "progress.jsonl").exists, limit_s=120.0)
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        complaint = running.communicate(timeout=120.0)[1]
+    finally:
+        running.kill()
+        running.wait()
+    assert running.returncode == 1
+    assert "No such file or directory" in complaint
+    assert all(line.startswith("holdfast: run/") for line in complaint.splitlines())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

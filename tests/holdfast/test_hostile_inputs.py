@@ -30,11 +30,19 @@ from holdfast.robot import config as configs
 from holdfast.robot.recorder import Recorder
 
 COUNT = int(os.environ.get("HOLDFAST_MUTATIONS", "12"))
-WALL_S = 20.0
-"""A refusal takes no longer, on a machine that has other things to do."""
+pytestmark = pytest.mark.timeout(120 + 20 * COUNT)
 
-WORKS_S = 0.7
-"""An input that is good is at work for so long, and is then interrupted."""
+WALL_S, CPU_S = 60.0, 10.0
+"""A refusal takes no longer, and not so much of the processor, whatever else the machine does."""
+
+WORKS_S, WORKS_CPU_S = 1.0, 0.3
+"""An input that is good is at work until this has passed, or the processor was used for so long,
+and is then interrupted."""
+
+AGAIN_S = 5.0
+"""After this it is interrupted again, as an exception in a destructor is lost."""
+
+ALARMS = {signal.ITIMER_REAL: signal.SIGALRM, signal.ITIMER_PROF: signal.SIGPROF}
 
 AT_WORK = ("train", "demo", "twin", "reproduce", "deploy", "finetune", "export", "report")
 SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--iterations", "1", "--critic-steps", "1"]
@@ -89,18 +97,23 @@ def feed(tmp_path, monkeypatch, capsys):
                 raise KeyboardInterrupt
             raise TookTooLong
 
-        signal.signal(signal.SIGALRM, late)
+        for alarm in ALARMS.values():
+            signal.signal(alarm, late)
         began_s = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, WORKS_S if name in AT_WORK else WALL_S)
         try:
-            status = main(arguments)
-        except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 1
-        except KeyboardInterrupt:  # the alarm went off while main was returning
+            try:
+                wall_s, cpu_s = (WORKS_S, WORKS_CPU_S) if name in AT_WORK else (WALL_S, CPU_S)
+                signal.setitimer(signal.ITIMER_REAL, wall_s, AGAIN_S)
+                signal.setitimer(signal.ITIMER_PROF, cpu_s)
+                status = main(arguments)
+            except SystemExit as ended:
+                status = ended.code if isinstance(ended.code, int) else 1
+            finally:
+                for timer in ALARMS:
+                    signal.setitimer(timer, 0.0)
+        except KeyboardInterrupt:  # an alarm went off while main was returning
             status = 130
         finally:
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.set_wakeup_fd(-1)
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -30,12 +30,12 @@ def nested(depth):
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
-        *(({key: nested(100_000)}, f"holdfast_{key} should be JSON (it is nested too deeply)")
+        *(({key: nested(100_000)}, f"holdfast_{key} should be JSON (should nest at most 32 deep)")
           for key in ("golden", "familiarity", "prediction", "provenance")),
-        ({"contract": nested(100_000)}, "nested too deeply"),
-        ({"contract": "[" * 10_000_000}, "nested too deeply"),
+        ({"contract": nested(100_000)}, "should nest at most 32 deep"),
+        ({"contract": "[" * 10_000_000}, "should nest at most 32 deep"),
         ({"golden": json.dumps({name: [[10**400]] for name in ("observation", *bundles.OUTPUTS)})},
-         "holdfast_golden.observation should be rows of numbers"),
+         "holdfast_golden should be JSON (should have at most 39 digits"),
         ({"golden": json.dumps(dict.fromkeys(("observation", *bundles.OUTPUTS), 3))},
          "holdfast_golden.observation should have a row of 9 per pair"),
         ({"format": "9" * 10_000}, "bundle format should be 2, received 999"),

@@ -79,6 +79,24 @@ def test_damaged_checkpoint_is_refused(tmp_path, content):
         Learner.load(path)
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ('{"__metadata__":{"format":"holdfast-checkpoint-2","format":"x"}}', "is there twice"),
+        ('{"__metadata__":{}}', "format should be holdfast-checkpoint-2, received none"),
+        ("{}", "format should be holdfast-checkpoint-2, received none"),
+        ('{"__metadata__":{"format":"\\u0007%s"}}' % ("x" * 9999), r"received \\x07x+\.\.\.$"),
+        ('{"__metadata__":{"format":"holdfast-checkpoint-2"}}', "not a checkpoint"),
+    ],
+    ids=["twice", "empty", "none", "long", "no data"],
+)
+def test_a_checkpoint_s_header_is_plain_data(tmp_path, header, said):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(TrainingError, match=said):
+        Learner.load(path)
+
+
 def test_missing_checkpoint_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="No such file"):
         Learner.load(tmp_path / "none.safetensors")

@@ -70,10 +70,12 @@ def test_the_example_s_configuration_is_the_car_s(folder):
 
 def test_what_it_did_is_learned_from(folder):
     """On a log of its contract, in whose records everything can be told from the step's number."""
-    contract = bundle.load(folder / "run" / "policy.onnx").contract
-    recorder = Recorder(folder / "log", info(contract=contract, run_budget={"outside": 15.0}))
+    made_by = bundle.load(folder / "run" / "policy.onnx")
+    contract = made_by.contract
+    said = info(contract=contract, bundle_hash=made_by.hash, run_budget={"outside": 15.0})
+    recorder = Recorder(folder / "log", said)
     for episode in range(3):
-        record_episode(recorder, episode, 20)
+        record_episode(recorder, episode, 20, made_by)
     recorder.close()
     line = ["finetune", "--policy", "run/policy.onnx", "--log", "log", "--out", "child.onnx"]
     assert main([*line, "--steps", "1", "--task", "mine/car.py:CarLaps"]) == 0

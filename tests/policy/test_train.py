@@ -59,13 +59,22 @@ def test_what_cannot_be_randomised_is_refused(tmp_path, capsys):
     file = tmp_path / "robots.yaml"
     run = ["train", "--task", "PointCircle-v0", "--randomise", str(file), "--out", str(tmp_path)]
     for text, sentence in (
-        ("mass: 2\n", f"randomisation {file}: mass: should be [low, high], with low at most high"),
+        ("mass: 2\n", f"{file}: line 1: mass: should be [low, high], with low at most high"),
         ("friction: [1, 2]\n", "randomisation: friction: robot 'point' touches nothing; leave it"),
     ):
         file.write_text(text)
         assert main(run) == 1
         assert capsys.readouterr().err.startswith(f"holdfast: {sentence}")
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path, monkeypatch, capsys):
+    """TensorBoard cannot open it."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--task", "PointCircle-v0", "--out", "\udcff"]) == 1
+    said = "holdfast: out: should hold whole characters, received \\udcff\n"
+    assert capsys.readouterr().err == said
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_is_written_of_an_iteration(tmp_path):

@@ -1,9 +1,15 @@
 """MuJoCo Warp's physics against MuJoCo's, on Warp's own CPU device and on a GPU where there is
-one; and in one sentence, where it cannot be had."""
+one; and in one sentence, where it cannot be had.
+
+Warp compiles kernels for each kind of robot at its first use, and keeps them in ~/.cache/warp:
+for all robots of this file that takes five minutes on two busy cores. So `make test` tries the
+point and the drive robot; HOLDFAST_LONG=1 in the environment adds the ant and the humanoid.
+"""
 
 import dataclasses
 import functools
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -29,6 +35,9 @@ HAS_WARP = importlib.util.find_spec("mujoco_warp") is not None
 # In the dev extra, but not everywhere. What must hold without it is tested without this mark.
 needs_warp = pytest.mark.skipif(
     not HAS_WARP, reason="without MuJoCo Warp: pip install 'holdfast[warp]'"
+)
+long = pytest.mark.skipif(
+    "HOLDFAST_LONG" not in os.environ, reason="compiles for minutes: HOLDFAST_LONG=1"
 )
 
 
@@ -181,8 +190,8 @@ def furthest(task, device, periods, copies=8, randomise=None):
     [
         ("PointCircle-v0", 40, 1e-5, 1e-5),
         ("DriveCircle-v0", 40, 1e-4, 1e-3),
-        ("HumanoidCircle-v0", 12, 1e-4, 1e-2),
-        ("AntCircle-v0", 2, 0.05, 3.0),
+        pytest.param("HumanoidCircle-v0", 12, 1e-4, 1e-2, marks=long),
+        pytest.param("AntCircle-v0", 2, 0.05, 3.0, marks=long),
     ],
 )
 def test_it_goes_where_mujoco_goes(name, periods, position, speed, device):
@@ -193,6 +202,7 @@ def test_it_goes_where_mujoco_goes(name, periods, position, speed, device):
 
 
 @needs_warp
+@long
 @pytest.mark.slow
 def test_an_ant_goes_where_mujoco_s_goes_but_for_the_turn_of_its_pyramids(device):
     apart = furthest(with_robot("AntCircle-v0", RoundCones()), device, 8)
@@ -202,7 +212,12 @@ def test_an_ant_goes_where_mujoco_s_goes_but_for_the_turn_of_its_pyramids(device
 @needs_warp
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "copies"), [("PointCircle-v0", 1), ("DriveCircle-v0", 8), ("HumanoidCircle-v0", 8)]
+    ("name", "copies"),
+    [
+        ("PointCircle-v0", 1),
+        ("DriveCircle-v0", 8),
+        pytest.param("HumanoidCircle-v0", 8, marks=long),
+    ],
 )
 def test_randomised_copies_have_bodies_of_their_own_in_it_too(name, copies, device):
     task = make(name)
@@ -236,7 +251,9 @@ def test_all_that_a_randomised_model_differs_in_is_handed_over(name):
 
 @needs_warp
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["PointCircle-v0", "DriveCircle-v0", "AntGather-v0"])
+@pytest.mark.parametrize(
+    "name", ["PointCircle-v0", "DriveCircle-v0", pytest.param("AntGather-v0", marks=long)]
+)
 def test_it_is_what_a_batch_should_be(name, device):
     """A seed gives one batch; copies end and start over by themselves; and states and rows of
     snapshots go on exactly, in any copies and beside any others."""
