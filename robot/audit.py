@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from holdfast.errors import LogError
 from holdfast.policy.bundle import Bundle, log_prob
 from holdfast.robot.log import Episode, Log
-from holdfast.robot.log_format import STOPPED
+from holdfast.robot.log_format import TORN
 from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.messages import State
 from holdfast.signals import Array
@@ -33,9 +33,14 @@ as a fault of the device, nobody can say since when it did not."""
 def obeyed(log: Log, episode: Episode) -> bool:
     """Return whether nothing but the monitor's own checks, or what tells nothing of the device,
     ended an episode."""
-    stops = {event.code for event in log.events if event.name == "stop"} | {"link_lost"}
+    stops = [event for event in log.events if event.name == "stop"]
     result = episode.result
-    return result.ended != STOPPED or result.code not in stops or result.code in DEVICE_OBEYED
+    if result.ended == TORN:  # its end is not logged, but a stop just before that may be
+        number = log.steps["episode"]
+        codes = {e.code for e in stops if e.before and number[e.before - 1] == result.episode}
+    else:
+        codes = {result.code} & {"link_lost", *(event.code for event in stops)}
+    return codes <= DEVICE_OBEYED
 
 
 def require_bundle(log: Log, bundle: Bundle) -> None:

@@ -87,7 +87,7 @@ class Layout:
                 its constant strings are others.
         """
         size = self.dtype.itemsize
-        if any(len(message) < size for message in messages):
+        if min(map(len, messages), default=size) < size:
             raise ValueError(f"messages should have at least {size} bytes")
         data = b"".join([message[:size] for message in messages])
         columns = np.frombuffer(data, np.uint8).reshape(len(messages), size)

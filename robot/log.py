@@ -237,15 +237,12 @@ def _steps(
     if not rises.all():
         later, earlier = steps["sequence"][int(rises.argmin()) :][:2].tolist()
         raise LogError(f"its periods are not in order: number {earlier} follows number {later}")
-    known: dict[bytes, tuple[str, ...]] = {}
-    reasons = []
-    for message in messages:
-        tail = message[layout.dtype.itemsize :]
-        if tail not in known:
-            (codes,) = layout.unpack_tail(message)
-            known[tail] = tuple(codes)
-        reasons.append(known[tail])
-    return steps, tuple(reasons)
+    tails = [message[layout.dtype.itemsize :] for message in messages]
+    known = {
+        tail: tuple(layout.unpack_tail(message)[0])
+        for tail, message in dict(zip(tails, messages, strict=True)).items()
+    }
+    return steps, tuple(map(known.__getitem__, tails))
 
 
 def _events(info: RunInfo, messages: Sequence[bytes], before: Sequence[int]) -> tuple[Event, ...]:
@@ -310,7 +307,7 @@ def _episodes(
                 state=np.ascontiguousarray(part["state"]),
                 intervened=part["intervened"] | ~part["proposal_present"],
                 signals=signals,
-                reasons=tuple(reasons[row] for row in rows),
+                reasons=tuple(reasons[row] for row in rows.tolist()),
                 **arrays,
             )
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -219,8 +218,6 @@ class RunInfo:
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise LogError(f"its metadata is malformed ({name} is {entries[name][:40]})")
             values[name] = value
-        if not math.isfinite(values["clock_offset_s"]):
-            raise LogError("its metadata is malformed (clock_offset_s should be finite)")
         values["sources"] = _sources(values["sources"])
         budget = values["run_budget"].values()
         if not all(isinstance(v, float | int) and not isinstance(v, bool) for v in budget):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mcap.exceptions import EndOfFile
 from mcap.records import Channel, DataEnd, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
@@ -60,17 +61,18 @@ def rewritten(
 
 def forged(log: Any, index: int, target: Path, **values: Any) -> Path:
     """Write a log with fields of one step changed, every checksum right."""
-    row = log.steps[index : index + 1]
-    other = row.copy()
+    old = log.steps[index : index + 1].tobytes()
+    # Not a copy of the array: that leaves out what lies between fields, lengths and texts.
+    new = bytearray(old)
+    other = np.frombuffer(new, log.steps.dtype)
     for name, value in values.items():
         other[name] = value
-    old, new = row.tobytes(), other.tobytes()
     changes = []
 
     def change(data: bytes) -> bytes:
         if data.startswith(old):
             changes.append(data)
-            return new + data[len(old) :]
+            return bytes(new) + data[len(old) :]
         return data
 
     rewritten(log.path, target, change=change)

@@ -36,11 +36,12 @@ def held(tmp_path_factory):
     return bundle.load(write_bundle(tmp_path_factory.mktemp("bundle") / "policy.onnx", gain=0.01))
 
 
-def logged(folder, held, alter=lambda one: one, episodes=(6,), stop=None, **changes):
+def logged(folder, held, alter=lambda one: one, episodes=(6,), stop=None, torn=False, **changes):
     """Record episodes of `recordings.tick`, each with its log-probability under the bundle.
 
     Args:
         alter: changes a tick. stop: the code of a stop that ends the last episode.
+        torn: the last episode's end is not logged.
     """
     recorder = Recorder(folder, info(bundle_hash=held.hash, run=folder.name, **changes))
     for number, steps in enumerate(episodes):
@@ -53,7 +54,8 @@ def logged(folder, held, alter=lambda one: one, episodes=(6,), stop=None, **chan
         if stopped:
             recorder.event(100.0, "stop", stop)
         ended = (STOPPED, stop) if stopped else (COMPLETED, "")
-        recorder.episode(200.0, EpisodeResult(number, steps, (float(steps),), 0, 0, *ended))
+        if not torn or number < len(episodes) - 1:
+            recorder.episode(200.0, EpisodeResult(number, steps, (float(steps),), 0, 0, *ended))
     recorder.close()
     return folder
 
@@ -223,8 +225,10 @@ def test_an_episode_is_learned_from_up_to_where_its_readings_are_whole(tmp_path,
     ("stop", "left"),
     [("device_fault", 1), ("another_sender", 1), ("link_lost", 1), ("interrupted", 2)],
 )
-def test_what_the_device_may_not_have_obeyed_is_left_out(tmp_path, held, stop, left):
-    made = read([logged(tmp_path / "run", held, episodes=(6, 4), stop=stop)], held, DRIVE)
+@pytest.mark.parametrize("torn", [False, True])
+def test_what_the_device_may_not_have_obeyed_is_left_out(tmp_path, held, stop, left, torn):
+    run = logged(tmp_path / "run", held, episodes=(6, 4), stop=stop, torn=torn)
+    made = read([run], held, DRIVE)
     assert len(made.trajectories) == left
     assert made.disobeyed == 2 - left
 

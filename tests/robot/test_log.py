@@ -167,7 +167,7 @@ def test_a_torn_log_that_was_mended(run, tmp_path, compression):
         ({"seed": "[" * 100_000}, r"malformed \(seed: "),
         ({"contract": "[" * 100_000}, "malformed"),
         ({"run_budget": '{"outside_corridor": "a"}'}, "run_budget should be numbers"),
-        ({"clock_offset_s": "NaN"}, "clock_offset_s should be finite"),
+        ({"clock_offset_s": "NaN"}, "clock_offset_s: should be a finite number, received nan"),
         ({"sources": '{"robot": ["wings"]}'}, "should list signals of the catalogue"),
         ({"sources": '{"robot": "position"}'}, "should list signals of the catalogue"),
         ({"sources": '{"robot": ["tilt", []]}'}, "should list signals of the catalogue"),

@@ -228,7 +228,7 @@ def test_events_that_no_run_logs_so(log, tmp_path, events, sentence):
     start = next(event.before for event in log.events if event.name == "arm" and not event.code)
     made = [Event(start, log.steps["now_s"][start - 1], name, "", "") for name in events]
     kept = tuple(event for event in log.events if event.before < start)
-    broken = dataclasses.replace(log, events=(*kept, *made), path=tmp_path / "run_0.mcap")
+    broken = dataclasses.replace(log, events=(*kept, *made), paths=(tmp_path / "run_0.mcap",))
     with pytest.raises(LogError, match=f"cannot be replayed \\({sentence}"):
         replay.replay(broken)
 
