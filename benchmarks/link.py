@@ -6,12 +6,13 @@ Run: python benchmarks/link.py. Both processes share the machine with whatever e
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 
+from holdfast import child
 from holdfast.robot import device
 from holdfast.robot.serial_robot import SerialRobot
 
@@ -59,9 +60,13 @@ def real_time(robot: SerialRobot, rounds: int) -> None:
 def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for factor, measure, n in ((0, lockstep, 2000), (1, real_time, 400)):
-        command = [sys.executable, "-m", "holdfast.cli", "twin", "--realtime-factor", str(factor)]
-        twin = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        twin = child.start(
+            "holdfast.cli",
+            *("twin", "--realtime-factor", str(factor)),
+            at_end=signal.SIGTERM,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         try:
             assert twin.stdout is not None

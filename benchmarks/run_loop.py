@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from holdfast import child
 from holdfast.policy.bundle import Bundle
 from holdfast.robot import deploy
 from holdfast.robot.policy_process import PolicyProcess
@@ -75,8 +77,10 @@ def main(policy: Path | None = None, episodes: int = 20, explore: bool = True) -
         setattr(owner, method, timed(getattr(owner, method), times[name]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        twin = subprocess.Popen(
-            [sys.executable, "-m", "holdfast.cli", "twin", "--realtime-factor", "0"],
+        twin = child.start(
+            "holdfast.cli",
+            *("twin", "--realtime-factor", "0"),
+            at_end=signal.SIGTERM,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

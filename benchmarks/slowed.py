@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from holdfast import share
+from holdfast import child, share
 from holdfast.policy import bundle, report
 from holdfast.policy.evaluate import COVERAGES
 from holdfast.policy.export import EPISODES, export
@@ -58,8 +59,10 @@ LOGGED, RUN, CHANGED, PREDICTED = 80, 30, 15, 40
 @contextmanager
 def twin(gap: Path | None, seed: int) -> Iterator[str]:
     line = ["twin", "--seed", seed, "--realtime-factor", 0, *(["--gap", gap] if gap else [])]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", *map(str, line)],
+    process = child.start(
+        "holdfast.cli",
+        *map(str, line),
+        at_end=signal.SIGTERM,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import NamedTuple
 
@@ -39,10 +40,13 @@ class Obedience:
         self._armed = None
 
     def expect(self, armed: bool, state: link.State) -> None:
-        """Hold the device to what it was told; commands not obeyed by `state` never will be."""
+        """Hold the device to what it was told; commands not obeyed by `state` never will be, and
+        the newest one that was is not waited for again, though a RESET makes STATE forget it."""
         self._armed = armed
         newest = state.command_sequence
-        self._commands = {n: c for n, c in self._commands.items() if n == newest}
+        self._commands = {
+            n: c._replace(overdue_s=math.inf) for n, c in self._commands.items() if n == newest
+        }
 
     def commanded(self, sequence: int, payload: bytes, overdue_s: float) -> None:
         """Expect the device to obey a COMMAND, or a later one, by a time on the run's clock."""
@@ -108,10 +112,10 @@ class Obedience:
 
     def _overdue(self, state: link.State, time_s: float) -> str:
         obeyed = -1 if state.command_age_us == device.NO_AGE else state.command_sequence
-        waiting = [(n, c.overdue_s) for n, c in self._commands.items() if n > obeyed]
-        if self._armed and state.armed and waiting and waiting[0][1] < time_s:
+        overdue = [n for n, c in self._commands.items() if n > obeyed and c.overdue_s < time_s]
+        if self._armed and state.armed and overdue:
             return (
-                f"the device is armed and did not obey command {waiting[0][0]}, nor a later one, "
-                "for as long as it was valid"
+                f"the device is armed and did not obey command {overdue[0]}, nor a later one, "
+                "within the watchdog's time"
             )
         return ""

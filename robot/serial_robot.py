@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
-import termios
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NoReturn
-from urllib.parse import parse_qsl
 
 import numpy as np
 import serial
@@ -21,18 +17,16 @@ from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import device, link
 from holdfast.robot.base import Identity
 from holdfast.robot.obedience import Obedience
+from holdfast.robot.serial_port import ClockOffset, claim, open_port, parse_address, release
 from holdfast.safety_monitor.messages import Reading
 from holdfast.signals import Array
 
-SCHEME = "serial:"
-DEFAULT_BAUD = 115200
 CONNECT_LIMIT_S = 4.0  # some boards boot when their port is opened
 HELLO_EVERY_S = 0.25
 ANSWER_LIMIT_S = 0.5  # for one try of a message that the device answers
 TRIES = 4  # a damaged frame is not answered
 LOCKSTEP_LIMIT_S = 5.0  # wall time that a twin may take for one control period
 WRITE_LIMIT_S = 0.2
-OFFSET_WINDOW_S = 10.0
 SILENCE_LIMIT_S = 1.0  # a device that says nothing for so long is lost, not late
 
 # Where catalogue signals lie in `device.MEASURED`.
@@ -43,42 +37,6 @@ _SIGNALS = {
     "yaw_rate": slice(4, 5),
     "tilt": slice(13, 15),
 }
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Return port and baud rate of "serial:PORT[?baud=N]".
-
-    Raises:
-        ConfigError: it is written otherwise.
-    """
-    port, _, query = address.removeprefix(SCHEME).partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    baud = options.pop("baud", str(DEFAULT_BAUD))
-    if not address.startswith(SCHEME) or not port or options or not baud.isdecimal():
-        raise ConfigError(f"robot should be 'serial:PORT[?baud=N]', received '{address}'")
-    return port, int(baud)
-
-
-class ClockOffset:
-    """Host time minus device time: the least seen in a sliding window of host time.
-
-    The message that travelled fastest shows the offset best; one that waited in a buffer is
-    then seen to be old. The window lets it follow the drift of the two clocks.
-    """
-
-    def __init__(self, window_s: float = OFFSET_WINDOW_S) -> None:
-        self._window_s = window_s
-        self._rising: deque[tuple[float, float]] = deque()  # (host time, offset)
-
-    def __call__(self, host_s: float, device_s: float) -> float:
-        """Take a message's receipt and device time; return the offset to add to device time."""
-        offset = host_s - device_s
-        while self._rising and self._rising[-1][1] >= offset:
-            self._rising.pop()
-        self._rising.append((host_s, offset))
-        while self._rising[0][0] < host_s - self._window_s:
-            self._rising.popleft()
-        return self._rising[0][1]
 
 
 class SerialRobot:
@@ -122,7 +80,7 @@ class SerialRobot:
             LinkError: no such port, no Holdfast device on it, or another version.
         """
         name, baud = parse_address(address)
-        port = _open(name, baud)
+        port = open_port(name, baud)
         try:
             return cls(port, name)
         except BaseException:
@@ -214,7 +172,7 @@ class SerialRobot:
         """
         if self._obedience.problem:
             self._refuse("arm", self.faults())
-        _claim(self._fd)
+        claim(self._fd)
         self._exchange(device.ARM, "arm", lambda state, n: state.armed and state.obeyed == n)
 
     def send(self, action: Array, valid_for_s: float) -> None:
@@ -233,7 +191,8 @@ class SerialRobot:
         self._pump(0.0)
         valid_for_us = round(min(valid_for_s, self.identity.watchdog_s) * 1e6)
         payload = link.command_payload(action.tolist(), valid_for_us)
-        overdue_s = self.now_s() + valid_for_us / 1e6
+        # Not before: a device that takes nothing in for so long says that its watchdog acted.
+        overdue_s = self.now_s() + self.identity.watchdog_s
         self._obedience.commanded(self._ask(device.COMMAND, payload), payload, overdue_s)
 
     def disarm(self) -> None:
@@ -275,8 +234,7 @@ class SerialRobot:
         if self._port.is_open:
             with contextlib.suppress(LinkError):
                 self.disarm()
-            with contextlib.suppress(OSError):
-                fcntl.ioctl(self._fd, termios.TIOCNXCL)  # a pty's would outlive this program
+            release(self._fd)
             self._port.close()
             self._lost = f"{self._name}: the link was closed"
 
@@ -483,28 +441,3 @@ def _wrong_with(identity: Identity) -> str:
             f"received '{','.join(identity.actions)}'"
         )
     return ""
-
-
-def _claim(fd: int) -> None:
-    """Let nobody else open a port from now on; a privileged process still can."""
-    with contextlib.suppress(OSError):  # not every kind of port has it
-        fcntl.ioctl(fd, termios.TIOCEXCL)
-
-
-def _open(name: str, baud: int) -> serial.Serial:
-    """Open a port for this process alone: locked for all who lock too, and for all others."""
-    try:
-        port = serial.Serial(name, baud, timeout=0, exclusive=True)
-    except (OSError, ValueError) as error:  # SerialException is an OSError
-        why = {
-            errno.ENOENT: "there is no such port",
-            errno.EACCES: "no permission; on Linux, join the group that owns it (dialout)",
-            errno.EBUSY: "another program has it; end that one first",
-            errno.EAGAIN: "another program has it; end that one first",
-        }.get(getattr(error, "errno", None) or 0, f"not a serial port that can be opened ({error})")
-        raise LinkError(f"{name}: {why}") from None
-    _claim(port.fileno())
-    with contextlib.suppress(OSError, ValueError, NotImplementedError, AttributeError):
-        port.set_low_latency_mode(True)  # where the driver has it: 1 ms instead of 16
-    port.reset_input_buffer()
-    return port

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast import child
 from holdfast.robot import link
+from holdfast.robot.serial_robot import SerialRobot
 
 GAP = Path(__file__).resolve().parent.parent / "config" / "gap_demo.yaml"
+
+DRIVER = textwrap.dedent(
+    """
+    import sys
+    import numpy as np
+    from holdfast.robot.serial_robot import SerialRobot
+
+    robot = SerialRobot.connect(sys.argv[1])
+    robot.reset()
+    robot.arm()
+    said = False
+    while True:
+        if robot.faults():  # on a busy machine the watchdog comes first: begin anew
+            robot.reset()
+            robot.arm()
+        robot.send(np.array([0.6, 0.4]), 0.1)
+        robot.wait(robot.now_s() + 0.05)
+        if not said and robot.read().signals["forward_speed"][0] > 0.5:
+            said = True
+            print("it drives", flush=True)
+    """
+)
+"""A host's program: it drives the twin at the address in its argument, and says so."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +49,18 @@ class TwinProcess:
 
 @contextmanager
 def running_twin(*options: object) -> Iterator[TwinProcess]:
-    """Start a twin with command-line options; end it with SIGTERM if it still lives."""
-    command = [sys.executable, "-m", "holdfast.cli", "twin", *map(str, options)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    """Start a twin with command-line options; end it with SIGTERM if it still lives.
+
+    It ends too when this process is killed.
+    """
+    process = child.start(
+        "holdfast.cli",
+        "twin",
+        *map(str, options),
+        at_end=signal.SIGKILL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -35,6 +69,16 @@ def running_twin(*options: object) -> Iterator[TwinProcess]:
         process.terminate()
         process.wait(10)
         process.stdout.close()
+
+
+@contextmanager
+def connected(address: str) -> Iterator[SerialRobot]:
+    """Be a twin's host."""
+    robot = SerialRobot.connect(address)
+    try:
+        yield robot
+    finally:
+        robot.close()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from holdfast.robot import config as configs
 from holdfast.robot.driver import TF_MESSAGE, Driver, Hardware, Look
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.serial_hardware import SerialHardware
-from holdfast.robot.serial_robot import DEFAULT_BAUD, SerialRobot
+from holdfast.robot.serial_port import DEFAULT_BAUD
+from holdfast.robot.serial_robot import SerialRobot
 from holdfast.robot.topics import RosSection, Source
 
 LOOK = (

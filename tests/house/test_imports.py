@@ -20,7 +20,7 @@ HEAVY = {
     *("tensorboard", "safetensors", "scipy", "ray", "mujoco_warp", "warp"),
 }
 BASE_INSTALL = {
-    *("numpy", "onnxruntime", "serial", "cobs", "mcap"),
+    *("numpy", "onnxruntime", "serial", "cobs", "mcap", "lz4", "zstandard"),
     *("yaml", "pydantic", "tyro", "rich"),
 }
 

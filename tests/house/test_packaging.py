@@ -25,6 +25,8 @@ ROSDEP = {
     "pyserial": "python3-serial",
     "cobs": "python-cobs-pip",
     "mcap": "",
+    "lz4": "",
+    "zstandard": "",
     "pyyaml": "python3-yaml",
     "pydantic": "python3-pydantic",
     "tyro": "",

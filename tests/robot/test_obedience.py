@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from device_rig import VALID_US, Rig, state
+from device_rig import VALID_US, WATCHDOG_US, Rig, state
 
 from holdfast.robot import device, link
 from holdfast.robot.obedience import Obedience
@@ -45,7 +45,7 @@ class Host:
     def command(self, *values, lost=False):
         self.newest += 1
         payload = link.command_payload(values, VALID_US)
-        overdue_s = (self.rig.board.time_us + VALID_US) / 1e6
+        overdue_s = (self.rig.board.time_us + WATCHDOG_US) / 1e6
         self.obedience.commanded(self.newest, payload, overdue_s)
         if not lost:
             self.take(self.rig.send(device.COMMAND, payload, sequence=self.newest))
@@ -84,6 +84,28 @@ def test_who_writes_alone_is_obeyed(host):
     host.take(host.rig.wait(300_000))
     host.say(device.RESET)
     host.say(device.ARM)
+    host.drive(5)
+    assert not host.problem
+
+
+@pytest.mark.parametrize("before", [device.RESET, device.DISARM])
+def test_an_armed_device_may_wait_for_its_first_command(host, before):
+    """STATE shows no command then, or the one of before, which is long over."""
+    host.say(before)
+    host.take(host.rig.wait(1_000_000))
+    host.say(device.ARM)
+    host.take(host.rig.wait(3 * PERIOD_US))
+    assert said(host).armed
+    host.drive(5)
+    assert not host.problem
+
+
+def test_an_age_that_outgrew_its_field_is_no_command(host):
+    host.say(device.DISARM)
+    host.rig.board.time_us += device.NO_AGE
+    host.take(host.rig.wait(PERIOD_US))
+    host.say(device.ARM)
+    host.take(host.rig.wait(3 * PERIOD_US))
     host.drive(5)
     assert not host.problem
 
@@ -173,9 +195,23 @@ def test_a_lost_command_is_forgiven(host, lost):
 def test_a_device_that_obeys_nothing(host):
     """Without a watchdog either: else that would have stopped it."""
     host.rig.board.watchdog_ms = 60_000
-    host.drive(2, lost=True)
+    host.drive(4, lost=True)
     assert not host.problem
-    host.drive(2, lost=True)
+    host.drive(1, lost=True)
+    assert host.problem.startswith("the device is armed and did not obey command")
+
+
+def test_a_device_whose_commands_are_all_lost_says_that_its_watchdog_acted(host):
+    host.drive(6, lost=True)
+    assert said(host).faults == 1 << device.WATCHDOG
+    assert not host.problem
+
+
+def test_a_device_that_obeys_nothing_since_it_was_reset(host):
+    host.rig.board.watchdog_ms = 60_000
+    host.say(device.RESET)
+    host.say(device.ARM)
+    host.drive(5, lost=True)
     assert host.problem.startswith("the device is armed and did not obey command")
 
 
