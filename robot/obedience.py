@@ -41,8 +41,9 @@ class Obedience:
     def expect(self, armed: bool, state: link.State) -> None:
         """Hold the device to what it was told; commands not obeyed by `state` never will be."""
         self._armed = armed
-        newest = state.command_sequence
-        self._commands = {n: c for n, c in self._commands.items() if n == newest}
+        # After a reset none is, though the device still names the last one of before.
+        obeyed = () if state.command_age_us == device.NO_AGE else (state.command_sequence,)
+        self._commands = {n: c for n, c in self._commands.items() if n in obeyed}
 
     def commanded(self, sequence: int, payload: bytes, overdue_s: float) -> None:
         """Expect the device to obey a COMMAND, or a later one, by a time on the run's clock."""
