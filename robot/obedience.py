@@ -113,6 +113,6 @@ class Obedience:
         if self._armed and state.armed and waiting and waiting[0][1] < time_s:
             return (
                 f"the device is armed and did not obey command {waiting[0][0]}, nor a later one, "
-                "for as long as it was valid"
+                "within its watchdog's time"
             )
         return ""

@@ -233,7 +233,8 @@ class SerialRobot:
         self._pump(0.0)
         valid_for_us = round(min(valid_for_s, self.identity.watchdog_s) * 1e6)
         payload = link.command_payload(action.tolist(), valid_for_us)
-        overdue_s = self.now_s() + valid_for_us / 1e6
+        # Not its own validity, which may be shorter than its way to the device.
+        overdue_s = self.now_s() + self.identity.watchdog_s
         self._obedience.commanded(self._ask(device.COMMAND, payload), payload, overdue_s)
 
     def disarm(self) -> None:
