@@ -1,6 +1,5 @@
 """From proposal to command: what the safety monitor's node adds, beside a bare relay.
 
-    . /opt/ros/$ROS_DISTRO/setup.sh && . install/setup.sh
     python benchmarks/ros_latency.py --policy B.onnx
 
 B.onnx is any bundle of robot `drive`; it is run faster than it was made for, which a benchmark
@@ -21,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,14 @@ import onnx
 import rclpy
 import tyro
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "ros"))
+
 from geometry_msgs.msg import TwistStamped
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile
-from std_srvs.srv import Trigger
+from system import MONITOR, POLICY, TWIN, Client, Node, environment
 
 from holdfast.contract import Contract
 from holdfast.policy import bundle as bundles
@@ -72,32 +76,29 @@ def faster(policy: Path, rate_hz: float, folder: Path) -> tuple[Path, Path]:
 
 
 class Listener:
-    """Hears everything, with the time of its arrival."""
+    """Hears three topics, with the time of each arrival, and nothing else."""
 
     def __init__(self) -> None:
-        rclpy.init()
-        self.node = rclpy.create_node("listener")
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node = rclpy.create_node("listener", context=self._context)
         self.heard: dict[str, list[float]] = {}
         for topic in ("cmd_vel_proposed", "cmd_vel", RELAYED):
             times = self.heard.setdefault(topic, [])
-            self.node.create_subscription(
+            self._node.create_subscription(
                 TwistStamped, topic, lambda _, t=times: t.append(time.perf_counter()), QOS
             )
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        threading.Thread(target=self._executor.spin, daemon=True).start()
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
 
-    def call(self, name: str) -> tuple[bool, str]:
-        client = self.node.create_client(Trigger, f"/safety_monitor_node/{name}")
-        if not client.wait_for_service(20.0):
-            return False, "there is no such service"
-        future = client.call_async(Trigger.Request())
-        until_s = time.monotonic() + 10.0
-        while not future.done() and time.monotonic() < until_s:
-            time.sleep(0.01)
-        if not future.done():
-            return False, "no answer"
-        return future.result().success, future.result().message
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self._thread.join(2.0)
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
 
     def delays_ms(self, topic: str) -> np.ndarray:
         """From each proposal to the first message of a topic after it, if that came in time."""
@@ -107,40 +108,37 @@ class Listener:
         return 1e3 * (answers[following[good]] - proposed[good])
 
 
+def drive(nodes: Sequence[Node]) -> None:
+    """Bring nodes up, and let the robot drive."""
+    client = Client()
+    try:
+        client.bring_up(*(node.name for node in nodes))
+        client.drives()
+    finally:
+        client.close()
+
+
 def measure(policy: Path, rate_hz: float, seconds: float) -> list[str]:
     """Run a robot at a rate; return table rows."""
-    with tempfile.TemporaryDirectory() as name:
-        bundle, config = faster(policy, rate_hz, Path(name))
-        files = [f"policy:={bundle}", f"robot_config:={config}"]
-        launches = [
-            ["twin.launch.py"],
-            ["deploy.launch.py", *files, "enable_motion:=true", f"log_dir:={name}/run"],
-        ]
-        processes = [
-            subprocess.Popen(
-                ["ros2", "launch", "holdfast", *arguments],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for arguments in launches
-        ]
-        processes.append(subprocess.Popen([sys.executable, __file__, "--relay"]))
+    with contextlib.ExitStack() as ending:
+        folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
+        bundle, config = map(str, faster(policy, rate_hz, folder))
+        given = {"policy": bundle, "robot_config": config}
+        watch = {**given, "enable_motion": True, "log_dir": str(folder / "run")}
+        nodes = []
+        for name, parameters in ((TWIN, {"scan_rays": 0}), (MONITOR, watch), (POLICY, given)):
+            nodes.append(Node(name, folder, **parameters))
+            ending.callback(nodes[-1].close)
+        relaying = subprocess.Popen([sys.executable, __file__, "--relay"], env=environment())
+        ending.callback(relaying.wait)
+        ending.callback(relaying.send_signal, signal.SIGINT)
+        drive(nodes)
         listener = Listener()
-        try:
-            until_s = time.monotonic() + 60.0
-            while not listener.call("reset")[0] and time.monotonic() < until_s:
-                time.sleep(0.2)
-            done, sentence = listener.call("arm")
-            assert done, sentence
-            time.sleep(2.0)
-            for times in listener.heard.values():
-                times.clear()
-            time.sleep(seconds)
-        finally:
-            for process in processes:
-                process.send_signal(signal.SIGINT)  # after SIGTERM, launch leaves nodes behind
-            for process in processes:
-                process.wait(30)
+        ending.callback(listener.close)
+        time.sleep(2.0)
+        for times in listener.heard.values():
+            times.clear()
+        time.sleep(seconds)
     rows = []
     for who, topic in (("safety_monitor_node", "cmd_vel"), ("bare relay", RELAYED)):
         delays = listener.delays_ms(topic)
@@ -161,19 +159,11 @@ def main(policy: Path, seconds: float = 30.0, rates_hz: tuple[float, ...] = (50.
         seconds: for each rate.
         rates_hz: of the control loop.
     """
-    print(f"{os.environ.get('RMW_IMPLEMENTATION', 'default RMW')}, load {os.getloadavg()[0]:.1f}")
+    print(f"{environment()['RMW_IMPLEMENTATION']}, load {os.getloadavg()[0]:.1f}")
     print("| Hz | who | proposals | median, ms | p99, ms | most, ms | jitter (std), ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for rate_hz in rates_hz:
-        # A context of rclpy is made once in a process, so each rate has a process of its own.
-        if len(rates_hz) == 1:
-            print("\n".join(measure(policy, rate_hz, seconds)), flush=True)
-            continue
-        command = [sys.executable, __file__, "--policy", str(policy), "--seconds", str(seconds)]
-        ended = subprocess.run(
-            [*command, "--rates-hz", str(rate_hz)], check=True, stdout=subprocess.PIPE, text=True
-        )
-        print("".join(ended.stdout.splitlines(keepends=True)[3:]), end="", flush=True)
+        print("\n".join(measure(policy, rate_hz, seconds)), flush=True)
 
 
 if __name__ == "__main__":

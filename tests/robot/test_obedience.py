@@ -110,6 +110,19 @@ def test_an_age_that_outgrew_its_field_is_no_command(host):
     assert not host.problem
 
 
+@pytest.mark.parametrize("kind", [device.DISARM, device.ESTOP])
+def test_armed_anew_it_has_as_long_to_obey_as_at_first(host, kind):
+    """After a reset it says of no command that it obeyed it, and one of before is not awaited."""
+    host.take(host.rig.wait(PERIOD_US))
+    host.say(kind)
+    host.say(device.RESET)
+    host.say(device.ARM)
+    host.take(host.rig.wait(VALID_US // 2))
+    assert not host.problem
+    host.drive(5)
+    assert not host.problem
+
+
 @pytest.mark.parametrize("sequence", [1, 1005, 2000])
 @pytest.mark.parametrize("kind", [device.DISARM, device.HELLO])
 def test_somebody_else_stops_it(host, kind, sequence):

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import tty
+from collections import deque
 
 import numpy as np
 import pytest
@@ -126,10 +127,12 @@ class Impostor:
 
     Args:
         lie: changes a STATE's fields, given as a dictionary.
+        late_s: how long what the host writes is on its way.
     """
 
-    def __init__(self, lie=lambda fields: None, lockstep=False):
-        self._lie = lie
+    def __init__(self, lie=lambda fields: None, lockstep=False, late_s=0.0):
+        self._lie, self._late_s = lie, late_s
+        self._coming = deque()  # when it is there, and what
         self._rig = Rig(Bench())
         self._rig.board.signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
         self._rig.board.lockstep = lockstep
@@ -160,7 +163,10 @@ class Impostor:
             if not board.lockstep:
                 board.time_us = round((time.monotonic() - self._began_s) * 1e6)
             if select.select([self._master], [], [], 0.005)[0]:
-                it.feed(os.read(self._master, 1000))
+                due_s = time.monotonic() + self._late_s
+                self._coming.append((due_s, os.read(self._master, 1000)))
+            while self._coming and self._coming[0][0] <= time.monotonic():
+                it.feed(self._coming.popleft()[1])
             for frame in filter(None, it.poll().split(b"\0")):
                 (said,) = decoder.feed(frame + b"\0")
                 os.write(self._master, self._falsified(said) or frame + b"\0")
@@ -190,6 +196,17 @@ def test_an_honest_device_is_believed():
                 robot.wait(robot.now_s() + PERIOD_S)
             robot.disarm()
             assert not robot._obedience.problem
+
+
+def test_a_command_that_holds_for_less_than_its_way_was_not_disobeyed():
+    """A driver's late command holds for what is left of its time."""
+    with Impostor(late_s=0.03) as impostor, connected(impostor.address) as robot:
+        robot.reset()
+        robot.arm()
+        for _ in range(20):
+            robot.send(np.array([0.1, 0.0]), 0.005)
+            robot.wait(robot.now_s() + PERIOD_S)
+            assert not any("did not obey" in fault for fault in robot.faults())
 
 
 def never_armed(fields):

@@ -34,6 +34,10 @@ DRIVES = ("ACTIVE", "LIMITED")
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 MONITOR, POLICY, TWIN, BASE = "safety_monitor_node", "policy_node", "twin_node", "base_node"
 WHERE = {TWIN: "holdfast.sim.twin_node"}
+ERROR = DiagnosticStatus.ERROR
+DRIVERS = (f"{BASE}: state", f"{TWIN}: state")
+FALSE_ALARMS = ("another program", "this program", "did not obey")
+"""What a driver says of a device that does not obey it alone; no test here makes one so."""
 
 until = partial(graphs.until, limit_s=LIMIT_S)
 
@@ -219,12 +223,23 @@ class Client:
         def is_ready() -> bool:
             if self.state != "READY":
                 if self.e_stops and self.e_stops[-1]:
-                    self.trigger("hardware/e_stop_reset")
+                    self._release()
                 self.ask("disarm" if self.state in DRIVES else "reset")
                 time.sleep(0.1)
             return self.state == "READY"
 
         until(is_ready)
+
+    def _release(self) -> None:
+        """Release what a stall or a test latched; a false alarm of the driver is a failure."""
+        why = until(self._latched)
+        assert not any(alarm in why for alarm in FALSE_ALARMS), why
+        self.trigger("hardware/e_stop_reset")
+
+    def _latched(self) -> str:
+        """Return what the driver has latched, as it last said; empty: nothing."""
+        drivers = [d for d in self.diagnostics if d.name.endswith(DRIVERS)]
+        return drivers[-1].message if drivers and drivers[-1].level == ERROR else ""
 
     def drives(self, speed: float = 0.3) -> None:
         """Reset, arm, and wait until the robot moves."""
