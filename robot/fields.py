@@ -27,6 +27,9 @@ FAR_M = 1000.0
 MAX_VARIANCE = 1e4
 """A larger variance, SI units, says that a value is not measured: drivers write 1e6 and more."""
 
+UNSEEN = -1.0
+"""A sector that no ray of a lidar looks into: another lidar may."""
+
 _ZERO = {"stop": math.nan, "near": -math.inf, "far": math.inf}
 """The reading of REP 117 that a scan's reading of 0 stands for, by `Ranges.no_return`."""
 
@@ -295,8 +298,9 @@ def sectors(
 ) -> Array:
     """Return the nearest thing in each of the catalogue's sectors about the base, m.
 
-    NaN: blind, no ray that looks into the sector has a valid range. All are blind where the whole
-    scan has none: a room has walls, and a lidar whose motor stands sees nothing of them.
+    `UNSEEN`: no ray looks into the sector. NaN: blind, no ray that looks into it has a valid
+    range. All are blind where the whole scan has none: a room has walls, and a lidar whose motor
+    stands sees nothing of them.
 
     Args:
         measured: ranges (rays,), m, from `angle_min` on, as REP 117 has them: +inf is nothing,
@@ -328,10 +332,20 @@ def sectors(
     sector = np.floor(bearing * count / math.tau + 0.5).astype(int) % count
     result = np.full(count, math.inf)
     np.minimum.at(result, sector[~blind], from_base_m[~blind])
-    result[np.isinf(result)] = far_m if how.unseen == "far" else math.nan
+    result[np.isinf(result)] = far_m if how.unseen == "far" else UNSEEN
     result[np.setdiff1d(sector[blind], sector[~blind])] = math.nan
-    nearest: Array = np.minimum(result, far_m)
-    return nearest
+    within: Array = np.minimum(result, far_m)
+    return within
+
+
+def nearest(scans: Sequence[Array]) -> Array:
+    """Return the `sectors` of all lidars of a robot as one scan, m.
+
+    NaN: blind, one of them is, or none looks into the sector.
+    """
+    result: Array = np.where(np.equal(scans, UNSEEN), math.inf, scans).min(axis=0)
+    result[np.isinf(result)] = math.nan
+    return result
 
 
 def _joint_reader(where: str, joints: Joints, example: Any) -> Callable[[Any], Array]:

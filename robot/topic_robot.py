@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ import numpy as np
 from holdfast.contract import Contract
 from holdfast.errors import LinkError
 from holdfast.robot.base import Identity
-from holdfast.robot.fields import ActionCodec, SourceReader
+from holdfast.robot.fields import ActionCodec, SourceReader, nearest
 from holdfast.robot.graph import COMMAND, PLAIN, SENSOR, STATUS, Graph, names
-from holdfast.robot.topics import RosSection, Source
+from holdfast.robot.topics import ALL, RosSection, Source
 from holdfast.safety_monitor.messages import Reading
 from holdfast.signals import Array
 
@@ -111,6 +111,7 @@ class TopicRobot:
         self._stalled = False
         self._newest_s = -math.inf
         self._noted: dict[str, None] = {}  # what was wrong since the loop last asked
+        self._lidars = section.lidars
         self._sensors = [source.topic for source in section.sources.values()]
         self._command_topic = command.topic if enable_motion else ""
         if rivals := self._rivals():
@@ -192,12 +193,30 @@ class TopicRobot:
     def readings(self) -> Mapping[str, Reading]:
         """Return each source's newest message as a reading.
 
-        One that is not finite is returned before any that came after it.
+        One that is not finite is returned before any that came after it. Several lidars are one
+        more source.
         """
         with self._lock:
             for heard in self._heard.values():
                 heard.taken = True
-            return {name: heard.reading for name, heard in self._heard.items() if heard.reading}
+            found = {name: heard.reading for name, heard in self._heard.items() if heard.reading}
+        return self._joined(found)
+
+    def _joined(self, found: dict[str, Reading]) -> dict[str, Reading]:
+        """Make one scan of all lidars', as old as the oldest; each lidar's age is judged too."""
+        scans = {name: found[name] for name in self._lidars if name in found}
+        for name, lidar in scans.items():
+            rest = {signal: array for signal, array in lidar.signals.items() if signal != "scan"}
+            found[name] = replace(lidar, signals=rest)
+        if scans and len(scans) == len(self._lidars):
+            name = ALL.join(scans)
+            rest = dict(found[name].signals) if name in found else {}
+            found[name] = Reading(
+                min(lidar.stamp_s for lidar in scans.values()),
+                sum(lidar.sequence for lidar in scans.values()),
+                {**rest, "scan": nearest([lidar.signals["scan"] for lidar in scans.values()])},
+            )
+        return found
 
     def silent(self) -> tuple[str, ...]:
         """Return the topics on which nothing came so far."""

@@ -22,6 +22,9 @@ TypeName = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
 
 HOWS = ("fields", "yaw", "roll_pitch", "wxyz", "ranges", "joints")
 
+ALL = "+"
+"""Between the names of lidars: the name of the source that they are together."""
+
 CHILD_FRAME = {"nav_msgs/msg/Odometry": "twist."}
 """Fields that are given in the message's `child_frame_id`, not in its header's frame."""
 
@@ -48,7 +51,8 @@ class Ranges(_Strict):
             "near": something touches the sensor. "far": nothing is there; then what is too near
             for a sensor that says 0 of it is not seen. A scan of nothing but zeros and invalid
             rays is blind, with "far" too.
-        unseen: what a sector is that no ray looks into: "stop", blind; "far", free.
+        unseen: what a sector is that no ray looks into: "stop", blind unless another lidar looks
+            there; "far", free.
     """
 
     field: str = "ranges"
@@ -159,9 +163,22 @@ class RosSection(_Strict):
     command_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     stop_topics: dict[Name, Annotated[str, Field(pattern=r"^(latched|plain)$")]] = {}
 
+    @property
+    def lidars(self) -> tuple[str, ...]:
+        """The sources that carry `scan`."""
+        return tuple(name for name, source in self.sources.items() if "scan" in source.signals)
+
     def signals(self) -> dict[str, tuple[str, ...]]:
-        """Return the signals of each source."""
-        return {name: tuple(source.signals) for name, source in self.sources.items()}
+        """Return the signals of each source.
+
+        Of several lidars each is a source without a signal, and all together are one more.
+        """
+        found = {name: tuple(source.signals) for name, source in self.sources.items()}
+        if len(self.lidars) > 1:
+            for name in self.lidars:
+                found[name] = tuple(signal for signal in found[name] if signal != "scan")
+            found[ALL.join(self.lidars)] = ("scan",)
+        return found
 
     def require_fit(self, contract: Contract, also: Collection[str] = ()) -> None:
         """Check the section against a contract.
@@ -181,7 +198,7 @@ class RosSection(_Strict):
                 check_signal(where, signal, field, contract)
                 self._check_frame(where, signal, field, source)
                 names.append(signal)
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted({name for name in names if names.count(name) > 1} - {"scan"}):
             raise ConfigError(f"ros.sources: {', '.join(twice)} should come from one source alone")
         if missing := sorted({*contract.signals, *also}.difference(names)):
             raise ConfigError(f"ros.sources: nothing carries {', '.join(missing)}, which is needed")

@@ -158,7 +158,13 @@ class _Copy:
             self._fail(f"reset(seed={seed}) failed ({_told(error)})")
         if not isinstance(result, tuple) or len(result) != 2:
             self._fail(f"reset should return an observation and an info, received {result!r}")
-        return self._observation(result[0])
+        observation = self._observation(result[0])
+        if (wrong := np.flatnonzero(~np.isfinite(observation))).size:
+            self._fail(
+                f"reset(seed={seed}) should return a finite observation, received "
+                f"{observation[wrong[0]]} at index {wrong[0]}"
+            )
+        return observation
 
     def step(self, action: Array) -> _Outcome:
         """Apply an action (actions,)."""

@@ -33,7 +33,7 @@ class Walk(gymnasium.Env[np.ndarray, np.ndarray]):
         super().reset(seed=None if self._fault == "unseeded" else seed)
         if self._fault == "reset fails":
             raise ValueError("out of\nluck")
-        self._state = np.array([self.np_random.uniform(-0.1, 0.1), 0.0])
+        self._state = np.array([self.np_random.uniform(-0.1, 0.1), STARTS.get(self._fault, 0.0)])
         self._steps = 0
         return self._state[0] if self._fault == "reset bare" else (self._shown(), {})
 
@@ -68,10 +68,11 @@ class Walk(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._shown(), reward, fell, early, info
 
 
+STARTS = {"reset nan": np.nan, "reset inf": np.inf}
 COSTS = {"cost nan": np.nan, "cost negative": -1.0, "cost text": "much", "cost list": [1.0, 2.0]}
 FAULTS = (
     *("", "discrete", "unbounded", "never still", "unseeded", "reset fails", "reset bare"),
-    *("shape", "nan", "step fails", "renamed", "forgets", *COSTS, "reward inf", "early"),
+    *("shape", "nan", "step fails", "renamed", "forgets", *COSTS, "reward inf", "early", *STARTS),
 )
 
 

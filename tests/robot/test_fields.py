@@ -220,7 +220,7 @@ ROUND = Ranges()
 
 def scan(ranges, how=ROUND, angle_min=0.0, limits=(0.1, 10.0)):
     increment = math.tau / len(ranges)
-    return fields.sectors(np.array(ranges), angle_min, increment, limits, how)
+    return fields.nearest([fields.sectors(np.array(ranges), angle_min, increment, limits, how)])
 
 
 def test_a_scan_is_the_nearest_thing_in_each_sector():
@@ -329,9 +329,29 @@ def test_a_sector_that_no_ray_looks_into():
     half = np.full(180, 3.0)
     ahead = fields.sectors(half, -math.pi / 2, math.pi / 180, (0.1, 10.0), ROUND)
     assert ahead[:9] == pytest.approx(3.0)
-    assert np.isnan(ahead[10:27]).all(), "not seen is not free"
+    assert (ahead[10:27] == fields.UNSEEN).all()
+    assert np.isnan(fields.nearest([ahead])[10:27]).all(), "not seen is not free"
     free = fields.sectors(half, -math.pi / 2, math.pi / 180, (0.1, 10.0), Ranges(unseen="far"))
     assert (free[10:27] == 10.0).all()
+
+
+def test_two_lidars_back_to_back():
+    """Each sees its half of the room; the nearest counts where both look."""
+    angles = (-math.pi / 2, math.pi / 180)
+    ahead, behind = np.full(181, 3.0), np.full(181, 2.0)
+    ahead[100] = math.nan  # the sector's other rays see
+    found = [fields.sectors(ahead, *angles, (0.1, 10.0), ROUND)]
+    back = Ranges(yaw_rad=math.pi)
+    found.append(fields.sectors(behind, *angles, (0.1, 10.0), back))
+    both = fields.nearest(found)
+    assert both[[*range(9), *range(28, 36)]] == pytest.approx(3.0)
+    assert both[9:28] == pytest.approx(2.0)
+    behind[85:96] = math.nan
+    found[1] = fields.sectors(behind, *angles, (0.1, 10.0), back)
+    assert np.flatnonzero(np.isnan(fields.nearest(found))).tolist() == [18]
+    behind[:] = math.nan
+    found[1] = fields.sectors(behind, *angles, (0.1, 10.0), back)
+    assert np.isnan(fields.nearest(found)).all(), "a lidar that stands does not say where it looks"
 
 
 def test_a_sensor_that_is_not_in_the_middle():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import graphs
@@ -11,9 +12,12 @@ import topic_rig
 from topic_rig import CONTRACT, Body, call, section
 
 from holdfast.errors import ConfigError, LinkError
-from holdfast.robot.graph import STATUS
+from holdfast.robot.fields import set_stamp
+from holdfast.robot.graph import SENSOR, STATUS
 from holdfast.robot.topic_robot import STALL_S, TopicRobot
+from holdfast.robot.topics import Ranges, SignalField, Source
 
+SCAN = "sensor_msgs/msg/LaserScan"
 FORWARD = np.array([0.5, 0.0])
 
 
@@ -61,6 +65,54 @@ def test_readings_are_what_the_topics_say(here, body):
     assert 4.0 < time.time() - later.stamp_s < 6.0
     assert the_robot.identity.sources.keys() == {"odom", "imu"}
     assert the_robot.identity.watchdog_s == 0.15
+
+
+class Lidar:
+    """One that sees the half of the room ahead of it, whose walls are so far away."""
+
+    def __init__(self, graph, topic):
+        self.graph, self.publish = graph, graph.advertise(topic, SCAN, SENSOR)
+
+    def say(self, range_m, age_s):
+        message = self.graph.message_class(SCAN)()
+        set_stamp(message.header.stamp, time.time() - age_s)
+        message.header.frame_id = "base_link"
+        message.angle_min, message.angle_increment = -math.pi / 2, math.pi / 180
+        message.range_min, message.range_max = 0.1, 10.0
+        message.ranges = [range_m] * 181
+        self.publish(message)
+
+
+def lidar_source(topic, yaw_rad):
+    scan = SignalField(unit="m", ranges=Ranges(yaw_rad=yaw_rad))
+    return Source(topic=topic, type=SCAN, frame="base_link", signals={"scan": scan})
+
+
+def test_two_lidars(here):
+    """One scan about the robot, as old as the oldest; each lidar's own age is told too."""
+    sources = {"front": lidar_source("front", 0.0), "rear": lidar_source("rear", math.pi)}
+    the_robot = robot(here, sources=sources, stop_topics={})
+    assert the_robot.identity.sources == {"front": (), "rear": (), "front+rear": ("scan",)}
+    with graphs.graph("lidars") as there:
+        front, rear = Lidar(there, "front"), Lidar(there, "rear")
+        graphs.until(lambda: front.say(3.0, 0.0) or the_robot.readings())
+        assert the_robot.readings().keys() == {"front"}, "without the other there is no scan"
+        assert the_robot.silent() == ("rear",)
+        graphs.until(lambda: rear.say(2.0, 5.0) or "rear" in the_robot.readings())
+        readings = the_robot.readings()
+        both = readings["front+rear"]
+        assert both.signals["scan"][[0, 18]] == pytest.approx([3.0, 2.0])
+        assert both.stamp_s == readings["rear"].stamp_s < readings["front"].stamp_s - 4.0
+        assert (readings["front"].signals, readings["rear"].signals) == ({}, {})
+
+        def nearer():
+            front.say(1.0, 0.0)
+            newest = the_robot.readings()["front+rear"]
+            return newest.signals["scan"][0] < 2.0 and newest.sequence > both.sequence
+
+        graphs.until(nearer)
+        rear.say(math.nan, 0.0)
+        graphs.until(lambda: np.isnan(the_robot.readings()["front+rear"].signals["scan"]).all())
 
 
 def test_commands_arrive(here, body):

@@ -115,6 +115,24 @@ def test_a_signal_that_nothing_carries():
         without.require_fit(drive_contract(), ("scan",))
 
 
+def test_several_lidars_are_one_more_source():
+    """Each keeps its own age; other signals still come from one source alone."""
+    lidar = {
+        "topic": "scan_front",
+        "type": "sensor_msgs/msg/LaserScan",
+        "frame": "base_link",
+        "signals": {"scan": {"unit": "m", "ranges": {}}},
+    }
+    both = {**DRIVE["sources"], "front": lidar, "rear": {**lidar, "topic": "scan_rear"}}
+    fits = section("sources", both)
+    fits.require_fit(drive_contract(), ("scan",))
+    found = fits.signals()
+    assert (found["front"], found["rear"], found["front+rear"]) == ((), (), ("scan",))
+    one = section("sources", {**DRIVE["sources"], "front": lidar}).signals()
+    assert one["front"] == ("scan",)
+    assert "front+rear" not in one
+
+
 def test_joints_are_as_many_as_the_contract_says():
     joints = ObservationChannel("joints", 3, "rad", "joint_position")
     contract = drive_contract(observation=(joints,))

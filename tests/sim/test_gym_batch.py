@@ -152,6 +152,8 @@ def test_it_cannot_be_put_back_in_time_and_says_so():
         ("WalkNeverStill", "action channel 'action_0': limits [0.5, 1.0] should include 0"),
         ("WalkForever", "should be registered with max_episode_steps; a limit is of a whole"),
         ("WalkUnseeded", "reset(seed=0) should give the same start each time"),
+        ("WalkResetNan", "reset(seed=0) should return a finite observation, received nan at"),
+        ("WalkResetInf", "reset(seed=0) should return a finite observation, received inf at"),
         ("WalkResetFails", "reset(seed=0) failed (ValueError: out of luck)"),
         ("WalkResetBare", "reset should return an observation and an info, received "),
         ("WalkStepFails", "step failed (ZeroDivisionError: too far)"),
