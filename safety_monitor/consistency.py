@@ -46,17 +46,21 @@ class Consistency:
     What is forgiven in each step (`Agreement`) is taken off the disagreement; the rest adds up.
     So noise, slipping wheels and wheels of another size are ordinary, a slow drift shows after a
     while and a jump at once. Only readings with newer stamps count. Along the way and across it
-    are told apart: wheels hide much of the one and little of the other.
+    are told apart: wheels hide much of the one and little of the other. Where a speed changes
+    faster than the robot can brake, its wheels spin, and more is forgiven along the way.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._allowed = limits.agreement
+        self._traction_m_s2 = limits.deceleration_m_s2
         self.forget()
 
     def forget(self) -> None:
         """Start anew: nothing was measured yet."""
         self._travel, self._turn = Integral(2), Integral(1)
-        self._position: tuple[float, ...] = ()  # stamp, x, y, and the travel and heading then
+        # Stamp, x, y, and the travel, heading and velocity then.
+        self._position: tuple[float, ...] = ()
+        self._axes = (1.0, 0.0)  # the direction of the way last made
         self._heading: tuple[float, ...] = ()  # stamp, heading, and the turn then
         self._off_m = (0.0, 0.0)
         self._off_rad = 0.0
@@ -70,10 +74,15 @@ class Consistency:
         if moving is not None and "position" in values:
             of = "linear_velocity" if "linear_velocity" in values else "forward_speed"
             self._travel.add(stamps[of], moving)
-            self._judge_position(values, stamps["position"], allowed)
-            off_m = math.hypot(*self._off_m)
-            if not off_m <= allowed.position_m:  # NaN fails this comparison too
-                text = f"position is {off_m:.3f} m from where the speeds lead"
+            self._judge_position(values, moving, stamps["position"], allowed)
+            (x, y), (c, s) = self._off_m, self._axes
+            along_m, across_m = abs(x * c + y * s), abs(y * c - x * s)
+            # NaN fails this comparison too.
+            if not (along_m <= allowed.along_m and across_m <= allowed.across_m):
+                text = (
+                    f"position is {along_m:.3f} m along the way and {across_m:.3f} m across it "
+                    "from where the speeds lead"
+                )
                 stop(reasons, Check.ENVELOPE, "position_inconsistent", text)
         if "yaw_rate" in values and "heading" in values:
             self._turn.add(stamps["yaw_rate"], tuple(values["yaw_rate"]))
@@ -82,14 +91,16 @@ class Consistency:
                 text = f"heading is {abs(self._off_rad):.3f} rad from where the yaw rate leads"
                 stop(reasons, Check.ENVELOPE, "heading_inconsistent", text)
 
-    def _judge_position(self, values: Values, at_s: float, allowed: Agreement) -> None:
+    def _judge_position(
+        self, values: Values, moving: tuple[float, float], at_s: float, allowed: Agreement
+    ) -> None:
         x, y = values["position"]
         heading = values["heading"][0] if "heading" in values else 0.0
         before = self._position
         if before and not at_s > before[0]:
             return
         travel_x, travel_y = self._travel.until(at_s)
-        self._position = (at_s, x, y, travel_x, travel_y, heading)
+        self._position = (at_s, x, y, travel_x, travel_y, heading, *moving)
         if not before:
             return
         passed_s = at_s - before[0]
@@ -100,9 +111,12 @@ class Consistency:
         else:
             turned_rad = abs(turn_rad(before[5], heading))
         across_m = allowed.creep_m_s * passed_s + allowed.slip_m_per_rad * turned_rad
-        along_m = across_m + allowed.distance_share * length_m
-        # The axes of the way just made; while standing any will do.
-        c, s = (dx / length_m, dy / length_m) if length_m > 0.0 else (1.0, 0.0)
+        change_m_s = math.hypot(moving[0] - before[6], moving[1] - before[7])
+        spin_m_s = max(change_m_s - self._traction_m_s2 * passed_s, 0.0)
+        along_m = across_m + allowed.distance_share * length_m + allowed.spin_s * spin_m_s
+        if length_m > allowed.creep_m_s * passed_s:  # else it stands, and has no direction
+            self._axes = (dx / length_m, dy / length_m)
+        c, s = self._axes
         off_x = self._off_m[0] + (x - before[1]) - dx
         off_y = self._off_m[1] + (y - before[2]) - dy
         along = shrink(off_x * c + off_y * s, along_m)

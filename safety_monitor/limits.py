@@ -64,7 +64,7 @@ class Agreement:
     """How far position and heading may disagree with speed and yaw rate.
 
     In every step some disagreement is forgiven; the rest adds up, and stops the robot beyond
-    `position_m` or `heading_rad`.
+    `along_m`, `across_m` or `heading_rad`.
 
     Attributes:
         distance_share: of the distance just made; forgiven along the way alone: wheels of
@@ -72,14 +72,18 @@ class Agreement:
         slip_m_per_rad: of the turn just made: wheels that slip in curves, and an axle that does
             not lie below the base's origin.
         creep_m_s: of the time.
-        position_m: the most that may remain.
+        spin_s: of a change of speed beyond what `deceleration_m_s2` allows, m per m/s; forgiven
+            along the way alone: wheels that spin or lock.
+        along_m, across_m: the most that may remain along the way, and across it.
         turn_share, creep_rad_s, heading_rad: the same of the heading and the yaw rate.
     """
 
     distance_share: float
     slip_m_per_rad: float
     creep_m_s: float
-    position_m: float
+    spin_s: float
+    along_m: float
+    across_m: float
     turn_share: float
     creep_rad_s: float
     heading_rad: float
@@ -92,13 +96,13 @@ class Agreement:
                 0.0 <= value < 0.5,
                 f"{where}.{name} should be at least 0 and below 0.5, received {value}",
             )
-        for name in ("slip_m_per_rad", "creep_m_s", "creep_rad_s"):
+        for name in ("slip_m_per_rad", "creep_m_s", "spin_s", "creep_rad_s"):
             value = getattr(self, name)
             _require(
                 math.isfinite(value) and value >= 0.0,
                 f"{where}.{name} should be finite and at least 0, received {value}",
             )
-        for name in ("position_m", "heading_rad"):
+        for name in ("along_m", "across_m", "heading_rad"):
             value = getattr(self, name)
             _require(
                 math.isfinite(value) and value > 0.0,

@@ -10,7 +10,7 @@ from holdfast.safety_monitor import Agreement, Check, State
 from holdfast.safety_monitor.consistency import Consistency, Integral, turn_rad
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-STRICT = Agreement(0.0, 0.0, 0.0, 0.25, 0.0, 0.0, 0.25)
+STRICT = Agreement(0.0, 0.0, 0.0, 0.0, 0.25, 0.25, 0.0, 0.0, 0.25)
 ANGLE = st.floats(-4.0, 4.0)
 
 
@@ -45,7 +45,7 @@ OFF_M, OFF_RAD = ["position_inconsistent"], ["heading_inconsistent"]
 
 @pytest.mark.parametrize("angle", [0.0, 1.0, math.pi / 2, 3.0, -2.0])
 @pytest.mark.parametrize(
-    ("x", "y"), [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.6, -0.8)]
+    ("x", "y"), [(1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.6, -1.0), (1.0, 0.8)]
 )
 def test_a_jump_stops_at_once(angle, x, y):
     for size, expected in ((0.2499, []), (0.2501, OFF_M)):
@@ -120,6 +120,59 @@ def test_slip_is_forgiven_by_the_turn(known, axis):
             signals = {"position": off, "linear_velocity": [0.0, 0.0], **turning}
             seen = told(consistency, at_s, **signals)
         assert seen == expected
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.0, -2.5])
+@pytest.mark.parametrize(
+    ("along_m", "across_m", "x", "y", "expected"),
+    [
+        (0.5, 0.25, 0.49, 0.24, []),
+        (0.5, 0.25, -0.49, -0.24, []),
+        (0.5, 0.25, 0.51, 0.0, OFF_M),
+        (0.5, 0.25, 0.0, 0.26, OFF_M),
+        (0.25, 0.5, 0.24, 0.49, []),
+        (0.25, 0.5, -0.26, 0.0, OFF_M),
+        (0.25, 0.5, 0.0, -0.51, OFF_M),
+    ],
+)
+def test_along_and_across_have_bounds_of_their_own(angle, along_m, across_m, x, y, expected):
+    consistency = made(along_m=along_m, across_m=across_m)
+    assert straight(consistency, 0.0, angle=angle) == []
+    assert straight(consistency, 0.25, x, y, angle=angle) == expected
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize(
+    ("speed", "spin_s", "expected"),
+    [
+        (0.25, 9.0, OFF_M),  # within what 2 m/s² gives in 1/8 s, nothing is forgiven
+        (0.26, 9.0, []),
+        (1.0, 0.0, OFF_M),  # of the 0.0625 m by the trapezoid rule, 0.75 m/s forgive
+        (1.0, 0.08, OFF_M),  # 0.06 m
+        (1.0, 0.085, []),  # 0.06375 m
+    ],
+)
+def test_wheels_that_spin_are_forgiven(sign, speed, spin_s, expected):
+    """Its wheels begin to turn from one reading to the next; the robot does not move."""
+    consistency = made(spin_s=spin_s, along_m=0.001)
+    for at_s, said, codes_then in ((0.0, 0.0, []), (0.125, sign * speed, expected)):
+        signals = {"position": [0.0, 0.0], "heading": [0.0], "forward_speed": [said]}
+        assert told(consistency, at_s, **signals) == codes_then
+
+
+def test_spinning_is_forgiven_along_the_way_alone():
+    consistency = made(spin_s=9.0)
+    assert straight(consistency, 0.0, speed=0.0) == []
+    assert straight(consistency, 0.25, y=0.26, speed=1.0) == OFF_M
+
+
+def test_a_robot_that_stands_keeps_the_direction_of_its_way():
+    """What is left along the way is not across it because noise points there while it stands."""
+    consistency = made(along_m=0.5, creep_m_s=0.0625)
+    assert straight(consistency, 0.0) == []
+    assert straight(consistency, 0.25, x=0.4) == []
+    signals = {"position": [0.65, 0.0], "linear_velocity": [0.0, 0.05]}
+    assert told(consistency, 0.5, **signals, heading=[0.0]) == []
 
 
 def test_the_velocity_counts_where_there_is_one():
@@ -284,7 +337,7 @@ def test_the_texts():
     values |= {"position": [0.6, -0.8], "heading": [-0.5]}
     consistency.judge(values, dict.fromkeys(values, 0.5), reasons)
     assert [reason.text for reason in reasons] == [
-        "position is 1.000 m from where the speeds lead",
+        "position is 0.600 m along the way and 0.800 m across it from where the speeds lead",
         "heading is 0.500 rad from where the yaw rate leads",
     ]
 

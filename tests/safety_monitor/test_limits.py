@@ -52,7 +52,9 @@ AGREEMENT = {
     "distance_share": 0.125,
     "slip_m_per_rad": 0.25,
     "creep_m_s": 0.0625,
-    "position_m": 0.25,
+    "spin_s": 0.375,
+    "along_m": 0.5,
+    "across_m": 0.25,
     "turn_share": 0.25,
     "creep_rad_s": 0.125,
     "heading_rad": 0.5,
@@ -61,12 +63,12 @@ AGREEMENT = {
 
 def test_an_agreement_is_plain_data():
     read = Limits.from_mapping(changed("agreement", AGREEMENT)).agreement
-    assert read == Agreement(0.125, 0.25, 0.0625, 0.25, 0.25, 0.125, 0.5)
-    with pytest.raises(ConfigError, match=r"limits\.agreement: missing position_m"):
+    assert read == Agreement(0.125, 0.25, 0.0625, 0.375, 0.5, 0.25, 0.25, 0.125, 0.5)
+    with pytest.raises(ConfigError, match=r"limits\.agreement: missing across_m"):
         Limits.from_mapping(
             changed(
                 "agreement",
-                {"distance_share": 0.1} | {name: 0.1 for name in AGREEMENT if name != "position_m"},
+                {"distance_share": 0.1} | {name: 0.1 for name in AGREEMENT if name != "across_m"},
             )
         )
 
@@ -75,7 +77,7 @@ def test_an_agreement_is_plain_data():
 def test_an_agreement_makes_sense(name):
     if name.endswith("share"):
         wrong, right, should = (-1e-9, 0.5, math.nan), (0.0, 0.499), "at least 0 and below 0.5"
-    elif name in ("position_m", "heading_rad"):
+    elif name in ("along_m", "across_m", "heading_rad"):
         wrong, right, should = (0.0, -1.0, math.nan, math.inf), (1e-9, 9.0), "finite and above 0"
     else:
         wrong, right, should = (-1e-9, math.nan, math.inf), (0.0, 9.0), "finite and at least 0"
