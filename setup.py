@@ -102,7 +102,7 @@ setup(
             "policy_node = holdfast.robot.ros.policy_node:main",
             "safety_monitor_node = holdfast.robot.ros.safety_monitor_node:main",
             "base_node = holdfast.robot.ros.base_node:main",
-            "twin_node = holdfast.sim.twin_node:main",
+            "twin_node = holdfast.sim.twin.node:main",
         ]
     },
     zip_safe=False,

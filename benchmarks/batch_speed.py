@@ -26,9 +26,9 @@ import mujoco
 import numpy as np
 from mujoco import rollout
 
-from holdfast.sim.randomise import load_randomisation
-from holdfast.sim.robot import physics_steps
-from holdfast.sim.tasks import TASKS, make, make_batch
+from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.registry import TASKS, make, make_batch
+from holdfast.sim.robots.robot import physics_steps
 
 PERIODS, THREADS = 20, 2
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS

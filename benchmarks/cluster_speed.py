@@ -21,8 +21,8 @@ import numpy as np
 import ray
 import torch
 
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.train import SHARDS, spread
 
 CASES = (("PointCircle-v0", 20_000), ("DriveCircle-v0", 20_000), ("PointCircle-v0", 100_000))

@@ -17,8 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import torch
 
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import CPOSettings, TrainSettings, contract_of
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import CPOSettings, TrainSettings, contract_of
 from holdfast.policy.train import last_means
 
 RULES = {

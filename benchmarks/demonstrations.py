@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from cpo_rules import spread
 from demonstrators import record_policy
 
-from holdfast.policy.demonstrations import clone, read
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings, contract_of
-from holdfast.sim.tasks import make
+from holdfast.policy.improve.demonstrations import clone, read
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings, contract_of
+from holdfast.sim.registry import make
 
 TASK = "PointCircle-v0"
 LOOSE = 3.0

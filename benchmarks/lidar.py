@@ -1,6 +1,6 @@
 """A lidar for every copy: computed for all at once, or MuJoCo's rangefinders within the rollout?
 
-CPU time per copy and control period, on one thread: of `holdfast.sim.sensors.scan` for eight
+CPU time per copy and control period, on one thread: of `holdfast.sim.tasks.sensors.scan` for eight
 posts, and of what rangefinder sensors on the drive robot add to its physics among the same posts.
 Rangefinders are evaluated at each of the period's five physics steps.
 
@@ -16,10 +16,10 @@ import mujoco
 import numpy as np
 from mujoco import rollout
 
-from holdfast.sim.drive import Drive
-from holdfast.sim.places import Grid
-from holdfast.sim.robot import physics_steps
-from holdfast.sim.sensors import SCAN_SECTORS, scan, seen_from
+from holdfast.sim.robots.drive import Drive
+from holdfast.sim.robots.robot import physics_steps
+from holdfast.sim.tasks.places import Grid
+from holdfast.sim.tasks.sensors import SCAN_SECTORS, scan, seen_from
 
 COPIES, POSTS, RADIUS_M, RANGE_M = 256, 8, 0.1, 3.0
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS

@@ -13,8 +13,8 @@ import time
 import numpy as np
 
 from holdfast import child
-from holdfast.robot import device
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.robot.serial import device
+from holdfast.robot.serial.robot import SerialRobot
 
 ACTION = np.array([0.8, 0.5])
 

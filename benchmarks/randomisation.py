@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from holdfast.policy.evaluate import evaluate
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.ship.evaluate import evaluate
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Observer
-from holdfast.sim.gap import load_gap
-from holdfast.sim.randomise import Randomisation, load_randomisation
-from holdfast.sim.tasks import make
-from holdfast.sim.twin_board import Truth, TwinBoard
+from holdfast.sim.batch.randomise import Randomisation, load_randomisation
+from holdfast.sim.registry import make
+from holdfast.sim.twin.board import Truth, TwinBoard
+from holdfast.sim.twin.gap import load_gap
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 RANDOMISED = load_randomisation(CONFIG / "randomise_drive.yaml")

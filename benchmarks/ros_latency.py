@@ -37,8 +37,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from system import MONITOR, POLICY, TWIN, Client, Node, environment
 
+from holdfast.bundle import reader as bundles
 from holdfast.contract import Contract
-from holdfast.policy import bundle as bundles
 from holdfast.robot import config as configs
 
 QOS = QoSProfile(depth=10)

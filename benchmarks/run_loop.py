@@ -24,12 +24,12 @@ import numpy as np
 import tyro
 
 from holdfast import child
-from holdfast.policy.bundle import Bundle
-from holdfast.robot import deploy
-from holdfast.robot.policy_process import PolicyProcess
-from holdfast.robot.recorder import Recorder
-from holdfast.robot.run import Run
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.bundle.reader import Bundle
+from holdfast.log.writer import Recorder
+from holdfast.robot.run import deploy
+from holdfast.robot.run.policy_process import PolicyProcess
+from holdfast.robot.run.run import Run
+from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.monitor import Monitor
 
 SECTIONS: dict[str, tuple[type, str]] = {

@@ -27,15 +27,16 @@ import yaml
 from rich.console import Console
 
 from holdfast import child, share
-from holdfast.policy import bundle, report
-from holdfast.policy.evaluate import COVERAGES
-from holdfast.policy.export import EPISODES, export
-from holdfast.policy.finetune import FinetuneSettings, finetune
-from holdfast.policy.settings import TrainSettings
+from holdfast.bundle import reader as bundle
+from holdfast.log import reader as log
+from holdfast.log.reader import Log
+from holdfast.policy import report
+from holdfast.policy.improve.finetune import FinetuneSettings, finetune
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.ship.evaluate import COVERAGES
+from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, train
-from holdfast.robot import log
-from holdfast.robot.deploy import SUMMARY_FILE
-from holdfast.robot.log import Log
+from holdfast.robot.run.deploy import SUMMARY_FILE
 
 CONFIG = share.folder() / "config"
 GAP = yaml.safe_load((CONFIG / "gap_demo.yaml").read_text())

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from batch_speed import PERIODS, open_loop, spread, times
 
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings, defaults
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings, defaults
 
 ROUNDS = 9
 BATCHES = 10

@@ -14,8 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import torch
 
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings, VineSettings
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings, VineSettings
 
 SHARES = (0.25, 0.5, 1.0)
 WAYS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.contract import ActionChannel, Cost, ObservationChannel
-from holdfast.sim.robot import FreeBase
-from holdfast.sim.task import Task, contract_for
+from holdfast.sim.robots.robot import FreeBase
+from holdfast.sim.tasks.task import Task, contract_for
 
 WHEEL_RADIUS_M, WHEELBASE_M, TRACK_M = 0.06, 0.30, 0.24
 

@@ -70,12 +70,16 @@ COMMANDS = {
         "train",
         "holdfast.policy.train:command_defaults",
     ),
-    "export": Command("holdfast.policy.export:command", "write it as a bundle", "train"),
-    "verify": Command("holdfast.policy.verify:command", "check a bundle", "train"),
-    "twin": Command("holdfast.sim.twin:command", "serve a simulated robot on a port", "train"),
-    "deploy": Command("holdfast.robot.deploy:command", "run a bundle on a robot, and log it"),
-    "replay": Command("holdfast.robot.replay:command", "put a log through the monitor again"),
-    "finetune": Command("holdfast.policy.finetune:command", "learn from logged runs", "train"),
+    "export": Command("holdfast.policy.ship.export:command", "write it as a bundle", "train"),
+    "verify": Command("holdfast.policy.ship.verify:command", "check a bundle", "train"),
+    "twin": Command(
+        "holdfast.sim.twin.serve:command", "serve a simulated robot on a port", "train"
+    ),
+    "deploy": Command("holdfast.robot.run.deploy:command", "run a bundle on a robot, and log it"),
+    "replay": Command("holdfast.robot.run.replay:command", "put a log through the monitor again"),
+    "finetune": Command(
+        "holdfast.policy.improve.finetune:command", "learn from logged runs", "train"
+    ),
     "report": Command("holdfast.policy.report:command", "make a demo's page again", "train"),
     "reproduce": Command(
         "holdfast.policy.reproduce:command", "compare algorithms over seeds", "train"

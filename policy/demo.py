@@ -19,15 +19,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from holdfast import child, files, share, yaml_file
+from holdfast.bundle import reader as bundle
 from holdfast.errors import ConfigError, RunError
-from holdfast.policy import bundle, report, verify
-from holdfast.policy.export import EPISODES, export
-from holdfast.policy.finetune import FinetuneSettings, finetune
-from holdfast.policy.settings import TrainSettings
+from holdfast.log import reader as log
+from holdfast.policy import report
+from holdfast.policy.improve.finetune import FinetuneSettings, finetune
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.ship import verify
+from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
-from holdfast.robot import log
-from holdfast.sim.gap import load_gap
-from holdfast.sim.randomise import load_randomisation
+from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.twin.gap import load_gap
 
 TWIN_START_S = 30.0
 MARKER = ".holdfast-demo"

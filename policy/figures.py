@@ -15,10 +15,10 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from holdfast.contract import Contract, Cost
-from holdfast.robot.log import Log
+from holdfast.log.reader import Log
 from holdfast.safety_monitor.messages import State
 from holdfast.signals import Array
-from holdfast.sim.task import Task
+from holdfast.sim.tasks.task import Task
 
 BEFORE, AFTER, LIMIT = "#b45309", "#0f766e", "#b91c1c"
 DRIVEN, OUTSIDE = "#1d4ed8", "#dc2626"

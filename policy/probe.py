@@ -15,15 +15,15 @@ from rich.table import Column, Table
 from holdfast import files
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
-from holdfast.policy.evaluate import Evaluation, evaluate, evaluate_actions
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import (
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import (
     OWN,
     ShapingSettings,
     TrainSettings,
     contract_of,
     defaults,
 )
+from holdfast.policy.ship.evaluate import Evaluation, evaluate, evaluate_actions
 from holdfast.signals import Array
 
 PROBE = "probe.json"

@@ -15,12 +15,12 @@ import numpy as np
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import LogError
+from holdfast.log import reader as log
+from holdfast.log.format import STOPPED
+from holdfast.log.reader import Log
 from holdfast.policy import figures
-from holdfast.policy.evaluate import interval
-from holdfast.robot import log
-from holdfast.robot.log import Log
-from holdfast.robot.log_format import STOPPED
-from holdfast.sim.tasks import registered
+from holdfast.policy.ship.evaluate import interval
+from holdfast.sim.registry import registered
 
 SUMMARY, PAGE = "summary.json", "report.html"
 FORMAT = 2

@@ -15,7 +15,7 @@ from holdfast import files, plain
 from holdfast.contract import Cost
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy.figures import Curves, comparison
-from holdfast.policy.settings import AlgorithmName, TrainSettings, contract_of, defaults
+from holdfast.policy.learn.settings import AlgorithmName, TrainSettings, contract_of, defaults
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.signals import Array
 

@@ -19,23 +19,23 @@ from torch.utils.tensorboard import SummaryWriter
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import FileError, TrainingError
-from holdfast.policy import checkpoint
-from holdfast.policy.demonstrations import clone, read
-from holdfast.policy.learner import Learner
-from holdfast.policy.probe import probe as measure
-from holdfast.policy.settings import (
+from holdfast.policy.improve.demonstrations import clone, read
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import (
     MEETS_LIMIT,
     Preset,
     TrainSettings,
     contract_of,
     defaults,
 )
-from holdfast.policy.shards import ShardedCollector
+from holdfast.policy.models import checkpoint
+from holdfast.policy.probe import probe as measure
+from holdfast.policy.sampling.shards import ShardedCollector
 from holdfast.sim.check import check
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 if TYPE_CHECKING:
-    from holdfast.policy.cluster import Cluster
+    from holdfast.policy.learn.cluster import Cluster
 
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
@@ -282,7 +282,7 @@ def spread(learner: Learner, address: str, workers: int) -> Cluster:
     """
     if not isinstance(learner.collector, ShardedCollector):
         raise TrainingError("--ray spreads shards, and this run has none (shards = 0)")
-    from holdfast.policy.cluster import Cluster  # not every install has Ray
+    from holdfast.policy.learn.cluster import Cluster  # not every install has Ray
 
     cluster = Cluster(address, workers, learner.settings, learner.contract)
     learner.collector.runner = cluster

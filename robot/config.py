@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
 from holdfast import plain, share, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
-from holdfast.robot.topics import RosSection
+from holdfast.robot.topics.config import RosSection
 from holdfast.safety_monitor.limits import Limits
 
 Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]

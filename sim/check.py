@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import CATALOGUE, Signals
-from holdfast.sim.batch import Batch, Step
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.robot import physics_steps
-from holdfast.sim.task import Task
-from holdfast.sim.tasks import FOREIGN, make, make_batch, own_contract
+from holdfast.sim.batch.batch import Batch, Step
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.registry import FOREIGN, make, make_batch, own_contract
+from holdfast.sim.robots.robot import physics_steps
+from holdfast.sim.tasks.task import Task
 
 COPIES, STEPS = 5, 30
 EVERYONE = np.arange(COPIES)

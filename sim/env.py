@@ -13,8 +13,8 @@ from gymnasium import spaces
 
 from holdfast.errors import ConfigError
 from holdfast.signals import Array
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.tasks import TASKS, make
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.registry import TASKS, make
 
 
 class TaskEnv(gymnasium.Env[Array, Array]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from holdfast.policy.gaussian import GaussianPolicy
+from holdfast.policy.models.gaussian import GaussianPolicy
 
 
 def small_policy() -> GaussianPolicy:

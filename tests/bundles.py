@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from holdfast.bundle.reader import FORMAT, OUTPUTS, PLACEHOLDER, seal
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
-from holdfast.policy.bundle import FORMAT, OUTPUTS, PLACEHOLDER, seal
 
 
 def drive_contract(**changes: object) -> Contract:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from recordings import info
 
-from holdfast.policy.networks import Networks
-from holdfast.policy.rollout import Collector
-from holdfast.robot.log_format import COMPLETED, EpisodeResult
-from holdfast.robot.recorder import Recorder, Tick
+from holdfast.log.format import COMPLETED, EpisodeResult
+from holdfast.log.writer import Recorder, Tick
+from holdfast.policy.models.networks import Networks
+from holdfast.policy.sampling.rollout import Collector
 from holdfast.safety_monitor.messages import BudgetStatus, Proposal, Reading, State, Verdict
 from holdfast.signals import CATALOGUE, Array
-from holdfast.sim.tasks import make_batch
+from holdfast.sim.registry import make_batch
 
 
 def signals_in(networks: Networks, observation: Array) -> dict[str, Array]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from holdfast.robot import device, link
-from holdfast.robot.device import Board, Device
+from holdfast.robot.serial import device, link
+from holdfast.robot.serial.device import Board, Device
 
 WATCHDOG_US = 200_000
 VALID_US = 100_000

@@ -25,9 +25,9 @@ from lying_twin import SEEN_S, Case, Outcome, Witness, motion, task_of
 
 from holdfast.contract import Cost
 from holdfast.errors import LogError
-from holdfast.robot import device, link
-from holdfast.robot.device import Device
-from holdfast.sim.gap import Gap
+from holdfast.robot.serial import device, link
+from holdfast.robot.serial.device import Device
+from holdfast.sim.twin.gap import Gap
 
 SPEED_M_S = 0.98
 START_LIMIT_S = 60.0

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from bundles import build, drive_contract
 
+from holdfast.bundle import reader as bundles
 from holdfast.errors import BundleError
-from holdfast.policy import bundle as bundles
 
 
 def model_of() -> onnx.ModelProto:

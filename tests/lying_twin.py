@@ -26,17 +26,17 @@ from holdfast.contract import Contract
 from holdfast.errors import HoldfastError
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
-from holdfast.robot.device import Device
-from holdfast.robot.loop import Loop
-from holdfast.robot.run import Run
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.robot.run.loop import Loop
+from holdfast.robot.run.run import Run
+from holdfast.robot.serial.device import Device
+from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.messages import Proposal, Reading, State
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.signals import Array
-from holdfast.sim import tasks
-from holdfast.sim.gap import Gap
-from holdfast.sim.task import Task
-from holdfast.sim.twin_board import Truth, TwinBoard
+from holdfast.sim import registry as tasks
+from holdfast.sim.tasks.task import Task
+from holdfast.sim.twin.board import Truth, TwinBoard
+from holdfast.sim.twin.gap import Gap
 
 GROUPS = {
     "position": ("position",),
@@ -326,7 +326,7 @@ def drive_config(path: Path | None) -> RobotConfig:
 def demo_gap() -> Gap:
     from twins import GAP
 
-    from holdfast.sim.gap import load_gap
+    from holdfast.sim.twin.gap import load_gap
 
     return load_gap(GAP)
 

@@ -10,21 +10,21 @@ import numpy as np
 from lying_twin import connected, demo_gap
 
 from holdfast import share
+from holdfast.bundle import reader as bundles
 from holdfast.errors import HoldfastError
-from holdfast.policy import bundle as bundles
-from holdfast.policy.export import EPISODES, export
-from holdfast.policy.settings import TrainSettings
+from holdfast.log.format import EpisodeResult
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, train
-from holdfast.robot.assembly import assemble
-from holdfast.robot.log_format import EpisodeResult
-from holdfast.robot.loop import Loop
-from holdfast.robot.run import Run
+from holdfast.robot.run.assembly import assemble
+from holdfast.robot.run.loop import Loop
+from holdfast.robot.run.run import Run
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
-from holdfast.sim import tasks
-from holdfast.sim.gap import Gap
-from holdfast.sim.randomise import load_randomisation
-from holdfast.sim.twin_board import Truth, TwinBoard
+from holdfast.sim import registry as tasks
+from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.twin.board import Truth, TwinBoard
+from holdfast.sim.twin.gap import Gap
 
 
 def demo_policy(folder: Path, seed: int) -> Path:

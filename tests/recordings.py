@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 from bundles import drive_contract
 
-from holdfast.policy import bundle as bundles
-from holdfast.policy.bundle import Bundle
-from holdfast.robot.log_format import COMPLETED, EpisodeResult, RunInfo
-from holdfast.robot.recorder import Recorder, Tick
+from holdfast.bundle import reader as bundles
+from holdfast.bundle.reader import Bundle
+from holdfast.log.format import COMPLETED, EpisodeResult, RunInfo
+from holdfast.log.writer import Recorder, Tick
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,

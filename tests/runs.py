@@ -15,8 +15,8 @@ from pathlib import Path
 from twins import running_twin
 
 from holdfast.errors import LogError
-from holdfast.robot.log import Log, read
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.log.reader import Log, read
+from holdfast.robot.serial.robot import SerialRobot
 
 LIMIT_S = 30.0
 

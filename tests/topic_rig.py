@@ -10,9 +10,9 @@ import numpy as np
 from bundles import drive_contract
 
 from holdfast.robot import config as configs
-from holdfast.robot.fields import ActionCodec, set_stamp
-from holdfast.robot.graph import COMMAND, PLAIN, STATUS
-from holdfast.robot.topics import RosSection
+from holdfast.robot.topics.config import RosSection
+from holdfast.robot.topics.fields import ActionCodec, set_stamp
+from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS
 
 ODOMETRY, IMU, BOOL = "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu", "std_msgs/msg/Bool"
 CONTRACT = drive_contract()

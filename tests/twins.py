@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import child
-from holdfast.robot import link
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.robot.serial import link
+from holdfast.robot.serial.robot import SerialRobot
 
 GAP = Path(__file__).resolve().parent.parent / "config" / "gap_demo.yaml"
 
@@ -21,7 +21,7 @@ DRIVER = textwrap.dedent(
     """
     import sys
     import numpy as np
-    from holdfast.robot.serial_robot import SerialRobot
+    from holdfast.robot.serial.robot import SerialRobot
 
     robot = SerialRobot.connect(sys.argv[1])
     robot.reset()

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.policy.gaussian import GaussianPolicy
-from holdfast.policy.samples import Samples
-from holdfast.policy.settings import TrainSettings
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
 
 
@@ -42,7 +42,7 @@ class Report:
     """What an update did.
 
     Attributes:
-        case: which kind of update it was; CPO's are `holdfast.policy.dual.Case`.
+        case: which kind of update it was; CPO's are `holdfast.policy.optimise.dual.Case`.
         kl: KL(old ‖ new), nats, mean over the batch's states.
         reward_change: of the surrogate that was pursued. cost_change: (m,), of the costs';
             means per step.

@@ -2,7 +2,7 @@
 
     maximise gᵀx   subject to   c_i + b_iᵀx ≤ 0,   ½ xᵀHx ≤ δ
 
-The exact step (`holdfast.policy.dual`), then a line search on the real surrogates.
+The exact step (`holdfast.policy.optimise.dual`), then a line search on the real surrogates.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.dual import TINY, Case, Dual, solve_dual
-from holdfast.policy.gaussian import GaussianPolicy
-from holdfast.policy.samples import Samples
-from holdfast.policy.settings import StepSettings
-from holdfast.policy.trust_region import Trial, TrustRegion
+from holdfast.policy.learn.settings import StepSettings
+from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.optimise.dual import TINY, Case, Dual, solve_dual
+from holdfast.policy.optimise.trust_region import Trial, TrustRegion
+from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
 
 

@@ -19,7 +19,7 @@ from holdfast.policy.algorithms.algorithm import Measured
 from holdfast.policy.algorithms.penalty import Penalised
 from holdfast.policy.algorithms.ppo import PPO
 from holdfast.policy.algorithms.trpo import TRPO
-from holdfast.policy.settings import MultiplierSettings
+from holdfast.policy.learn.settings import MultiplierSettings
 from holdfast.signals import Array
 
 

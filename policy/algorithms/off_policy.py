@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from holdfast.errors import TrainingError
-from holdfast.policy import checkpoint
 from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.gae import advantages
-from holdfast.policy.gaussian import Linearisation, kl, set_gradient
-from holdfast.policy.layers import ROWS
-from holdfast.policy.networks import Networks
-from holdfast.policy.samples import Samples, surrogates
-from holdfast.policy.settings import OffPolicySettings
+from holdfast.policy.learn.settings import OffPolicySettings
+from holdfast.policy.models import checkpoint
+from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
+from holdfast.policy.models.layers import ROWS
+from holdfast.policy.models.networks import Networks
+from holdfast.policy.sampling.gae import advantages
+from holdfast.policy.sampling.samples import Samples, surrogates
 from holdfast.signals import Array
 
 

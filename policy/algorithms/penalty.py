@@ -21,7 +21,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
 from holdfast.policy.algorithms.ppo import PPO
 from holdfast.policy.algorithms.trpo import TRPO
-from holdfast.policy.samples import Samples
+from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
 
 

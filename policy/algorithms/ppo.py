@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.policy import checkpoint
 from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.gaussian import Linearisation, kl, set_gradient
-from holdfast.policy.samples import Samples, surrogates
+from holdfast.policy.models import checkpoint
+from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
+from holdfast.policy.sampling.samples import Samples, surrogates
 
 
 class PPO(Algorithm):

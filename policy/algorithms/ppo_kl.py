@@ -17,8 +17,8 @@ from torch import Tensor
 
 from holdfast.policy.algorithms.algorithm import Measured, Report
 from holdfast.policy.algorithms.ppo import PPO
-from holdfast.policy.gaussian import Linearisation
-from holdfast.policy.samples import Samples
+from holdfast.policy.models.gaussian import Linearisation
+from holdfast.policy.sampling.samples import Samples
 
 
 class PPOKL(PPO):

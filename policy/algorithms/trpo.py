@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.samples import Samples
-from holdfast.policy.trust_region import Trial, TrustRegion
+from holdfast.policy.optimise.trust_region import Trial, TrustRegion
+from holdfast.policy.sampling.samples import Samples
 
 
 class TRPO(Algorithm):

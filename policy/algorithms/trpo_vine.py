@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from holdfast.policy.algorithms.trpo import TRPO
-from holdfast.policy.networks import Networks
-from holdfast.policy.rollout import ends_with_episode
-from holdfast.policy.samples import Samples
-from holdfast.policy.settings import VineSettings
+from holdfast.policy.learn.settings import VineSettings
+from holdfast.policy.models.networks import Networks
+from holdfast.policy.sampling.rollout import ends_with_episode
+from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
-from holdfast.sim.batch import Batch, Snapshot
+from holdfast.sim.batch.batch import Batch, Snapshot
 
 
 class TRPOVine(TRPO):

@@ -22,7 +22,7 @@ from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
 from holdfast.errors import ConfigError
-from holdfast.robot import messages
+from holdfast.log import messages
 from holdfast.robot.dds.types import structure
 
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")

@@ -27,7 +27,7 @@ from cyclonedds.util import duration
 
 from holdfast.robot.dds.discovery import Presence, topic_name, user_data
 from holdfast.robot.dds.types import REQUEST_ID, message_class, structure
-from holdfast.robot.graph import LONGEST_SLEEP_S, PLAIN, Qos
+from holdfast.robot.topics.graph import LONGEST_SLEEP_S, PLAIN, Qos
 
 WAKE_S = 0.1
 """How often a thread looks whether it should end."""
@@ -85,7 +85,7 @@ class _Ears:
 
 
 class DdsGraph:
-    """A `holdfast.robot.graph.Graph` over plain DDS.
+    """A `holdfast.robot.topics.graph.Graph` over plain DDS.
 
     Known to work with nodes that run on rmw_cyclonedds_cpp, services included. With
     rmw_fastrtps_cpp topics work and services do not: it sends request ids in another way.

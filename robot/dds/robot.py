@@ -14,7 +14,7 @@ from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.dds.discovery import domain_id
 from holdfast.robot.dds.graph import DdsGraph
-from holdfast.robot.topic_robot import TopicRobot
+from holdfast.robot.topics.robot import TopicRobot
 
 SCHEME = "dds:"
 NODE = "holdfast"

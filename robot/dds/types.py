@@ -10,8 +10,8 @@ import cyclonedds.idl
 from cyclonedds.idl import types
 
 from holdfast.errors import ConfigError
-from holdfast.robot import messages
-from holdfast.robot.messages import Field
+from holdfast.log import messages
+from holdfast.log.messages import Field
 
 # Both make types at run time, in ways that type checkers do not see.
 _IDL: Any = cyclonedds.idl

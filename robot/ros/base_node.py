@@ -9,12 +9,12 @@ from pathlib import Path
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import config as configs
-from holdfast.robot.driver import TF_MESSAGE, Driver, Hardware, Look
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
-from holdfast.robot.serial_hardware import SerialHardware
-from holdfast.robot.serial_port import DEFAULT_BAUD
-from holdfast.robot.serial_robot import SerialRobot
-from holdfast.robot.topics import RosSection, Source
+from holdfast.robot.serial.hardware import SerialHardware
+from holdfast.robot.serial.port import DEFAULT_BAUD
+from holdfast.robot.serial.robot import SerialRobot
+from holdfast.robot.topics.config import RosSection, Source
+from holdfast.robot.topics.driver import TF_MESSAGE, Driver, Hardware, Look
 
 LOOK = (
     Option("robot_config", "", "the robot's configuration file; empty: the installed one"),

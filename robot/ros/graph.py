@@ -16,7 +16,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import Trigger
 
 from holdfast.errors import ConfigError
-from holdfast.robot.graph import LONGEST_SLEEP_S, Qos
+from holdfast.robot.topics.graph import LONGEST_SLEEP_S, Qos
 
 SIM_STEP_S = 1e-3
 """How often simulated time is looked at by who waits for it."""
@@ -26,7 +26,7 @@ WARN_EVERY_S = 5.0
 
 
 class RosGraph:
-    """A `holdfast.robot.graph.Graph`: what it makes is a node's, until `close`."""
+    """A `holdfast.robot.topics.graph.Graph`: what it makes is a node's, until `close`."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

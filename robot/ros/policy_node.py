@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.policy import bundle as bundles
+from holdfast.bundle import reader as bundles
 from holdfast.robot import config as configs
-from holdfast.robot.fields import ActionCodec
-from holdfast.robot.graph import COMMAND, STATUS
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
-from holdfast.robot.topic_proposer import (
+from holdfast.robot.topics.fields import ActionCodec
+from holdfast.robot.topics.graph import COMMAND, STATUS
+from holdfast.robot.topics.proposers import (
     ARRAY,
     OBSERVATION,
     POLICY,

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import ConfigError, LogError
-from holdfast.robot.assembly import Assembly, assemble, default_directory, require_fit
-from holdfast.robot.graph import STATUS
-from holdfast.robot.log_format import EpisodeResult
-from holdfast.robot.loop import Loop, Proposer
-from holdfast.robot.recorder import Recorder
+from holdfast.log.format import EpisodeResult
+from holdfast.log.writer import Recorder
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
-from holdfast.robot.topic_proposer import FreeTopic, PolicyTopic
-from holdfast.robot.topic_robot import TopicRobot
-from holdfast.robot.watch import Watch
+from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
+from holdfast.robot.run.loop import Loop, Proposer
+from holdfast.robot.run.watch import Watch
+from holdfast.robot.topics.graph import STATUS
+from holdfast.robot.topics.proposers import FreeTopic, PolicyTopic
+from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor.messages import State, Verdict
 
 STATUS_TYPE = "diagnostic_msgs/msg/DiagnosticStatus"

@@ -18,9 +18,9 @@ from device_rig import WATCHDOG_US, Bench, Rig
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ContractError, LogError
+from holdfast.log import reader as logs
 from holdfast.robot import config as configs
-from holdfast.robot import device, link
-from holdfast.robot import log as logs
+from holdfast.robot.serial import device, link
 from holdfast.safety_monitor import Monitor, Proposal, Reading, State
 from holdfast.signals import Array
 

@@ -33,8 +33,8 @@ with _program(["twin", "--realtime-factor", 0]) as twin:
 
 POLICY = """
 import os, signal, sys, time
-from holdfast.policy.bundle import load
-from holdfast.robot.policy_process import PolicyProcess
+from holdfast.bundle.reader import load
+from holdfast.robot.run.policy_process import PolicyProcess
 policy = PolicyProcess(load(sys.argv[1]), explore=False, seed=0)
 policy.wait_ready()
 print(policy._process.pid, flush=True)

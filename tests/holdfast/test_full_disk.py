@@ -13,9 +13,9 @@ import pytest
 from recordings import info, record_episode
 from runs import until
 
+from holdfast.bundle import reader as bundle
 from holdfast.cli import main
-from holdfast.policy import bundle
-from holdfast.robot.recorder import Recorder
+from holdfast.log.writer import Recorder
 
 SMALL = ["--task", "DriveCircle-v0", "--batch", "250", "--critic-steps", "1"]
 LARGEST = 2000
@@ -113,7 +113,7 @@ BREAKS = """
 import dataclasses
 from pathlib import Path
 import numpy as np
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 def task():
     made = make("PointCircle-v0")

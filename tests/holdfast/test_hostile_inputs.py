@@ -25,9 +25,9 @@ from recordings import info, record_episode
 from safetensors import safe_open
 
 from holdfast.cli import COMMANDS, main
+from holdfast.log.writer import Recorder
 from holdfast.policy import report
 from holdfast.robot import config as configs
-from holdfast.robot.recorder import Recorder
 
 COUNT = int(os.environ.get("HOLDFAST_MUTATIONS", "12"))
 pytestmark = pytest.mark.timeout(120 + 20 * COUNT)

@@ -16,9 +16,9 @@ from holdfast import plain, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.robot import config as configs
-from holdfast.robot.assembly import default_directory, load_contract
+from holdfast.robot.run.assembly import default_directory, load_contract
 from holdfast.share import folder
-from holdfast.sim.gap import load_gap
+from holdfast.sim.twin.gap import load_gap
 
 # YAML.
 

@@ -37,7 +37,7 @@ RUN_SIDE = [
     *modules("holdfast"),
     *modules("safety_monitor"),
     *modules("robot"),
-    "holdfast.policy.bundle",
+    "holdfast.bundle.reader",
     *sorted({c.target.partition(":")[0] for c in COMMANDS.values() if not c.extra}),
 ]
 
@@ -142,7 +142,7 @@ def test_the_robot_side_imports_the_base_install_alone(folder, also):
 def test_of_policy_the_robot_imports_what_runs_alone():
     for file in (ROOT / "robot").rglob("*.py"):
         names = {name for name in imported(file) if within(name, {"holdfast.policy"})}
-        assert names <= {"holdfast.policy", "holdfast.policy.bundle"}, file
+        assert names <= {"holdfast.policy", "holdfast.bundle.reader"}, file
 
 
 def test_the_simulator_knows_no_policy():

@@ -7,7 +7,7 @@ import torch
 from behaviour import small_policy
 
 from holdfast.contract import Cost
-from holdfast.sim import tasks
+from holdfast.sim import registry as tasks
 
 torch.set_num_threads(1)
 

@@ -10,15 +10,12 @@ from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.errors import TrainingError
-from holdfast.policy import checkpoint
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Measured
 from holdfast.policy.algorithms.lagrangian import Multiplier
 from holdfast.policy.algorithms.off_policy import OffPolicy, Trajectories
-from holdfast.policy.gaussian import GaussianPolicy, kl
-from holdfast.policy.learner import Learner
-from holdfast.policy.samples import Samples, surrogates
-from holdfast.policy.settings import (
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import (
     MEETS_LIMIT,
     OWN,
     AlgorithmName,
@@ -28,6 +25,9 @@ from holdfast.policy.settings import (
     TrainSettings,
     VineSettings,
 )
+from holdfast.policy.models import checkpoint
+from holdfast.policy.models.gaussian import GaussianPolicy, kl
+from holdfast.policy.sampling.samples import Samples, surrogates
 
 NAMES = tuple(ALGORITHMS)
 MEASURED = Measured(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)

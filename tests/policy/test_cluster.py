@@ -18,16 +18,17 @@ from runs import gone, until
 from holdfast import share
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy import checkpoint, train
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings, contract_of
-from holdfast.policy.shards import Shard
+from holdfast.policy import train
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings, contract_of
+from holdfast.policy.models import checkpoint
+from holdfast.policy.sampling.shards import Shard
 from holdfast.policy.train import CHECKPOINT
-from holdfast.sim.randomise import load_randomisation
+from holdfast.sim.batch.randomise import load_randomisation
 
 ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast[ray]'")
-from holdfast.policy import cluster as module  # noqa: E402
-from holdfast.policy.cluster import Cluster  # noqa: E402
+from holdfast.policy.learn import cluster as module  # noqa: E402
+from holdfast.policy.learn.cluster import Cluster  # noqa: E402
 
 SETTINGS = TrainSettings(
     task="PointCircle-v0", seed=3, iterations=2, batch=1040, shards=5, critic_steps=5

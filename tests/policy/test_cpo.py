@@ -10,9 +10,9 @@ from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.policy.algorithms.cpo import CostTracker, cpo_step
-from holdfast.policy.gaussian import GaussianPolicy, kl
-from holdfast.policy.samples import Samples, surrogates
-from holdfast.policy.settings import StepSettings
+from holdfast.policy.learn.settings import StepSettings
+from holdfast.policy.models.gaussian import GaussianPolicy, kl
+from holdfast.policy.sampling.samples import Samples, surrogates
 
 SETTINGS = StepSettings(fisher_rows=10_000, damping=1e-3, cg_iterations=50)
 

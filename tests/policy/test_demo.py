@@ -10,11 +10,12 @@ import pytest
 from bundles import drive_contract
 from recordings import info, record_episode
 
+from holdfast.bundle import reader as bundle
 from holdfast.errors import ConfigError, LogError
-from holdfast.policy import bundle, report
+from holdfast.log import reader as log
+from holdfast.log.writer import Recorder
+from holdfast.policy import report
 from holdfast.policy.demo import Demo, DemoSettings
-from holdfast.robot import log
-from holdfast.robot.recorder import Recorder
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -12,18 +12,19 @@ from bundles import drive_contract
 from demonstrators import record_policy
 from recordings import info, record_episode, tick
 
+from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.errors import LogError
-from holdfast.policy import bundle, checkpoint
-from holdfast.policy.demonstrations import LEAST_STD, clone, read
-from holdfast.policy.evaluate import evaluate
-from holdfast.policy.export import export, file_hash
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings
+from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
+from holdfast.log.writer import Recorder
+from holdfast.policy.improve.demonstrations import LEAST_STD, clone, read
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.models import checkpoint
+from holdfast.policy.ship.evaluate import evaluate
+from holdfast.policy.ship.export import export, file_hash
 from holdfast.policy.train import CHECKPOINT, MET_WITHIN, PROGRESS
-from holdfast.robot.log_format import COMPLETED, STOPPED, EpisodeResult
-from holdfast.robot.recorder import Recorder
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=2, batch=1040, critic_steps=5)
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "650", "--critic-steps", "2", "--seed", "3"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
 
-from holdfast.policy.dual import Case, Dual, solve_dual
+from holdfast.policy.optimise.dual import Case, Dual, solve_dual
 
 
 def solve_one(q: float, r: float, s: float, c: float, delta: float) -> Dual:

@@ -13,17 +13,19 @@ import pytest
 import torch
 from bundles import drive_contract
 
+from holdfast.bundle import reader as bundle
+from holdfast.bundle.graph import OPERATORS
 from holdfast.cli import main
 from holdfast.errors import BundleError, ConfigError, HoldfastError, TrainingError
-from holdfast.policy import bundle, checkpoint, verify
-from holdfast.policy.evaluate import evaluate, foretell, interval, judge_prediction
-from holdfast.policy.export import checkpoint_of, export
-from holdfast.policy.graph import OPERATORS
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.models import checkpoint
+from holdfast.policy.ship import verify
+from holdfast.policy.ship.evaluate import evaluate, foretell, interval, judge_prediction
+from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.prediction import Prediction
-from holdfast.sim.randomise import Randomisation
+from holdfast.sim.batch.randomise import Randomisation
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, critic_steps=5)
 

@@ -12,20 +12,20 @@ from mcap.writer import CompressionType
 from mended import rewritten
 from recordings import info, tick
 
+from holdfast.bundle import reader as bundle
 from holdfast.errors import LogError, TrainingError
-from holdfast.policy import bundle
-from holdfast.policy import finetune as finetuning
-from holdfast.policy.evaluate import evaluate
-from holdfast.policy.experience import Experience, Trajectory, logged_advantages, read
-from holdfast.policy.export import file_hash
-from holdfast.policy.finetune import Finetuner, FinetuneSettings
-from holdfast.policy.learner import Learner
-from holdfast.policy.rollout import Collector
-from holdfast.policy.settings import TrainSettings
-from holdfast.robot.log_format import COMPLETED, STOPPED, EpisodeResult
-from holdfast.robot.recorder import Recorder
+from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
+from holdfast.log.writer import Recorder
+from holdfast.policy.improve import finetune as finetuning
+from holdfast.policy.improve.experience import Experience, Trajectory, logged_advantages, read
+from holdfast.policy.improve.finetune import Finetuner, FinetuneSettings
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.sampling.rollout import Collector
+from holdfast.policy.ship.evaluate import evaluate
+from holdfast.policy.ship.export import file_hash
 from holdfast.safety_monitor.messages import Check, Reason, State
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 DRIVE = make("DriveCircle-v0")
 

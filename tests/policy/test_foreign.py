@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy import bundle
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings, contract_of
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.train import CHECKPOINT, PROGRESS
 from holdfast.robot import config as configs
 

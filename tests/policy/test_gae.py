@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from holdfast.policy.gae import advantages
+from holdfast.policy.sampling.gae import advantages
 
 
 def test_by_hand_with_two_discounts():

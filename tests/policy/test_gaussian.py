@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch.func import functional_call, jacrev
 
-from holdfast.policy.gaussian import FisherMatrix, GaussianPolicy, Linearisation, kl, set_gradient
-from holdfast.policy.layers import tanh_
+from holdfast.policy.models.gaussian import (
+    FisherMatrix,
+    GaussianPolicy,
+    Linearisation,
+    kl,
+    set_gradient,
+)
+from holdfast.policy.models.layers import tanh_
 
 
 @pytest.fixture

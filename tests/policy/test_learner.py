@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from holdfast.errors import TrainingError
-from holdfast.policy import checkpoint
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings
-from holdfast.sim.randomise import Randomisation
-from holdfast.sim.tasks import make_batch
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.models import checkpoint
+from holdfast.sim.batch.randomise import Randomisation
+from holdfast.sim.registry import make_batch
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=4, batch=1040, critic_steps=5)
 

@@ -13,16 +13,18 @@ import pytest
 from bundles import drive_contract
 from recordings import info, record_episode
 
+from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
-from holdfast.policy import bundle, checkpoint, report
-from holdfast.policy.export import checkpoint_of, export
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import TrainSettings
+from holdfast.log import reader as log
+from holdfast.log.writer import Recorder
+from holdfast.policy import report
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.models import checkpoint
+from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.policy.train import CHECKPOINT
-from holdfast.robot import log
-from holdfast.robot.recorder import Recorder
 
 ROOT = Path(__file__).parents[2]
 EVIL = "from pathlib import Path\nPath({mark!r}).touch()\n"

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from holdfast.policy.critic import Critic, fit_critic
-from holdfast.policy.fitting import Fitting
-from holdfast.policy.networks import Normaliser
-from holdfast.policy.settings import TrainSettings
+from holdfast.policy.learn.fitting import Fitting
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.models.critic import Critic, fit_critic
+from holdfast.policy.models.networks import Normaliser
 
 
 def test_normaliser_is_the_mean_and_deviation_of_all_batches():

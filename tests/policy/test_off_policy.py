@@ -11,14 +11,14 @@ import torch
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy import checkpoint
 from holdfast.policy.algorithms.algorithm import Measured
 from holdfast.policy.algorithms.off_policy import OffPolicy, Trajectories, weigh
-from holdfast.policy.evaluate import evaluate
-from holdfast.policy.gaussian import GaussianPolicy
-from holdfast.policy.learner import Learner
-from holdfast.policy.samples import surrogate_gradients
-from holdfast.policy.settings import OffPolicySettings, TrainSettings
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import OffPolicySettings, TrainSettings
+from holdfast.policy.models import checkpoint
+from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.sampling.samples import surrogate_gradients
+from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.train import CHECKPOINT, PROGRESS
 
 SMALL = TrainSettings(

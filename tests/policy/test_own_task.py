@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from recordings import info, record_episode
 
+from holdfast.bundle import reader as bundle
 from holdfast.cli import main
-from holdfast.policy import bundle, checkpoint
-from holdfast.policy.learner import Learner
+from holdfast.log.writer import Recorder
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
-from holdfast.robot.assembly import assemble
-from holdfast.robot.recorder import Recorder
+from holdfast.robot.run.assembly import assemble
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = ["train", "--task", "mine/car.py:CarLaps", "--batch", "1600", "--out", "run"]

@@ -5,9 +5,9 @@ import pytest
 
 from holdfast.cli import main
 from holdfast.policy import reproduce
-from holdfast.policy.learner import Learner
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import defaults
 from holdfast.policy.reproduce import STUDIES, Study, folder, last, records
-from holdfast.policy.settings import defaults
 
 TASK = "holdfast/PointGather-v0"
 SMALL = Study(iterations=3, prices=(2.0,), batch=150, algorithms=("cpo",))

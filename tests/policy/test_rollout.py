@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.policy.learner import Learner
-from holdfast.policy.rollout import Collector, Rollout, estimate
-from holdfast.policy.settings import TrainSettings
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.sampling.rollout import Collector, Rollout, estimate
 
 
 def rollout(ended):

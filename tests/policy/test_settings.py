@@ -6,8 +6,8 @@ import json
 import pytest
 
 from holdfast.errors import ConfigError, TrainingError
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import (
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import (
     CPOSettings,
     MultiplierSettings,
     OffPolicySettings,
@@ -20,7 +20,7 @@ from holdfast.policy.settings import (
     defaults,
     settings_from,
 )
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 POINT = TrainSettings(task="PointCircle-v0")
 

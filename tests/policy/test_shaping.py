@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import ShapingSettings, TrainSettings
-from holdfast.policy.shaping import Predictor, fit_predictor, soon
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import ShapingSettings, TrainSettings
+from holdfast.policy.learn.shaping import Predictor, fit_predictor, soon
 
 SHAPING = ShapingSettings(horizon=3, shaping=0.5)
 

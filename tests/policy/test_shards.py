@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from holdfast.policy.learner import Learner
-from holdfast.policy.rollout import Rollout
-from holdfast.policy.settings import TrainSettings
-from holdfast.policy.shards import InTurn, Shard, side_by_side
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.sampling.rollout import Rollout
+from holdfast.policy.sampling.shards import InTurn, Shard, side_by_side
 
 SETTINGS = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, shards=4, critic_steps=5)
 

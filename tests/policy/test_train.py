@@ -10,11 +10,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy import checkpoint, probe
-from holdfast.policy.learner import Learner
-from holdfast.policy.settings import CPOSettings, TrainSettings, contract_of
+from holdfast.policy import probe
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import CPOSettings, TrainSettings, contract_of
+from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
-from holdfast.sim.randomise import Randomisation, load_randomisation
+from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=2, batch=1040, critic_steps=5)
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "650", "--critic-steps", "2"]

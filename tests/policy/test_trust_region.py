@@ -7,10 +7,10 @@ import torch
 from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
-from holdfast.policy.gaussian import FisherMatrix
-from holdfast.policy.samples import Samples, surrogate_gradients, surrogates
-from holdfast.policy.settings import StepSettings
-from holdfast.policy.trust_region import TrustRegion, conjugate_gradient
+from holdfast.policy.learn.settings import StepSettings
+from holdfast.policy.models.gaussian import FisherMatrix
+from holdfast.policy.optimise.trust_region import TrustRegion, conjugate_gradient
+from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
 
 
 def test_conjugate_gradient_solves_side_by_side():

@@ -10,11 +10,11 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.trpo_vine import Branches
-from holdfast.policy.gaussian import GaussianPolicy
-from holdfast.policy.learner import Learner
-from holdfast.policy.samples import surrogate_gradients, surrogates
-from holdfast.policy.settings import TrainSettings, VineSettings
-from holdfast.sim.randomise import Randomisation
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings, VineSettings
+from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.sampling.samples import surrogate_gradients, surrogates
+from holdfast.sim.batch.randomise import Randomisation
 
 VINE = VineSettings(states=50, branches=4, branch_steps=10)
 SMALL = TrainSettings(

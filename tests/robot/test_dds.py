@@ -16,11 +16,11 @@ from cyclonedds.builtin import (
 from cyclonedds.core import Policy
 
 from holdfast.errors import ConfigError
-from holdfast.robot import messages
+from holdfast.log import messages
 from holdfast.robot.dds import discovery
 from holdfast.robot.dds.robot import parse_address
 from holdfast.robot.dds.types import REQUEST_ID, message_class, structure
-from holdfast.robot.graph import COMMAND, PLAIN, SENSOR, STATUS, Qos
+from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS, Qos
 
 STRING = "std_msgs/msg/String"
 
@@ -200,7 +200,7 @@ def test_who_else_publishes_a_topic(two):
 
 OTHER = """
 import graphs
-from holdfast.robot.graph import PLAIN
+from holdfast.robot.topics.graph import PLAIN
 with graphs.graph("other") as other:
     heard = graphs.Heard(other, "chatter", "std_msgs/msg/String", PLAIN)
     graphs.until(lambda: heard)

@@ -19,9 +19,9 @@ import runs
 from bundles import drive_contract, write_bundle
 from topic_rig import ODOMETRY, Body, call
 
-from holdfast.robot.fields import set_stamp
-from holdfast.robot.graph import COMMAND, SENSOR
-from holdfast.robot.replay import replay
+from holdfast.robot.run.replay import replay
+from holdfast.robot.topics.fields import set_stamp
+from holdfast.robot.topics.graph import COMMAND, SENSOR
 from holdfast.safety_monitor.messages import State
 
 ADDRESS = "dds:drive"

@@ -18,9 +18,9 @@ import runs
 from bundles import write_bundle
 
 from holdfast import share
-from holdfast.robot.replay import replay
+from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.messages import State
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 CONFIG = share.folder() / "config" / "drive_lidar.yaml"
 SEED, STEPS = 7, 80

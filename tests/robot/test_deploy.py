@@ -15,14 +15,14 @@ import yaml
 from bundles import drive_contract, write_bundle
 
 from holdfast import share
+from holdfast.bundle.reader import load
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.errors import BundleError, ConfigError, ContractError, LinkError, RunError
-from holdfast.policy.bundle import load
 from holdfast.robot import config as configs
-from holdfast.robot import deploy
-from holdfast.robot.assembly import knowledge, parse_budget, require_fit
 from holdfast.robot.base import Identity
-from holdfast.robot.deploy import Settings
+from holdfast.robot.run import deploy
+from holdfast.robot.run.assembly import knowledge, parse_budget, require_fit
+from holdfast.robot.run.deploy import Settings
 from holdfast.safety_monitor.monitor import Monitor
 
 IDENTITY = Identity(
@@ -385,7 +385,7 @@ def test_a_run_of_the_mean_that_no_other_overwrites(tmp_path, twin):
 UNABLE = """
 import sys
 from holdfast import cli
-from holdfast.sim.twin_board import TwinBoard
+from holdfast.sim.twin.board import TwinBoard
 TwinBoard.self_placing = False
 sys.exit(cli.main(sys.argv[1:]))
 """

@@ -16,10 +16,10 @@ import runs
 from bundles import drive_contract, write_bundle
 from twins import second_writer
 
+from holdfast.log.reader import Log, read
 from holdfast.robot import config as configs
-from holdfast.robot import device, link
-from holdfast.robot.log import Log, read
-from holdfast.robot.replay import replay
+from holdfast.robot.run.replay import replay
+from holdfast.robot.serial import device, link
 from holdfast.safety_monitor.messages import State
 
 EMERGENCY = "emergency stop"

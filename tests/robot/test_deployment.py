@@ -14,10 +14,10 @@ from bundles import drive_contract, write_bundle
 
 from holdfast.contract import Cost
 from holdfast.errors import ConfigError, RunError
-from holdfast.robot.deployment import Deployment
-from holdfast.robot.log import read
-from holdfast.robot.log_format import COMPLETED, STOPPED, EpisodeResult
-from holdfast.robot.replay import replay
+from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
+from holdfast.log.reader import read
+from holdfast.robot.run.deployment import Deployment
+from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.evidence import Evidence
 
 

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from device_rig import STEP_US, VALID_US, WATCHDOG_US, Bench, Rig, codes, state
 
-from holdfast.robot import device, link
+from holdfast.robot.serial import device, link
 
 # Every state against every message.
 

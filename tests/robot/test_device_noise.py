@@ -9,7 +9,7 @@ from device_rig import STEP_US, VALID_US, WATCHDOG_US, Bench, Rig, codes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.robot import device, link
+from holdfast.robot.serial import device, link
 
 
 def test_another_version_is_refused():

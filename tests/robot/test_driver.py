@@ -13,11 +13,11 @@ from topic_rig import BOOL, IMU, ODOMETRY, call, section
 from twins import running_twin
 
 from holdfast.errors import LinkError
-from holdfast.robot.driver import Driver, Look
-from holdfast.robot.fields import ActionCodec
-from holdfast.robot.graph import COMMAND, PLAIN, SENSOR, STATUS
-from holdfast.robot.serial_hardware import SerialHardware
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.robot.serial.hardware import SerialHardware
+from holdfast.robot.serial.robot import SerialRobot
+from holdfast.robot.topics.driver import Driver, Look
+from holdfast.robot.topics.fields import ActionCodec
+from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS
 
 JOINTS, TF = "sensor_msgs/msg/JointState", "tf2_msgs/msg/TFMessage"
 TIMEOUT_S = section().command_timeout_s

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError
-from holdfast.robot import fields
 from holdfast.robot.dds.types import message_class
-from holdfast.robot.fields import ActionCodec, SourceReader
-from holdfast.robot.topics import ActionTopic, Ranges, Source
+from holdfast.robot.topics import fields
+from holdfast.robot.topics.config import ActionTopic, Ranges, Source
+from holdfast.robot.topics.fields import ActionCodec, SourceReader
 
 
 class Types:

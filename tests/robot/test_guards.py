@@ -6,7 +6,7 @@ import pytest
 
 from holdfast import share
 from holdfast.errors import ContractError
-from holdfast.robot.assembly import assemble, load_contract
+from holdfast.robot.run.assembly import assemble, load_contract
 
 GUARDS = sorted((share.folder() / "config").glob("guard_*.yaml"))
 

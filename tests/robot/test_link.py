@@ -13,7 +13,7 @@ from cobs import cobs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.robot import device, link
+from holdfast.robot.serial import device, link
 
 # Long runs without a zero are where COBS has its corners.
 BYTES = st.one_of(

@@ -97,7 +97,13 @@ def test_it_runs_under_micropython_as_it_does_here():
         check=True,
     )
     there = subprocess.run(
-        [node, "--input-type=module", "-e", RUNNER % str(module), str(ROOT / "robot/device.py")],
+        [
+            node,
+            "--input-type=module",
+            "-e",
+            RUNNER % str(module),
+            str(ROOT / "robot/serial/device.py"),
+        ],
         input=SCENARIO,
         capture_output=True,
         text=True,
@@ -109,7 +115,7 @@ def test_it_runs_under_micropython_as_it_does_here():
 
 def test_it_keeps_to_the_subset_that_micropython_runs():
     """Without MicroPython at hand, this much can be said: modules and syntax that it has."""
-    tree = ast.parse((ROOT / "robot/device.py").read_text())
+    tree = ast.parse((ROOT / "robot/serial/device.py").read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert sorted(name.name for node in imports for name in node.names) == ["binascii", "struct"]
     foreign = (ast.Match, ast.AsyncFunctionDef, ast.JoinedStr, ast.Delete, ast.Try, ast.AnnAssign)

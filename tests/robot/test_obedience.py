@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from device_rig import VALID_US, WATCHDOG_US, Rig, state
 
-from holdfast.robot import device, link
-from holdfast.robot.obedience import Obedience
+from holdfast.robot.serial import device, link
+from holdfast.robot.serial.obedience import Obedience
 
 PERIOD_US = 50_000
 

@@ -12,9 +12,9 @@ import pytest
 import runs
 from bundles import drive_contract, write_bundle
 
+from holdfast.bundle.reader import load, sample
 from holdfast.errors import RunError
-from holdfast.policy.bundle import load, sample
-from holdfast.robot.policy_process import PolicyProcess
+from holdfast.robot.run.policy_process import PolicyProcess
 
 OBSERVATION = np.linspace(-1.0, 1.0, 9)
 

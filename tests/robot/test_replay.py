@@ -15,10 +15,11 @@ from recordings import info, record_episode
 
 from holdfast.cli import main
 from holdfast.errors import ConfigError, LogError
+from holdfast.log import format as log_format
+from holdfast.log.reader import Event, read
+from holdfast.log.writer import Recorder
 from holdfast.robot import config as configs
-from holdfast.robot import log_format, replay
-from holdfast.robot.log import Event, read
-from holdfast.robot.recorder import Recorder
+from holdfast.robot.run import replay
 from holdfast.safety_monitor.messages import State
 
 OPTIONS = ["--episodes", "3", "--explore", "--seed", "5", "--run-budget", "outside_corridor=20"]

@@ -9,9 +9,9 @@ import pytest
 import runs
 from bundles import drive_contract, write_bundle
 
-from holdfast.policy.bundle import load
-from holdfast.robot.log_format import COMPLETED, NO_STEP, STOPPED
-from holdfast.robot.replay import replay
+from holdfast.bundle.reader import load
+from holdfast.log.format import COMPLETED, NO_STEP, STOPPED
+from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.costs import Bill
 from holdfast.safety_monitor.messages import State
 

@@ -17,7 +17,8 @@ from device_rig import Bench, Rig
 from twins import connected, running_twin, second_writer
 
 from holdfast.errors import LinkError
-from holdfast.robot import device, link, serial_robot
+from holdfast.robot.serial import device, link
+from holdfast.robot.serial import robot as serial_robot
 
 ACTION = np.array([0.6, 0.4])
 PERIOD_S = 0.05

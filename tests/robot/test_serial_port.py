@@ -11,8 +11,8 @@ import pytest
 from twins import DRIVER, connected, running_twin
 
 from holdfast.errors import ConfigError, LinkError
-from holdfast.robot.serial_port import ClockOffset, parse_address
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.robot.serial.port import ClockOffset, parse_address
+from holdfast.robot.serial.robot import SerialRobot
 
 
 def test_an_address_is_read():

@@ -21,8 +21,9 @@ from cobs import cobs
 from twins import DRIVER, GAP, connected, running_twin
 
 from holdfast.errors import ConfigError, LinkError
-from holdfast.robot import device, serial_robot
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.robot.serial import device
+from holdfast.robot.serial import robot as serial_robot
+from holdfast.robot.serial.robot import SerialRobot
 
 ACTION = np.array([0.6, 0.4])
 PERIOD_S = 0.05

@@ -11,11 +11,11 @@ import pytest
 from bundles import write_bundle
 from topic_rig import CONTRACT, section
 
+from holdfast.bundle.reader import load, log_prob
 from holdfast.errors import ConfigError
-from holdfast.policy.bundle import load, log_prob
-from holdfast.robot.fields import ActionCodec
-from holdfast.robot.graph import COMMAND, STATUS
-from holdfast.robot.topic_proposer import (
+from holdfast.robot.topics.fields import ActionCodec
+from holdfast.robot.topics.graph import COMMAND, STATUS
+from holdfast.robot.topics.proposers import (
     ARRAY,
     OBSERVATION,
     OLD_IN_TURN,

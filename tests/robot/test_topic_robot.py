@@ -12,10 +12,10 @@ import topic_rig
 from topic_rig import CONTRACT, Body, call, section
 
 from holdfast.errors import ConfigError, LinkError
-from holdfast.robot.fields import set_stamp
-from holdfast.robot.graph import SENSOR, STATUS
-from holdfast.robot.topic_robot import STALL_S, TopicRobot
-from holdfast.robot.topics import Ranges, SignalField, Source
+from holdfast.robot.topics.config import Ranges, SignalField, Source
+from holdfast.robot.topics.fields import set_stamp
+from holdfast.robot.topics.graph import SENSOR, STATUS
+from holdfast.robot.topics.robot import STALL_S, TopicRobot
 
 SCAN = "sensor_msgs/msg/LaserScan"
 FORWARD = np.array([0.5, 0.0])

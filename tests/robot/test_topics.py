@@ -13,7 +13,7 @@ from holdfast import share
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
-from holdfast.robot.topics import RosSection
+from holdfast.robot.topics.config import RosSection
 
 DRIVE = yaml.safe_load(configs.find("drive").read_text())["ros"]
 ROBOTS = sorted(

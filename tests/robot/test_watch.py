@@ -15,17 +15,17 @@ from bundles import drive_contract
 from topic_rig import Body, call, section
 
 from holdfast.errors import LogError
+from holdfast.log.reader import read
+from holdfast.log.writer import Recorder
 from holdfast.robot import config as configs
-from holdfast.robot.assembly import Assembly
-from holdfast.robot.fields import ActionCodec
-from holdfast.robot.graph import COMMAND, PLAIN
-from holdfast.robot.log import read
-from holdfast.robot.loop import Loop
-from holdfast.robot.recorder import Recorder
-from holdfast.robot.replay import replay
-from holdfast.robot.topic_proposer import FreeTopic
-from holdfast.robot.topic_robot import TopicRobot
-from holdfast.robot.watch import Watch
+from holdfast.robot.run.assembly import Assembly
+from holdfast.robot.run.loop import Loop
+from holdfast.robot.run.replay import replay
+from holdfast.robot.run.watch import Watch
+from holdfast.robot.topics.fields import ActionCodec
+from holdfast.robot.topics.graph import COMMAND, PLAIN
+from holdfast.robot.topics.proposers import FreeTopic
+from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor import Monitor
 from holdfast.safety_monitor.messages import State
 

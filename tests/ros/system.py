@@ -33,7 +33,7 @@ LIMIT_S = 40.0
 DRIVES = ("ACTIVE", "LIMITED")
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 MONITOR, POLICY, TWIN, BASE = "safety_monitor_node", "policy_node", "twin_node", "base_node"
-WHERE = {TWIN: "holdfast.sim.twin_node"}
+WHERE = {TWIN: "holdfast.sim.twin.node"}
 ERROR = DiagnosticStatus.ERROR
 DRIVERS = (f"{BASE}: state", f"{TWIN}: state")
 FALSE_ALARMS = ("another program", "this program", "did not obey")

@@ -18,7 +18,7 @@ from bundles import write_bundle
 from launching import launched, until
 
 from holdfast.robot import config as configs
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 
 @contextmanager

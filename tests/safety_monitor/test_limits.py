@@ -10,7 +10,7 @@ from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 from holdfast.contract import ActionChannel, ObservationChannel, Recovery
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor import Agreement, Geofence, Limits, Monitor, Span, Tiers
-from holdfast.sim.tasks import make
+from holdfast.sim.registry import make
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config" / "drive.yaml"

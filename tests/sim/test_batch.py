@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError, TrainingError
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.robot import physics_steps
-from holdfast.sim.tasks import TASKS, make, make_batch
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.registry import TASKS, make, make_batch
+from holdfast.sim.robots.robot import physics_steps
 
 
 @pytest.fixture(params=sorted(TASKS))

@@ -7,9 +7,9 @@ import pytest
 
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.sim.check import check_task
-from holdfast.sim.circle import Circle
-from holdfast.sim.point import Point
-from holdfast.sim.tasks import TASKS, make
+from holdfast.sim.registry import TASKS, make
+from holdfast.sim.robots.point import Point
+from holdfast.sim.tasks.circle import Circle
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from holdfast.errors import ConfigError
-from holdfast.sim.tasks import TASKS
+from holdfast.sim.registry import TASKS
 
 
 @pytest.fixture(params=sorted(TASKS))

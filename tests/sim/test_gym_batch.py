@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError, TrainingError
+from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.check import check
-from holdfast.sim.randomise import Randomisation
-from holdfast.sim.tasks import make, make_batch, own_contract
+from holdfast.sim.registry import make, make_batch, own_contract
 
 WALK, NAMED = "gym:gym_envs:Walk-v0", "gym:gym_envs:WalkNamed-v0"
 SIX = "gym:gym_six:SixTuple-v0"

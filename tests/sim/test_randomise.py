@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from holdfast.errors import ConfigError
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.batch.randomise import Randomisation, gaussian, load_randomisation
 from holdfast.sim.check import check_batch
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.randomise import Randomisation, gaussian, load_randomisation
-from holdfast.sim.robot import physics_steps
-from holdfast.sim.tasks import TASKS, make, make_batch
+from holdfast.sim.registry import TASKS, make, make_batch
+from holdfast.sim.robots.robot import physics_steps
 
 DRIVE_FILE = Path(__file__).parents[2] / "config" / "randomise_drive.yaml"
 DRIVE = load_randomisation(DRIVE_FILE)

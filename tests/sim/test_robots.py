@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError
-from holdfast.sim.drive import Drive
-from holdfast.sim.legged import Ant, Humanoid
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.point import Point
-from holdfast.sim.robot import physics_steps, roll_pitch_yaw
-from holdfast.sim.tasks import make
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.registry import make
+from holdfast.sim.robots.drive import Drive
+from holdfast.sim.robots.legged import Ant, Humanoid
+from holdfast.sim.robots.point import Point
+from holdfast.sim.robots.robot import physics_steps, roll_pitch_yaw
 
 ROBOTS = {robot.name: robot for robot in (Point, Drive, Ant, Humanoid)}
 

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from holdfast.sim.sensors import proximity, scan, seen_from
+from holdfast.sim.tasks.sensors import proximity, scan, seen_from
 
 RANGE_M, RADIUS_M = 3.0, 0.1
 SECTOR = np.deg2rad(10.0)

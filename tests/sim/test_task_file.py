@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.check import check
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.tasks import make, make_batch
+from holdfast.sim.registry import make, make_batch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CAR = f"{EXAMPLES / 'car.py'}:CarLaps"
@@ -18,8 +18,8 @@ CAR = f"{EXAMPLES / 'car.py'}:CarLaps"
 GOOD = """
 import dataclasses
 from helper import LIMIT_M
-from holdfast.sim.circle import Circle
-from holdfast.sim.point import Point
+from holdfast.sim.tasks.circle import Circle
+from holdfast.sim.robots.point import Point
 
 @dataclasses.dataclass
 class Sizes:
@@ -83,11 +83,17 @@ def test_a_file_that_changed_is_read_again(folder):
         ("none.py:Mine", "there is no file none.py, looked for from {folder}"),
         ("mine.py:Yours", "mine.py: has no 'Yours'; its tasks are Mine, Ours, Odd"),
         ("helper.py:Mine", "helper.py: has no 'Mine'; its tasks are none"),
-        ("mine.py:nothing", "mine.py:nothing: should make a holdfast.sim.task.Task, it made 3"),
+        (
+            "mine.py:nothing",
+            "mine.py:nothing: should make a holdfast.sim.tasks.task.Task, it made 3",
+        ),
         ("mine.py:fails", "mine.py, line {fails}: ZeroDivisionError: division by zero"),
         ("mine.py:Ours", "mine.py:Ours: its contract's task should not begin with 'holdfast/'"),
         ("mine.py:Odd", "mine.py: cost 'outside_corridor': limit should be finite and at least 0"),
-        ("mine.py:Sizes", "mine.py:Sizes: should make a holdfast.sim.task.Task, it made Sizes("),
+        (
+            "mine.py:Sizes",
+            "mine.py:Sizes: should make a holdfast.sim.tasks.task.Task, it made Sizes(",
+        ),
         ("mine.py:Circle", "mine.py: TypeError: Circle.__init__() missing"),
     ],
 )

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from holdfast.sim.circle import circle_reward
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.places import Grid
-from holdfast.sim.tasks import TASKS, make
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.registry import TASKS, make
+from holdfast.sim.tasks.circle import circle_reward
+from holdfast.sim.tasks.places import Grid
 
 
 def signals_of(batch):

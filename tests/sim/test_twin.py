@@ -18,12 +18,14 @@ import pytest
 from twins import GAP, running_twin
 
 from holdfast.errors import ConfigError
-from holdfast.robot import device, link
-from holdfast.robot.serial_robot import SerialRobot
+from holdfast.robot.serial import device, link
+from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.costs import Bill
-from holdfast.sim import drive, tasks, twin
-from holdfast.sim.gap import Gap, LocalisationNoise, OdometryNoise, apply, load_gap
-from holdfast.sim.twin_board import TICKS_PER_TURN, Truth, TwinBoard
+from holdfast.sim import registry as tasks
+from holdfast.sim.robots import drive
+from holdfast.sim.twin import serve as twin
+from holdfast.sim.twin.board import TICKS_PER_TURN, Truth, TwinBoard
+from holdfast.sim.twin.gap import Gap, LocalisationNoise, OdometryNoise, apply, load_gap
 
 TASK = tasks.make("DriveCircle-v0")
 

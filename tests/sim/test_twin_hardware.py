@@ -9,14 +9,14 @@ import pytest
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.dds.types import message_class
-from holdfast.robot.driver import Driver, Look
-from holdfast.robot.fields import SourceReader
-from holdfast.robot.topics import Source
-from holdfast.sim.gap import Gap, LocalisationNoise
-from holdfast.sim.tasks import make
-from holdfast.sim.twin import require_measured
-from holdfast.sim.twin_board import Truth, TwinBoard
-from holdfast.sim.twin_hardware import LIDAR_LEAST_M, LIDAR_RAYS, TwinHardware, besides
+from holdfast.robot.topics.config import Source
+from holdfast.robot.topics.driver import Driver, Look
+from holdfast.robot.topics.fields import SourceReader
+from holdfast.sim.registry import make
+from holdfast.sim.twin.board import Truth, TwinBoard
+from holdfast.sim.twin.gap import Gap, LocalisationNoise
+from holdfast.sim.twin.hardware import LIDAR_LEAST_M, LIDAR_RAYS, TwinHardware, besides
+from holdfast.sim.twin.serve import require_measured
 
 SECTION = configs.load(configs.find("drive_lidar")).topics()
 KNOWN_POSE = Gap(localisation=LocalisationNoise(position_m=0.0, heading_rad=0.0))

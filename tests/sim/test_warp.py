@@ -19,15 +19,15 @@ import pytest
 
 from holdfast.cli import main
 from holdfast.errors import ConfigError, TrainingError
-from holdfast.policy import checkpoint
-from holdfast.policy.settings import settings_from
+from holdfast.policy.learn.settings import settings_from
+from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.check import check_batch
-from holdfast.sim.drive import Drive
-from holdfast.sim.legged import Ant
-from holdfast.sim.mujoco_batch import MujocoBatch
-from holdfast.sim.randomise import Randomisation
-from holdfast.sim.tasks import make, make_batch
+from holdfast.sim.registry import make, make_batch
+from holdfast.sim.robots.drive import Drive
+from holdfast.sim.robots.legged import Ant
 
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "65", "--critic-steps", "2"]
 HAS_WARP = importlib.util.find_spec("mujoco_warp") is not None
@@ -44,7 +44,7 @@ long = pytest.mark.skipif(
 @functools.cache
 def why_no_gpu():
     """Return what keeps Warp's GPU from being used, or nothing."""
-    from holdfast.sim.warp_physics import device_of
+    from holdfast.sim.batch.warp_physics import device_of
 
     try:
         device_of("cuda")
@@ -232,7 +232,7 @@ def test_randomised_copies_have_bodies_of_their_own_in_it_too(name, copies, devi
 def test_all_that_a_randomised_model_differs_in_is_handed_over(name):
     import mujoco_warp
 
-    from holdfast.sim.warp_physics import OWN
+    from holdfast.sim.batch.warp_physics import OWN
 
     settings = Randomisation(mass=(0.5, 0.5), friction=(2.0, 2.0))
     batch = MujocoBatch(make(name), 1, 0, 1, settings)
@@ -287,7 +287,7 @@ def test_a_diverged_simulation_is_refused(device, speed):
 @pytest.mark.parametrize(("room", "size"), [("CONTACTS", 2), ("ROWS", 8)])
 def test_contacts_that_find_no_room_are_an_error(device, monkeypatch, room, size):
     """A drive robot at rest has 3, and 9 rows."""
-    monkeypatch.setattr(f"holdfast.sim.warp_physics.{room}", size)
+    monkeypatch.setattr(f"holdfast.sim.batch.warp_physics.{room}", size)
     batch = MujocoBatch(make("DriveCircle-v0"), 2, seed=0, warp=device)
     with pytest.raises(TrainingError, match="contacts are more than MuJoCo Warp has room for"):
         batch.step(np.zeros((2, 2)))

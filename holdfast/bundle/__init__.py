@@ -1,0 +1,1 @@
+"""The bundle: an ONNX file with its contract, checked before it is run."""

@@ -1,0 +1,348 @@
+"""The bundle: one ONNX file with a policy, its cost critics and its contract, as a robot runs it.
+
+Needs NumPy and ONNX Runtime alone. Exporting one is `holdfast.policy.ship.export`'s.
+Whoever wrote the file, loading it takes a bounded time and memory: ONNX Runtime is given
+nothing that `holdfast.bundle.graph` did not let through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from holdfast import files, plain
+from holdfast.bundle.graph import ROWS, check_graph
+from holdfast.bundle.onnx_file import Message, read_model
+from holdfast.contract import Contract
+from holdfast.errors import BundleError, ContractError, FileError
+from holdfast.signals import Array
+
+FORMAT = "2"
+KEYS = ("format", "contract", "golden", "familiarity", "prediction", "provenance", "digest")
+"""Entries of the ONNX metadata, each under "holdfast_" + its name."""
+
+PLACEHOLDER = "0" * 64
+"""What `holdfast_digest` holds until the file is sealed."""
+
+GOLDEN_TOLERANCE = 1e-5
+"""Largest difference from a golden pair; relative where a value is above 1, as cost-to-go is."""
+
+OUTPUTS = ("action", "log_std", "cost_to_go")
+
+LARGEST = 64 * 2**20
+"""Bytes of a file, at most."""
+
+SHARE = 0.25
+"""Most of the contract's period that the outputs for one observation may take: the critics are
+asked in the monitor's process, once per period."""
+
+TIMED, FAR = 15, 256
+"""How many observations are timed, and how many are tried that are far from any known one."""
+
+# A protobuf string entry: key, then tag 2 and length 64. Found in the bytes, so that the digest
+# is checked before anything parses the file.
+_DIGEST = re.compile(rb"holdfast_digest\x12\x40([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Observations and what the policy said of them when it was exported, a row each.
+
+    Attributes:
+        observation: shape (pairs, n); action, log_std: (pairs, actions);
+            cost_to_go: (pairs, costs).
+    """
+
+    observation: Array
+    action: Array
+    log_std: Array
+    cost_to_go: Array
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A policy that may run: everything below was checked when it was loaded.
+
+    Attributes:
+        hash: SHA-256 of the file, in hex.
+        familiarity: what the exporter measured of the observations, or None.
+        prediction: how much more than cost-to-go an episode may cost, as measured, or None.
+        provenance: versions, seeds, hashes, parent and what training measured.
+        row_s: how long the outputs for one observation take here, s: the median.
+    """
+
+    path: Path
+    hash: str
+    contract: Contract
+    golden: Golden
+    familiarity: Mapping[str, Any] | None
+    prediction: Mapping[str, Any] | None
+    provenance: Mapping[str, Any]
+    _session: Any = field(repr=False, compare=False)
+    row_s: float = field(default=0.0, compare=False)
+
+    def act(self, observation: Array) -> tuple[Array, Array]:
+        """Return the mean action (actions,), physical units, and log_std (actions,), of the
+        action scaled to [-1, 1], for one observation (n,)."""
+        mean, log_std = self.outputs(observation[None], OUTPUTS[:2])
+        return mean[0], log_std[0]
+
+    def cost_to_go(self, observation: Array) -> Array:
+        """Return the critics' expected cost from here to the episode's end, shape (costs,)."""
+        (costs,) = self.outputs(observation[None], OUTPUTS[2:])
+        return np.asarray(costs[0])
+
+    def expect(self, robot: str | None = None, task: str | None = None) -> None:
+        """Raise BundleError unless the policy was trained for this robot and task."""
+        for kind, wanted, held in (
+            ("robot", robot, self.contract.robot),
+            ("task", task, self.contract.task),
+        ):
+            if wanted is not None and wanted != held:
+                raise BundleError(
+                    f"{self.path}: this policy was trained for {kind} '{held}', not '{wanted}'"
+                )
+
+    def outputs(self, observations: Array, names: tuple[str, ...] = OUTPUTS) -> list[Array]:
+        """Return the named outputs of the graph for observations (batch, n)."""
+        rows = observations.astype(np.float32)
+        parts = [
+            self._session.run(list(names), {"observation": rows[i : i + ROWS]})
+            for i in range(0, len(rows), ROWS)
+        ]
+        return [np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True)]
+
+
+def load(path: Path | str) -> Bundle:
+    """Read, check and return a bundle.
+
+    Raises:
+        BundleError: no such file, not a bundle, damaged, or it does not do what it says.
+    """
+    path = Path(path)
+    try:
+        data = files.read(path, LARGEST)
+    except FileError as error:
+        raise BundleError(str(error)) from None
+    return from_bytes(data, path)
+
+
+def from_bytes(data: bytes, path: Path) -> Bundle:
+    """Check and return the bundle that a file's bytes are; see `load`.
+
+    Args:
+        path: of the file, to name it.
+    """
+    try:
+        check_digest(data)
+        model = read_model(data)
+        entries = _entries(model)
+        contract = Contract.from_json(entries["contract"])
+        sizes = (contract.action_size, contract.action_size, len(contract.costs))
+        outputs = dict(zip(OUTPUTS, sizes, strict=True))
+        check_graph(model, {"observation": contract.observation_size}, outputs)
+        bundle = Bundle(
+            path=path,
+            hash=hashlib.sha256(data).hexdigest(),
+            contract=contract,
+            golden=_golden(entries["golden"], contract),
+            familiarity=_mapping(entries, "familiarity"),
+            prediction=_mapping(entries, "prediction"),
+            provenance=_mapping(entries, "provenance") or {},
+            _session=_session(data),
+        )
+        _check_golden(bundle)
+        bundle = replace(bundle, row_s=_check_time(bundle))
+        _check_limits(bundle)
+    except (BundleError, ContractError) as error:
+        raise BundleError(f"{path}: {error}") from None
+    return bundle
+
+
+def seal(data: bytes) -> bytes:
+    """Return the file's bytes with the digest's placeholder, 64 zeros, replaced by the digest.
+
+    Raises:
+        BundleError: the placeholder is not there exactly once.
+    """
+    start, end = _digest_place(data)
+    if data[start:end] != PLACEHOLDER.encode():
+        raise BundleError("already sealed; holdfast_digest should hold 64 zeros")
+    return data[:start] + hashlib.sha256(data).hexdigest().encode() + data[end:]
+
+
+def check_digest(data: bytes) -> None:
+    """Raise BundleError unless the file's bytes have the digest that they carry.
+
+    The digest is the SHA-256 of the bytes with its own 64 hex digits replaced by zeros.
+    """
+    start, end = _digest_place(data)
+    blank = data[:start] + PLACEHOLDER.encode() + data[end:]
+    if hashlib.sha256(blank).hexdigest().encode() != data[start:end]:
+        raise BundleError(
+            "damaged or altered since it was exported: its bytes do not have its digest"
+        )
+
+
+def sample(
+    mean: Array, log_std: Array, rng: np.random.Generator, contract: Contract
+) -> tuple[Array, float]:
+    """Draw an action from the behaviour policy, a diagonal Gaussian in scaled units.
+
+    u = normalised(mean) + exp(log_std)·ε; the action is not clipped, `admissible` does that in
+    simulator and monitor alike.
+
+    Args:
+        mean: shape (actions,), physical units.
+        log_std: shape (actions,), of the action scaled to [-1, 1].
+
+    Returns:
+        The action (actions,) in physical units, and log p(u), summed over dimensions.
+    """
+    noise = rng.standard_normal(mean.shape)
+    scaled = contract.normalised(mean) + np.exp(log_std) * noise
+    action = contract.action_center + contract.action_half_range * scaled
+    return action, _density(noise, log_std)
+
+
+def log_prob(action: Array, mean: Array, log_std: Array, contract: Contract) -> float:
+    """Return log p(u) of an action under the behaviour policy; see `sample`."""
+    noise = (contract.normalised(action) - contract.normalised(mean)) / np.exp(log_std)
+    return _density(noise, log_std)
+
+
+def _density(noise: Array, log_std: Array) -> float:
+    constant = 0.5 * noise.size * math.log(2.0 * math.pi)
+    return float(-0.5 * noise @ noise - log_std.sum() - constant)
+
+
+def _digest_place(data: bytes) -> tuple[int, int]:
+    places = [match.span(1) for match in _DIGEST.finditer(data)]
+    if len(places) != 1:
+        raise BundleError("not a Holdfast bundle: it holds no digest (see holdfast export)")
+    return places[0]
+
+
+def _session(data: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what is wrong is said below, in one sentence
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base of their own
+        first_line = str(error).partition("\n")[0]
+        raise BundleError(f"ONNX Runtime cannot load it ({first_line})") from None
+
+
+def _entries(model: Message) -> dict[str, str]:
+    pairs = [(entry.get("key", ""), entry.get("value", "")) for entry in model["metadata_props"]]
+    metadata = dict(pairs)
+    if len(metadata) < len(pairs):
+        raise BundleError("its metadata should hold each key once")
+    missing = [f"holdfast_{key}" for key in KEYS if f"holdfast_{key}" not in metadata]
+    if missing:
+        raise BundleError(f"its metadata lacks {', '.join(missing)}")
+    entries = {key: metadata[f"holdfast_{key}"] for key in KEYS}
+    if entries["format"] != FORMAT:
+        raise BundleError(f"bundle format should be {FORMAT}, received {entries['format'][:40]}")
+    return entries
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return plain.from_json(text)
+    except ValueError as error:
+        raise BundleError(f"holdfast_{name} should be JSON ({error})") from None
+
+
+def _mapping(entries: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    value = _json(entries[name], name)
+    if value is not None and not isinstance(value, dict):
+        raise BundleError(f"holdfast_{name} should be a mapping, received {entries[name][:40]}")
+    return value
+
+
+def _golden(text: str, contract: Contract) -> Golden:
+    data = _json(text, "golden")
+    names = ("observation", *OUTPUTS)
+    if not isinstance(data, dict) or set(data) != set(names):
+        raise BundleError(f"holdfast_golden should hold {', '.join(names)}")
+    sizes = (contract.observation_size, *2 * (contract.action_size,), len(contract.costs))
+    arrays = {}
+    for name, size in zip(names, sizes, strict=True):
+        try:
+            arrays[name] = np.array(data[name], dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise BundleError(f"holdfast_golden.{name} should be rows of numbers") from None
+        pairs = arrays["observation"].shape[:1]
+        if arrays[name].shape != (*pairs, size) or not 0 < pairs[0] <= ROWS:
+            raise BundleError(
+                f"holdfast_golden.{name} should have a row of {size} per pair, 1 to {ROWS} pairs"
+            )
+    return Golden(**arrays)
+
+
+def _check_golden(bundle: Bundle) -> None:
+    golden = bundle.golden
+    for name, values in zip(OUTPUTS, bundle.outputs(golden.observation), strict=True):
+        expected = getattr(golden, name)
+        worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()
+        if not worst <= GOLDEN_TOLERANCE:  # also when it is NaN
+            raise BundleError(
+                f"'{name}' differs by {worst:.3g} from what was exported with it (golden pairs); "
+                f"at most {GOLDEN_TOLERANCE:g} is allowed"
+            )
+
+
+def _check_time(bundle: Bundle) -> float:
+    """Return how long the outputs for one observation take, s; no observation takes longer."""
+    taken = []
+    for _ in range(TIMED):
+        began_s = time.perf_counter()
+        bundle.outputs(bundle.golden.observation[:1])
+        taken.append(time.perf_counter() - began_s)
+    row_s, period_s = statistics.median(taken), bundle.contract.period_s
+    if row_s > SHARE * period_s:
+        raise BundleError(
+            f"its outputs for one observation take {row_s:.2g} s here; that should be at most "
+            f"{SHARE:.0%} of the contract's period of {period_s:g} s"
+        )
+    return row_s
+
+
+def _check_limits(bundle: Bundle) -> None:
+    """On the golden observations, and far outside them, where a policy may land on a robot: asked
+    together, and one by one as on a robot."""
+    contract = bundle.contract
+    rng = np.random.default_rng(0)
+    far = rng.standard_normal((FAR, contract.observation_size)) * np.logspace(-2, 6, FAR)[:, None]
+    observations = np.concatenate((bundle.golden.observation, far))
+    together = bundle.outputs(observations)
+    singly = [bundle.outputs(row) for row in observations[:, None]]
+    alone = [np.concatenate(values) for values in zip(*singly, strict=True)]
+    for name, values, expected in zip(OUTPUTS, alone, together, strict=True):
+        if not (np.isfinite(values).all() and np.isfinite(expected).all()):
+            raise BundleError(f"'{name}' should be finite and the action inside the limits")
+        worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()
+        if worst > GOLDEN_TOLERANCE:
+            raise BundleError(
+                f"'{name}' for one observation should not depend on others that are asked with it; "
+                f"it differs by {worst:.3g}"
+            )
+    for action in (alone[0], together[0]):
+        slack = 1e-6 * contract.action_half_range  # float32
+        if ((action < contract.action_low - slack) | (action > contract.action_high + slack)).any():
+            raise BundleError("its outputs should be finite and its action inside the limits")

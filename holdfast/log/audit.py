@@ -1,0 +1,135 @@
+"""What a log says, computed again: by the bundle that ran, and by its contract's costs.
+
+A log is a file that somebody else may have written. What is learned from it has to be true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.bundle.reader import Bundle, log_prob
+from holdfast.errors import LogError
+from holdfast.log.format import TORN
+from holdfast.log.reader import Episode, Log
+from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.messages import State
+from holdfast.signals import Array
+
+LOG_PROB_TOLERANCE = 1e-3
+"""Largest difference of a log-probability, nats; relative where it is beyond 1. The network's
+float32 makes 1e-5 of it."""
+
+LARGEST = 1e6
+"""No signal, observation or action of a mobile robot is larger, in SI units."""
+
+DEVICE_OBEYED = frozenset({"interrupted", "proposer_fault"})
+"""Stops from outside of the monitor up to which the device did as it was told. After any other,
+as a fault of the device, nobody can say since when it did not."""
+
+
+def obeyed(log: Log, episode: Episode) -> bool:
+    """Return whether nothing but the monitor's own checks, or what tells nothing of the device,
+    ended an episode."""
+    stops = [event for event in log.events if event.name == "stop"]
+    result = episode.result
+    if result.ended == TORN:  # its end is not logged, but a stop just before that may be
+        number = log.steps["episode"]
+        codes = {e.code for e in stops if e.before and number[e.before - 1] == result.episode}
+    else:
+        codes = {result.code} & {"link_lost", *(event.code for event in stops)}
+    return codes <= DEVICE_OBEYED
+
+
+def require_bundle(log: Log, bundle: Bundle) -> None:
+    """Raise LogError unless this very bundle made the log."""
+    if log.info.bundle_hash != bundle.hash:
+        raise LogError(
+            f"{log.path}: was made by the bundle {log.info.bundle_hash[:12] or 'of nobody'}, not "
+            f"by {bundle.path} ({bundle.hash[:12]})"
+        )
+
+
+def require_log_prob(log: Log, episode: Episode, bundle: Bundle) -> int:
+    """Compare the log-probabilities of an episode with what its bundle says of the actions.
+
+    Returns:
+        How many rows had one.
+
+    Raises:
+        LogError: one differs; or the bundle cannot say one.
+    """
+    rows = np.flatnonzero(np.isfinite(episode.log_prob))
+    if not len(rows):
+        return 0
+    with np.errstate(over="ignore"):  # what float32 cannot hold makes NaN, which is refused
+        mean, log_std = bundle.outputs(episode.observation[rows], ("action", "log_std"))
+    logged, contract = episode.log_prob[rows], bundle.contract
+    again = np.array([
+        log_prob(action, center, spread, contract)
+        for action, center, spread in zip(episode.proposed[rows], mean, log_std, strict=True)
+    ])  # fmt: skip
+    allowed = LOG_PROB_TOLERANCE * np.maximum(1.0, np.abs(again))
+    wrong = ~(np.abs(logged - again) <= allowed)  # NaN too
+    if wrong.any():
+        k = int(wrong.argmax())
+        raise LogError(
+            f"{log.path}: episode {episode.result.episode + 1}, step {rows[k]}: log_prob should be "
+            f"{again[k]:.6g}, as {bundle.path} says of this action, received {logged[k]:.6g}"
+        )
+    return len(rows)
+
+
+def billed(log: Log, episode: Episode) -> Array:
+    """Return the costs (K, costs) of an episode's K actions, by the contract's cost functions.
+
+    Where the monitor could not tell a cost, it billed the largest, and so does this.
+
+    Raises:
+        LogError: the log says another cost, or one that no step can have.
+    """
+    bill = Bill(log.info.contract)
+    lacks = [name for name in bill.signals if name not in episode.signals]
+    if lacks:
+        raise LogError(f"{log.path}: lacks the signal '{lacks[0]}', of which a cost is made")
+    largest = np.array(bill.largest)
+    signals = {name: episode.signals[name][1:] for name in bill.signals}
+    known = np.all([np.isfinite(values).all(axis=1) for values in signals.values()], axis=0)
+    told = np.where(known[:, None], bill(signals), largest)
+    logged = episode.costs[1:]
+    right = np.isclose(logged, told, rtol=1e-9, atol=1e-9) | (logged == largest)
+    # A stop between two periods: the last row was read, and not billed any more.
+    right[-1] |= (episode.state[-1] == State.STOPPED) & (logged[-1] == 0.0)
+    right &= np.isfinite(logged) | ~np.isfinite(told)
+    if not right.all():
+        k, i = np.argwhere(~right)[0].tolist()
+        name = log.info.contract.costs[i].name
+        raise LogError(
+            f"{log.path}: episode {episode.result.episode + 1}, step {k + 1}: cost '{name}' should "
+            f"be {told[k, i]:g}, as its signals say, received {logged[k, i]:g}"
+        )
+    costs: Array = np.where(logged == largest, logged, told)
+    return costs
+
+
+def whole_rows(log: Log, episode: Episode, signals: Collection[str]) -> int:
+    """Return up to where an episode's readings are whole: a robot may say NaN, and is stopped.
+
+    Raises:
+        LogError: a number that no robot says.
+    """
+    values = {"observation": episode.observation}
+    values |= {name: episode.signals[name] for name in signals if name in episode.signals}
+    rows = len(episode.observation)
+    for name, array in values.items():
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(array).all(axis=1))
+        rows = min(rows, len(finite) if finite.all() else int(finite.argmin()))
+        most = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+        if most > LARGEST:
+            raise LogError(
+                f"{log.path}: episode {episode.result.episode + 1}: {name} should be within "
+                f"{LARGEST:g} in SI units, received {most:g}"
+            )
+    return rows

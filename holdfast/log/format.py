@@ -1,0 +1,298 @@
+"""What a run's log holds: topics, message definitions, and what is said once at its start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from holdfast.contract import Contract
+from holdfast.errors import ContractError, LogError
+from holdfast.log import messages
+from holdfast.log.cdr import Layout
+from holdfast.plain import from_json
+from holdfast.signals import CATALOGUE
+
+FORMAT = "5"
+FORMAT_4 = "4"
+"""The format before this: neither chunks nor checksums, and `RunInfo` in a Metadata record."""
+
+METADATA_4 = "holdfast"
+"""Name of the MCAP Metadata record that held `RunInfo` in format 4."""
+
+RUN_TOPIC = "holdfast/run"
+STEP_TOPIC = "holdfast/step"
+EVENT_TOPIC = "holdfast/event"
+EPISODE_TOPIC = "holdfast/episode"
+ODOM_TOPIC = "odom"
+PROPOSED_TOPIC = "cmd_vel_proposed"
+APPLIED_TOPIC = "cmd_vel"
+
+NO_STEP = -1
+"""The step number while no episode is being run: the robot is not armed."""
+
+TIME = "builtin_interfaces/Time"
+
+COMPLETED, STOPPED, TORN = "completed", "stopped", "torn"
+"""How an episode ended; torn: the log does not hold its end."""
+
+
+RUN = messages.schema(
+    """# What a run's log says once, at its start. Version 1.
+builtin_interfaces/Time stamp
+string info                    # a JSON object of texts, most of them JSON again
+""",
+    TIME,
+)
+STEP = messages.schema(
+    """# One period of a run: what was seen, proposed and let through, and why. Version 1.
+# holdfast/run names signals, costs, actions and observation channels in order.
+uint8 STOPPED=0
+uint8 READY=1
+uint8 FALLBACK=2
+uint8 LIMITED=3
+uint8 ACTIVE=4
+builtin_interfaces/Time stamp  # now_s, on the wall clock
+uint64 sequence                # rises by one with every step of the run; a gap was lost
+uint32 episode                 # from 0
+int32 step                     # number of the action in its episode; -1: not armed
+bool final                     # last reading of its episode: bills the last action, sends none
+float64 now_s                  # the run's clock
+float64[] signal_stamps_s      # of each source, on the run's clock; NaN: it never spoke yet
+uint64[] signal_sequences      # of each source
+float64[] signals              # of all sources, one after another, SI units
+bool proposal_present
+float64 proposal_stamp_s       # on the run's clock; NaN without a proposal
+uint64 proposal_sequence
+float64[] observation
+float64[] proposed             # physical units, not clipped; NaN without a proposal
+float64[] applied              # what the monitor let through, physical units
+float64 log_prob               # of the proposed action; NaN when the policy did not explore
+float64[] costs                # billed at this step, for the action before it
+float64[] cost_to_go           # predicted from here to the episode's end; NaN without a bundle
+uint8 state                    # the monitor's answer
+bool intervened                # the monitor changed more than the contract's limits do
+string contract_hash
+string[] reasons               # the verdict's codes
+""",
+    TIME,
+)
+EVENT = messages.schema(
+    """# What the run asked of the monitor between two steps. Version 1.
+builtin_interfaces/Time stamp
+float64 now_s
+string name                    # begin_episode, reset, arm, disarm or stop
+string code                    # of a stop, or of the first refusal
+string text
+""",
+    TIME,
+)
+EPISODE = messages.schema(
+    """# How an episode ended. Version 1.
+builtin_interfaces/Time stamp
+uint32 episode                 # from 0
+uint32 steps                   # actions let through
+uint32 interventions           # steps on which the monitor changed the action
+uint32 deadline_misses
+float64[] costs                # sums
+string ended                   # completed or stopped
+string code                    # why it was stopped
+string text
+""",
+    TIME,
+)
+
+
+def _standard(name: str) -> tuple[str, str]:
+    """Return schema name and definition of a standard message, "package/Name"."""
+    parts = messages.parts(name)
+    return messages.full_name(name), messages.schema(messages.DEFINITIONS[name], *parts)
+
+
+SCHEMAS: Mapping[str, tuple[str, str]] = {
+    RUN_TOPIC: ("holdfast/msg/Run", RUN),
+    STEP_TOPIC: ("holdfast/msg/Step", STEP),
+    EVENT_TOPIC: ("holdfast/msg/Event", EVENT),
+    EPISODE_TOPIC: ("holdfast/msg/Episode", EPISODE),
+    ODOM_TOPIC: _standard("nav_msgs/Odometry"),
+    PROPOSED_TOPIC: _standard("geometry_msgs/TwistStamped"),
+    APPLIED_TOPIC: _standard("geometry_msgs/TwistStamped"),
+}
+"""Schema name and definition of each topic."""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How an episode ended.
+
+    Attributes:
+        steps: actions let through; costs: their sums, in the contract's order.
+        code, text: why it was stopped; empty where it was completed.
+    """
+
+    episode: int
+    steps: int
+    costs: tuple[float, ...]
+    interventions: int
+    deadline_misses: int
+    ended: str
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a log says once, at its start.
+
+    Attributes:
+        sources: names of the monitor's sources and the signals that each brings.
+        limits: the monitor's, as in force; run_budget: by cost name, as in force.
+        familiarity, prediction: the bundle's, where the monitor was given them.
+        bundle_hash: "" where there was none.
+        evidence: the deployment's, as it was before the run, where one is kept.
+        identity: what the robot said of itself; versions: of the software that ran.
+        clock_offset_s: Unix time minus the run's clock; 0 where that is a ROS graph's.
+    """
+
+    run: str
+    contract: Contract
+    bundle_hash: str
+    seed: int
+    exploring: bool
+    sources: Mapping[str, tuple[str, ...]]
+    limits: Mapping[str, Any]
+    run_budget: Mapping[str, float]
+    familiarity: Mapping[str, Any] | None
+    prediction: Mapping[str, Any] | None
+    evidence: Mapping[str, Any] | None
+    identity: Mapping[str, Any]
+    versions: Mapping[str, str]
+    clock_offset_s: float
+
+    def to_json(self) -> str:
+        """Return the text of the log's first message."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "contract"}
+        return json.dumps({
+            "format": FORMAT,
+            "contract": self.contract.to_json(),
+            "contract_hash": self.contract.hash,
+            **{key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()},
+        })  # fmt: skip
+
+    @staticmethod
+    def from_json(text: str) -> RunInfo:
+        """Read the text of a log's first message.
+
+        Raises:
+            LogError: another format, an entry missing or malformed, an altered contract.
+        """
+        entries = _parsed("holdfast/run", text)
+        if not isinstance(entries, dict) or not all(isinstance(v, str) for v in entries.values()):
+            raise LogError("holdfast/run should be a JSON object of texts")
+        return RunInfo.from_entries(entries, FORMAT)
+
+    @staticmethod
+    def from_entries(entries: Mapping[str, str], wanted: str) -> RunInfo:
+        """Read the entries of a log of format `wanted`.
+
+        Raises:
+            LogError: another format, an entry missing or malformed, an altered contract.
+        """
+        if entries.get("format") != wanted:
+            raise LogError(
+                f"log format should be {FORMAT} or {FORMAT_4}, received {entries.get('format')}"
+            )
+        missing = [f.name for f in fields(RunInfo) if f.name not in entries]
+        if missing:
+            raise LogError(f"its metadata lacks '{missing[0]}'")
+        try:
+            contract = Contract.from_json(entries["contract"])
+        except (ContractError, RecursionError) as error:
+            raise LogError(f"its metadata is malformed ({error})") from None
+        if contract.hash != entries.get("contract_hash"):
+            raise LogError("its contract does not have the hash that it was logged under")
+        values: dict[str, Any] = {name: entries[name] for name in ("run", "bundle_hash")}
+        for name, kind in _KINDS.items():
+            value = _parsed(name, entries[name])
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise LogError(f"its metadata is malformed ({name} is {entries[name][:40]})")
+            values[name] = value
+        values["sources"] = _sources(values["sources"])
+        budget = values["run_budget"].values()
+        if not all(isinstance(v, float | int) and not isinstance(v, bool) for v in budget):
+            raise LogError("its metadata is malformed (run_budget should be numbers by cost)")
+        return RunInfo(contract=contract, **values)
+
+
+_OPTIONAL = (dict, type(None))
+_KINDS: Mapping[str, Any] = {
+    "seed": int,
+    "exploring": bool,
+    "sources": dict,
+    "limits": dict,
+    "run_budget": dict,
+    "familiarity": _OPTIONAL,
+    "prediction": _OPTIONAL,
+    "evidence": _OPTIONAL,
+    "identity": dict,
+    "versions": dict,
+    "clock_offset_s": (int, float),
+}
+"""What each JSON entry of a run's metadata should be."""
+
+
+def _parsed(name: str, text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise LogError(f"its metadata is malformed ({name}: {error})") from None
+
+
+def _sources(value: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    for source, names in value.items():
+        unknown = not isinstance(names, list) or [n for n in names if n not in tuple(CATALOGUE)]
+        if unknown:
+            raise LogError(
+                f"its metadata is malformed (source '{source}' should list signals of the "
+                f"catalogue, received {str(names)[:60]})"
+            )
+    return {source: tuple(names) for source, names in value.items()}
+
+
+def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]]) -> Layout:
+    """Return the layout of a topic's messages in a run; frames are those of REP-105."""
+    actions, costs = contract.action_size, len(contract.costs)
+    constants: Mapping[str, Mapping[str, int | str]] = {
+        STEP_TOPIC: {
+            "signal_stamps_s": len(sources),
+            "signal_sequences": len(sources),
+            "signals": sum(signal_sizes(sources, contract).values()),
+            "observation": contract.observation_size,
+            "proposed": actions,
+            "applied": actions,
+            "costs": costs,
+            "cost_to_go": costs,
+            "contract_hash": contract.hash,
+        },
+        EPISODE_TOPIC: {"costs": costs},
+        ODOM_TOPIC: {"header.frame_id": "odom", "child_frame_id": "base_link"},
+        PROPOSED_TOPIC: {"header.frame_id": "base_link"},
+        APPLIED_TOPIC: {"header.frame_id": "base_link"},
+    }
+    return Layout(SCHEMAS[topic][1], constants.get(topic, {}))
+
+
+def signal_sizes(
+    sources: Mapping[str, tuple[str, ...]], contract: Contract
+) -> dict[tuple[str, str], int]:
+    """Return the size of each (source, signal), in the order in which a step holds them.
+
+    A signal whose size neither the catalogue nor the contract tells is not logged.
+    """
+    return {
+        (source, name): size
+        for source, names in sources.items()
+        for name in names
+        if (size := contract.signal_size(name)) is not None
+    }

@@ -1,0 +1,326 @@
+"""Reads a run's log without ROS: episodes as NumPy arrays, whatever became of its writer."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.contract import Contract
+from holdfast.errors import LogError
+from holdfast.log import format as log_format
+from holdfast.log.cdr import Layout
+from holdfast.log.format import EpisodeResult, RunInfo
+from holdfast.log.mcap_file import McapReader
+from holdfast.signals import Array
+
+_TOPICS = tuple(topic for topic in log_format.SCHEMAS if topic.startswith("holdfast/"))
+_PART = re.compile(r"(?P<bag>.+)_(?P<number>\d+)\.mcap")
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the run asked of the monitor before the step with index `before` in `Log.steps`."""
+
+    before: int
+    now_s: float
+    name: str
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, one row per reading: index k is what was seen before action k.
+
+    What the last row applies was not sent, or nobody saw where it led: it is there for its
+    reading. So there is a transition per row but the last, and costs[k + 1] is what action k cost.
+
+    Attributes:
+        observation: shape (rows, n). proposed, applied: (rows, actions), physical units.
+        log_prob: (rows,), of the proposed action; NaN where the policy did not explore.
+        costs, cost_to_go: (rows, costs). state: (rows,), `messages.State` numbers.
+        intervened: (rows,), where applied is not what the policy chose at this reading: the
+            monitor changed it, or no proposal came in time and the last one went on.
+        signals: by catalogue name, (rows, size). reasons: the verdict's codes per row.
+    """
+
+    result: EpisodeResult
+    now_s: Array
+    observation: Array
+    proposed: Array
+    applied: Array
+    log_prob: Array
+    costs: Array
+    cost_to_go: Array
+    state: NDArray[np.uint8]
+    intervened: NDArray[np.bool_]
+    signals: Mapping[str, Array]
+    reasons: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Log:
+    """A run.
+
+    Attributes:
+        paths: its files; a bag may be split.
+        tear: why the log cannot be read to its end; everything up to there is here. "" if it can.
+        checked: every record stood under a checksum, and that was right.
+        lost_steps: periods that the recorder had no room for. An episode that lacks one ends
+            before it, as torn.
+        steps: every period, also those between episodes: a record array with the fields of
+            `log_format.STEP`. reasons: the verdict's codes for each.
+        events: what was asked of the monitor between steps.
+    """
+
+    paths: tuple[Path, ...]
+    info: RunInfo
+    tear: str
+    checked: bool
+    lost_steps: int
+    episodes: tuple[Episode, ...]
+    steps: NDArray[Any]
+    reasons: tuple[tuple[str, ...], ...]
+    events: tuple[Event, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.paths[0]
+
+    @property
+    def torn(self) -> bool:
+        return bool(self.tear)
+
+    @property
+    def remarks(self) -> str:
+        """What a reader should know of the file, "" or a text in brackets."""
+        remarks = [f"torn: {self.tear}"] * self.torn + ["without checksums"] * (not self.checked)
+        return f" ({'; '.join(remarks)})" if remarks else ""
+
+    @property
+    def identity(self) -> str:
+        """What tells this run from others, and not from a copy that some tool wrote anew."""
+        text = self.info.to_json().encode() + self.steps[:1].tobytes()
+        return hashlib.sha256(text).hexdigest()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of its files, one after another, in hex."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                for block in iter(partial(file.read, 2**20), b""):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def read(path: Path | str, contract: Contract | None = None) -> Log:
+    """Read a log, given as the run's directory or as the file.
+
+    Args:
+        contract: the one that the log must have been made under; None for any.
+
+    Raises:
+        LogError: no log there, an unknown format, another contract, or damage that cannot be told
+            from what was written.
+    """
+    paths = _find(Path(path))
+    try:
+        return _read(paths, contract)
+    except LogError as error:
+        raise LogError(f"{paths[0]}: {error}") from None
+    except OSError as error:
+        raise LogError(f"{paths[0]}: cannot be read ({error.strerror})") from None
+    except MemoryError:
+        raise LogError(f"{paths[0]}: needs more memory than there is") from None
+
+
+def read_all(paths: Sequence[Path], contract: Contract | None = None) -> list[Log]:
+    """Read several logs, none of which may be another's copy.
+
+    Raises:
+        LogError: as for `read`; or the same run twice, whatever its files are called.
+    """
+    known: dict[str, Path] = {}
+    logs = []
+    for path in paths:
+        log = read(path, contract)
+        if log.identity in known:
+            before = known[log.identity]
+            raise LogError(f"{before} and {path} are the same run; give it once")
+        known[log.identity] = path
+        logs.append(log)
+    return logs
+
+
+def _find(path: Path) -> tuple[Path, ...]:
+    """Return a bag's files in order: `ros2 bag` may split one."""
+    if not path.is_dir():
+        return (path,)
+    names = [match for file in path.iterdir() if (match := _PART.fullmatch(file.name))]
+    bags = {match["bag"] for match in names}
+    if len(bags) != 1:
+        raise LogError(f"{path}: should hold one log (*_0.mcap), found {len(bags)}")
+    names.sort(key=lambda match: int(match["number"]))
+    numbers = [int(match["number"]) for match in names]
+    if numbers != list(range(len(numbers))):
+        raise LogError(f"{path}: should hold the parts 0 to {numbers[-1]}, received {numbers}")
+    return tuple(path / match.string for match in names)
+
+
+def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
+    metadata: list[Mapping[str, str]] = []
+    messages: dict[str, list[bytes]] = {topic: [] for topic in _TOPICS}
+    steps_before: list[int] = []  # of each event
+    tear, checked = "", True
+    for path in paths:
+        with path.open("rb") as file:
+            reader = McapReader(file, _TOPICS)
+            for topic, body in reader.messages():
+                messages[topic].append(body)
+                if topic == log_format.EVENT_TOPIC:
+                    steps_before.append(len(messages[log_format.STEP_TOPIC]))
+        metadata += [m.metadata for m in reader.metadata if m.name == log_format.METADATA_4]
+        tear, checked = reader.tear, checked and reader.checked
+        if tear:
+            break
+    try:
+        info = _info(metadata, messages[log_format.RUN_TOPIC], tear)
+        _require_contract(info, contract)
+        steps, reasons = _steps(info, messages[log_format.STEP_TOPIC])
+        results = _results(info, messages[log_format.EPISODE_TOPIC])
+        events = _events(info, messages[log_format.EVENT_TOPIC], steps_before)
+    except ValueError as error:
+        raise LogError(f"holds what no run of its contract logs ({error})") from None
+    episodes = _episodes(info, steps, reasons, results)
+    lost_steps = int(steps["sequence"][-1]) + 1 - len(steps) if len(steps) else 0
+    return Log(tuple(paths), info, tear, checked, lost_steps, episodes, steps, reasons, events)
+
+
+def _info(metadata: Sequence[Mapping[str, str]], messages: Sequence[bytes], tear: str) -> RunInfo:
+    layout = Layout(log_format.RUN, {})
+    texts = [str(layout.unpack_tail(message)[0]) for message in messages]
+    infos = [RunInfo.from_json(text) for text in dict.fromkeys(texts)]
+    if not infos:
+        known = {tuple(sorted(entries.items())): entries for entries in metadata}
+        infos = [RunInfo.from_entries(e, log_format.FORMAT_4) for e in known.values()]
+    if len(infos) > 1:
+        names = ", ".join(info.run for info in infos)
+        raise LogError(f"holds {len(infos)} runs ({names}) in one; give each as a log of its own")
+    if not infos:
+        lacks = "not a log of Holdfast's: it does not say which run it is of"
+        raise LogError(f"{lacks}, up to where it is torn: {tear}" if tear else lacks)
+    return infos[0]
+
+
+def _require_contract(info: RunInfo, contract: Contract | None) -> None:
+    if contract is not None and contract.hash != info.contract.hash:
+        raise LogError(
+            f"its contract is {info.contract.hash[:12]} ({info.contract.robot}, "
+            f"{info.contract.task}), not {contract.hash[:12]} ({contract.robot}, {contract.task})"
+        )
+
+
+def _steps(
+    info: RunInfo, messages: Sequence[bytes]
+) -> tuple[NDArray[Any], tuple[tuple[str, ...], ...]]:
+    layout = log_format.layout(log_format.STEP_TOPIC, info.contract, info.sources)
+    steps = layout.unpack(messages)
+    rises = steps["sequence"][1:] > steps["sequence"][:-1]
+    if not rises.all():
+        later, earlier = steps["sequence"][int(rises.argmin()) :][:2].tolist()
+        raise LogError(f"its periods are not in order: number {earlier} follows number {later}")
+    tails = [message[layout.dtype.itemsize :] for message in messages]
+    known = {
+        tail: tuple(layout.unpack_tail(message)[0])
+        for tail, message in dict(zip(tails, messages, strict=True)).items()
+    }
+    return steps, tuple(map(known.__getitem__, tails))
+
+
+def _events(info: RunInfo, messages: Sequence[bytes], before: Sequence[int]) -> tuple[Event, ...]:
+    layout = log_format.layout(log_format.EVENT_TOPIC, info.contract, info.sources)
+    times = layout.unpack(messages)["now_s"].tolist()
+    texts = [tuple(map(str, layout.unpack_tail(message))) for message in messages]
+    return tuple(
+        Event(index, now_s, *text) for index, now_s, text in zip(before, times, texts, strict=True)
+    )
+
+
+def _results(info: RunInfo, messages: Sequence[bytes]) -> dict[int, EpisodeResult]:
+    layout = log_format.layout(log_format.EPISODE_TOPIC, info.contract, info.sources)
+    results = {}
+    for message, row in zip(messages, layout.unpack(messages), strict=True):
+        ended, code, text = map(str, layout.unpack_tail(message))
+        results[int(row["episode"])] = EpisodeResult(
+            episode=int(row["episode"]),
+            steps=int(row["steps"]),
+            costs=tuple(row["costs"].tolist()),
+            interventions=int(row["interventions"]),
+            deadline_misses=int(row["deadline_misses"]),
+            ended=ended,
+            code=code,
+            text=text,
+        )
+    return results
+
+
+def _episodes(
+    info: RunInfo,
+    steps: NDArray[Any],
+    reasons: Sequence[tuple[str, ...]],
+    results: Mapping[int, EpisodeResult],
+) -> tuple[Episode, ...]:
+    armed = np.flatnonzero(steps["step"] != log_format.NO_STEP)
+    armed = armed[np.argsort(steps["episode"][armed], kind="stable")]
+    numbers = steps["episode"][armed]
+    episodes = []
+    for all_rows in np.split(armed, np.flatnonzero(np.diff(numbers)) + 1):
+        rows = all_rows
+        in_order = steps["step"][rows] == np.arange(len(rows))
+        if not in_order.all():  # some are lost, and rows must follow each other
+            rows = rows[: in_order.argmin()]
+        if not len(rows):
+            continue
+        number = int(steps["episode"][rows[0]])
+        result = results.get(number)
+        if result is not None and len(rows) < result.steps:
+            result = None
+        part = steps[rows]
+        names = ("now_s", "observation", "proposed", "applied", "log_prob")
+        arrays = {name: np.ascontiguousarray(part[name]) for name in names}
+        arrays |= {name: np.ascontiguousarray(part[name]) for name in ("costs", "cost_to_go")}
+        signals, start = {}, 0
+        for (_, name), size in log_format.signal_sizes(info.sources, info.contract).items():
+            signals[name] = np.ascontiguousarray(part["signals"][:, start : start + size])
+            start += size
+        episodes.append(
+            Episode(
+                result=result or _torn_result(number, part),
+                state=np.ascontiguousarray(part["state"]),
+                intervened=part["intervened"] | ~part["proposal_present"],
+                signals=signals,
+                reasons=tuple(reasons[row] for row in rows.tolist()),
+                **arrays,
+            )
+        )
+    return tuple(episodes)
+
+
+def _torn_result(number: int, part: NDArray[Any]) -> EpisodeResult:
+    """What can be said of an episode whose end was never logged."""
+    return EpisodeResult(
+        episode=number,
+        steps=len(part) - 1,
+        costs=tuple(part["costs"].sum(axis=0).tolist()),
+        interventions=int(part["intervened"][:-1].sum()),
+        deadline_misses=0,
+        ended=log_format.TORN,
+    )

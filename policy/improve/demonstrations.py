@@ -1,0 +1,236 @@
+"""`holdfast train --demonstrations`: begin where logged behaviour is, however unsafe it was.
+
+The policy is cloned from logs by maximum likelihood; training goes on from there, under the limit.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from holdfast.contract import Contract
+from holdfast.errors import LogError
+from holdfast.log import audit
+from holdfast.log import reader as log
+from holdfast.log.format import COMPLETED
+from holdfast.policy.improve.experience import whole_rows
+from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.models.networks import Networks
+from holdfast.safety_monitor.costs import Bill
+from holdfast.signals import Array
+from holdfast.sim.tasks.task import Task
+
+LEAST_STEPS, LEAST_EPISODES = 256, 2
+"""Of usable demonstrations; one episode at least is held out."""
+
+HELD_OUT = 0.2
+"""Share of the episodes that nothing is fitted to: they say when to stop."""
+
+LEAST_STD = 0.1
+"""Of the clone's actions, where 1 is half of the range. Who demonstrates need not explore, but
+the clone has to: what never varies teaches nothing about what would have been better."""
+
+RATE, MINIBATCH = 1e-3, 128
+"""Adam's learning rate, and samples per step."""
+
+PASSES, PATIENCE = 200, 10
+"""Passes over the demonstrations, at most, and how many without a gain on what was held out."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One logged episode of K actions.
+
+    Attributes:
+        observation: (K, n); u: (K, actions), what was proposed then, scaled to [-1, 1].
+        usable: (K,), the monitor left the action as it was.
+        reward, costs: sums over the episode; costs (costs,) as the task bills them.
+        completed: the episode ran its full length.
+    """
+
+    observation: NDArray[np.float32]
+    u: Array
+    usable: NDArray[np.bool_]
+    reward: float
+    costs: Array
+    completed: bool
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """All episodes of some logs, and the logs' names and hashes."""
+
+    episodes: tuple[Demonstration, ...]
+    logs: tuple[Mapping[str, str], ...]
+
+    @property
+    def usable_steps(self) -> int:
+        return sum(int(episode.usable.sum()) for episode in self.episodes)
+
+    def summary(self, contract: Contract) -> dict[str, Any]:
+        """Return what they are and what they came to per episode, as JSON data."""
+        episodes = self.episodes
+        costs = np.mean([episode.costs for episode in episodes], axis=0).tolist()
+        names = [cost.name for cost in contract.costs]
+        return {
+            "logs": [dict(entry) for entry in self.logs],
+            "episodes": len(episodes),
+            "unfinished": sum(not episode.completed for episode in episodes),
+            "steps": self.usable_steps,
+            "overridden": sum(int((~episode.usable).sum()) for episode in episodes),
+            "return": float(np.mean([episode.reward for episode in episodes])),
+            "costs": dict(zip(names, costs, strict=True)),
+        }
+
+
+def read(paths: Sequence[Path], contract: Contract, task: Task) -> Demonstrations:
+    """Read demonstrations of a task, which pays for them, from logs of any behaviour.
+
+    Raises:
+        LogError: not a log, of another task, or too little in them to learn from.
+    """
+    episodes: list[Demonstration] = []
+    logs = []
+    for run in log.read_all(paths):
+        _require_fit(run, contract)
+        episodes.extend(_episodes(run, contract, task))
+        logs.append({"run": run.info.run, "sha256": run.sha256()})
+    demonstrations = Demonstrations(tuple(episodes), tuple(logs))
+    steps, usable = demonstrations.usable_steps, sum(e.usable.any() for e in episodes)
+    if episodes and not steps:
+        raise LogError("the monitor overrode every logged step; nothing is left to learn from")
+    if steps < LEAST_STEPS or usable < LEAST_EPISODES:
+        raise LogError(
+            f"demonstrations should be at least {LEAST_STEPS} steps in {LEAST_EPISODES} episodes "
+            f"that the monitor did not override, received {steps} in {usable}"
+        )
+    return demonstrations
+
+
+def _require_fit(run: log.Log, contract: Contract) -> None:
+    """Raise unless a log saw and did what a policy of the contract sees and does. Limits, budgets
+    and discounts may be others: it is what they forbid that is to be unlearned."""
+    for name in ("robot", "task", "period_s", "episode_steps", "observation", "action"):
+        theirs, ours = getattr(run.info.contract, name), getattr(contract, name)
+        if theirs != ours and isinstance(ours, tuple):
+            pairs = zip_longest(theirs, ours, fillvalue="nothing")
+            theirs, ours = next((a, b) for a, b in pairs if a != b)
+        if theirs != ours:
+            raise LogError(
+                f"{run.path}: its {name} should be that of {contract.task}, {ours}, "
+                f"received {theirs}"
+            )
+
+
+def _episodes(run: log.Log, contract: Contract, task: Task) -> Iterator[Demonstration]:
+    bill = Bill(contract)
+    for episode in run.episodes:
+        if len(episode.observation) < 2 or not audit.obeyed(run, episode):
+            continue
+        try:
+            rows = whole_rows(run, episode, contract, task)
+            if rows < 2:
+                continue
+            k = slice(rows - 1)
+            signals = {name: values[1:rows] for name, values in episode.signals.items()}
+            reward, costs = task.reward(signals), bill(signals)
+        except KeyError as missing:
+            raise LogError(
+                f"{run.path}: lacks the signal {missing}, of which {contract.task} makes a cost"
+            ) from None
+        u = contract.normalised(episode.proposed[k])
+        # Samples of a Gaussian reach beyond the limits. Others that do say no more than the limit.
+        sampled = np.isfinite(episode.log_prob[k, None])
+        yield Demonstration(
+            observation=episode.observation[k].astype(np.float32),
+            u=np.where(sampled, u, np.clip(u, -1.0, 1.0)),
+            usable=~episode.intervened[k] & np.isfinite(u).all(axis=1),
+            reward=float(reward.sum()),
+            costs=costs.sum(axis=0),
+            completed=episode.result.ended == COMPLETED and rows == len(episode.observation),
+        )
+
+
+def clone(networks: Networks, demonstrations: Demonstrations, seed: int) -> dict[str, Any]:
+    """Fit policy and normaliser to demonstrations; return what they were and what was reached.
+
+    Args:
+        networks: new; the critics are left alone.
+        seed: of what is held out, and of the minibatches.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    episodes = [episode for episode in demonstrations.episodes if episode.usable.any()]
+    order = torch.randperm(len(episodes), generator=generator).tolist()
+    held_out = max(1, round(HELD_OUT * len(episodes)))
+    parts = [[episodes[i] for i in part] for part in (order[:held_out], order[held_out:])]
+    (unseen, unseen_u), (seen, seen_u) = (_rows(part) for part in parts)
+    networks.normaliser.update(seen)
+    nll, passes = _maximise_likelihood(
+        networks.policy,
+        (networks.normaliser(seen), seen_u),
+        (networks.normaliser(unseen), unseen_u),
+        generator,
+    )
+    return {
+        **demonstrations.summary(networks.contract),
+        "held_out": held_out,
+        "nll": nll,
+        "passes": passes,
+        "std": torch.exp(networks.policy.log_std).tolist(),
+    }
+
+
+def _rows(episodes: Sequence[Demonstration]) -> tuple[Tensor, Tensor]:
+    """Return the usable observations (B, n) and actions (B, actions)."""
+    observation = np.concatenate([episode.observation[episode.usable] for episode in episodes])
+    u = np.concatenate([episode.u[episode.usable] for episode in episodes])
+    return torch.from_numpy(observation), torch.from_numpy(u).float()
+
+
+def _nll(policy: GaussianPolicy, x: Tensor, u: Tensor) -> Tensor:
+    """Return the negative log-likelihood, nats per step, mean over samples.
+
+    −log π(u|s) = Σ_i ½((u_i − μ_i(s))/σ_i)² + log σ_i + ½ log 2π.
+    """
+    return -policy.log_prob(policy(x), u).mean()
+
+
+def _maximise_likelihood(
+    policy: GaussianPolicy,
+    seen: tuple[Tensor, Tensor],
+    unseen: tuple[Tensor, Tensor],
+    generator: torch.Generator,
+) -> tuple[float, int]:
+    """Minimise `_nll` of what is seen; keep the weights that were best on what is not.
+
+    Returns:
+        Their `_nll` on that, and after how many passes it was reached.
+    """
+    optimiser, (x, u) = torch.optim.Adam(policy.body.parameters(), lr=RATE), seen
+    best, reached, weights = math.inf, 0, policy.state_dict()
+    for number in range(1, PASSES + 1):
+        for rows in torch.split(torch.randperm(len(x), generator=generator), MINIBATCH):
+            policy.zero_grad()
+            torch.autograd.backward(_nll(policy, x[rows], u[rows]))
+            optimiser.step()
+        with torch.no_grad():
+            # Given the means, the likeliest σ_i² is the mean of (u_i − μ_i(s))².
+            std = (u - policy.means(x)).square().mean(0).sqrt()
+            policy.log_std.copy_(std.clamp_min(LEAST_STD).log())
+            nll = float(_nll(policy, *unseen))
+        if nll < best:
+            best, reached, weights = nll, number, copy.deepcopy(policy.state_dict())
+        elif number - reached >= PATIENCE:
+            break
+    policy.load_state_dict(weights)
+    return best, reached

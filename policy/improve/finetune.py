@@ -1,0 +1,348 @@
+"""`holdfast finetune`: learn from what a robot did, without leaving what is known.
+
+Constrained steps on logged episodes. Importance weights are per step, against the logged
+log-probability; the policy stays within a KL of the one that is running; and the costs that have
+to meet their limits are upper confidence bounds of what the log says, not its means.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from holdfast.bundle import reader as bundle
+from holdfast.errors import TrainingError
+from holdfast.policy.algorithms.algorithm import Report
+from holdfast.policy.algorithms.cpo import cpo_step
+from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
+from holdfast.policy.learn.settings import StepSettings, require_same
+from holdfast.policy.models import checkpoint
+from holdfast.policy.models.critic import fit_critic
+from holdfast.policy.models.gaussian import kl
+from holdfast.policy.models.networks import Networks
+from holdfast.policy.sampling.samples import Samples
+from holdfast.policy.ship.export import checkpoint_of, export, file_hash
+from holdfast.signals import Array
+from holdfast.sim.registry import make
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How a logged run is learned from.
+
+    Attributes:
+        seed: of the critics' minibatches.
+        target: what the bounded costs are brought down to, as a share of their limits d. Below 1
+            because the surrogate underestimates the cost that a change of policy leads to.
+        bound: standard errors added to the estimated costs.
+        max_kl: most KL(behaviour ‖ new), nats per step.
+        min_share: least effective sample size, (Σρ)²/Σρ², as a share of the samples.
+        steps: constrained steps, at most; it ends as soon as the bounded costs meet the target.
+        critic_steps: Adam steps on the log.
+        critic_minibatch: samples per such step.
+        critic_rate: Adam's learning rate.
+        slack: of the line search's cost check, as a share of the limit d.
+        step: each constrained step.
+    """
+
+    seed: int = 0
+    target: float = 0.5
+    bound: float = 1.0
+    max_kl: float = 0.15
+    min_share: float = 0.3
+    steps: int = 30
+    critic_steps: int = 400
+    critic_minibatch: int = 512
+    critic_rate: float = 1e-3
+    slack: float = 0.1
+    step: StepSettings = field(default_factory=lambda: StepSettings(delta=0.01, fisher_rows=10_000))
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.target <= 1.0:
+            raise TrainingError(f"target should be in (0, 1], received {self.target}")
+        if not 0.0 < self.min_share < 1.0:
+            raise TrainingError(f"min_share should be in (0, 1), received {self.min_share}")
+        if not (self.max_kl > 0.0 and self.bound >= 0.0):
+            raise TrainingError(
+                f"max_kl should be above 0 and bound at least 0, "
+                f"received {self.max_kl} and {self.bound}"
+            )
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """The episode costs (m,) of a policy, estimated from the log: means and standard errors."""
+
+    mean: Array
+    error: Array
+
+    def upper(self, bound: float) -> Array:
+        """Return the upper confidence bounds (m,) at `bound` standard errors."""
+        return self.mean + bound * self.error
+
+    def by_name(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Return the same as JSON data."""
+        rows = zip(names, self.mean.tolist(), self.error.tolist(), strict=True)
+        return {name: {"mean": mean, "error": error} for name, mean, error in rows}
+
+
+class Finetuner:
+    """A policy, the experience that it (or a parent) made, and the steps taken on it.
+
+    Args:
+        networks: the behaviour policy and its critics; changed in place.
+        experience: its logged episodes.
+        gamma, lam: of the reward, as in training.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        experience: Experience,
+        settings: FinetuneSettings,
+        gamma: float,
+        lam: float,
+    ) -> None:
+        self.networks, self.experience, self.settings = networks, experience, settings
+        self.limit = np.array([cost.limit for cost in networks.contract.costs])
+        self._fit_critics(gamma, lam)
+        advantage, _ = logged_advantages(experience, networks, gamma, lam)
+        self.samples = self._samples(advantage)
+        # What an episode had cost, and what the critic expects of the part that a stop cut off.
+        to_go = predict(networks, experience.observation[:, -1])[:, 1 + len(self.limit) :]
+        cut_off = ~experience.over.any(axis=1, keepdims=True)
+        costs = (experience.costs * experience.valid[..., None]).sum(axis=1)
+        self.episode_costs = costs + np.where(cut_off, np.maximum(to_go, 0.0), 0.0)
+        self.length = float(experience.valid.sum(axis=1).mean())
+        self.behaviour_mean = networks.policy.means(self.samples.x)
+        self.behaviour_log_std = networks.policy.log_std.detach().clone()
+
+    def _fit_critics(self, gamma: float, lam: float) -> None:
+        """Fit the critics, which know the simulator, to the log; several passes, fresh targets."""
+        s, experience, networks = self.settings, self.experience, self.networks
+        generator = torch.Generator().manual_seed(s.seed)
+        optimiser = torch.optim.Adam(networks.critic.parameters(), lr=s.critic_rate, fused=True)
+        x = networks.normaliser(experience.rows(experience.observation[:, :-1]))
+        passes = 5
+        for _ in range(passes):
+            advantage, value = logged_advantages(experience, networks, gamma, lam)
+            target = experience.rows(advantage + value)
+            steps = max(1, s.critic_steps // passes)
+            fit_critic(networks.critic, optimiser, x, target, steps, s.critic_minibatch, generator)
+
+    def _samples(self, advantage: Array) -> Samples:
+        experience = self.experience
+        weight = experience.rows(experience.weight.astype(np.float64))
+        rows = experience.rows(advantage)[:, : 1 + len(self.limit)]
+        share = weight / weight.sum()
+        centred = rows - share @ rows
+        centred[:, 0] /= (share @ centred[:, 0] ** 2).sqrt() + 1e-8
+        return Samples(
+            x=self.networks.normaliser(experience.rows(experience.observation[:, :-1])),
+            u=experience.rows(experience.u),
+            log_prob=experience.rows(experience.log_prob),
+            advantages=centred,
+            weight=weight,
+        )
+
+    @torch.no_grad()
+    def ratio(self) -> Tensor:
+        """Return the importance weights ρ (B,) of the policy as it is now."""
+        policy = self.networks.policy
+        log_prob = policy.log_prob(policy.means(self.samples.x), self.samples.u)
+        return torch.exp(log_prob - self.samples.log_prob)
+
+    def cost(self) -> CostEstimate:
+        """Estimate the episode costs: what an episode had cost, plus Σ_t (ρ_t − 1) A_C,t."""
+        change = ((self.ratio() - 1.0) * self.samples.weight)[:, None]
+        gain = np.zeros((*self.experience.valid.shape, len(self.limit)))
+        gain[self.experience.valid] = (change * self.samples.advantages[:, 1:]).double().numpy()
+        episodes = self.episode_costs + gain.sum(axis=1)
+        count = len(episodes)
+        error = episodes.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else math.inf
+        return CostEstimate(episodes.mean(axis=0), np.broadcast_to(error, self.limit.shape))
+
+    def divergence(self) -> float:
+        """Return KL(behaviour ‖ policy), mean over logged states."""
+        policy = self.networks.policy
+        mean, log_std = policy.means(self.samples.x), policy.log_std.detach()
+        return float(kl(self.behaviour_mean, self.behaviour_log_std, mean, log_std))
+
+    def effective_share(self) -> float:
+        """Return the effective sample size of the steps that count, as a share of them."""
+        ratio = self.ratio()[self.samples.weight > 0]
+        return float(ratio.sum() ** 2 / (len(ratio) * (ratio * ratio).sum()))
+
+    def _trusted(self) -> bool:
+        s = self.settings
+        return self.divergence() <= s.max_kl and self.effective_share() >= s.min_share
+
+    def run(self) -> dict[str, Any]:
+        """Take steps until the bounded costs meet the target, or none is left to take."""
+        s, target = self.settings, self.settings.target * self.limit
+        names = [cost.name for cost in self.networks.contract.costs]
+        before, taken = self.cost(), 0
+        ended = "the steps allowed are used up"
+        for _ in range(s.steps):
+            excess = self.cost().upper(s.bound) - target
+            if (excess <= 0.0).all():
+                ended = "the bounded costs meet the target"
+                break
+            report = self._step(excess)
+            if report.accepted is None:
+                ended = report.reason
+                break
+            taken += 1
+        return {
+            "steps": taken,
+            "ended": ended,
+            "costs_before": before.by_name(names),
+            "costs_after": self.cost().by_name(names),
+            "targets": dict(zip(names, target.tolist(), strict=True)),
+            "kl": self.divergence(),
+            "effective_share": self.effective_share(),
+            "samples": len(self.samples),
+            "masked": int((self.samples.weight == 0).sum()),
+            "episodes": len(self.episode_costs),
+            "stopped_episodes": int((~self.experience.over.any(axis=1)).sum()),
+        }
+
+    def _step(self, excess: Array) -> Report:
+        return cpo_step(
+            self.networks.policy,
+            self.samples,
+            excess,
+            self.limit,
+            self.length,
+            self.settings.step,
+            self.settings.slack,
+            trusted=self._trusted,
+        )
+
+
+def finetune(
+    parent: Path,
+    logs: Sequence[Path],
+    out: Path,
+    settings: FinetuneSettings,
+    task: str = "",
+    others: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Write a child of `parent` that learned from `logs`; return the child's provenance.
+
+    Args:
+        task: see `settings_from`.
+        others: bundles of the same contract that made some of the logs.
+
+    Raises:
+        BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or does not
+            belong, a log says what is not so, the task has changed since, or what was learned is
+            not finite.
+    """
+    torch.set_num_threads(1)
+    if out.resolve() == parent.resolve():
+        raise TrainingError(f"{out}: the child should not overwrite its parent")
+    held = bundle.load(parent)
+    source = checkpoint_of(parent)
+    if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
+        raise TrainingError(f"{source}: should be the training state exported with {parent}")
+    networks, data = checkpoint.load_networks(source)
+    trained = checkpoint.settings_of(source, data, task)
+    require_same(trained, held.contract)
+    made = read(logs, held, make(trained.task), [bundle.load(other) for other in others])
+    tuner = Finetuner(
+        networks,
+        Experience.of(made.trajectories, held.contract),
+        settings,
+        trained.gamma,
+        trained.lam,
+    )
+    learned = tuner.run() | {"disobeyed_episodes": made.disobeyed}
+    _require_finite(networks, learned)
+    # The rest of the training state stays as it was: the child can be trained on in simulation.
+    # The logged observations go along, for its familiarity.
+    tensors, _ = checkpoint.load(source)
+    child = out.with_suffix(".checkpoint.safetensors")
+    known = [t.known for t in made.trajectories if len(t.known)]
+    tensors |= checkpoint.module_tensors(networks.modules) | checkpoint.known_tensors(known)
+    checkpoint.save(child, tensors, data)
+    extra = {
+        "parent": held.hash,
+        "logs": [dict(entry) for entry in made.logs],
+        "finetune": {"settings": asdict(settings), **learned},
+    }
+    return export(child, out, held.provenance["evaluation_episodes"], extra, task)
+
+
+def _require_finite(networks: Networks, learned: dict[str, Any]) -> None:
+    """Raise unless every weight, and every estimate that was made with them, is a number."""
+    wrong = [
+        f"{name}.{part}"
+        for name, module in networks.modules.items()
+        for part, values in module.state_dict().items()
+        if not torch.isfinite(values).all()
+    ]
+    for estimates in (learned["costs_before"], learned["costs_after"]):
+        wrong += [name for name, cost in estimates.items() if not math.isfinite(cost["mean"])]
+    if wrong or not math.isfinite(learned["kl"]):
+        raise TrainingError(
+            f"what was learned is not finite ({', '.join(wrong) or 'kl'}), so no child is written"
+        )
+
+
+def command(
+    policy: Path,
+    log: tuple[Path, ...],
+    out: Path,
+    other_policy: tuple[Path, ...] = (),
+    settings: FinetuneSettings = FinetuneSettings(),
+    task: str = "",
+) -> None:
+    """Learn from logged runs of a policy and write a child bundle.
+
+    Args:
+        policy: the bundle that was running; its training state lies beside it.
+        log: runs recorded with `holdfast deploy --explore`.
+        out: the child bundle.
+        other_policy: further bundles that made some of the logs, as the parent of `policy`. Each
+            log's log-probabilities are compared with the bundle that made it.
+        settings: how to learn.
+        task: the task, as FILE.py:NAME or gym:MODULE:ID, where it is no part of Holdfast: code
+            that a file names is not run.
+    """
+    provenance = finetune(policy, log, out, settings, task, other_policy)
+    learned = provenance["finetune"]
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for entry in provenance["logs"]:
+        if entry["remarks"]:
+            console.print(f"{entry['run']}: {entry['remarks']}")
+    if learned["disobeyed_episodes"]:
+        console.print(
+            f"{learned['disobeyed_episodes']} episodes left out: a fault of the device or of the "
+            "graph ended them, and nobody can say since when commands were not obeyed"
+        )
+    console.print(
+        f"{learned['episodes']} episodes ({learned['stopped_episodes']} stopped), "
+        f"{learned['samples']} steps, {learned['masked']} overridden and masked"
+    )
+    for name, before in learned["costs_before"].items():
+        after, target = learned["costs_after"][name], learned["targets"][name]
+        console.print(
+            f"{name}: estimated {before['mean']:.2f} ± {before['error']:.2f} → "
+            f"{after['mean']:.2f} ± {after['error']:.2f} (target {target:.2f} for mean + "
+            f"{settings.bound:g} standard error)"
+        )
+    console.print(
+        f"KL {learned['kl']:.3f}, effective samples {learned['effective_share']:.0%}, "
+        f"{learned['steps']} steps: {learned['ended']}"
+    )
+    console.print(f"{out}: child of {json.dumps(provenance['parent'][:16])}")

@@ -1,0 +1,1 @@
+"""Learning in simulation: rollouts, critics and updates."""

@@ -1,0 +1,373 @@
+"""The learner: one object holding all that training changes, stepped iteration by iteration."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from holdfast import plain
+from holdfast.contract import Contract
+from holdfast.errors import TrainingError
+from holdfast.policy.algorithms import ALGORITHMS
+from holdfast.policy.algorithms.algorithm import Measured, Report
+from holdfast.policy.algorithms.off_policy import Behaviour, Trajectories
+from holdfast.policy.algorithms.trpo_vine import Vine
+from holdfast.policy.learn.fitting import Fitting
+from holdfast.policy.learn.settings import (
+    OWN,
+    TrainSettings,
+    contract_of,
+    require_same,
+)
+from holdfast.policy.learn.shaping import Predictor, soon
+from holdfast.policy.models import checkpoint
+from holdfast.policy.models.networks import Networks
+from holdfast.policy.sampling.rollout import Collector, Estimates, Rollout, discounts, estimate
+from holdfast.policy.sampling.samples import Samples
+from holdfast.policy.sampling.shards import InTurn, ShardedCollector
+from holdfast.signals import Array
+from holdfast.sim.registry import make_batch
+
+
+class Learner:
+    """An algorithm in simulation.
+
+    Args:
+        settings: see there.
+        resumed: the networks will be restored, so that none are read to start from.
+
+    Attributes:
+        demonstrations: which logs the policy was cloned from before the first iteration, and
+            how well; None where it begins with random weights.
+
+    Raises:
+        TrainingError, ConfigError: the settings or the task do not fit.
+    """
+
+    def __init__(self, settings: TrainSettings, resumed: bool = False) -> None:
+        settings.check_own()
+        # More are slower on networks of this size, and sums would round by how many there are.
+        torch.set_num_threads(1)
+        self.settings = settings
+        self.contract = contract_of(settings)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self._networks = Networks.build(
+            self.contract, settings.hidden, settings.initial_std, self.generator
+        )
+        self.policy, self.normaliser = self._networks.policy, self._networks.normaliser
+        self.behaviour = None
+        if settings.algorithm in OWN["off_policy"]:
+            if settings.off_policy.behaviour and not resumed:
+                checkpoint.start_from(Path(settings.off_policy.behaviour), self._networks)
+            self.behaviour = Behaviour(self._networks, settings.off_policy)
+        n, m = self.contract.observation_size, len(self.contract.costs)
+        self.predictor = (
+            Predictor(n, m, settings.shaping, self.generator) if settings.shaping.horizon else None
+        )
+        self.fitting = Fitting(self._networks.critic, self.predictor, settings)
+        self.algorithm = ALGORITHMS[settings.algorithm](self.policy, settings, self.generator, m)
+        copies = settings.copies(self.contract) // max(settings.shards, 1)
+        self.batch = make_batch(
+            settings.task,
+            copies,
+            settings.seed,
+            contract=self.contract,
+            randomise=settings.randomise,
+            physics=settings.physics,
+        )
+        self.vine = self._vine() if settings.algorithm in OWN["vine"] else None
+        keep = self.vine.keep if self.vine else None
+        self.collector = (
+            ShardedCollector(InTurn(self.batch), settings.shards, self.generator)
+            if settings.shards
+            else Collector(self.batch, self.generator, keep)
+        )
+        self.iteration, self.steps = 0, 0
+        self.demonstrations: dict[str, Any] | None = None
+
+    def _vine(self) -> Vine:
+        s, contract = self.settings, self.contract
+        if s.shards:
+            raise TrainingError(
+                "trpo-vine branches from the states of one batch; leave --ray and --shards out"
+            )
+        if s.vine.states > self.batch_steps:
+            raise TrainingError(
+                f"states should be at most the {self.batch_steps} steps of a batch, "
+                f"received {s.vine.states}"
+            )
+        copies = s.vine.states * s.vine.branches
+        branches = make_batch(
+            s.task, copies, s.seed, contract=contract, randomise=s.randomise, physics=s.physics
+        )
+        gammas = discounts(contract, s.gamma, s.lam)[0][: 1 + len(contract.costs)]
+        return Vine(self.batch, branches, s.vine, self.generator, gammas)
+
+    @property
+    def batch_steps(self) -> int:
+        """Simulated steps of a batch, all copies together."""
+        return (
+            self.contract.episode_steps
+            * self.settings.episodes
+            * self.settings.copies(self.contract)
+        )
+
+    @property
+    def networks(self) -> Networks:
+        """The networks, when none of them is being fitted."""
+        self.fitting.wait()
+        return self._networks
+
+    def iterate(self) -> dict[str, Any]:
+        """Collect a batch, step the policy, fit the critics; return what happened, as JSON data.
+
+        The critics are still being fitted when it returns.
+        """
+        clock = Stopwatch()
+        steps = self.contract.episode_steps * self.settings.episodes
+        if self.vine:
+            self.vine.draw(steps)
+        acting = self.behaviour or self._networks
+        rollout = self.collector.collect(acting.policy, acting.normaliser, steps)
+        clock.lap("rollout")
+        self.fitting.wait()
+        clock.lap("critics")
+        judged = self.judge(rollout)
+        clock.lap("estimate")
+        report = self.step(judged)
+        # Whoever moves the normaliser moves the policy, away from one that goes on to act.
+        if self.behaviour is None or self.behaviour.over(report):
+            self.normaliser.update(_rows(rollout.observation))
+            if self.behaviour:
+                self.behaviour.renew(self._networks)
+        self.fit(judged)  # not beside the step: two threads of small operations slow each other
+        clock.lap("step")
+        self.iteration += 1
+        return self._record(judged, report, clock)
+
+    def judge(self, rollout: Rollout) -> Judged:
+        """Normalise a rollout's observations, sum its episodes and estimate its advantages; grow
+        the branches, if there are any."""
+        flat, s = _rows(rollout.observation), self.settings
+        if not self.normaliser.count:
+            self.normaliser.update(flat)
+        x = self.normaliser(flat)
+        shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
+        critic = self.networks.critic
+        estimates = estimate(
+            rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
+        )
+        if self.vine:
+            samples: Samples = self.vine.grow(self.networks)
+        else:
+            samples = _samples(rollout, x, estimates)
+        if self.behaviour:
+            samples = _trajectories(samples, rollout, estimates, s.gamma)
+        sums = _episode_sums(rollout, shaped, s.episodes)
+        return Judged(rollout, x, estimates, sums, samples)
+
+    def fit(self, judged: Judged) -> None:
+        """Begin to fit the critics, and the predictor."""
+        rollout, label = judged.rollout, None
+        if self.predictor:
+            likely = soon(rollout.costs, rollout.ended, self.settings.shaping.horizon)
+            label = _rows(likely)
+        self.fitting.start(judged.x, _rows(judged.estimates.target), label)
+
+    def step(self, judged: Judged) -> Report:
+        """Change the policy."""
+        samples, sums = judged.samples, judged.sums
+        # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
+        # of a cost's advantage is what makes a constrained step's b and c the same units.
+        advantages = samples.advantages - samples.advantages.mean(0)
+        scale = advantages[:, 0].std() + 1e-8
+        advantages[:, 0] /= scale
+        samples = dataclasses.replace(samples, advantages=advantages)
+        limit = np.array([cost.limit for cost in self.contract.costs])
+        measured = Measured(
+            sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
+        )
+        return self.algorithm.update(samples, measured)
+
+    def _record(self, judged: Judged, report: Report, clock: Stopwatch) -> dict[str, Any]:
+        sums, size = judged.sums, len(judged.x) + (self.vine.steps if self.vine else 0)
+        self.steps += size
+        names = [cost.name for cost in self.contract.costs]
+
+        def by_name(values: Any) -> dict[str, float]:
+            return dict(zip(names, map(float, values), strict=False))
+
+        explained = judged.estimates.explained_variance()
+        shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
+        return {
+            "iteration": self.iteration,
+            **(self._origin() if self.iteration == 1 else {}),
+            "steps": self.steps,
+            **({"branch_steps": self.vine.steps} if self.vine else {}),
+            "return": float(sums.reward.mean()),
+            "costs": by_name(sums.costs.mean(axis=0)),
+            "cost_spread": by_name(sums.costs.std(axis=0)),
+            **shaped,
+            "episode_steps": float(sums.length.mean()),
+            "std": torch.exp(self.policy.log_std).tolist(),
+            "explained_variance": {
+                "reward": explained[0],
+                "costs": by_name(explained[1:]),
+                "costs_to_go": by_name(explained[1 + len(names) :]),
+            },
+            "case": report.case,
+            "accepted": report.accepted,
+            "reason": report.reason,
+            "kl": report.kl,
+            "lam": report.lam,
+            "nu": by_name(report.nu),
+            "reward_change": report.reward_change,
+            "cost_change": by_name(report.cost_change),
+            **{k: by_name(v) if isinstance(v, tuple) else v for k, v in report.more.items()},
+            "steps_per_s": size / clock.total,
+            "seconds": clock.laps,
+        }
+
+    def _origin(self) -> dict[str, Any]:
+        return {} if self.demonstrations is None else {"demonstrations": self.demonstrations}
+
+    # Checkpoints.
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next iteration depends on."""
+        tensors = checkpoint.module_tensors(self.networks.modules)
+        tensors |= self.fitting.tensors() | self.algorithm.tensors()
+        if self.behaviour:
+            tensors |= self.behaviour.tensors()
+        tensors["generator"] = self.generator.get_state()
+        data = {
+            "settings": dataclasses.asdict(self.settings),
+            "contract": self.contract.to_json(),
+            "iteration": self.iteration,
+            "steps": self.steps,
+            "algorithm": self.algorithm.data(),
+            "behaviour_age": self.behaviour.age if self.behaviour else 0,
+            "start_states": self.batch.rng.bit_generator.state,
+            **self._origin(),
+        }
+        checkpoint.save(path, tensors, data)
+
+    @staticmethod
+    def load(path: Path, task: str = "") -> Learner:
+        """Return the learner that `save` wrote; it goes on bit for bit.
+
+        Args:
+            task: see `settings_from`.
+
+        Raises:
+            TrainingError: not a checkpoint, or of a task whose contract has changed since.
+        """
+        tensors, data = checkpoint.load(path)
+        with plain.well_formed(f"checkpoint {path}", TrainingError):
+            learner = Learner(checkpoint.settings_of(path, data, task), resumed=True)
+            require_same(learner.settings, Contract.from_json(data["contract"]))
+            checkpoint.restore_modules(learner.networks.modules, tensors)
+            learner.fitting.restore(tensors)
+            learner.algorithm.restore(tensors, data["algorithm"])
+            if learner.behaviour:
+                learner.behaviour.restore(tensors, data["behaviour_age"])
+            learner.generator.set_state(tensors["generator"])
+            learner.iteration = data["iteration"]
+            learner.steps = data["steps"]
+            learner.demonstrations = data.get("demonstrations")
+            # Each iteration begins with a reset, so of the batch only its generator lives on.
+            learner.batch.rng.bit_generator.state = data["start_states"]
+        return learner
+
+    def close(self) -> None:
+        """End the threads."""
+        self.fitting.close()
+        self.batch.close()
+        if self.vine:
+            self.vine.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeSums:
+    """What each episode of a batch came to: undiscounted sums, and its steps.
+
+    Attributes:
+        reward, length: (episodes,). costs, shaped: (episodes, m).
+    """
+
+    reward: Array
+    length: Array
+    costs: Array
+    shaped: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A rollout, and what an update needs to know of it.
+
+    Attributes:
+        x: (T·N, n), its normalised observations.
+        samples: what the policy is changed by, advantages in units of reward and of each cost.
+    """
+
+    rollout: Rollout
+    x: Tensor
+    estimates: Estimates
+    sums: EpisodeSums
+    samples: Samples
+
+
+def _samples(rollout: Rollout, x: Tensor, estimates: Estimates) -> Samples:
+    advantages = _rows(estimates.advantage[..., : 1 + rollout.costs.shape[-1]])
+    log_prob = torch.from_numpy(rollout.log_prob).flatten()
+    return Samples(x, _rows(rollout.u), log_prob, advantages, torch.ones(len(log_prob)))
+
+
+def _trajectories(
+    samples: Samples, rollout: Rollout, estimates: Estimates, gamma: float
+) -> Trajectories:
+    return Trajectories(
+        **vars(samples),
+        reward=rollout.reward,
+        value=estimates.value[..., 0],
+        following=estimates.following[..., 0],
+        ended=rollout.ended,
+        gamma=gamma,
+    )
+
+
+def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:
+    m = shaped.shape[-1]
+    ones = np.ones((*rollout.ended.shape, 1))
+    together = (rollout.reward[..., None], ones, rollout.costs, shaped)
+    sums = rollout.episode_sums(np.concatenate(together, axis=-1), episodes)
+    return EpisodeSums(sums[:, 0], sums[:, 1], sums[:, 2 : 2 + m], sums[:, 2 + m :])
+
+
+def _rows(values: Any) -> Tensor:
+    """Return (T, N, k) as float32 (T·N, k)."""
+    return torch.from_numpy(values.reshape(-1, values.shape[-1])).float()
+
+
+class Stopwatch:
+    """Wall-clock seconds of the parts of an iteration."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Give a name to the time since the last lap."""
+        now = time.perf_counter()
+        self.laps[name], self.last = now - self.last, now
+
+    @property
+    def total(self) -> float:
+        """Seconds from the start to the last lap."""
+        return self.last - self.started

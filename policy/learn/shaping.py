@@ -1,0 +1,82 @@
+"""Cost shaping: what is likely to cost soon costs a little now (Achiam et al. 2017, section 9).
+
+    C⁺(s, a) = C(s, a) + α P(a cost within T steps | s)
+
+A limit held to C⁺ is held the more to C, and a policy learns of a danger before it is billed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from holdfast.policy.learn.settings import ShapingSettings
+from holdfast.policy.models.layers import ROWS, mlp
+from holdfast.signals import Array
+
+RATE = 1e-2
+"""Adam's, of the predictor."""
+
+
+def soon(costs: Array, ended: NDArray[np.bool_], horizon: int) -> NDArray[np.bool_]:
+    """Return whether each cost (T, N, m) occurs at steps t to t + horizon − 1 of its episode."""
+    result = np.empty(costs.shape, dtype=bool)
+    wait = np.full(costs.shape[1:], horizon)
+    for t in reversed(range(len(costs))):
+        wait[ended[t]] = horizon
+        wait = np.where(costs[t] > 0.0, 0, wait + 1)
+        result[t] = wait < horizon
+    return result
+
+
+class Predictor(nn.Module):
+    """P(a cost within T steps | s) of each cost: a network each, one hidden layer, sigmoids.
+
+    It predicts 0 until it was fitted.
+    """
+
+    fitted: Tensor
+
+    def __init__(
+        self, size: int, costs: int, settings: ShapingSettings, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.networks = nn.ModuleList()
+        for _ in range(costs):
+            first, _, last = mlp([size, settings.predictor_hidden, 1], generator)
+            self.networks.append(nn.Sequential(first, nn.Sigmoid(), last))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, m) at normalised observations x (B, n)."""
+        return torch.cat([network(x) for network in self.networks], dim=1)
+
+    @torch.no_grad()
+    def shaped(self, costs: Array, x: Tensor) -> Array:
+        """Return C⁺ (T, N, m) of costs (T, N, m) at x (T·N, n)."""
+        if not self.fitted:
+            return costs
+        likely = torch.cat([torch.sigmoid(self(part)) for part in torch.split(x, ROWS)])
+        shaped: Array = costs + self.settings.shaping * likely.double().numpy().reshape(costs.shape)
+        return shaped
+
+
+def fit_predictor(
+    predictor: Predictor,
+    optimiser: torch.optim.Optimizer,
+    x: Tensor,
+    label: Tensor,
+    generator: torch.Generator,
+) -> None:
+    """Fit to labels (B, m), 0 or 1, at normalised observations x (B, n): logistic regression."""
+    for _ in range(predictor.settings.predictor_steps):
+        rows = torch.randint(len(x), (min(ROWS, len(x)),), generator=generator)
+        loss = binary_cross_entropy_with_logits(predictor(x[rows]), label[rows])
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+    predictor.fitted.fill_(True)

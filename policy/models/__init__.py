@@ -1,0 +1,1 @@
+"""Networks: the policy, its critics and what is saved of them."""

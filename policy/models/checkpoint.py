@@ -1,0 +1,241 @@
+"""Checkpoints: one safetensors file whose header carries a JSON text. No pickle.
+
+Written whole or not at all, so a killed run leaves a whole one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor
+
+from holdfast import files, plain
+from holdfast.contract import Contract
+from holdfast.errors import ContractError, FileError, HoldfastError, TrainingError
+from holdfast.policy.learn.settings import TrainSettings, settings_from
+from holdfast.policy.models.networks import Networks
+from holdfast.signals import Array
+
+FORMAT = "holdfast-checkpoint-2"
+
+LARGEST = 2 * 2**30
+"""Bytes of a file, at most."""
+
+HELD = {"settings": dict, "contract": str, "iteration": int}
+"""What the data of every checkpoint has, and of which type."""
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able data to `path`, atomically.
+
+    Raises:
+        FileError: it cannot be written; what was there is still there.
+    """
+    flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    header = {"format": FORMAT, "data": json.dumps(data, sort_keys=True)}
+    files.write(path, safetensors.torch.save(flat, header))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save` wrote.
+
+    Raises:
+        TrainingError: no such file, not a checkpoint, or of another format.
+    """
+    return parse(path, read(path))
+
+
+def read(path: Path) -> bytes:
+    """Return a checkpoint's bytes.
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
+    try:
+        return files.read(path, LARGEST)
+    except FileError as error:
+        raise TrainingError(f"checkpoint {error}") from None
+
+
+def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return what `save` wrote as these bytes.
+
+    Args:
+        path: of the file, to name it.
+
+    Raises:
+        TrainingError: not a checkpoint, or of another format.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        size = int.from_bytes(content[:8], "little")
+        header = plain.from_json(content[8 : 8 + size].decode()).get("__metadata__") or {}
+        if header.get("format") != FORMAT:
+            received = plain.shown(header.get("format", "none"))
+            raise TrainingError(
+                f"checkpoint {path}: format should be {FORMAT}, received {received}"
+            )
+        data = plain.from_json(header["data"])
+        if not isinstance(data, dict) or any(
+            not isinstance(data.get(name), kind) for name, kind in HELD.items()
+        ):
+            raise TrainingError(f"checkpoint {path}: its data should hold {', '.join(HELD)}")
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise TrainingError(f"checkpoint {path}: not a checkpoint ({_first(error)})") from None
+    return tensors, data
+
+
+def _first(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def module_tensors(modules: Mapping[str, torch.nn.Module]) -> dict[str, Tensor]:
+    """Return the parameters and buffers of named modules under `name.key`."""
+    return {f"{n}.{k}": v for n, module in modules.items() for k, v in module.state_dict().items()}
+
+
+def load_networks(path: Path) -> tuple[Networks, dict[str, Any]]:
+    """Return the networks of a checkpoint and its data.
+
+    Raises:
+        TrainingError: see `load`; or its tensors do not fit its settings.
+    """
+    tensors, data = load(path)
+    return networks_of(path, tensors, data), data
+
+
+def networks_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> Networks:
+    """Return the networks of what `load` read from `path`.
+
+    Raises:
+        TrainingError: its tensors do not fit its settings.
+    """
+    try:
+        contract = Contract.from_json(data["contract"])
+    except (ContractError, RecursionError) as error:
+        raise TrainingError(f"checkpoint {path}: {_first(error)}") from None
+    hidden = data["settings"].get("hidden")
+    # Before networks of that size are made, which may be larger than any memory.
+    sizes = [contract.observation_size, *(hidden if isinstance(hidden, list) else ())]
+    sizes.append(contract.action_size)
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        weight = tensors.get(f"policy.body.{2 * i}.weight")
+        if weight is None or [*weight.shape] != [outputs, inputs]:
+            raise TrainingError(
+                f"checkpoint {path}: policy does not fit (layer {i + 1} should be {outputs} units "
+                f"of {inputs} inputs, as its settings and its contract say)"
+            )
+    networks = Networks.build(contract, sizes[1:-1], 1.0, torch.Generator())
+    try:
+        restore_modules(networks.modules, tensors)
+    except TrainingError as error:
+        raise TrainingError(f"checkpoint {path}: {error}") from None
+    return networks
+
+
+def settings_of(path: Path, data: Mapping[str, Any], task: str = "") -> TrainSettings:
+    """Return the settings of what `load` read from `path`; see `settings_from`."""
+    try:
+        return settings_from(data["settings"], task)
+    except HoldfastError as error:
+        raise TrainingError(f"checkpoint {path}: {error}") from None
+
+
+def start_from(path: Path, networks: Networks) -> None:
+    """Put a checkpoint's networks into others of the same task and size.
+
+    Raises:
+        TrainingError: see `load`; or it is of another task, contract or size.
+    """
+    held, data = load_networks(path)
+    own, its = networks.contract, held.contract
+    if its.task != own.task:
+        raise TrainingError(f"checkpoint {path}: is of {its.task}, not of {own.task}")
+    if (its.observation, its.action) != (own.observation, own.action):
+        raise TrainingError(f"checkpoint {path}: was trained under another contract of {own.task}")
+    hidden = [layer.out_features for layer in networks.policy.linears[:-1]]
+    if data["settings"]["hidden"] != hidden:
+        wanted = " ".join(map(str, data["settings"]["hidden"]))
+        raise TrainingError(
+            f"checkpoint {path}: has other hidden layers than {hidden}; give --hidden {wanted}"
+        )
+    restore_modules(networks.modules, module_tensors(held.modules))
+
+
+def known_tensors(episodes: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:
+    """Return logged observations, (steps, n) of each episode, as two tensors."""
+    if not episodes:
+        return {}
+    return {
+        "known.observation": torch.from_numpy(np.concatenate(episodes)),
+        "known.steps": torch.tensor([len(episode) for episode in episodes]),
+    }
+
+
+def known_episodes(tensors: Mapping[str, Tensor], size: int) -> list[Array]:
+    """Return what was made into `known_tensors`; empty in a policy that learned from no log.
+
+    Args:
+        size: of an observation.
+
+    Raises:
+        TrainingError: they are no episodes of such observations.
+    """
+    if "known.steps" not in tensors:
+        return []
+    observation, steps = (tensors.get(f"known.{name}") for name in ("observation", "steps"))
+    if (
+        observation is None
+        or steps is None
+        or [*observation.shape] != [int(steps.sum()), size]
+        or steps.dtype != torch.int64
+        or not (steps > 0).all()
+        or not observation.isfinite().all()
+    ):
+        raise TrainingError("checkpoint: known observations should be whole episodes of numbers")
+    return np.split(observation.double().numpy(), np.cumsum(steps.numpy())[:-1])
+
+
+def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Put the tensors of `module_tensors` back.
+
+    Raises:
+        TrainingError: a tensor is missing or has another shape.
+    """
+    for name, module in modules.items():
+        prefix = name + "."
+        part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        try:
+            module.load_state_dict(part)
+        except RuntimeError as error:
+            first = str(error).splitlines()[-1].strip()
+            raise TrainingError(f"{name} does not fit ({first})") from None
+
+
+def adam_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Return Adam's moments and step counts under `prefix.index.key`."""
+    state = optimiser.state_dict()["state"]
+    return {f"{prefix}.{i}.{k}": v for i, entry in state.items() for k, v in entry.items()}
+
+
+def restore_adam(
+    optimiser: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]
+) -> None:
+    """Put the tensors of `adam_tensors` back."""
+    full = optimiser.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix + "."):
+            index, name = key[len(prefix) + 1 :].split(".")
+            state.setdefault(int(index), {})[name] = value
+    full["state"] = state
+    optimiser.load_state_dict(full)

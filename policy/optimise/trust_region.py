@@ -1,0 +1,103 @@
+"""A step in the KL trust region around a policy, and the line search that takes it.
+
+Schulman et al. 2015 (TRPO), appendix C; what the step is, is the algorithm's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from holdfast.policy.learn.settings import StepSettings
+from holdfast.policy.models.gaussian import FisherMatrix, GaussianPolicy, kl
+from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A step that was tried: its KL(old ‖ new), and the change (1 + m,) of the surrogates."""
+
+    kl: float
+    change: Tensor
+
+
+class TrustRegion:
+    """Gradients at the present policy, and the metric that the KL divergence gives there.
+
+    Args:
+        policy: changed by `search` alone.
+        samples: of a behaviour policy. count: gradients wanted: the reward's, then the costs'.
+    """
+
+    def __init__(
+        self, policy: GaussianPolicy, samples: Samples, count: int, settings: StepSettings
+    ) -> None:
+        self.policy, self.samples, self.settings = policy, samples, settings
+        self.old = parameters_to_vector(policy.parameters()).detach().clone()
+        self._log_std = policy.log_std.detach().clone()
+        self.surrogates, self.gradients, self._mean = surrogate_gradients(policy, samples, count)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the batch, and what was computed from it, is."""
+        sums = (self.gradients.sum(), self.surrogates.sum(), self.samples.x.sum())
+        return all(bool(torch.isfinite(value)) for value in sums)
+
+    def natural(self) -> Tensor:
+        """Return H⁻¹ of each gradient, (count, P), H the Fisher matrix."""
+        x = self.samples.x[self.samples.weight > 0]
+        some = x[:: -(-len(x) // self.settings.fisher_rows)]
+        fisher = FisherMatrix(self.policy, some, self.settings.damping)
+        return conjugate_gradient(fisher, self.gradients, self.settings.cg_iterations)
+
+    def search(self, step: Tensor, accept: Callable[[Trial], bool]) -> tuple[int, Trial] | None:
+        """Take the longest of the step's shrinking copies that is in the region and accepted.
+
+        Returns:
+            How many were tried before it, and what it does; None where none is accepted: then
+            the parameters are exactly what they were. A NaN makes every comparison false, and
+            so the trial fails.
+        """
+        for j in range(self.settings.backtracks):
+            vector_to_parameters(self.old + self.settings.backtrack**j * step,
+                                 self.policy.parameters())  # fmt: skip
+            values, mean = surrogates(self.policy, self.samples)
+            divergence = float(kl(self._mean, self._log_std, mean, self.policy.log_std.detach()))
+            trial = Trial(divergence, values - self.surrogates)
+            if divergence <= self.settings.delta and accept(trial):
+                return j, trial
+        vector_to_parameters(self.old, self.policy.parameters())
+        return None
+
+
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-10
+) -> Tensor:
+    """Return x with product(x) ≈ b, for k right-hand sides b (k, P) side by side.
+
+    Hestenes & Stiefel 1952; tolerance is on ‖residual‖²/‖b‖² of each.
+    """
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).sum(-1, keepdim=True)
+
+    x, residual = torch.zeros_like(b), b.clone()
+    direction, square = residual.clone(), dot(residual, residual)
+    stop = tolerance * square
+    for _ in range(iterations):
+        going = square > stop
+        if not going.any():
+            break
+        image = product(direction)
+        # One that is done stays where it is.
+        alpha = torch.where(going, square / dot(direction, image), 0.0)
+        x += alpha * direction
+        residual -= alpha * image
+        following = dot(residual, residual)
+        direction = torch.where(going, residual + (following / square) * direction, direction)
+        square = torch.where(going, following, square)
+    return x

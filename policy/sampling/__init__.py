@@ -1,0 +1,1 @@
+"""Rollouts, the samples that are made of them, and their advantages."""

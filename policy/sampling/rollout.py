@@ -1,0 +1,171 @@
+"""Collect experience from a batch of copies, and estimate the advantages of its actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from holdfast.contract import Contract
+from holdfast.policy.models.critic import Critic
+from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.models.networks import Normaliser
+from holdfast.policy.sampling.gae import advantages
+from holdfast.signals import EPISODE_LEFT, Array
+from holdfast.sim.batch.batch import Batch
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T steps of N copies.
+
+    Attributes:
+        observation: (T, N, n); u: (T, N, actions), in [-1, 1] units.
+        log_prob: (T, N), of u under the policy that drew it.
+        reward: (T, N); costs: (T, N, m); terminated, ended: (T, N).
+        final_observation: (E, n), what was seen last in each episode that ended, in the order
+            of `ended`'s true values.
+        last_observation: (N, n), after the last step, before any reset.
+    """
+
+    observation: NDArray[np.float32]
+    u: NDArray[np.float32]
+    log_prob: NDArray[np.float32]
+    reward: Array
+    costs: Array
+    terminated: NDArray[np.bool_]
+    ended: NDArray[np.bool_]
+    final_observation: NDArray[np.float32]
+    last_observation: NDArray[np.float32]
+
+    def episode_sums(self, values: Array, episodes: int) -> Array:
+        """Return the sums (N · episodes, k) of values (T, N, k) over each copy's first episodes.
+
+        To count all that finished would favour short ones: of those that began late, only they
+        do. T must be long enough for each copy to finish as many.
+        """
+        running, counted = np.zeros(values.shape[1:]), np.zeros(values.shape[1], dtype=int)
+        rows = []
+        for value, over in zip(values, self.ended, strict=True):
+            running += value
+            rows.append(running[over & (counted < episodes)])
+            running[over] = 0.0
+            counted += over
+        return np.concatenate(rows)
+
+
+class Collector:
+    """Runs a policy in a batch of copies.
+
+    Args:
+        batch: the copies; theirs are the start states' seeds.
+        generator: draws the actions.
+        before: called before each step with its number.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        before: Callable[[int], None] | None = None,
+    ) -> None:
+        self.batch, self.generator, self.before = batch, generator, before
+
+    @torch.no_grad()
+    def collect(self, policy: GaussianPolicy, normaliser: Normaliser, steps: int) -> Rollout:
+        """Run `steps` control periods in every copy, each from a fresh episode."""
+        batch, contract = self.batch, self.batch.contract
+        copies, m = batch.copies, len(contract.costs)
+        n, a = contract.observation_size, contract.action_size
+        observations = np.empty((steps, copies, n), np.float32)
+        finals = []
+        rewards, costs = np.empty((steps, copies)), np.empty((steps, copies, m))
+        terminated, ended = np.empty((2, steps, copies), bool)
+        noise = torch.randn((steps, copies, a), generator=self.generator)
+        u = noise * torch.exp(policy.log_std)
+        mean, observation = policy.frozen(), batch.reset()
+        for t in range(steps):
+            if self.before is not None:
+                self.before(t)
+            observations[t] = observation
+            u[t] += mean(normaliser(torch.from_numpy(observations[t])))
+            step = batch.step(contract.action_center + contract.action_half_range * u[t].numpy())
+            observation, rewards[t], costs[t] = step.observation, step.reward, step.costs
+            terminated[t], ended[t] = step.terminated, step.terminated | step.truncated
+            finals.append(step.final_observation[ended[t]])
+        return Rollout(
+            observations, u.numpy(), policy.log_prob_of(noise).numpy(), rewards, costs, terminated,
+            ended, np.concatenate(finals).astype(np.float32),
+            step.final_observation.astype(np.float32),
+        )  # fmt: skip
+
+
+def ends_with_episode(contract: Contract) -> bool:
+    """Return whether the observation shows the time left, so that nothing follows its end."""
+    return any(channel.signal == EPISODE_LEFT for channel in contract.observation)
+
+
+def discounts(contract: Contract, gamma: float, lam: float) -> tuple[Array, Array]:
+    """Return γ and λ of each of the critics' outputs, given the reward's."""
+    costs = contract.costs
+    gammas = np.array([gamma, *(cost.gamma for cost in costs), *(1.0 for _ in costs)])
+    lams = np.array([lam, *(2 * [cost.lam for cost in costs])])
+    return gammas, lams
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Advantages (T, N, outputs), the critics' targets and values, in the critics' order; the
+    values that follow, 0 where nothing does."""
+
+    advantage: Array
+    target: Array
+    value: Array
+    following: Array
+
+    def explained_variance(self) -> list[float]:
+        """Return 1 − Var(target − value)/Var(target) per output."""
+        spread = np.maximum(self.target.var(axis=(0, 1)), 1e-12)
+        return [float(v) for v in 1.0 - self.advantage.var(axis=(0, 1)) / spread]
+
+
+@torch.no_grad()
+def estimate(
+    rollout: Rollout,
+    shaped: Array,
+    critic: Critic,
+    normaliser: Normaliser,
+    contract: Contract,
+    gamma: float,
+    lam: float,
+) -> Estimates:
+    """Return GAE estimates of the reward (γ, λ), of each cost (its own γ, λ), and of each cost
+    undiscounted (1, its λ).
+
+    An episode that ran out of time is bootstrapped with the critics' value, unless the
+    observation shows the time left: then the value after the last step is 0 by definition.
+
+    Args:
+        shaped: costs (T, N, m) that the second kind is of; the rollout's own without shaping.
+    """
+
+    def values(observations: NDArray[np.float32]) -> Array:
+        flat = torch.from_numpy(observations.reshape(-1, observations.shape[-1]))
+        result: Array = critic.values(normaliser(flat)).double().numpy()
+        return result.reshape(*observations.shape[:-1], -1)
+
+    value = values(rollout.observation)
+    # V(s') is V of the next row, but for the last row and where an episode ended.
+    following = np.concatenate((value[1:], values(rollout.last_observation)[None]))
+    over = rollout.ended if ends_with_episode(contract) else rollout.terminated
+    following[over] = 0.0
+    cut = rollout.ended & ~over
+    if cut.any():
+        following[cut] = values(rollout.final_observation[cut[rollout.ended]])
+    gains = np.concatenate((rollout.reward[..., None], shaped, rollout.costs), axis=-1)
+    gammas, lams = discounts(contract, gamma, lam)
+    advantage = advantages(gains, value, following, rollout.ended, gammas, lams)
+    return Estimates(advantage, advantage + value, value, following)

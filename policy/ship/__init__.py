@@ -1,0 +1,1 @@
+"""Exporting, checking and evaluating a trained policy."""

@@ -1,0 +1,194 @@
+"""Measure a policy in simulation: returns with confidence intervals, and what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from holdfast.contract import Contract
+from holdfast.policy.learn.settings import TrainSettings, require_same
+from holdfast.policy.models.networks import Networks
+from holdfast.policy.sampling.rollout import Collector
+from holdfast.safety_monitor.prediction import Prediction, fit_prediction
+from holdfast.signals import Array
+from holdfast.sim.registry import make_batch
+
+COVERAGES = (0.5, 0.8, 0.9, 0.95)
+"""At which it is reported how often the prediction covered the truth."""
+
+
+def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
+    """Return the mean of values (n,) with a 95 % bootstrap interval (Efron 1979), seeded.
+
+    Episode costs are skewed, so a normal interval would be wrong at the low end.
+    """
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (resamples, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes of the behaviour policy in simulation, whole.
+
+    Attributes:
+        names: of the costs.
+        returns: (episodes,). cost_returns: (episodes, costs).
+        observations: of one episode each, (steps, n). costs: theirs, (steps, costs): what the
+            action at each step cost.
+    """
+
+    seed: int
+    names: tuple[str, ...]
+    returns: Array
+    cost_returns: Array
+    observations: tuple[Array, ...]
+    costs: tuple[Array, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return means and intervals as JSON data, of the costs by name."""
+        return {
+            "episodes": len(self.returns),
+            "seed": self.seed,
+            "return": interval(self.returns),
+            "costs": {
+                name: interval(values)
+                for name, values in zip(self.names, self.cost_returns.T, strict=True)
+            },
+        }
+
+
+def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: int) -> Evaluation:
+    """Run the behaviour policy (actions sampled) for full episodes of the settings' task,
+    randomised as they say; in MuJoCo's physics, whatever trained it.
+
+    Raises:
+        ConfigError, TrainingError: the task is not there any more, or has another contract.
+    """
+    contract = networks.contract
+    require_same(settings, contract)
+    batch = make_batch(
+        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
+    )
+    collector = Collector(batch, torch.Generator().manual_seed(seed))
+    rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
+    batch.close()
+    return _evaluation(
+        contract, seed, rollout.observation, rollout.reward, rollout.costs, rollout.ended
+    )
+
+
+def evaluate_actions(
+    contract: Contract,
+    settings: TrainSettings,
+    act: Callable[[int], Array],
+    episodes: int,
+    seed: int,
+) -> Evaluation:
+    """Run actions that look at nothing for full episodes of the settings' task, as `evaluate` does.
+
+    Args:
+        act: given how many, returns that many actions (count, actions), physical units.
+    """
+    batch = make_batch(
+        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
+    )
+    steps = []
+    observations = [batch.reset()]
+    for _ in range(contract.episode_steps):
+        steps.append(batch.step(act(episodes)))
+        observations.append(steps[-1].observation)
+    batch.close()
+    return _evaluation(
+        contract,
+        seed,
+        np.stack(observations[:-1]),
+        np.stack([step.reward for step in steps]),
+        np.stack([step.costs for step in steps]),
+        np.stack([step.terminated | step.truncated for step in steps]),
+    )
+
+
+def _evaluation(
+    contract: Contract,
+    seed: int,
+    observation: NDArray[np.floating[Any]],
+    reward: Array,
+    costs: Array,
+    ended: NDArray[np.bool_],
+) -> Evaluation:
+    """Take from arrays (T, N, ...) the first episode of each copy: all of these end within the
+    horizon, so that none is left out for being long."""
+    parts = [(slice(0, t + 1), i) for i, t in enumerate(ended.argmax(axis=0).tolist())]
+    billed = tuple(costs[part] for part in parts)
+    return Evaluation(
+        seed,
+        tuple(cost.name for cost in contract.costs),
+        np.array([reward[part].sum() for part in parts]),
+        np.stack([episode.sum(axis=0) for episode in billed]),
+        tuple(observation[part].astype(np.float64) for part in parts),
+        billed,
+    )
+
+
+@torch.no_grad()
+def foretell(networks: Networks, evaluation: Evaluation) -> list[Array]:
+    """Return the critics' cost-to-go at each step of each episode, (steps, costs) each."""
+    first = 1 + len(networks.contract.costs)
+    return [
+        networks.critic.values(networks.normaliser(torch.from_numpy(seen.astype(np.float32))))[
+            :, first:
+        ]
+        .double()
+        .numpy()
+        for seen in evaluation.observations
+    ]
+
+
+def judge_prediction(
+    contract: Contract, cost_to_go: Sequence[Array], costs: Sequence[Array], prediction: Prediction
+) -> dict[str, Any]:
+    """Return, by cost name, how well the cost of episodes is foretold that nothing was fitted to.
+
+    `covered`: by coverage, the share of them that cost no more than is predicted with its margin
+    at any of their steps. `mean_error` and `rmse`: of what is spent and what the critics expect,
+    at the `start`, where nothing is spent, and in the `middle`, where about half is known.
+
+    Args:
+        cost_to_go, costs: (steps, costs) of each episode.
+        prediction: calibrated on others.
+    """
+    judged = fit_prediction(cost_to_go, costs, contract.episode_steps).shortfalls
+    known = len(prediction.shortfalls[0])
+    margins = {c: prediction.margin(c) for c in COVERAGES if c <= known / (known + 1)}
+    report: dict[str, Any] = {}
+    for k, cost in enumerate(contract.costs):
+        report[cost.name] = {
+            "episodes": len(costs),
+            "covered": {
+                f"{coverage:g}": float(np.mean(np.array(judged[k]) <= margin[k]))
+                for coverage, margin in margins.items()
+            },
+            **{
+                place: _errors([a[:, k] for a in cost_to_go], [c[:, k] for c in costs], share)
+                for place, share in (("start", 0.0), ("middle", 0.5))
+            },
+        }
+    return report
+
+
+def _errors(cost_to_go: Sequence[Array], costs: Sequence[Array], share: float) -> dict[str, float]:
+    """Return mean and root mean square of what was expected less what came, over episodes."""
+    error = np.array(
+        [
+            max(ahead[int(share * len(each))], 0.0) - each[int(share * len(each)) :].sum()
+            for ahead, each in zip(cost_to_go, costs, strict=True)
+        ]
+    )
+    return {"mean_error": float(error.mean()), "rmse": float(np.sqrt((error**2).mean()))}

@@ -1,0 +1,258 @@
+"""`holdfast export`: one ONNX file with policy, cost critics and contract."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import platform
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import torch
+import tyro
+from onnx import helper
+from rich.console import Console
+from torch import Tensor, nn
+
+import holdfast
+from holdfast import files
+from holdfast.bundle import reader as bundle
+from holdfast.bundle.graph import OPSET
+from holdfast.contract import Contract
+from holdfast.errors import ConfigError, FileError
+from holdfast.policy.models import checkpoint
+from holdfast.policy.models.networks import Networks
+from holdfast.policy.ship.evaluate import evaluate, foretell, judge_prediction
+from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
+from holdfast.safety_monitor.prediction import Prediction, fit_prediction
+from holdfast.signals import Array
+
+GOLDEN_PAIRS = 8
+
+MOST_EPISODES = 20_000
+EPISODES = 200
+"""Simulated at an export by default; half of them calibrate prediction and familiarity."""
+
+LEAST_FALSE_ALARM_RATE = 0.01
+"""Of familiarity, per episode: fewer false alarms would only make it slower to notice."""
+
+LEAST_LOGGED = 20
+"""Episodes of a robot that familiarity is fitted on too; fewer would tell too little of it."""
+
+
+class Exported(nn.Module):
+    """Raw observation to action, log_std and cost-to-go, all in physical units.
+
+    Computes in double precision between float32 ends, so that a robot's processor, whatever
+    the order in which it sums, says the same to float32 precision.
+    """
+
+    def __init__(self, networks: Networks, contract: Contract) -> None:
+        super().__init__()
+        self.policy = copy.deepcopy(networks.policy).double()
+        self.critic = copy.deepcopy(networks.critic).double()
+        self.normaliser = copy.deepcopy(networks.normaliser)
+        self.costs = len(contract.costs)
+        self.register_buffer("center", torch.from_numpy(contract.action_center))
+        self.register_buffer("half_range", torch.from_numpy(contract.action_half_range))
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the ONNX graph's three outputs."""
+        x = self.normaliser(observation.double())
+        mean = self.center + self.half_range * self.policy(x)
+        log_std, costs = self.policy.log_std.expand_as(mean), self.critic(x)
+        costs = costs[:, 1 + self.costs :]
+        return mean.float(), log_std.float(), costs.float()
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Return where a bundle's training state lies: beside it."""
+    return path.with_suffix(".checkpoint.safetensors")
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256 in hex.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def command(
+    source: Annotated[Path, tyro.conf.arg(name="checkpoint")] = Path(
+        "runs/train/checkpoint.safetensors"
+    ),
+    out: Path = Path("runs/train/policy.onnx"),
+    episodes: int = EPISODES,
+    task: str = "",
+) -> None:
+    """Write a trained policy as a bundle: one ONNX file with its cost critics and its contract.
+
+    Args:
+        source: what `holdfast train` wrote. A copy goes beside the bundle, for fine-tuning.
+        out: the bundle.
+        episodes: simulated to measure reward and cost return for the provenance, how well the
+            episode's cost is foretold, and which observations are familiar. Half of them
+            calibrate: the false-alarm rate of familiarity is at least 2 / episodes.
+        task: the task, as FILE.py:NAME or gym:MODULE:ID, where it is no part of Holdfast: code
+            that a file names is not run.
+    """
+    measured = export(source, out, episodes, task=task)["measured"]
+    costs = (f"{name} {cost['mean']:.2f}" for name, cost in measured["costs"].items())
+    Console(soft_wrap=True, highlight=False, markup=False).print(
+        f"{out}: return {measured['return']['mean']:.1f}, {', '.join(costs)} "
+        f"per episode in simulation; SHA-256 {file_hash(out)[:16]}"
+    )
+
+
+def export(
+    source: Path, out: Path, episodes: int, extra: dict[str, Any] | None = None, task: str = ""
+) -> dict[str, Any]:
+    """Write bundle and checkpoint copy; return the provenance. The same input gives the same bytes.
+
+    Args:
+        source: the checkpoint.
+        extra: what a fine-tuned child adds to its provenance (parent, logs).
+        task: see `settings_from`.
+
+    Raises:
+        ConfigError: too few episodes.
+        TrainingError: it is no checkpoint, or its task has to be given.
+        FileError: it cannot be written; what was there is still there.
+    """
+    if episodes < GOLDEN_PAIRS:
+        raise ConfigError(f"episodes should be at least {GOLDEN_PAIRS}, received {episodes}")
+    if episodes > MOST_EPISODES:
+        raise ConfigError(f"episodes should be at most {MOST_EPISODES}, received {episodes}")
+    state = checkpoint.read(source)  # once: training may go on and replace it
+    tensors, data = checkpoint.parse(source, state)
+    networks = checkpoint.networks_of(source, tensors, data)
+    logged = checkpoint.known_episodes(tensors, networks.contract.observation_size)
+    logged = logged if len(logged) >= LEAST_LOGGED else []
+    settings = checkpoint.settings_of(source, data, task)
+    seed = settings.seed
+    measured = evaluate(networks, settings, episodes, seed)
+    ahead, half, contract = foretell(networks, measured), episodes // 2, networks.contract
+    prediction = fit_prediction(ahead[half:], measured.costs[half:], contract.episode_steps)
+    provenance = {
+        "holdfast": holdfast.__version__,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+        },
+        "seed": seed,
+        "settings": data["settings"],
+        "iteration": data["iteration"],
+        **{key: data[key] for key in ("demonstrations",) if key in data},
+        "checkpoint": {
+            "file": checkpoint_of(out).name,
+            "sha256": hashlib.sha256(state).hexdigest(),
+        },
+        "evaluation_episodes": episodes,
+        "measured": measured.summary(),
+        "prediction": judge_prediction(contract, ahead[:half], measured.costs[:half], prediction),
+        **(extra or {}),
+    }
+    familiarity = fit_familiarity(measured.observations, _rate(episodes, logged), logged)
+    content = serialise(networks, measured.observations, prediction, familiarity, provenance)
+    bundle.from_bytes(content, out)  # nothing is written that a robot would refuse
+    with files.replacing(out, content), files.replacing(checkpoint_of(out), state):
+        pass  # both or neither
+    return provenance
+
+
+def serialise(
+    networks: Networks,
+    episodes: Sequence[Array],
+    prediction: Prediction,
+    familiarity: Familiarity,
+    provenance: dict[str, Any],
+) -> bytes:
+    """Return the sealed bytes of a bundle.
+
+    Args:
+        episodes: observations of each in simulation, (steps, n); golden pairs come from them.
+    """
+    contract = networks.contract
+    module = Exported(networks, contract).eval()
+    model = _graph(module, contract)
+    entries = {
+        "format": bundle.FORMAT,
+        "contract": contract.to_json(),
+        "golden": json.dumps(_golden(module, np.concatenate(episodes))),
+        "familiarity": json.dumps(familiarity.to_mapping()),
+        "prediction": json.dumps(prediction.to_mapping()),
+        "provenance": json.dumps(provenance, sort_keys=True),
+        "digest": bundle.PLACEHOLDER,
+    }
+    helper.set_model_props(model, {f"holdfast_{key}": text for key, text in entries.items()})
+    return bundle.seal(model.SerializeToString(deterministic=True))
+
+
+def _rate(episodes: int, logged: Sequence[Array]) -> float:
+    """Return the lowest false-alarm rate that each calibrating half can show: one in as many."""
+    halves = (math.ceil(count / 2) for count in (episodes, len(logged)) if count)
+    return max(LEAST_FALSE_ALARM_RATE, *(1.0 / half for half in halves))
+
+
+def _graph(module: nn.Module, contract: Contract) -> onnx.ModelProto:
+    example = torch.zeros(2, contract.observation_size)
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=["observation"],
+            output_names=list(bundle.OUTPUTS),
+            dynamic_shapes={"observation": {0: batch}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    # What the exporter says of itself and of this machine's files is no part of the policy.
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for values in (model.graph.value_info, model.graph.input, model.graph.output):
+        for value in values:
+            value.ClearField("metadata_props")
+            value.ClearField("doc_string")
+    for item in (model, model.graph):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    return model
+
+
+@torch.no_grad()
+def _golden(module: Exported, observations: Array) -> dict[str, list[list[float]]]:
+    """Observations of the simulation and two far outside it, with what the network says of them."""
+    rng = np.random.default_rng(0)
+    rows = rng.choice(len(observations), GOLDEN_PAIRS - 2, replace=False)
+    spread = observations.std(axis=0) + 1e-3
+    far = observations.mean(axis=0) + spread * rng.choice([-50.0, 50.0], (2, len(spread)))
+    chosen = np.concatenate((observations[rows], far)).astype(np.float32)
+    outputs = module(torch.from_numpy(chosen))
+    named = zip(bundle.OUTPUTS, outputs, strict=True)
+    return {"observation": chosen.tolist(), **{name: value.tolist() for name, value in named}}

@@ -1,0 +1,1 @@
+"""The run: episodes of a policy on a robot, behind the safety monitor."""

@@ -1,0 +1,327 @@
+"""`holdfast replay`: put a log through a fresh monitor, exactly as the run did."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+
+from holdfast.bundle import reader as bundles
+from holdfast.errors import ConfigError, HoldfastError, LogError
+from holdfast.log import reader as logs
+from holdfast.log.audit import require_bundle, require_log_prob
+from holdfast.log.format import NO_STEP, RunInfo, signal_sizes
+from holdfast.log.reader import Event, Log
+from holdfast.robot import config as configs
+from holdfast.robot.run.deployment import count
+from holdfast.safety_monitor.evidence import Evidence
+from holdfast.safety_monitor.familiarity import Familiarity
+from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State
+from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.prediction import Prediction
+from holdfast.signals import Array
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a fresh monitor says of a log: a row for each of `Log.steps`, as that has them.
+
+    Attributes:
+        observation: (rows, n). applied: (rows, actions). costs: (rows, costs).
+        state, intervened: (rows,). reasons: the verdict's codes per row.
+        refusals: the first code, or "", of each reset and arm that is now answered otherwise.
+    """
+
+    observation: Array
+    applied: Array
+    costs: Array
+    state: NDArray[np.uint8]
+    intervened: NDArray[np.bool_]
+    reasons: tuple[tuple[str, ...], ...]
+    refusals: Mapping[Event, str]
+
+    def differs(self, log: Log) -> NDArray[np.bool_]:
+        """Return, per row, whether anything is said otherwise than was logged."""
+        steps = log.steps
+        different: NDArray[np.bool_] = steps["state"] != self.state
+        different |= steps["intervened"] != self.intervened
+        reasons = zip(log.reasons, self.reasons, strict=True)
+        different |= np.array([old != new for old, new in reasons], dtype=bool)
+        for name in ("observation", "applied", "costs"):
+            different |= _unequal(steps[name], getattr(self, name))
+        different[[event.before for event in self.refusals]] = True
+        return different
+
+    def acts_otherwise(self, log: Log) -> NDArray[np.bool_]:
+        """Return, per row, whether another action is let through than was logged."""
+        return _unequal(log.steps["applied"], self.applied)
+
+
+def _unequal(a: Array, b: Array) -> NDArray[np.bool_]:
+    """Return which rows of (rows, size) differ in a bit; NaN is like NaN."""
+    unequal: NDArray[np.bool_] = ((a != b) & ~(np.isnan(a) & np.isnan(b))).any(axis=1)
+    return unequal
+
+
+@dataclass
+class _Replay:
+    """A monitor that is told again what the run's was told."""
+
+    log: Log
+    monitor: Monitor
+    evidence: Evidence | None
+    begun: int = 0
+    counted: int = 0
+    sources: Mapping[str, Reading] = field(default_factory=dict)
+    refusals: dict[Event, str] = field(default_factory=dict)
+
+    def run(self) -> Replayed:
+        log, events = self.log, list(reversed(self.log.events))
+        observations, verdicts = [], []
+        for index, row in enumerate(log.steps):
+            while events and events[-1].before <= index:
+                self._event(events.pop())
+            self.sources = _readings(log.info, row)
+            proposal = None
+            if row["proposal_present"]:
+                proposal = Proposal(
+                    float(row["proposal_stamp_s"]),
+                    int(row["proposal_sequence"]),
+                    row["proposed"].copy(),
+                    log.info.contract.hash,
+                )
+            observations.append(self.monitor.observe(self.sources))
+            cost_to_go = row["cost_to_go"].copy() if log.info.bundle_hash else None
+            now_s = float(row["now_s"])
+            verdicts.append(self.monitor.step(now_s, self.sources, proposal, cost_to_go))
+        contract, rows = log.info.contract, len(verdicts)
+        return Replayed(
+            observation=np.array(observations).reshape(rows, contract.observation_size),
+            applied=np.array([v.action for v in verdicts]).reshape(rows, contract.action_size),
+            costs=np.array([v.costs for v in verdicts]).reshape(rows, len(contract.costs)),
+            state=np.array([v.state for v in verdicts], dtype=np.uint8),
+            intervened=np.array([v.intervened for v in verdicts], dtype=bool),
+            reasons=tuple(tuple(reason.code for reason in v.reasons) for v in verdicts),
+            refusals=self.refusals,
+        )
+
+    def _event(self, event: Event) -> None:
+        monitor = self.monitor
+        if event.name == "begin_episode":
+            if monitor.state > State.READY:
+                raise LogError("an episode begins while the one before it goes on")
+            self._count_episodes()
+            monitor.begin_episode(event.now_s)
+        elif event.name == "disarm":
+            monitor.disarm()
+        elif event.name == "stop":
+            monitor.stop(event.code, event.text)
+        elif event.name in ("reset", "arm"):
+            refused: tuple[Reason, ...] = ()
+            if event.name == "reset" or monitor.state is State.STOPPED:
+                # STOPPED at an arm: it ended the last episode as the run did not, and the run
+                # would have reset it.
+                refused = monitor.reset(event.now_s, self.sources)
+            if event.name == "arm":
+                refused = refused or monitor.arm(event.now_s, self.sources)
+            code = refused[0].code if refused else ""
+            if code != event.code:
+                self.refusals[event] = code
+        else:
+            raise LogError(f"its event '{event.name}' is not known")
+
+    def _count_episodes(self) -> None:
+        """Add what ended before this episode to the evidence, as the run did."""
+        results = [episode.result for episode in self.log.episodes]
+        while self.counted < len(results) and results[self.counted].episode < self.begun:
+            if self.evidence is not None:
+                count(self.evidence, results[self.counted])
+            self.counted += 1
+        self.begun += 1
+
+
+def _readings(info: RunInfo, row: Any) -> dict[str, Reading]:
+    signals: dict[str, dict[str, Array]] = {source: {} for source in info.sources}
+    start = 0
+    for (source, name), size in signal_sizes(info.sources, info.contract).items():
+        signals[source][name] = row["signals"][start : start + size].copy()
+        start += size
+    stamps, sequences = row["signal_stamps_s"].tolist(), row["signal_sequences"].tolist()
+    heard = zip(info.sources, stamps, sequences, strict=True)
+    return {
+        name: Reading(stamp, number, signals[name])
+        for name, stamp, number in heard
+        if not math.isnan(stamp)
+    }
+
+
+def replay(log: Log, limits: Limits | None = None) -> Replayed:
+    """Put a log through a fresh monitor: the same calls in the same order.
+
+    Args:
+        limits: others than the run's, to see what they would have done.
+
+    Raises:
+        LogError: the log lacks steps, or was made under limits that are no longer known.
+        ConfigError: the limits given contradict the log's contract.
+    """
+    info = log.info
+    if not len(log.steps):
+        raise LogError(f"{log.path}: holds no period, so there is nothing to replay{log.remarks}")
+    if log.lost_steps:
+        raise LogError(
+            f"{log.path}: {log.lost_steps} periods were not logged, so a monitor cannot be "
+            "told all that the run's was"
+        )
+    try:
+        evidence = None
+        if info.evidence is not None:
+            evidence = Evidence(info.contract, info.run_budget)
+            evidence.restore(info.evidence)
+        known = None if info.familiarity is None else Familiarity.from_mapping(info.familiarity)
+        margin = None if info.prediction is None else Prediction.from_mapping(info.prediction)
+        used = limits or Limits.from_mapping(info.limits)
+        monitor = Monitor(info.contract, used, info.run_budget, known, evidence, margin)
+        return _Replay(log, monitor, evidence).run()
+    except (HoldfastError, ValueError, TypeError, KeyError) as error:
+        # The others: metadata of the right kind that hold what no run writes.
+        kind = LogError if limits is None else ConfigError
+        raise kind(f"{log.path}: cannot be replayed ({error})") from None
+
+
+def command(
+    log: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    limits: Path | None = None,
+    policy: Path | None = None,
+) -> int:
+    """Put logged runs through today's safety monitor, and compare its verdicts with the logged.
+
+    Exit status: 0 when all agree; 1 when any differs. With --limits differences are the answer,
+    and it is 0.
+
+    Args:
+        log: runs' directories or log files; one that a crash tore is replayed up to the tear.
+        limits: a robot's configuration file, as for deploy's --config: what would its monitor
+            section have done? The answer holds up to the first action that differs: from there
+            on, the robot would have gone elsewhere than it did.
+        policy: the bundle that ran. With it, the logged log-probabilities are computed again.
+    """
+    if not log:
+        raise LogError("which log? Give a run's directory or its .mcap file")
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    config = None if limits is None else configs.load(limits)
+    bundle = None if policy is None else bundles.load(policy)
+    agree = True
+    for path in log:
+        held = logs.read(path)
+        if bundle is not None:
+            _compare_log_prob(held, bundle, console)
+        if config is None:
+            agree &= _compare(held, replay(held), console)
+        else:
+            config.require_fit(held.info.contract)
+            _suppose(held, replay(held, config.monitor), console)
+    return 0 if agree or config is not None else 1
+
+
+def _compare_log_prob(log: Log, bundle: bundles.Bundle, console: Console) -> None:
+    """Say that the logged log-probabilities are the bundle's, or raise LogError."""
+    require_bundle(log, bundle)
+    sampled = sum(require_log_prob(log, episode, bundle) for episode in log.episodes)
+    console.print(f"{log.path}: {sampled} log-probabilities are those of {bundle.path}")
+
+
+def _compare(log: Log, now: Replayed, console: Console) -> bool:
+    """Say where verdicts differ; return whether they all agree."""
+    steps, differs = log.steps, now.differs(log)
+    numbers = np.unique(steps["episode"][differs]).tolist()
+    for number in numbers:
+        rows = np.flatnonzero(steps["episode"] == number)
+        odd = rows[differs[rows]]
+        first = int(odd[0])
+        step, seconds = int(steps["step"][first]), float(steps["now_s"][first] - steps["now_s"][0])
+        where = "before its first step" if step == NO_STEP else f"at step {step}"
+        console.print(
+            f"episode {number + 1}: {len(odd)} of {len(rows)} periods differ, first {where}, "
+            f"{seconds:.2f} s into the log"
+        )
+        said = (steps["state"][first], log.reasons[first], steps["applied"][first])
+        says = (now.state[first], now.reasons[first], now.applied[first])
+        console.print(f"  logged: {_say(*said)}\n  now:    {_say(*says)}")
+        for event, code in now.refusals.items():
+            if event.before == first:
+                told = f"{event.name} was {_allowed(event.code)}, is now {_allowed(code)}"
+                console.print(f"  {told}")
+    total = f"{log.path}: {len(log.episodes)} episodes, {len(steps)} periods{log.remarks}: "
+    if numbers:
+        total += f"{differs.sum()} differ, in {len(numbers)} of the episodes"
+    else:
+        total += "every verdict is as logged"
+    console.print(total)
+    return not numbers
+
+
+def _say(state: int, reasons: tuple[str, ...], action: Array) -> str:
+    values = ", ".join(f"{value:g}" for value in action)
+    name = State(state).name if state in tuple(State) else f"state {state}, which is none"
+    return f"{name}, action [{values}]" + (f": {', '.join(reasons)}" if reasons else "")
+
+
+def _allowed(code: str) -> str:
+    return f"refused ({code})" if code else "allowed"
+
+
+def _suppose(log: Log, now: Replayed, console: Console) -> None:
+    """Print a table: each episode as it was, and as other limits would have it."""
+    steps, otherwise = log.steps, now.acts_otherwise(log)
+    console.print(f"{log.path}: {len(log.episodes)} episodes{log.remarks}")
+    console.print(
+        "episode  limits  ACTIVE  LIMITED  FALLBACK  interventions  stopped at  holds to  reasons"
+    )
+    for episode in log.episodes:
+        number = episode.result.episode
+        rows = np.flatnonzero((steps["episode"] == number) & (steps["step"] != NO_STEP))
+        changed = steps["step"][rows][otherwise[rows]]
+        holds = f"step {changed[0]}" if len(changed) else "its end"
+        was = _row(rows, steps, steps["state"], steps["intervened"], log.reasons, "")
+        new = _row(rows, steps, now.state, now.intervened, now.reasons, holds)
+        console.print(f"{number + 1:7}  logged{was}")
+        console.print(f"{'':7}  new   {new}")
+    console.print(
+        "What the new limits say holds up to the step in 'holds to', the first whose action "
+        "differs: after it the robot would not have been where the log says it was."
+    )
+
+
+def _row(
+    rows: NDArray[np.intp],
+    steps: NDArray[Any],
+    state: NDArray[np.uint8],
+    intervened: NDArray[np.bool_],
+    reasons: tuple[tuple[str, ...], ...],
+    holds: str,
+) -> str:
+    """Return a line of the table: what was said of an episode's rows up to a stop."""
+    stopped = np.flatnonzero(state[rows] == State.STOPPED)
+    where = "-"
+    if len(stopped):
+        where = f"step {steps['step'][rows[stopped[0]]]}"
+        rows = rows[: stopped[0] + 1]
+    active, limited, fallback = (
+        int((state[rows] == s).sum()) for s in (State.ACTIVE, State.LIMITED, State.FALLBACK)
+    )
+    codes = Counter(code for row in rows for code in reasons[row])
+    said = ", ".join(f"{code} {times}" for code, times in codes.most_common())
+    return (
+        f"{active:8}{limited:9}{fallback:10}{int(intervened[rows].sum()):15}{where:>12}"
+        f"{holds:>10}  {said}"
+    )

@@ -1,0 +1,1 @@
+"""A robot whose sensors and commands are topics, whatever carries them."""

@@ -1,0 +1,416 @@
+"""The driver: a robot's hardware as topics, as a ROS user expects a mobile base to be.
+
+It publishes what the hardware measures, obeys commands, stops the hardware by itself when none
+came for a while or when two publishers send them, and has the emergency stop: that must not depend
+on the safety monitor's process. What the hardware is, a device behind a serial port or a simulated
+robot, is a `Hardware`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from holdfast.errors import ConfigError
+from holdfast.robot.topics.config import RosSection, Source
+from holdfast.robot.topics.fields import ActionCodec, SourceWriter, set_stamp
+from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, Qos, names
+from holdfast.robot.topics.requests import Request, Requests
+from holdfast.robot.topics.robot import BOOL, E_STOP, E_STOP_RESET, E_STOP_TRIGGER
+from holdfast.signals import Array
+
+ODOM, IMU, JOINTS, SCAN = "odom", "imu", "joint_states", "scan"
+TF, TF_STATIC, TF_MESSAGE = "tf", "tf_static", "tf2_msgs/msg/TFMessage"
+"""Relative, so that robots in namespaces of their own keep their transforms apart."""
+
+ANSWER_LIMIT_S = 2.0
+STANDING_M_S, STANDING_RAD_S = 0.05, 0.1
+_TF = Qos(reliable=True, latched=False, depth=100)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the hardware measured at one time, SI units; NaN for what it does not.
+
+    Attributes:
+        pose: x, y in m and yaw in rad, in the odom frame.
+        velocity: forward in m/s, yaw rate in rad/s.
+        tilt: roll and pitch, rad.
+        acceleration, angular_velocity: of the base, along and about its own axes.
+        wheel_rad: how far each wheel has turned.
+        scan_m: ranges of a lidar, counter-clockwise from straight ahead; empty without one.
+        besides: further signals, by catalogue name.
+    """
+
+    stamp_s: float
+    pose: tuple[float, float, float]
+    velocity: tuple[float, float]
+    tilt: tuple[float, float]
+    acceleration: tuple[float, ...]
+    angular_velocity: tuple[float, ...]
+    wheel_rad: tuple[float, ...]
+    scan_m: tuple[float, ...] = ()
+    besides: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Hardware(Protocol):
+    """What a driver needs of the hardware; used from the driver's thread alone.
+
+    Attributes:
+        actions: names of its action channels, in its order.
+    """
+
+    actions: tuple[str, ...]
+
+    def wait(self, wake: int) -> Measured | None:
+        """Let a moment pass, or less if there is something to be read from the descriptor `wake`.
+
+        Returns:
+            What was measured, if there is something new.
+        """
+
+    def faults(self) -> tuple[str, ...]:
+        """Say what it has latched, a sentence each."""
+
+    def obey(self, action: Array, valid_for_s: float) -> None:
+        """Move so for a while; what it has latched has precedence."""
+
+    def halt(self) -> None:
+        """Stand still; needs no reset."""
+
+    def stop(self) -> None:
+        """Latch a stop."""
+
+    def reset(self) -> None:
+        """Take back what is latched; nothing moves by that."""
+
+    def close(self) -> None:
+        """Stand still, and let go of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Command:
+    stamp_s: float
+    action: Array
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the driver's messages look.
+
+    Attributes:
+        odom_frame, base_frame, imu_frame, scan_frame: names of frames.
+        wheels: the joints' names; empty: no joint_states.
+        publish_tf: also publish the pose as a transform, and where the mounts are.
+        mounts: position on the base of each frame that is parallel to it, m.
+        pose_covariance, twist_covariance: their diagonals, for who fuses odometry with others.
+        scan_range_m: the lidar's least and largest range.
+    """
+
+    odom_frame: str = "odom"
+    base_frame: str = "base_link"
+    imu_frame: str = "imu_link"
+    scan_frame: str = "base_scan"
+    wheels: tuple[str, ...] = ("left_wheel_joint", "right_wheel_joint")
+    publish_tf: bool = True
+    mounts: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    pose_covariance: Sequence[float] = (0.0,) * 6
+    twist_covariance: Sequence[float] = (0.0,) * 6
+    scan_range_m: tuple[float, float] = (0.0, 0.0)
+
+
+class Driver:
+    """Runs the hardware; call `turn` again and again.
+
+    Args:
+        section: the command's topic.
+        besides: sources of the section that the hardware measures too, and no topic above says.
+
+    Attributes:
+        faults: what the hardware had latched in the last turn.
+
+    Raises:
+        ConfigError: a type or a field of it does not exist, or cannot be written; or the command
+            has other channels than the hardware.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        hardware: Hardware,
+        section: RosSection,
+        look: Look,
+        besides: Mapping[str, Source] | None = None,
+    ) -> None:
+        self._graph, self._hardware, self._look = graph, hardware, look
+        command = section.command
+        self._timeout_s = section.command_timeout_s
+        if command.fields.keys() != {*hardware.actions}:
+            raise ConfigError(
+                f"ros.command.fields should name the hardware's action channels, "
+                f"{', '.join(hardware.actions)}, received {', '.join(command.fields)}"
+            )
+        self._codec = ActionCodec("ros.command.fields", command, graph, hardware.actions)
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self._lock = threading.Lock()
+        self._command: _Command | None = None
+        self._obeyed: _Command | None = None
+        self._command_topic = command.topic
+        self._writer: set[str] = set()  # whose commands are obeyed, once one was to stand still
+        self._stood = False
+        self._contested = ""
+        self._requests = Requests("the driver")
+        self._speed = (0.0, 0.0)
+        self.faults: tuple[str, ...] = ()
+        self._said_stopped: bool | None = None
+        self._publishers = {
+            topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
+        }
+        self._besides = [
+            (SourceWriter(name, source, graph), graph.advertise(source.topic, source.type, PLAIN))
+            for name, source in (besides or {}).items()
+        ]
+        if look.publish_tf:
+            self._say_mounts()
+        graph.subscribe(command.topic, command.type, COMMAND, self._hear)
+        graph.serve(E_STOP_TRIGGER, lambda: self._ask("trigger"))
+        graph.serve(E_STOP_RESET, lambda: self._ask("reset"))
+
+    def _topics(self) -> list[tuple[str, str, Qos]]:
+        look = self._look
+        topics = [
+            (ODOM, "nav_msgs/msg/Odometry", PLAIN),
+            (IMU, "sensor_msgs/msg/Imu", PLAIN),
+            (E_STOP, BOOL, STATUS),
+        ]
+        if look.wheels:
+            topics.append((JOINTS, "sensor_msgs/msg/JointState", PLAIN))
+        if look.scan_range_m[1] > 0.0:
+            topics.append((SCAN, "sensor_msgs/msg/LaserScan", PLAIN))
+        if look.publish_tf:
+            topics += [(TF, TF_MESSAGE, _TF), (TF_STATIC, TF_MESSAGE, STATUS)]
+        return topics
+
+    # From the graph's threads.
+
+    def _hear(self, message: Any) -> None:
+        stamp_s = self._codec.stamp_s(message, self._graph.now_s())
+        command = _Command(stamp_s, self._codec.action(message))
+        with self._lock:
+            # Here, for the driver's thread may see the one after it alone.
+            self._stood = self._stood or not command.action.any()
+            self._command = command
+        self._rouse()
+
+    def _ask(self, kind: str) -> tuple[bool, str]:
+        request = self._requests.put(kind)
+        self._rouse()
+        return self._requests.result(request, ANSWER_LIMIT_S)
+
+    def _rouse(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is roused already
+            self._wake.send(b"!")
+
+    # The driver's own thread.
+
+    def turn(self) -> None:
+        """Let a moment pass: measure, obey, publish.
+
+        Raises:
+            LinkError: the hardware was lost; it stops by itself.
+        """
+        measured = self._hardware.wait(self._woken.fileno())
+        with contextlib.suppress(BlockingIOError):
+            self._woken.recv(4096)
+        for request in self._requests.taken():
+            self._answer(request)
+        self._look_who_commands()
+        self._drive()
+        if measured is not None:
+            self._speed = measured.velocity
+            self._say(measured)
+        contested = (self._contested,) if self._contested else ()
+        self.faults = (*self._hardware.faults(), *contested)
+        stopped = bool(self.faults)
+        if stopped is not self._said_stopped:
+            self._said_stopped = stopped
+            message = self._graph.message_class(BOOL)()
+            message.data = stopped
+            self._publishers[E_STOP](message)
+
+    def _look_who_commands(self) -> None:
+        """Stop if two publishers command; of a new one obey nothing before a command to stand."""
+        writers = self._graph.publishers(self._command_topic)
+        if len(writers) > 1:
+            if not self._contested:
+                self._hardware.stop()
+            self._contested = (
+                f"{self._command_topic} should have one publisher, it has {names(writers)}"
+            )
+        elif writers and writers.keys() != self._writer:
+            if self._writer:
+                self._graph.warn(f"{self._command_topic} has a new publisher, {names(writers)}")
+            self._writer = {*writers}
+            with self._lock:
+                self._command, self._stood = None, False
+
+    def _drive(self) -> None:
+        """Obey a new command; stand still when the newest one has run out."""
+        with self._lock:
+            command = self._command
+        left_s = 0.0 if command is None else self._left_s(command)
+        if left_s <= 0.0 or command is None:
+            self._hardware.halt()
+        elif command is not self._obeyed:
+            self._obeyed = command
+            if self._stood:
+                self._hardware.obey(command.action, left_s)
+
+    def _left_s(self, command: _Command) -> float:
+        """Return for how long a command may still be obeyed; 0 if it never may be."""
+        age_s = self._graph.now_s() - command.stamp_s
+        # A stamp from the future would hold for too long; NaN fails every comparison.
+        usable = -self._timeout_s <= age_s and all(map(math.isfinite, command.action.tolist()))
+        return min(self._timeout_s - age_s, self._timeout_s) if usable else 0.0
+
+    def _answer(self, request: Request) -> None:
+        if request.kind == "trigger":
+            self._hardware.stop()
+            request.answer(True, f"stopped; {E_STOP_RESET} releases it")
+            return
+        with self._lock:
+            command = self._command
+        if command is not None and command.action.any() and self._left_s(command) > 0.0:
+            request.answer(False, "the newest command is not zero")
+        elif len(self._graph.publishers(self._command_topic)) > 1:
+            request.answer(False, self._contested)
+        elif abs(self._speed[0]) > STANDING_M_S or abs(self._speed[1]) > STANDING_RAD_S:
+            request.answer(False, "the robot moves")
+        else:
+            self._hardware.reset()
+            self._contested = ""
+            request.answer(True, "released; the safety monitor has yet to be reset and armed")
+
+    def rest(self) -> None:
+        """Let the hardware stand still, until the next turn."""
+        with self._lock:
+            self._command = None
+        self._hardware.halt()
+
+    def close(self) -> None:
+        """Stop the hardware, and let go of it."""
+        self._hardware.close()
+
+    # Messages.
+
+    def _say(self, measured: Measured) -> None:
+        look = self._look
+        self._publishers[ODOM](self._odometry(measured))
+        self._publishers[IMU](self._imu(measured))
+        if look.wheels:
+            self._publishers[JOINTS](self._joints(measured))
+        if measured.scan_m and SCAN in self._publishers:
+            self._publishers[SCAN](self._scan(measured))
+        if look.publish_tf:
+            self._publishers[TF](self._transform(measured))
+        for writer, publish in self._besides:
+            publish(writer.message(measured.besides, measured.stamp_s))
+
+    def _message(self, type_name: str, stamp_s: float, frame: str) -> Any:
+        message = self._graph.message_class(type_name)()
+        set_stamp(message.header.stamp, stamp_s)
+        message.header.frame_id = frame
+        return message
+
+    def _odometry(self, measured: Measured) -> Any:
+        look = self._look
+        message = self._message("nav_msgs/msg/Odometry", measured.stamp_s, look.odom_frame)
+        message.child_frame_id = look.base_frame
+        message.pose.pose.position.x, message.pose.pose.position.y, yaw = measured.pose
+        _turn(message.pose.pose.orientation, 0.0, 0.0, yaw)
+        message.twist.twist.linear.x, message.twist.twist.angular.z = measured.velocity
+        for i in range(6):
+            message.pose.covariance[7 * i] = float(look.pose_covariance[i])
+            message.twist.covariance[7 * i] = float(look.twist_covariance[i])
+        return message
+
+    def _imu(self, measured: Measured) -> Any:
+        message = self._message("sensor_msgs/msg/Imu", measured.stamp_s, self._look.imu_frame)
+        roll, pitch = measured.tilt
+        _turn(message.orientation, roll, pitch, measured.pose[2])
+        _set_vector(message.angular_velocity, measured.angular_velocity)
+        _set_vector(message.linear_acceleration, measured.acceleration)
+        return message
+
+    def _joints(self, measured: Measured) -> Any:
+        message = self._message("sensor_msgs/msg/JointState", measured.stamp_s, "")
+        message.name = list(self._look.wheels)
+        message.position = list(measured.wheel_rad)
+        return message
+
+    def _scan(self, measured: Measured) -> Any:
+        message = self._message(
+            "sensor_msgs/msg/LaserScan", measured.stamp_s, self._look.scan_frame
+        )
+        count = len(measured.scan_m)
+        message.angle_increment = math.tau / count
+        message.angle_max = math.tau * (count - 1) / count
+        message.range_min, message.range_max = self._look.scan_range_m
+        message.ranges = list(measured.scan_m)
+        return message
+
+    def _transform(self, measured: Measured) -> Any:
+        look, (x, y, yaw) = self._look, measured.pose
+        return self._transforms(
+            [self._moved(measured.stamp_s, look.odom_frame, look.base_frame, (x, y, 0.0), yaw)]
+        )
+
+    def _say_mounts(self) -> None:
+        look, now_s = self._look, self._graph.now_s()
+        moved = [
+            self._moved(now_s, look.base_frame, frame, position)
+            for frame, position in look.mounts.items()
+        ]
+        if moved:
+            self._publishers[TF_STATIC](self._transforms(moved))
+
+    def _moved(
+        self,
+        stamp_s: float,
+        parent: str,
+        child: str,
+        position: tuple[float, float, float],
+        yaw: float = 0.0,
+    ) -> Any:
+        transform = self._message("geometry_msgs/msg/TransformStamped", stamp_s, parent)
+        transform.child_frame_id = child
+        _set_vector(transform.transform.translation, position)
+        _turn(transform.transform.rotation, 0.0, 0.0, yaw)
+        return transform
+
+    def _transforms(self, transforms: list[Any]) -> Any:
+        message = self._graph.message_class(TF_MESSAGE)()
+        message.transforms = transforms
+        return message
+
+
+def _turn(quaternion: Any, roll: float, pitch: float, yaw: float) -> None:
+    """Set a geometry_msgs/Quaternion: yaw about z, then pitch about y, then roll about x."""
+    cr, sr = math.cos(roll / 2.0), math.sin(roll / 2.0)
+    cp, sp = math.cos(pitch / 2.0), math.sin(pitch / 2.0)
+    cy, sy = math.cos(yaw / 2.0), math.sin(yaw / 2.0)
+    quaternion.w = cr * cp * cy + sr * sp * sy
+    quaternion.x = sr * cp * cy - cr * sp * sy
+    quaternion.y = cr * sp * cy + sr * cp * sy
+    quaternion.z = cr * cp * sy - sr * sp * cy
+
+
+def _set_vector(vector: Any, values: Sequence[float]) -> None:
+    vector.x, vector.y, vector.z = values

@@ -1,0 +1,241 @@
+"""Who proposes over a topic: our policy node, which answers observations, or anybody else."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from holdfast.bundle import reader as bundles
+from holdfast.contract import Contract
+from holdfast.errors import ConfigError
+from holdfast.robot.topics.config import RosSection
+from holdfast.robot.topics.fields import ActionCodec
+from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, names
+from holdfast.safety_monitor.messages import Proposal
+from holdfast.signals import Array
+
+OBSERVATION = "observation"
+"""The topic of `Question`s: std_msgs/Float64MultiArray, to whoever answers."""
+
+POLICY = "policy"
+"""The latched topic on which the policy node says, in JSON, what it runs: std_msgs/String."""
+
+ARRAY, TEXT = "std_msgs/msg/Float64MultiArray", "std_msgs/msg/String"
+
+SAME_STAMP_S = 1e-6
+"""Stamps travel as nanoseconds in one message and as seconds in another."""
+
+LAST_STAMP_S = 2.0**31
+"""A ROS stamp is before this: its seconds are an int32."""
+
+OLD_IN_TURN = 5
+"""Proposals that arrive too old in turn: a clock that is behind, not a delay on the way."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the policy node is asked: the very observation that the log will hold.
+
+    Its message holds stamp and permission before the observation, as `layout.data_offset` says.
+
+    Attributes:
+        stamp_s: of the period; the answer bears it.
+        may_move: a policy proposes motion only while it is told that it may.
+        observation: shape (n,).
+    """
+
+    stamp_s: float
+    may_move: bool
+    observation: Array
+
+    def message(self, graph: Graph) -> Any:
+        """Return it as a std_msgs/Float64MultiArray."""
+        message = graph.message_class(ARRAY)()
+        message.layout.data_offset = 2
+        message.data = [self.stamp_s, float(self.may_move), *self.observation.tolist()]
+        return message
+
+    @staticmethod
+    def of(message: Any, size: int) -> Question | None:
+        """Read it back; None if it is no question about an observation of that size, or its stamp
+        is no time."""
+        data = np.array(message.data, dtype=np.float64)
+        if message.layout.data_offset != 2 or len(data) != 2 + size:
+            return None
+        if not 0.0 <= data[0] < LAST_STAMP_S:
+            return None
+        return Question(float(data[0]), bool(data[1]), data[2:])
+
+
+def introduction(bundle: bundles.Bundle, explore: bool) -> str:
+    """Return what the policy node says of itself."""
+    contract_hash = bundle.contract.hash
+    return json.dumps({"contract": contract_hash, "bundle": bundle.hash, "explore": explore})
+
+
+class PolicyTopic:
+    """Our policy node: each answer belongs to one observation, and what is late is dropped.
+
+    The log-probability is computed here, of the action that was proposed for the observation
+    that was asked about: nothing is taken from the policy's process but the proposal.
+
+    Attributes:
+        late: the newest question was not answered in time.
+        ended: no answer will ever come; never known of a topic.
+
+    Raises:
+        ConfigError: a type or a field that does not exist, or proposals without a stamp.
+    """
+
+    ended = False
+
+    def __init__(
+        self, graph: Graph, section: RosSection, bundle: bundles.Bundle, explore: bool
+    ) -> None:
+        self._graph, self._bundle, self._explore = graph, bundle, explore
+        topic = section.proposal
+        self._codec = ActionCodec("ros.proposal.fields", topic, graph, bundle.contract.action_names)
+        if not self._codec.stamped:
+            raise ConfigError(
+                f"ros.proposal.type: should have a header, whose stamp tells what a policy answers "
+                f"to; {topic.type} has none"
+            )
+        self._introduction = introduction(bundle, explore)
+        self._introduced: str | None = None
+        self._arrived = threading.Condition()
+        self._newest: tuple[float, Array] | None = None
+        self._asked = Question(-math.inf, False, np.empty(0))
+        self._sequence = -1
+        self.late = False
+        self._publish = graph.advertise(OBSERVATION, ARRAY, COMMAND)
+        graph.subscribe(topic.topic, topic.type, COMMAND, self._hear)
+        graph.subscribe(POLICY, TEXT, STATUS, self._meet)
+
+    def _hear(self, message: Any) -> None:
+        proposed = self._codec.stamp_s(message, self._graph.now_s()), self._codec.action(message)
+        with self._arrived:
+            self._newest = proposed
+            self._arrived.notify()
+
+    def _meet(self, message: Any) -> None:
+        self._introduced = message.data
+
+    def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
+        """Publish an observation."""
+        self._asked, self._sequence = Question(now_s, may_move, observation), sequence
+        self._publish(self._asked.message(self._graph))
+
+    def answer(self, limit_s: float) -> tuple[Proposal, float] | None:
+        """Wait for the answer to the newest question, for wall time `limit_s` at the most."""
+        deadline_s = time.monotonic() + limit_s
+        with self._arrived:
+            while not self._is_answered():
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0.0 or not self._arrived.wait(left_s):
+                    self.late = True
+                    return None
+            assert self._newest is not None
+            _, action = self._newest
+        self.late = False
+        asked = self._asked
+        contract = self._bundle.contract
+        proposal = Proposal(asked.stamp_s, self._sequence, action, contract.hash)
+        if not (self._explore and asked.may_move):
+            return proposal, math.nan
+        mean, log_std = self._bundle.act(asked.observation)
+        return proposal, bundles.log_prob(action, mean, log_std, contract)
+
+    def _is_answered(self) -> bool:
+        return self._newest is not None and (
+            abs(self._newest[0] - self._asked.stamp_s) <= SAME_STAMP_S
+        )
+
+    def fate(self) -> str:
+        """Say what a proposer that is late does."""
+        return "the policy node does not answer"
+
+    def faults(self) -> tuple[str, ...]:
+        """Say so if the policy node runs something else than the monitor was made for, or if
+        another monitor asks it too."""
+        found = []
+        if self._introduced not in (None, self._introduction):
+            found.append(
+                f"the policy node runs {self._introduced}, the monitor was made for "
+                f"{self._introduction}"
+            )
+        if others := self._graph.publishers(OBSERVATION):
+            found.append(f"another safety monitor asks the policy node too: {names(others)}")
+        return tuple(found)
+
+
+class FreeTopic:
+    """A teleoperation, a navigation: proposals come by themselves, at their own rate.
+
+    One that falls silent wants nothing, so it is taken to propose zero: most such programs say
+    nothing while nobody steers. The robot then slows down as fast as the contract lets it.
+
+    Args:
+        hold_s: for how long a proposal holds.
+
+    Raises:
+        ConfigError: a type or a field that does not exist.
+    """
+
+    late = ended = False
+
+    def __init__(
+        self, graph: Graph, section: RosSection, contract: Contract, hold_s: float
+    ) -> None:
+        self._graph, self._contract, self._hold_s = graph, contract, hold_s
+        topic = section.proposal
+        self._codec = ActionCodec("ros.proposal.fields", topic, graph, contract.action_names)
+        self._zero = np.zeros(contract.action_size)
+        self._lock = threading.Lock()
+        self._newest: tuple[float, Array] | None = None
+        self._asked_s, self._sequence = -math.inf, -1
+        self._topic, self._age_s, self._old = topic.topic, 0.0, 0
+        graph.subscribe(topic.topic, topic.type, PLAIN, self._hear)
+
+    def _hear(self, message: Any) -> None:
+        now_s = self._graph.now_s()
+        proposed = self._codec.stamp_s(message, now_s), self._codec.action(message)
+        with self._lock:
+            self._newest = proposed
+            self._age_s = now_s - proposed[0]
+            self._old = self._old + 1 if self._age_s > self._hold_s else 0
+
+    def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
+        """Remember which period it is; nobody is asked."""
+        self._asked_s, self._sequence = now_s, sequence
+
+    def answer(self, limit_s: float) -> tuple[Proposal, float]:
+        """Return the newest proposal, or zero after it; does not wait."""
+        with self._lock:
+            newest = self._newest
+        stamp_s, action = newest or (-math.inf, self._zero)
+        # Zero is stamped as the oldest proposal that would hold, so that one that was delayed
+        # on its way comes after it.
+        oldest_s = self._asked_s - self._hold_s
+        if stamp_s < oldest_s:
+            stamp_s, action = oldest_s, self._zero
+        return Proposal(stamp_s, self._sequence, action, self._contract.hash), math.nan
+
+    def fate(self) -> str:
+        """Say what became of it: nothing that matters."""
+        return "nobody proposes"
+
+    def faults(self) -> tuple[str, ...]:
+        """Say so if what is proposed is dropped, again and again, because its stamps are old."""
+        with self._lock:
+            if self._old < OLD_IN_TURN:
+                return ()
+            return (
+                f"{self._topic} should be stamped within {self._hold_s:g} s of its arrival, its "
+                f"stamps are {self._age_s:.2f} s old: is the clock of who proposes behind?",
+            )

@@ -1,0 +1,325 @@
+"""A robot of topics: signals are subscribed to, commands published, stops offered as services."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract import Contract
+from holdfast.errors import LinkError
+from holdfast.robot.base import Identity
+from holdfast.robot.topics.config import ALL, RosSection, Source
+from holdfast.robot.topics.fields import ActionCodec, SourceReader, nearest
+from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS, Graph, names
+from holdfast.safety_monitor.messages import Reading
+from holdfast.signals import Array
+
+BOOL = "std_msgs/msg/Bool"
+E_STOP = "hardware/e_stop"
+E_STOP_TRIGGER = "hardware/e_stop_trigger"
+E_STOP_RESET = "hardware/e_stop_reset"
+
+STALL_S = 0.5
+"""Wall time for which simulated time may stand still."""
+
+_STOP = {
+    True: "{} says that the hardware is stopped",
+    None: "{} has not said anything yet",
+    False: "",
+}
+
+BACK_S = 0.01
+"""A clock that goes back by more than this was set; NTP's ordinary corrections slew it."""
+
+
+@dataclass
+class _Heard:
+    """What a source said so far.
+
+    Attributes:
+        problem: of its newest message.
+        taken: the newest reading was returned to the loop.
+    """
+
+    reading: Reading | None = None
+    problem: str = ""
+    taken: bool = True
+
+    def is_kept(self) -> bool:
+        """Whether the newest reading should be seen before a later one, for it is not finite."""
+        if self.taken or self.reading is None:
+            return False
+        return not all(np.isfinite(values).all() for values in self.reading.signals.values())
+
+
+class TopicRobot:
+    """A `holdfast.robot.base.Robot` in a ROS graph.
+
+    While it is stopped it sends zero, whatever it is told. Where the robot's driver has no
+    emergency stop (`hardware/e_stop` is none of its stop topics), this has it: anybody may call
+    `hardware/e_stop_trigger`, and `hardware/e_stop` says so.
+
+    Args:
+        section: its topics; must fit the contract.
+        robot: the name that contracts use.
+        hardware_id: this very unit.
+        enable_motion: send commands; otherwise everything runs, and nothing is sent.
+
+    Raises:
+        ConfigError: a type or a field that does not exist.
+        LinkError: somebody else publishes the command; nothing is published then.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        section: RosSection,
+        contract: Contract,
+        robot: str,
+        hardware_id: str,
+        enable_motion: bool = True,
+    ) -> None:
+        self._graph = graph
+        command = section.command
+        self._codec = ActionCodec("ros.command.fields", command, graph, contract.action_names)
+        readers = {
+            name: SourceReader(name, source, graph) for name, source in section.sources.items()
+        }
+        self.identity = Identity(
+            robot=robot,
+            hardware_id=hardware_id,
+            actions=contract.action_names,
+            action_low=tuple(contract.action_low.tolist()),
+            action_high=tuple(contract.action_high.tolist()),
+            watchdog_s=section.command_timeout_s,
+            sources=section.signals(),
+            lockstep=False,
+            self_placing=False,
+        )
+        self._zero = np.zeros(contract.action_size)
+        self._lock = threading.Lock()
+        self._heard = {name: _Heard() for name in readers}
+        self._hardware: dict[str, bool | None] = dict.fromkeys(section.stop_topics)
+        self._pressed = ""  # who pressed the emergency stop; only its reset releases it
+        self._stopped = False
+        self._stalled = False
+        self._newest_s = -math.inf
+        self._noted: dict[str, None] = {}  # what was wrong since the loop last asked
+        self._lidars = section.lidars
+        self._sensors = [source.topic for source in section.sources.values()]
+        self._command_topic = command.topic if enable_motion else ""
+        if rivals := self._rivals():
+            raise LinkError(f"{hardware_id}: {rivals}")
+        self._publish: Callable[[Any], None] | None = None
+        if enable_motion:
+            self._publish = graph.advertise(command.topic, command.type, COMMAND)
+        self._bool = graph.message_class(BOOL)
+        self._say_e_stop: Callable[[Any], None] | None = None
+        if E_STOP not in section.stop_topics:
+            self._say_e_stop = graph.advertise(E_STOP, BOOL, STATUS)
+            graph.serve(E_STOP_TRIGGER, self._trigger)
+            graph.serve(E_STOP_RESET, self._release)
+        self._announce()
+        for name, source in section.sources.items():
+            self._listen(name, source, readers[name])
+        for topic, how in section.stop_topics.items():
+            qos = STATUS if how == "latched" else PLAIN
+            graph.subscribe(topic, BOOL, qos, self._hardware_says(topic))
+
+    def _listen(self, name: str, source: Source, reader: SourceReader) -> None:
+        def hear(message: Any) -> None:
+            now_s = self._graph.now_s()
+            problem, signals = reader.problem(message), reader.read(message)
+            with self._lock:
+                heard = self._heard[name]
+                self._note(problem)
+                heard.problem = problem
+                if heard.is_kept():
+                    return
+                number = heard.reading.sequence + 1 if heard.reading else 1
+                heard.reading = Reading(reader.stamp_s(message, now_s), number, signals)
+                heard.taken = False
+
+        self._graph.subscribe(source.topic, source.type, PLAIN if source.reliable else SENSOR, hear)
+
+    def _hardware_says(self, topic: str) -> Callable[[Any], None]:
+        def hear(message: Any) -> None:
+            with self._lock:
+                self._hardware[topic] = bool(message.data)
+                if message.data:
+                    self._note(_STOP[True].format(topic))
+
+        return hear
+
+    def _note(self, problem: str) -> None:
+        if problem:
+            self._noted[problem] = None
+
+    # The robot's interface.
+
+    def now_s(self) -> float:
+        """Return the graph's time."""
+        return self._graph.now_s()
+
+    def clock_offset_s(self) -> float:
+        """Return 0: the graph's time is what its bags show, simulated time too."""
+        return 0.0
+
+    def wait(self, until_s: float) -> None:
+        """Return at a time on the graph's clock, or when that was set back or stood still.
+
+        How long it waits is on monotonic time, so that no clock can lengthen it. A clock that was
+        set back is the monitor's to judge: it stops the robot.
+        """
+        self._stalled, wall_s = False, time.monotonic()
+        while True:
+            now_s, before_s = self._graph.now_s(), self._newest_s
+            self._newest_s = now_s
+            if now_s >= until_s or now_s < before_s - BACK_S:
+                return
+            if now_s != before_s:
+                wall_s = time.monotonic()
+            elif time.monotonic() - wall_s > STALL_S:
+                self._stalled = True
+                return
+            self._graph.sleep(until_s)
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Return each source's newest message as a reading.
+
+        One that is not finite is returned before any that came after it. Several lidars are one
+        more source.
+        """
+        with self._lock:
+            for heard in self._heard.values():
+                heard.taken = True
+            found = {name: heard.reading for name, heard in self._heard.items() if heard.reading}
+        return self._joined(found)
+
+    def _joined(self, found: dict[str, Reading]) -> dict[str, Reading]:
+        """Make one scan of all lidars', as old as the oldest; each lidar's age is judged too."""
+        scans = {name: found[name] for name in self._lidars if name in found}
+        for name, lidar in scans.items():
+            rest = {signal: array for signal, array in lidar.signals.items() if signal != "scan"}
+            found[name] = replace(lidar, signals=rest)
+        if scans and len(scans) == len(self._lidars):
+            name = ALL.join(scans)
+            rest = dict(found[name].signals) if name in found else {}
+            found[name] = Reading(
+                min(lidar.stamp_s for lidar in scans.values()),
+                sum(lidar.sequence for lidar in scans.values()),
+                {**rest, "scan": nearest([lidar.signals["scan"] for lidar in scans.values()])},
+            )
+        return found
+
+    def silent(self) -> tuple[str, ...]:
+        """Return the topics on which nothing came so far."""
+        with self._lock:
+            heard = (each.reading for each in self._heard.values())
+            sensors = [t for t, reading in zip(self._sensors, heard, strict=True) if not reading]
+            return (*sensors, *(topic for topic, on in self._hardware.items() if on is None))
+
+    def faults(self) -> tuple[str, ...]:
+        """Return a sentence for each thing that forbids motion, or did since the last call."""
+        with self._lock:
+            found, self._noted = self._noted, {}
+            found |= dict.fromkeys(heard.problem for heard in self._heard.values())
+            stopped = "the robot was stopped" if self._stopped else ""
+            stops = [_STOP[on].format(topic) for topic, on in self._hardware.items()]
+            stalled = f"the clock stood still for {STALL_S:g} s" if self._stalled else ""
+            found |= dict.fromkeys((self._pressed, stopped, *stops, stalled))
+        found |= dict.fromkeys((self._rivals(), *self._senders()))
+        return tuple(filter(None, found))
+
+    def _rivals(self) -> str:
+        """Say who commands the robot beside this."""
+        topic = self._command_topic
+        if not topic or not (others := self._graph.publishers(topic)):
+            return ""
+        return (
+            f"{topic} is published by {names(others)} too; only the safety monitor should command "
+            "the robot"
+        )
+
+    def _senders(self) -> list[str]:
+        """Say which topic should have one publisher, and has more, or has lost it."""
+        found = []
+        for topic in (*self._sensors, *self._hardware):
+            senders = self._graph.publishers(topic)
+            if len(senders) > 1:
+                found.append(f"{topic} should have one publisher, it has {names(senders)}")
+            elif not senders and self._hardware.get(topic) is not None:
+                found.append(f"the publisher of {topic} is gone")
+        return found
+
+    def arm(self) -> None:
+        """Check that nothing forbids motion, and publish zero: drivers wait for it.
+
+        Raises:
+            LinkError: something does, and what.
+        """
+        if faults := self.faults():
+            raise LinkError(f"{self.identity.hardware_id}: may not move: {'; '.join(faults)}")
+        self.disarm()
+
+    def send(self, action: Array, valid_for_s: float) -> None:
+        """Publish a command; zero while the robot is stopped. Its driver has its own time limit."""
+        with self._lock:
+            self._send(self._zero if self._pressed or self._stopped else action)
+
+    def disarm(self) -> None:
+        """Publish zero."""
+        with self._lock:
+            self._send(self._zero)
+
+    def stop(self) -> None:
+        """Stop until `reset`."""
+        with self._lock:
+            self._stopped = True
+            self._send(self._zero)
+        self._announce()
+
+    def reset(self) -> None:
+        """Take `stop` back; not what somebody pressed. Publishes zero, as `arm` does."""
+        with self._lock:
+            self._stopped = False
+            self._send(self._zero)
+        self._announce()
+
+    def close(self) -> None:
+        """Stop the robot, and see that it was heard."""
+        self.disarm()
+        self._graph.flush()
+
+    def _send(self, action: Array) -> None:
+        if self._publish is not None:
+            self._publish(self._codec.message(action, self._graph.now_s()))
+
+    # The emergency stop.
+
+    def _trigger(self) -> tuple[bool, str]:
+        with self._lock:
+            self._pressed = f"somebody called {E_STOP_TRIGGER}"
+            self._send(self._zero)
+        self._announce()
+        return True, f"stopped; {E_STOP_RESET} releases it"
+
+    def _release(self) -> tuple[bool, str]:
+        """Release it. That moves nothing: the monitor stays stopped until it is reset."""
+        with self._lock:
+            self._pressed, self._stopped = "", False
+        self._announce()
+        return True, "released; the safety monitor has yet to be reset and armed"
+
+    def _announce(self) -> None:
+        if self._say_e_stop is None:
+            return
+        message = self._bool()
+        message.data = bool(self._pressed) or self._stopped
+        self._say_e_stop(message)

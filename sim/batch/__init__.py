@@ -1,0 +1,1 @@
+"""Many simulated copies of a task, stepped together."""

@@ -1,0 +1,180 @@
+"""Copies of a task stepped together: their physics apart, all the rest vectorised in NumPy.
+
+Copies are independent: all randomness comes from one generator per batch, drawn in order of
+resets, so the same seed and actions give the same batch whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.errors import TrainingError
+from holdfast.safety_monitor.costs import Bill
+from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
+from holdfast.sim.batch.batch import Snapshot, Step
+from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
+from holdfast.sim.batch.randomise import Randomisation, Randomiser
+from holdfast.sim.tasks.task import Task, World
+
+
+class MujocoBatch:
+    """The `Batch` of a task, with MuJoCo's physics on this machine's cores, or MuJoCo Warp's.
+
+    Args:
+        task: what to simulate.
+        copies: N.
+        seed: of the start states, and of what is randomised.
+        threads: of MuJoCo's physics; 0 for one per core.
+        randomise: what each copy has of its own, drawn with each start state.
+        warp: the device of MuJoCo Warp that the physics runs on; empty for MuJoCo's.
+
+    Raises:
+        ConfigError: something cannot be randomised in this task; or Warp has no such device, or
+            cannot simulate the robot.
+    """
+
+    restores = True
+
+    def __init__(
+        self,
+        task: Task,
+        copies: int,
+        seed: int,
+        threads: int = 0,
+        randomise: Randomisation | None = None,
+        warp: str = "",
+    ) -> None:
+        self.task, self.copies = task, copies
+        self.contract = task.contract
+        self.rng = np.random.default_rng(seed)
+        self.observe, self.bill = Observer(task.contract), Bill(task.contract)
+        self._own = {channel.signal for channel in task.contract.observation}
+        model = task.robot.load_model()
+        self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)
+        self._physics = _physics(task, self._randomiser.models, threads, warp)
+        self._nq, self._nv = model.nq, model.nv
+        self._blank = np.empty(mujoco.mj_stateSize(model, STATE))
+        mujoco.mj_getState(model, mujoco.MjData(model), self._blank, STATE)
+        self._state = np.tile(self._blank, (copies, 1))
+        self.applied = np.zeros((copies, self.contract.action_size))
+        self.elapsed = np.zeros(copies, dtype=np.int64)
+        start = task.reset(self.rng, copies)
+        self.world = {name: np.empty_like(array) for name, array in start[2].items()}
+        self._rows: dict[str, NDArray[Any]] = {
+            "physics": self._state,
+            "applied": self.applied,
+            "elapsed": self.elapsed,
+            **{f"robot.{name}": array for name, array in self._randomiser.rows.items()},
+            **{f"world.{name}": array for name, array in self.world.items()},
+        }
+        self._place(np.arange(copies), *start)
+
+    @property
+    def qpos(self) -> Array:
+        return self._state[:, 1 : 1 + self._nq]
+
+    @property
+    def qvel(self) -> Array:
+        return self._state[:, 1 + self._nq : 1 + self._nq + self._nv]
+
+    def reset(self) -> Array:
+        """See `Batch`."""
+        self._place(np.arange(self.copies), *self.task.reset(self.rng, self.copies))
+        return self._observation(self._signals())
+
+    def _place(self, which: NDArray[np.intp], qpos: Array, qvel: Array, world: World) -> None:
+        self._state[which] = self._blank
+        self._state[which, 1 : 1 + self._nq + self._nv] = np.concatenate((qpos, qvel), axis=1)
+        self.applied[which] = 0.0
+        self.elapsed[which] = 0
+        self._randomiser.draw(which, self.rng)
+        self._physics.refresh(which)
+        for name, array in self.world.items():
+            array[which] = world[name]
+
+    def _signals(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
+        world = {name: array[which] for name, array in self.world.items()}
+        return self.task.signals(self.qpos[which], self.qvel[which], world)
+
+    def _observation(
+        self, signals: dict[str, Array], which: NDArray[np.intp] | slice = slice(None)
+    ) -> Array:
+        own = {}
+        if APPLIED_ACTION in self._own:
+            own[APPLIED_ACTION] = self.contract.normalised(self.applied[which])
+        if EPISODE_LEFT in self._own:
+            left = 1.0 - self.elapsed[which] / self.contract.episode_steps
+            own[EPISODE_LEFT] = left[:, None]
+        perceived = self._randomiser.perceived(signals, self.elapsed[which], which)
+        return self.observe({**perceived, **own})
+
+    def step(self, action: Array) -> Step:
+        """See `Batch`."""
+        if not np.isfinite(action).all():
+            raise TrainingError(
+                f"{self.contract.task}: actions should be finite, received {action}"
+            )
+        self.applied[:] = self.contract.admissible(self.applied, action)
+        target = self.task.robot.control(self.applied)
+        self._physics.advance(self._state, self._randomiser.act(target, self.elapsed))
+        self.elapsed += 1
+        body = self.task.robot.signals(self.qpos, self.qvel)
+        self.task.advance(body, self.world)
+        return self._account({**body, **self.task.surroundings(body, self.world)})
+
+    def _account(self, signals: dict[str, Array]) -> Step:
+        """Pay, bill and observe the step just made, and start over where it ended an episode."""
+        reward, costs = self.task.reward(signals), self.bill(signals)
+        observation = final = self._observation(signals)
+        for name, values in (("reward", reward), ("cost", costs), ("observation", final)):
+            if not np.isfinite(values).all():
+                raise TrainingError(
+                    f"{self.contract.task}: the simulation returned a non-finite {name}"
+                )
+        terminated = self.task.terminated(signals)
+        truncated = (self.elapsed >= self.contract.episode_steps) & ~terminated
+        ended = np.flatnonzero(terminated | truncated)
+        if len(ended):
+            self._place(ended, *self.task.reset(self.rng, len(ended)))
+            observation = final.copy()
+            observation[ended] = self._observation(self._signals(ended), ended)
+        return Step(observation, final, reward, costs, terminated, truncated)
+
+    def snapshot(self) -> Snapshot:
+        """See `Batch`."""
+        return Snapshot({name: array.copy() for name, array in self._rows.items()})
+
+    def load(self, snapshot: Snapshot, rows: NDArray[np.integer[Any]]) -> Array:
+        """See `Batch`."""
+        for name, array in self._rows.items():
+            array[:] = snapshot.rows[name][rows]
+        self._randomiser.build(np.arange(self.copies))
+        self._physics.refresh(np.arange(self.copies))
+        return self._observation(self._signals())
+
+    def state(self) -> dict[str, Any]:
+        """See `Batch`."""
+        rows = {name: array.tolist() for name, array in self._rows.items()}
+        return {"rng": self.rng.bit_generator.state, "rows": rows}
+
+    def restore(self, state: dict[str, Any]) -> Array:
+        """See `Batch`."""
+        self.rng.bit_generator.state = state["rng"]
+        rows = {name: np.array(values) for name, values in state["rows"].items()}
+        return self.load(Snapshot(rows), np.arange(self.copies))
+
+    def close(self) -> None:
+        """See `Batch`."""
+        self._physics.close()
+
+
+def _physics(task: Task, models: list[mujoco.MjModel], threads: int, warp: str) -> Physics:
+    if not warp:
+        return MujocoPhysics(task, models, threads)
+    from holdfast.sim.batch.warp_physics import WarpPhysics  # not every install has it
+
+    return WarpPhysics(task, models, warp)

@@ -1,0 +1,238 @@
+"""Domain randomisation: what each copy of a robot has of its own, drawn at each episode's start.
+
+Drawn anew for every episode, so that a batch meets more robots than it has copies; what that
+costs is small beside an episode's physics (docs/TASKS.md). Costs, rewards and ends are of the
+true signals; noise and bias are of what is observed alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+from holdfast import yaml_file
+from holdfast.errors import ConfigError
+from holdfast.signals import Array, Signals
+from holdfast.sim.robots.robot import touches_anything
+from holdfast.sim.tasks.task import Task
+
+
+def _pair(limits: Any) -> Any:
+    try:
+        low, high = limits
+        ordered = low <= high
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered:
+        raise PydanticCustomError("range", "should be [low, high], with low at most high")
+    return limits
+
+
+_Factor = Annotated[float, Field(gt=0.0, le=100.0, strict=True)]
+_Count = Annotated[int, Field(ge=0, le=100, strict=True)]
+_Spread = Annotated[float, Field(ge=0.0, strict=True)]
+Factors = Annotated[tuple[_Factor, _Factor], BeforeValidator(_pair)]
+Counts = Annotated[tuple[_Count, _Count], BeforeValidator(_pair)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Randomisation:
+    """What is drawn, uniformly within [low, high], by each copy for itself.
+
+    Attributes:
+        mass: factor on the masses and inertias of all bodies.
+        friction: factor on the friction of all contacts.
+        gain: factor on what all actuators are told.
+        gain_each: a further factor, for each actuator its own.
+        delay_steps: whole control periods from an action to the actuators.
+        noise: by observed signal, the standard deviation of every reading of each of its values.
+        bias: by observed signal, the most that each of its values is off for a whole episode,
+            either way.
+    """
+
+    mass: Factors | None = None
+    friction: Factors | None = None
+    gain: Factors | None = None
+    gain_each: Factors | None = None
+    delay_steps: Counts | None = None
+    noise: Mapping[str, _Spread] = Field(default_factory=dict)
+    bias: Mapping[str, _Spread] = Field(default_factory=dict)
+
+
+def load_randomisation(path: Path) -> Randomisation:
+    """Read what to randomise from a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, or an unknown or impossible value.
+    """
+    return yaml_file.load(path, Randomisation)
+
+
+class Randomiser:
+    """What N copies of a task have of their own.
+
+    Args:
+        settings: what to draw.
+        model: the nominal robot's.
+        copies: N.
+
+    Attributes:
+        models: of each copy; one for all where none differs.
+        rows: named arrays (N, ...), a row per copy: all of the above follows from them.
+
+    Raises:
+        ConfigError: the robot or the task has nothing like it.
+    """
+
+    def __init__(
+        self, settings: Randomisation, task: Task, model: mujoco.MjModel, copies: int
+    ) -> None:
+        self._settings, self._model = settings, model
+        self._everyone = np.arange(copies)
+        self.rows: dict[str, NDArray[Any]] = {}
+        self.models = [model] * copies
+        self._set_physics(task, copies)
+        self._set_actuators(task, copies)
+        self._set_sensors(task, copies)
+
+    def _set_physics(self, task: Task, copies: int) -> None:
+        settings = self._settings
+        if settings.friction and not touches_anything(self._model):
+            raise ConfigError(
+                f"randomisation: friction: robot '{task.robot.name}' touches nothing; leave it out"
+            )
+        for name in ("mass", "friction"):
+            if getattr(settings, name):
+                self.rows[name] = np.ones(copies)
+        if self.rows:
+            self.models = [copy.copy(self._model) for _ in range(copies)]
+            self._scratch = mujoco.MjData(self._model)
+
+    def _set_actuators(self, task: Task, copies: int) -> None:
+        settings = self._settings
+        if settings.gain or settings.gain_each:
+            self.rows["gain"] = np.ones((copies, self._model.nu))
+        if settings.delay_steps:
+            # What was sent in the last periods; before an episode's first there is the action 0.
+            self._rest = task.robot.control(np.zeros(task.contract.action_size))
+            self.rows["delay"] = np.zeros(copies, dtype=np.int64)
+            depth = settings.delay_steps[1] + 1
+            self.rows["sent"] = np.tile(self._rest, (copies, depth, 1))
+
+    def _set_sensors(self, task: Task, copies: int) -> None:
+        settings, contract = self._settings, task.contract
+        for kind in ("noise", "bias"):
+            for name in getattr(settings, kind):
+                if name not in contract.signals:
+                    raise ConfigError(
+                        f"randomisation: {kind}: should be of what {contract.task} observes, "
+                        f"{', '.join(contract.signals)}; received '{name}'"
+                    )
+        self._parts: list[tuple[str, slice]] = []
+        noise: list[float] = []
+        bias: list[float] = []
+        for name in dict.fromkeys((*settings.noise, *settings.bias)):
+            size = contract.signal_size(name) or 0
+            self._parts.append((name, slice(len(noise), len(noise) + size)))
+            noise += [settings.noise.get(name, 0.0)] * size
+            bias += [settings.bias.get(name, 0.0)] * size
+        self._noise, self._bias = np.array(noise), np.array(bias)
+        if settings.bias:
+            self.rows["bias"] = np.zeros((copies, len(bias)))
+        if settings.noise:
+            self.rows["noise"] = np.zeros(copies, dtype=np.int64)
+
+    def draw(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
+        """Give some copies parameters of another robot."""
+        n, rows, settings = len(which), self.rows, self._settings
+        if settings.mass:
+            rows["mass"][which] = rng.uniform(*settings.mass, n)
+        if settings.friction:
+            rows["friction"][which] = rng.uniform(*settings.friction, n)
+        if "gain" in rows:
+            common = rng.uniform(*(settings.gain or (1.0, 1.0)), (n, 1))
+            each = rng.uniform(*(settings.gain_each or (1.0, 1.0)), (n, self._model.nu))
+            rows["gain"][which] = common * each
+        if settings.delay_steps:
+            rows["delay"][which] = rng.integers(*settings.delay_steps, n, endpoint=True)
+            rows["sent"][which] = self._rest
+        if "bias" in rows:
+            rows["bias"][which] = rng.uniform(-self._bias, self._bias, (n, len(self._bias)))
+        if "noise" in rows:
+            rows["noise"][which] = rng.integers(2**63, size=n)
+        self.build(which)
+
+    def build(self, which: NDArray[np.intp]) -> None:
+        """Make the models of some copies what their rows say."""
+        nominal, rows = self._model, self.rows
+        for i in which if self.models[0] is not nominal else ():
+            model = self.models[i]
+            if "friction" in rows:
+                # A contact takes the larger friction of its two geoms, which scales with them.
+                model.geom_friction[:] = rows["friction"][i] * nominal.geom_friction
+                model.pair_friction[:] = rows["friction"][i] * nominal.pair_friction
+            if "mass" in rows:
+                model.body_mass[:] = rows["mass"][i] * nominal.body_mass
+                model.body_inertia[:] = rows["mass"][i] * nominal.body_inertia
+                mujoco.mj_setConst(model, self._scratch)
+
+    def act(self, target: Array, elapsed: NDArray[np.int64]) -> Array:
+        """Return what the actuators are told (N, nu) when they should be told `target`.
+
+        Args:
+            elapsed: (N,), control periods of the episode that have passed.
+        """
+        rows = self.rows
+        if "sent" in rows:
+            depth = rows["sent"].shape[1]
+            rows["sent"][self._everyone, elapsed % depth] = target
+            target = rows["sent"][self._everyone, (elapsed - rows["delay"]) % depth]
+        return target * rows["gain"] if "gain" in rows else target
+
+    def perceived(
+        self, signals: Signals, elapsed: NDArray[np.int64], which: NDArray[np.intp] | slice
+    ) -> Signals:
+        """Return what some copies' sensors say of their true signals.
+
+        Args:
+            elapsed: of those copies: a reading is one and the same however often it is asked for.
+        """
+        if not self._parts:
+            return signals
+        rows, off = self.rows, np.zeros((len(elapsed), len(self._noise)))
+        if "bias" in rows:
+            off += rows["bias"][which]
+        if "noise" in rows:
+            off += self._noise * gaussian(rows["noise"][which], elapsed, len(self._noise))
+        return {**signals, **{name: signals[name] + off[:, part] for name, part in self._parts}}
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
+
+def gaussian(key: NDArray[np.int64], step: NDArray[np.int64], count: int) -> Array:
+    """Return standard normal numbers (N, count), a function of keys (N,) and steps (N,) alone.
+
+    So what a copy reads depends on no other copy, and is the same when it is put back in time.
+    Bits are SplitMix64's (Steele, Lea and Flood 2014), made normal as Box and Muller 1958 do.
+    """
+    pairs = -(-count // 2)
+    nth = step[:, None] * (2 * pairs) + np.arange(2 * pairs) + 1
+    bits = key.astype(np.uint64)[:, None] + nth.astype(np.uint64) * _GOLDEN
+    for shift, factor in _MIX:
+        bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
+    bits ^= bits >> np.uint64(31)
+    uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
+    radius = np.sqrt(-2.0 * np.log(uniform[:, :pairs]))
+    angle = 2.0 * np.pi * uniform[:, pairs:]
+    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)), axis=1)[:, :count]

@@ -1,0 +1,1 @@
+"""Tasks: rewards, costs and start states of a robot."""

@@ -1,0 +1,76 @@
+"""Circle: run along a circle that leaves a corridor (Achiam et al. 2017, section 10.3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.contract import Cost
+from holdfast.signals import Array, Signals
+from holdfast.sim.robots.robot import Robot
+from holdfast.sim.tasks.task import Task, World, contract_for
+
+START_M = 0.5
+
+
+class Circle(Task):
+    """Pays for speed along a circle, and costs 1 per step outside of the corridor |x| ≤ x_limit.
+
+    Args:
+        task: its id.
+        robot: who runs.
+        radius_m: of the circle.
+        x_limit_m: half the corridor's width.
+        episode_steps: control periods of an episode.
+        limit: d, of steps outside.
+        gamma, lam: the cost's discount and GAE λ.
+        reward_scale: factor on the paper's reward; it changes no optimum.
+        alive_reward: added for each step, for robots that fall.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        robot: Robot,
+        *,
+        radius_m: float,
+        x_limit_m: float,
+        episode_steps: int,
+        limit: float,
+        gamma: float,
+        lam: float,
+        reward_scale: float = 1.0,
+        alive_reward: float = 0.0,
+    ) -> None:
+        self.robot, self.radius_m = robot, radius_m
+        self._scale, self._alive = reward_scale, alive_reward
+        cost = Cost(
+            name="outside_corridor",
+            function="corridor",
+            parameters={"x_limit_m": x_limit_m},
+            limit=limit,
+            run_budget=3.0 * limit,
+            gamma=gamma,
+            lam=lam,
+        )
+        self.contract = contract_for(task, robot, (*robot.pose, *robot.motion), episode_steps, cost)
+
+    def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
+        """Start near the centre; there is nothing around."""
+        return *self.robot.start(rng, n, START_M), {}
+
+    def reward(self, signals: Signals) -> Array:
+        """Return the scaled Circle reward, and what being on one's feet is worth."""
+        velocity = self.robot.velocity(signals)
+        reward = circle_reward(signals["position"], velocity, self.radius_m)
+        return self._scale * (reward + self._alive)
+
+
+def circle_reward(position: Array, velocity: Array, radius_m: float) -> Array:
+    """Return v·(−y, x) / (1 + |‖p‖ − r|) (Achiam et al. 2017, section 10.3.1).
+
+    Args:
+        position, velocity: shape (..., 2), m and m/s.
+    """
+    x, y = position[..., 0], position[..., 1]
+    along = velocity[..., 1] * x - velocity[..., 0] * y
+    return along / (1.0 + np.abs(np.hypot(x, y) - radius_m))

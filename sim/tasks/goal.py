@@ -1,0 +1,123 @@
+"""Goal: go from goal to goal between posts that a lidar scans."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdfast.contract import Cost, ObservationChannel
+from holdfast.signals import Array, Signals
+from holdfast.sim.robots.robot import Robot
+from holdfast.sim.tasks.places import Grid
+from holdfast.sim.tasks.sensors import SCAN_SECTORS, scan, seen_from
+from holdfast.sim.tasks.task import Task, World, contract_for
+
+GOALS = 20
+"""Goals drawn at an episode's start; whoever reaches the last goes to the first again. Drawn
+ahead, so that a copy put back in time meets the same ones."""
+
+
+class Goal(Task):
+    """Pays for each metre nearer and for each goal reached; costs 1 for each step too near a post.
+
+    Posts have no body in the physics: who does not keep clear is billed, and passes through.
+
+    Args:
+        task: its id.
+        robot: who goes; it starts in the grid's middle.
+        grid: where posts and goals may be.
+        posts, post_radius_m: how many, and how thick.
+        range_m: how far the lidar sees.
+        reached_within_m: how near the robot's position reaches a goal.
+        clearance_m: what to keep between the robot's position and a post.
+        episode_steps: control periods of an episode.
+        limit: d, of steps too near.
+        gamma, lam: the cost's discount and GAE λ.
+    """
+
+    lidar_range_m: float
+
+    def __init__(
+        self,
+        task: str,
+        robot: Robot,
+        *,
+        grid: Grid,
+        posts: int,
+        post_radius_m: float,
+        range_m: float,
+        reached_within_m: float,
+        clearance_m: float,
+        episode_steps: int,
+        limit: float,
+        gamma: float,
+        lam: float,
+    ) -> None:
+        self.robot = robot
+        self._grid, self._posts, self._post_radius_m = grid, posts, post_radius_m
+        self.lidar_range_m, self._reached_within_m = range_m, reached_within_m
+        cost = Cost(
+            name="too_near",
+            function="clearance",
+            parameters={"clearance_m": clearance_m},
+            limit=limit,
+            run_budget=3.0 * limit,
+            gamma=gamma,
+            lam=lam,
+        )
+        observation = (
+            *robot.motion,
+            ObservationChannel("goal", 2, "m", "goal"),
+            ObservationChannel("scan", SCAN_SECTORS, "m", "scan"),
+        )
+        self.contract = contract_for(task, robot, observation, episode_steps, cost)
+
+    def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
+        """Start in the middle, at rest; put up posts and choose the goals between them."""
+        qpos, qvel = self.robot.start(rng, n, 0.0)
+        places = self._grid.scatter(rng, n, self._posts + GOALS)
+        world = {
+            "posts": places[:, : self._posts],
+            "goals": places[:, self._posts :],
+            "next": np.zeros(n, dtype=np.int64),
+            "reached": np.zeros((n, 1)),
+        }
+        return qpos, qvel, world
+
+    def advance(self, body: Signals, world: World) -> None:
+        """Go on to the next goal where this one is reached."""
+        off = _current(world) - body["position"]
+        reached = np.hypot(off[:, 0], off[:, 1]) < self._reached_within_m
+        world["next"][:] = (world["next"] + reached) % GOALS
+        world["reached"][:, 0] = reached
+
+    def surroundings(self, body: Signals, world: World) -> dict[str, Array]:
+        """Return the goal, what the lidar sees, and whether a goal was reached just now."""
+        position, heading = body["position"], self.robot.heading(body)
+        goal = seen_from(position, heading, _current(world)[:, None])
+        return {
+            "goal": np.concatenate(goal, axis=-1),
+            "scan": self.beams(body, world, SCAN_SECTORS),
+            "goals_reached": world["reached"].copy(),
+        }
+
+    def beams(self, body: Signals, world: World, count: int) -> Array:
+        """Return how far a lidar sees the posts."""
+        posts = seen_from(body["position"], self.robot.heading(body), world["posts"])
+        return scan(*posts, self._post_radius_m, self.lidar_range_m, count)
+
+    def reward(self, signals: Signals) -> Array:
+        """Return the metres gained on the goal in a period at this velocity, and 1 per goal."""
+        goal, velocity = signals["goal"], self.robot.velocity(signals)
+        heading = self.robot.heading(signals)
+        cos, sin = np.cos(heading), np.sin(heading)
+        ahead = cos * velocity[..., 0] + sin * velocity[..., 1]
+        aside = cos * velocity[..., 1] - sin * velocity[..., 0]
+        distance = np.maximum(np.hypot(goal[..., 0], goal[..., 1]), 1e-9)
+        closing = (ahead * goal[..., 0] + aside * goal[..., 1]) / distance
+        return self.contract.period_s * closing + signals["goals_reached"][..., 0]
+
+
+def _current(world: World) -> Array:
+    """Return each copy's goal (N, 2)."""
+    goal: Array = world["goals"][np.arange(len(world["next"])), world["next"]]
+    return goal

@@ -1,0 +1,297 @@
+"""The twin's hardware: a drive robot in MuJoCo with a gap, and the true account of its episodes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from typing import Any, TextIO
+
+import mujoco
+import numpy as np
+
+from holdfast.robot.serial.device import Board
+from holdfast.safety_monitor.costs import Bill
+from holdfast.signals import Array
+from holdfast.sim.robots import drive
+from holdfast.sim.robots.robot import physics_steps, roll_pitch_yaw
+from holdfast.sim.tasks.task import Task
+from holdfast.sim.twin.gap import Gap, OdometryNoise, apply
+
+TICKS_PER_TURN = 4096
+_TICKS_PER_RAD = TICKS_PER_TURN / math.tau
+RESTING_SPEED = 1e-3  # m/s and rad/s
+BATTERY_V = 24.0
+LIDAR_RANGE_M = 10.0  # where the task does not say
+
+
+class Truth:
+    """The twin's own account of each episode, a JSON line each; see `holdfast twin --help`.
+
+    A step is an obeyed COMMAND: it is billed on the true signals one control period later,
+    or when the next COMMAND comes or the episode ends, if that is sooner.
+    """
+
+    def __init__(self, task: Task, seed: int, file: TextIO | None) -> None:
+        self._task = task
+        self._seed = seed
+        self._file = file
+        self._bill = Bill(task.contract)
+        self._episode = 0
+        self._start: tuple[float, ...] = ()
+        self._steps: list[dict[str, Any]] = []
+
+    def begin(self, start: tuple[float, ...]) -> None:
+        """Start an episode from where the robot was placed: x, y in m, yaw in rad."""
+        self.end()
+        self._start = start
+
+    def step(self, signals: dict[str, Array]) -> None:
+        """Bill one step."""
+        self._steps.append(
+            {
+                "position": signals["position"].tolist(),
+                "heading": float(signals["heading"][0]),
+                "reward": float(self._task.reward(signals)),
+                "costs": self._bill(signals).tolist(),
+            }
+        )
+
+    def end(self) -> None:
+        """Write the episode, if a step was made in it."""
+        steps, self._steps = self._steps, []
+        if not steps:
+            return
+        names = [cost.name for cost in self._task.contract.costs]
+        costs = {name: [step["costs"][i] for step in steps] for i, name in enumerate(names)}
+        record = {
+            "episode": self._episode,
+            "seed": self._seed,
+            "start": self._start,
+            "steps": len(steps),
+            "reward_sum": sum(step["reward"] for step in steps),
+            "cost_sum": {name: sum(values) for name, values in costs.items()},
+            "position": [step["position"] for step in steps],
+            "heading": [step["heading"] for step in steps],
+            "reward": [step["reward"] for step in steps],
+            "costs": costs,
+        }
+        self._episode += 1
+        if self._file:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+
+
+class Odometry:
+    """What such a base knows of its motion: wheel encoders with the nominal radius, and a gyro.
+
+    It follows the middle of the axle, which moves only along the heading, and reports the
+    base, which lies behind it.
+
+    Args:
+        start: the base's x, y in m, yaw in rad, when the wheels have turned by 0.
+        axle_m: how far before the base the axle is.
+    """
+
+    def __init__(
+        self,
+        start: tuple[float, ...],
+        axle_m: float,
+        noise: OdometryNoise,
+        rng: np.random.Generator,
+    ) -> None:
+        x, y, self.yaw = start
+        self._axle_m = axle_m
+        self._x, self._y = x + axle_m * math.cos(self.yaw), y + axle_m * math.sin(self.yaw)
+        self.speed = self.yaw_rate = 0.0
+        self.ticks = [0, 0]
+        self._noise = noise
+        self._rng = rng
+
+    def advance(
+        self, wheels_rad: list[float], wheels_rad_s: list[float], gyro_rad_s: float, step_s: float
+    ) -> None:
+        """Add the motion of one physics step, and its noise."""
+        noise = self._noise
+        a, b, c, d, e = self._rng.standard_normal(5).tolist()
+        ticks = [math.floor(angle * _TICKS_PER_RAD) for angle in wheels_rad]
+        moved_rad = (sum(ticks) - sum(self.ticks)) / (2.0 * _TICKS_PER_RAD)
+        self.ticks = ticks
+        moved_m = moved_rad * drive.WHEEL_RADIUS_M
+        walk = math.sqrt(abs(moved_m))
+        middle = self.yaw + gyro_rad_s * step_s / 2.0
+        self._x += moved_m * math.cos(middle) + noise.position_m_per_sqrt_m * walk * a
+        self._y += moved_m * math.sin(middle) + noise.position_m_per_sqrt_m * walk * b
+        self.yaw += gyro_rad_s * step_s + noise.heading_rad_per_sqrt_m * walk * c
+        self.speed = sum(wheels_rad_s) / 2.0 * drive.WHEEL_RADIUS_M + noise.velocity_m_s * d
+        self.yaw_rate = gyro_rad_s + noise.yaw_rate_rad_s * e
+
+    def pose(self) -> tuple[float, float, float]:
+        """Return the base's x, y in m, and yaw in rad, within ±π."""
+        x = self._x - self._axle_m * math.cos(self.yaw)
+        y = self._y - self._axle_m * math.sin(self.yaw)
+        return x, y, math.remainder(self.yaw, math.tau)
+
+
+class TwinBoard(Board):
+    """The hardware: a drive robot in MuJoCo. Its clock is simulated time.
+
+    Attributes:
+        model, data: the simulation.
+        lidar_range_m: how far its lidar sees.
+    """
+
+    self_placing = True
+    signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
+
+    def __init__(self, task: Task, gap: Gap, seed: int, lockstep: bool, truth: Truth) -> None:
+        contract = task.contract
+        self.robot = contract.robot
+        self.hardware_id = f"twin-{seed}"
+        self.actions = contract.action_names
+        self.action_low = tuple(contract.action_low.tolist())
+        self.action_high = tuple(contract.action_high.tolist())
+        self.lockstep = lockstep
+        self.lidar_range_m = task.lidar_range_m or LIDAR_RANGE_M
+        self._task, self._gap, self._seed, self._truth = task, gap, seed, truth
+        self.model = task.robot.load_model()
+        self._steps = physics_steps(self.model, contract.period_s)
+        self._raised_m = apply(gap, self.model, drive.WHEEL_RADIUS_M)
+        self.data = mujoco.MjData(self.model)
+        wheels = [self.model.joint(f"{side}_wheel").id for side in ("left", "right")]
+        self._wheel_q = self.model.jnt_qposadr[wheels].tolist()
+        self._wheel_v = self.model.jnt_dofadr[wheels].tolist()
+        self._axle_m = float(self.model.body("left_wheel").pos[0])
+        self._gyro = self._sensor("imu_gyro")
+        self._gyro_z = self._gyro.start + 2
+        self._accelerometer = self._sensor("imu_accel")
+        self._gain = np.array([gap.left_wheel_gain, 1.0])
+        self.step_us = round(self.model.opt.timestep * 1e6)
+        self.state_period_us = self.step_us
+        self._period_us = self.step_us * self._steps
+        self._time_us = 0
+        self._placed = 0
+        self._bill_at_us: int | None = None
+        self.replace()
+
+    def _sensor(self, name: str) -> slice:
+        at = self.model.sensor(name).adr[0]
+        return slice(at, at + 3)
+
+    def beams(self, count: int) -> Array:
+        """Return how far a lidar of so many beams sees what is around (count,), m."""
+        body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
+        ranges: Array = self._task.beams(body, self._world, count)[0]
+        return ranges
+
+    def true_signals(self) -> dict[str, Array]:
+        """Return the catalogue signals of the robot as it is."""
+        signals = self._task.signals(self.data.qpos[None], self.data.qvel[None], self._world)
+        return {name: values[0] for name, values in signals.items()}
+
+    @property
+    def resting(self) -> bool:
+        """The robot stands still, and nothing on its way to the motors will change that."""
+        still = float(np.abs(self.data.qvel).max()) < RESTING_SPEED
+        return still and not any(target.any() for target in (*self._delayed, self._target))
+
+    def step(self) -> None:
+        """Let one physics step pass."""
+        self._delayed.append(self._target)
+        self.data.ctrl[:] = self._delayed.popleft()
+        mujoco.mj_step(self.model, self.data)
+        self._time_us += self.step_us
+        self._measure_motion()
+        if self._bill_at_us is not None and self._time_us >= self._bill_at_us:
+            self._settle()
+
+    def _measure_motion(self) -> None:
+        """Let the odometry see the physics step just made."""
+        qpos, qvel = self.data.qpos, self.data.qvel
+        self._odometry.advance(
+            [float(qpos[i]) for i in self._wheel_q],
+            [float(qvel[i]) for i in self._wheel_v],
+            float(self.data.sensordata[self._gyro_z]),
+            self.step_us / 1e6,
+        )
+
+    def _settle(self) -> None:
+        """Bill the newest command, if it has not been."""
+        if self._bill_at_us is not None:
+            self._bill_at_us = None
+            body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
+            self._task.advance(body, self._world)
+            self._truth.step(self.true_signals())
+
+    def end_episode(self) -> None:
+        """Close the books: the device was disarmed, or the twin ends."""
+        self._settle()
+        self._truth.end()
+
+    # What the device asks of its hardware.
+
+    def now_us(self) -> int:
+        """Return simulated time."""
+        return self._time_us
+
+    def actuate(self, values: tuple[float, ...]) -> None:
+        """Set the wheels' speed targets."""
+        self._settle()
+        self._bill_at_us = self._time_us + self._period_us
+        self._target = self._task.robot.control(np.array(values)) * self._gain
+
+    def halt(self) -> None:
+        """Brake: the targets are zero."""
+        self._target = np.zeros(2)
+
+    def advance(self) -> None:
+        """Let one control period pass."""
+        for _ in range(self._steps):
+            self.step()
+
+    def replace(self) -> None:
+        """Put the robot at its next start pose; the odometry knows it exactly."""
+        self._settle()
+        self._rng = np.random.default_rng([self._seed, self._placed])
+        self._placed += 1
+        qpos, qvel, self._world = self._task.reset(self._rng, 1)
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:], self.data.qvel[:] = qpos[0], qvel[0]
+        self.data.qpos[2] += self._raised_m
+        mujoco.mj_forward(self.model, self.data)
+        self.halt()
+        self._delayed = deque([self._target] * (self._gap.delay_steps * self._steps))
+        signals = self.true_signals()
+        start = (*signals["position"].tolist(), *signals["heading"].tolist())
+        self._odometry = Odometry(start, self._axle_m, self._gap.odometry_noise, self._rng)
+        self._truth.begin(start)
+
+    def _pose(self) -> tuple[float, float, float]:
+        """Return the x, y in m, and yaw in rad, that the robot is told or reckons."""
+        noise = self._gap.localisation
+        if noise is None:
+            return self._odometry.pose()
+        a, b, c = self._rng.standard_normal(3).tolist()
+        signals = self.true_signals()
+        x, y = signals["position"].tolist()
+        yaw = float(signals["heading"][0]) + noise.heading_rad * c
+        return x + noise.position_m * a, y + noise.position_m * b, math.remainder(yaw, math.tau)
+
+    def measure(self) -> tuple[float, ...]:
+        """Return odometry, encoders, IMU and battery as the link orders them."""
+        odometry = self._odometry
+        acceleration = self.data.sensordata[self._accelerometer].tolist()
+        gyro = self.data.sensordata[self._gyro].tolist()
+        gyro[2] = odometry.yaw_rate
+        roll, pitch, _ = roll_pitch_yaw(self.data.qpos[3:7])
+        return (
+            *self._pose(),
+            odometry.speed,
+            odometry.yaw_rate,
+            *odometry.ticks,
+            *acceleration,
+            *gyro,
+            float(roll),
+            float(pitch),
+            BATTERY_V,
+        )

@@ -1,0 +1,211 @@
+"""The twin as a driver's hardware: a simulated robot whose topics a ROS graph sees."""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from collections.abc import Callable, Mapping
+
+import mujoco
+import numpy as np
+
+from holdfast.robot.topics.config import RosSection, Source, check_signal
+from holdfast.robot.topics.driver import IMU, JOINTS, ODOM, SCAN, Measured
+from holdfast.robot.topics.requests import Requests
+from holdfast.signals import Array
+from holdfast.sim.tasks.task import Task
+from holdfast.sim.twin.board import TICKS_PER_TURN, TwinBoard
+
+LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above everything of the robot
+LIDAR_LEAST_M = 0.12
+LIDAR_RAYS = 180
+"""An odd multiple of the sectors of the signal `scan`: then no beam lies across two of them, and
+the nearest of a sector's beams is what training saw in it."""
+
+MOUNTS = {"imu_link": (0.0, 0.0, 0.0), "base_scan": (0.0, 0.0, LIDAR_HEIGHT_M)}
+"""Where its sensors are on the base, m, by their frames."""
+
+PLACE_LIMIT_S = 2.0
+CATCH_UP_STEPS = 100  # physics steps before commands are looked at again
+
+
+class Lidar:
+    """Beams in the base's plane, counter-clockwise from straight ahead.
+
+    They meet the model's geoms, and what the task says stands around.
+
+    Args:
+        rays: how many.
+
+    Attributes:
+        range_m: its least and largest range.
+    """
+
+    def __init__(self, board: TwinBoard, rays: int) -> None:
+        angles = np.arange(rays) * math.tau / rays
+        self._directions = np.stack((np.cos(angles), np.sin(angles), np.zeros(rays)), axis=-1)
+        self._board = board
+        self._hit = np.empty(1, np.int32)
+        self.range_m = (LIDAR_LEAST_M, board.lidar_range_m)
+
+    def __call__(self) -> tuple[float, ...]:
+        """Return the ranges (rays,), m; infinity where there is nothing, minus infinity where
+        something is too near (REP-117)."""
+        model, data = self._board.model, self._board.data
+        base = data.body("base")
+        turn = base.xmat.reshape(3, 3)
+        eye = base.xpos + LIDAR_HEIGHT_M * turn[:, 2]
+        ranges = np.array(
+            [
+                mujoco.mj_ray(model, data, eye, ray, None, 1, base.id, self._hit)
+                for ray in self._directions @ turn.T
+            ]
+        )
+        ranges[ranges < 0.0] = math.inf
+        ranges = np.minimum(ranges, self._board.beams(len(ranges)))
+        least_m, largest_m = self.range_m
+        ranges[ranges >= largest_m] = math.inf
+        ranges[ranges < least_m] = -math.inf
+        return tuple(ranges.tolist())
+
+
+def besides(task: Task, section: RosSection) -> dict[str, Source]:
+    """Return the sources of a robot's file that a twin can speak for beside its driver's topics:
+    what the task knows of its surroundings, as a planner or a camera would tell a robot.
+
+    Raises:
+        ConfigError: a signal of theirs has another unit or size.
+    """
+    known = task.signals(*task.reset(np.random.default_rng(0), 1)).keys() - {*TwinBoard.signals}
+    found = {
+        name: source
+        for name, source in section.sources.items()
+        if source.topic not in (ODOM, IMU, JOINTS, SCAN) and source.signals.keys() <= known
+    }
+    for name, source in found.items():
+        for signal, field in source.signals.items():
+            check_signal(f"ros.sources.{name}.signals.{signal}", signal, field, task.contract)
+    return found
+
+
+class TwinHardware:
+    """A `holdfast.robot.topics.driver.Hardware` in MuJoCo, as fast as real time times a factor.
+
+    Args:
+        board: the robot; its clock is simulated time.
+        now_s: the clock of the driver's stamps; None: simulated time.
+        realtime_factor: seconds of simulated time per second.
+        period_s: simulated time between two measurements.
+        scan_rays: of its lidar; 0: it has none.
+        scan_every: measurements between two scans.
+        besides: sources whose true signals are said with each measurement.
+        stepped: called after each physics step.
+
+    Attributes:
+        scan_range_m: the lidar's least and largest range; 0, 0 without one.
+        signals: all that it measures, by catalogue name.
+        actions: names of the robot's action channels, in its order.
+    """
+
+    def __init__(
+        self,
+        board: TwinBoard,
+        now_s: Callable[[], float] | None = None,
+        realtime_factor: float = 1.0,
+        period_s: float = 0.02,
+        scan_rays: int = 0,
+        scan_every: int = 5,
+        besides: Mapping[str, Source] | None = None,
+        stepped: Callable[[], None] | None = None,
+    ) -> None:
+        self._board = board
+        self.actions = board.actions
+        self.now_s = now_s or (lambda: board.now_us() / 1e6)
+        self._step_s = board.step_us / 1e6 / realtime_factor
+        self._every = max(1, round(period_s * 1e6 / board.step_us))
+        self._steps = self._measurements = 0
+        self._lidar = Lidar(board, scan_rays) if scan_rays else None
+        self.scan_range_m = self._lidar.range_m if self._lidar else (0.0, 0.0)
+        self._scan_every = scan_every
+        self._besides = [name for source in (besides or {}).values() for name in source.signals]
+        lidar = ["scan"] if self._lidar else []
+        self.signals = (*TwinBoard.signals, *lidar, *self._besides)
+        self._stepped = stepped
+        self._requests = Requests("the twin")
+        self._halt_at_s = math.inf
+        self._stopped = False
+        self._next_s = time.monotonic()
+
+    def wait(self, wake: int) -> Measured | None:
+        """Make the physics steps that are due, up to the next measurement."""
+        for request in self._requests.taken():
+            self._board.replace()
+            request.answer(True, "placed")
+        select.select([wake], [], [], max(self._next_s - time.monotonic(), 0.0))
+        for _ in range(CATCH_UP_STEPS):
+            if time.monotonic() < self._next_s:
+                return None
+            if self.now_s() >= self._halt_at_s:
+                self.halt()
+            self._board.step()
+            if self._stepped is not None:
+                self._stepped()
+            self._next_s += self._step_s
+            self._steps += 1
+            if self._steps % self._every == 0:
+                return self._measure()
+        self._next_s = max(self._next_s, time.monotonic() - 1.0)  # it cannot keep up: be late
+        return None
+
+    def _measure(self) -> Measured:
+        x, y, yaw, speed, yaw_rate, *rest = self._board.measure()
+        left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
+        turn = math.tau / TICKS_PER_TURN
+        scan = self._measurements % self._scan_every == 0
+        true = self._board.true_signals() if self._besides else {}
+        self._measurements += 1
+        return Measured(
+            stamp_s=self.now_s(),
+            pose=(x, y, yaw),
+            velocity=(speed, yaw_rate),
+            tilt=(roll, pitch),
+            acceleration=(ax, ay, az),
+            angular_velocity=(gx, gy, gz),
+            wheel_rad=(left * turn, right * turn),
+            scan_m=self._lidar() if self._lidar and scan else (),
+            besides={name: true[name] for name in self._besides},
+        )
+
+    def place(self) -> tuple[bool, str]:
+        """Put the robot at its next start pose. From any thread; waits for the driver's."""
+        return self._requests.result(self._requests.put("place"), PLACE_LIMIT_S)
+
+    def faults(self) -> tuple[str, ...]:
+        """Return whether it was stopped."""
+        return ("emergency stop",) if self._stopped else ()
+
+    def obey(self, action: Array, valid_for_s: float) -> None:
+        """Set the motors, unless it was stopped."""
+        if not self._stopped:
+            self._board.actuate(tuple(action.tolist()))
+            self._halt_at_s = self.now_s() + valid_for_s
+
+    def halt(self) -> None:
+        """Brake."""
+        self._board.halt()
+        self._halt_at_s = math.inf
+
+    def stop(self) -> None:
+        """Latch a stop."""
+        self._stopped = True
+        self.halt()
+
+    def reset(self) -> None:
+        """Take the stop back."""
+        self._stopped = False
+
+    def close(self) -> None:
+        """Brake, and end the books."""
+        self.halt()
+        self._board.end_episode()

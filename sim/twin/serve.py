@@ -1,0 +1,252 @@
+"""The twin: the robot in MuJoCo, with a gap, as a device behind a serial port."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TextIO
+
+from holdfast.errors import ConfigError
+from holdfast.robot import config as configs
+from holdfast.robot.serial.device import Device
+from holdfast.robot.topics.driver import Driver, Look
+from holdfast.safety_monitor.costs import Bill
+from holdfast.sim import registry as tasks
+from holdfast.sim.robots.drive import Drive
+from holdfast.sim.tasks.task import Task
+from holdfast.sim.twin.board import Truth, TwinBoard
+from holdfast.sim.twin.gap import Gap, load_gap
+from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, besides
+
+SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
+CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal went
+
+
+class Twin:
+    """Serves one device on a pty until SIGINT, SIGTERM or SIGHUP, which it takes over.
+
+    Args:
+        fd, port: the pty's two ends, this program's and the host's.
+    """
+
+    def __init__(self, board: TwinBoard, fd: int, port: int) -> None:
+        self._board = board
+        self._device = Device(board)
+        self._fd, self._port = fd, port
+        self._heard_s = time.monotonic()
+        self._stopping = False
+        self._woken, wake = os.pipe()  # a signal ends the wait for bytes
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        for number in ENDINGS:
+            signal.signal(number, self._stop)
+
+    def serve(self) -> None:
+        """Run until a signal comes."""
+        next_s = time.monotonic()
+        while not self._stopping:
+            if self._silent():  # a killed host's claim to the port would last as long as the pty
+                fcntl.ioctl(self._port, termios.TIOCNXCL)
+            free = self._runs_freely()
+            if not free:
+                next_s = time.monotonic() + SILENCE_S
+            left_s = max(next_s - time.monotonic(), 0.0)
+            if self._fd in select.select([self._fd, self._woken], [], [], left_s)[0]:
+                self._feed()
+            if free:
+                next_s = self._catch_up(next_s)
+        self._board.end_episode()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _runs_freely(self) -> bool:
+        """Return whether simulated time passes by itself, as real time does."""
+        if not self._board.lockstep:
+            return True
+        return self._silent() and (self._device.armed or not self._board.resting)
+
+    def _silent(self) -> bool:
+        return time.monotonic() - self._heard_s >= SILENCE_S
+
+    def _catch_up(self, next_s: float) -> float:
+        """Make the physics steps that are due; return when the next one is."""
+        for _ in range(CATCH_UP_STEPS):
+            if time.monotonic() < next_s:
+                break
+            self._board.step()
+            next_s += self._board.step_us / 1e6
+            self._answer(self._device.armed)
+        return next_s
+
+    def _feed(self) -> None:
+        self._heard_s = time.monotonic()
+        was_armed = self._device.armed
+        self._device.feed(os.read(self._fd, 1024))
+        self._answer(was_armed)
+
+    def _answer(self, was_armed: bool) -> None:
+        """Write what the device has to say; what the host does not take in is lost."""
+        data = self._device.poll()
+        if was_armed and not self._device.armed:
+            self._board.end_episode()
+        if data:
+            with suppress(BlockingIOError):
+                os.write(self._fd, data)
+
+
+def command(
+    *,
+    task: str = "DriveCircle-v0",
+    gap: Path | None = None,
+    seed: int = 0,
+    realtime_factor: float = 1.0,
+    link: Path | None = None,
+    truth: Path | None = None,
+    dds: bool = False,
+    config: Path | None = None,
+    scan_rays: int | None = None,
+) -> None:
+    """Serve a simulated robot on a serial port, until Ctrl-C.
+
+    Prints the robot's address, "serial:/dev/pts/N" or "dds:ROBOT", as its first line.
+
+    Args:
+        task: whose robot, and whose start poses.
+        gap: YAML file with how the robot differs from the simulator's; none by default.
+        seed: of start poses and of noise.
+        realtime_factor: 1 is real time; 0 is lockstep: time passes only as commands come.
+        link: make a symbolic link to the port here, and remove it in the end.
+        truth: write a JSON line for each episode here: true positions (m), rewards and costs.
+        dds: be a robot of a ROS graph instead of one on a port: topics as in its configuration
+            file, in real time, as the node `twin`. Needs holdfast[dds], not ROS.
+        config: the robot's configuration file, which names its topics; default: the installed one.
+        scan_rays: of its lidar, in a ROS graph; 0: it has none. Default: 180.
+    """
+    if realtime_factor not in (0.0, 1.0):
+        raise ConfigError(
+            f"realtime-factor should be 1 (real time) or 0 (lockstep), received {realtime_factor}"
+        )
+    if seed < 0:
+        raise ConfigError(f"seed should be at least 0, received {seed}")
+    the_task = tasks.make(task)
+    if dds and (link or realtime_factor == 0.0):
+        raise ConfigError("a twin in a ROS graph has no port to link, and runs in real time")
+    if scan_rays is not None and (scan_rays < 0 or not dds):
+        raise ConfigError(
+            f"scan-rays should be at least 0, and not given without --dds: {scan_rays}"
+        )
+    if config and not dds:
+        raise ConfigError("config names topics, which a twin has with --dds alone")
+    require_drive(the_task)
+    if not dds:
+        require_measured(the_task, TwinBoard.signals)
+    the_gap = load_gap(gap) if gap else Gap()
+    with ExitStack() as stack:
+        file = _open_truth(truth, stack)
+        books = Truth(the_task, seed, file)
+        board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
+        if dds:
+            rays = LIDAR_RAYS if scan_rays is None else scan_rays
+            _serve_topics(the_task, board, config, rays, stack, file)
+            return
+        master, slave = pty.openpty()
+        stack.callback(os.close, master)
+        stack.callback(os.close, slave)  # kept open: hosts may come and go
+        tty.setraw(slave)
+        os.set_blocking(master, False)
+        port = os.ttyname(slave)
+        twin = Twin(board, master, slave)
+        if link:
+            _symlink(link, port, stack)
+        time_is = "lockstep" if board.lockstep else "real time"
+        _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", file)
+        twin.serve()
+
+
+def require_drive(task: Task) -> None:
+    """Raise ConfigError unless a twin can be the task's robot."""
+    if not isinstance(task.robot, Drive):
+        raise ConfigError(
+            f"task should be one of robot 'drive', which a twin can be; '{task.contract.task}' is "
+            f"of robot '{task.contract.robot}'"
+        )
+
+
+def require_measured(task: Task, measured: Sequence[str]) -> None:
+    """Raise ConfigError unless a twin measures what the task's contract needs."""
+    needed = dict.fromkeys((*task.contract.signals, *Bill(task.contract).signals))
+    if unmeasured := [name for name in needed if name not in measured]:
+        raise ConfigError(
+            f"task should observe and bill what this twin measures, {', '.join(measured)}; "
+            f"'{task.contract.task}' needs {', '.join(unmeasured)} too (docs/ROS.md)"
+        )
+
+
+def _serve_topics(
+    task: Task,
+    board: TwinBoard,
+    config: Path | None,
+    rays: int,
+    stack: ExitStack,
+    truth: TextIO | None,
+) -> None:
+    """Be a robot of a ROS graph, until a signal comes."""
+    from holdfast.robot.dds.graph import DdsGraph  # not every install has it
+
+    section = configs.load(config or configs.find(board.robot)).topics()
+    others = besides(task, section)
+    graph = DdsGraph("twin")
+    stack.callback(graph.close)
+    hardware = TwinHardware(board, graph.now_s, scan_rays=rays, besides=others)
+    require_measured(task, hardware.signals)
+    look = Look(scan_range_m=hardware.scan_range_m, mounts=MOUNTS)
+    driver = Driver(graph, hardware, section, look, others)
+    stack.callback(driver.close)
+    stopping = threading.Event()
+    for number in ENDINGS:
+        signal.signal(number, lambda *_: stopping.set())
+    address = f"dds:{config or board.robot}"
+    _announce(address, f"a twin of robot '{board.robot}' in a ROS graph", truth)
+    while not stopping.is_set():
+        driver.turn()
+
+
+def _announce(address: str, what: str, truth: TextIO | None) -> None:
+    """Say where the robot is. Nothing can be refused any more: an older truth is forgotten now."""
+    if truth:
+        truth.truncate(0)
+    print(address, flush=True)
+    print(f"{what}; Ctrl-C ends it", file=sys.stderr)
+
+
+def _open_truth(path: Path | None, stack: ExitStack) -> TextIO | None:
+    if path is None:
+        return None
+    try:
+        return stack.enter_context(path.open("a"))
+    except OSError as error:
+        raise ConfigError(f"truth file {path}: cannot be written ({error.strerror})") from None
+
+
+def _symlink(path: Path, port: str, stack: ExitStack) -> None:
+    """Link `path` to the port; one that an earlier twin left behind is replaced."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        path.symlink_to(port)
+    except OSError as error:
+        raise ConfigError(f"link {path}: cannot be made ({error.strerror})") from None
+    stack.callback(path.unlink, missing_ok=True)
