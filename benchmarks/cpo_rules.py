@@ -17,15 +17,16 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import torch
 
+from holdfast.policy.algorithms.cpo import CPOSettings
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import CPOSettings, TrainSettings, contract_of
+from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.train import last_means
 
 RULES = {
     "both": {},
-    "no slack": {"cpo": CPOSettings(slack=0.0)},
-    "no correction": {"cpo": CPOSettings(correction=0.0)},
-    "neither (the paper's)": {"cpo": CPOSettings(slack=0.0, correction=0.0)},
+    "no slack": {"own": CPOSettings(slack=0.0)},
+    "no correction": {"own": CPOSettings(correction=0.0)},
+    "neither (the paper's)": {"own": CPOSettings(slack=0.0, correction=0.0)},
     "20 critic steps on 4,096": {"critic_steps": 20, "critic_minibatch": 4096},
     "TRPO, no limit": {"algorithm": "trpo"},
 }

@@ -14,8 +14,9 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import torch
 
+from holdfast.policy.algorithms.trpo_vine import VineSettings
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import TrainSettings, VineSettings
+from holdfast.policy.learn.settings import TrainSettings
 
 SHARES = (0.25, 0.5, 1.0)
 WAYS = {
@@ -26,17 +27,17 @@ WAYS = {
     "vine, 400 states, 2 branches of 25": {
         "algorithm": "trpo-vine",
         "batch": 5_000,
-        "vine": VineSettings(states=400, branches=2),
+        "own": VineSettings(states=400, branches=2),
     },
     "vine, 200 states, 4 branches to the end": {
         "algorithm": "trpo-vine",
         "batch": 5_000,
-        "vine": VineSettings(branch_steps=0),
+        "own": VineSettings(branch_steps=0),
     },
     "vine, 100 states, 2 branches of 10": {
         "algorithm": "trpo-vine",
         "batch": 3_000,
-        "vine": VineSettings(states=100, branches=2, branch_steps=10),
+        "own": VineSettings(states=100, branches=2, branch_steps=10),
     },
 }
 

@@ -15,14 +15,14 @@ from rich.table import Column, Table
 from holdfast import files
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
+from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import (
-    OWN,
-    ShapingSettings,
     TrainSettings,
     contract_of,
     defaults,
 )
+from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.ship.evaluate import Evaluation, evaluate, evaluate_actions
 from holdfast.signals import Array
 
@@ -77,9 +77,10 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
 
 def unconstrained(settings: TrainSettings) -> TrainSettings:
     """Return the same settings for TRPO, without what it does not read."""
-    usual = defaults(settings.preset, settings.task)
-    unread = {name: getattr(usual, name) for name, readers in OWN.items() if "trpo" not in readers}
-    return dataclasses.replace(settings, algorithm="trpo", shaping=ShapingSettings(), **unread)
+    own = defaults(settings.preset, settings.task, "trpo").own
+    if isinstance(settings.own, TRPOSettings):
+        own = TRPOSettings(settings.own.step)
+    return dataclasses.replace(settings, algorithm="trpo", own=own, shaping=ShapingSettings())
 
 
 def table(measured: dict[str, Evaluation], contract: Contract) -> Table:

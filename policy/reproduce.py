@@ -14,6 +14,7 @@ from rich.console import Console
 from holdfast import files, plain
 from holdfast.contract import Cost
 from holdfast.errors import ConfigError, TrainingError
+from holdfast.policy.algorithms.penalty import TRPOPenaltySettings
 from holdfast.policy.figures import Curves, comparison
 from holdfast.policy.learn.settings import AlgorithmName, TrainSettings, contract_of, defaults
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
@@ -43,15 +44,16 @@ class Study:
 
     def runs(self, task: str) -> dict[str, TrainSettings]:
         """Return settings by what the run is called."""
-        usual = dataclasses.replace(defaults("paper", task), iterations=self.iterations)
-        if self.batch is not None:
-            usual = dataclasses.replace(usual, batch=self.batch)
-        made: dict[str, TrainSettings] = {}
-        made |= {name: dataclasses.replace(usual, algorithm=name) for name in self.algorithms}
+
+        def usual(algorithm: str) -> TrainSettings:
+            settings = defaults("paper", task, algorithm)
+            batch = settings.batch if self.batch is None else self.batch
+            return dataclasses.replace(settings, iterations=self.iterations, batch=batch)
+
+        made = {name: usual(name) for name in self.algorithms}
         for price in self.prices:
-            made[f"trpo-penalty-{price:g}"] = dataclasses.replace(
-                usual, algorithm="trpo-penalty", penalty=(price,)
-            )
+            own = dataclasses.replace(TRPOPenaltySettings.paper(), penalty=(price,))
+            made[f"trpo-penalty-{price:g}"] = dataclasses.replace(usual("trpo-penalty"), own=own)
         return made
 
 

@@ -19,14 +19,15 @@ from torch.utils.tensorboard import SummaryWriter
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import FileError, TrainingError
+from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.improve.demonstrations import clone, read
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import (
-    MEETS_LIMIT,
     Preset,
     TrainSettings,
     contract_of,
     defaults,
+    settings_of,
 )
 from holdfast.policy.models import checkpoint
 from holdfast.policy.probe import probe as measure
@@ -102,23 +103,24 @@ def command(
 
 
 def command_defaults(options: Sequence[str]) -> dict[str, Any]:
-    """Return the defaults of `command`'s arguments, given the preset, task, run and cluster among
-    the options.
+    """Return the defaults of `command`'s arguments, given the preset, task, algorithm, run and
+    cluster among the options.
 
     Raises:
         ConfigError, TrainingError: there is no such task, or no such run to resume.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default="")
-    for name in ("preset", "task", "out", "ray"):
+    for name in ("preset", "task", "out", "ray", "algorithm"):
         parser.add_argument(f"--{name}", nargs="?", const="")
     chosen, _ = parser.parse_known_args(options)
     usual = TrainSettings()
     if "--resume" in options and "--help" not in options:
         path = Path(chosen.out or "runs/train") / CHECKPOINT
         _, data = checkpoint.load(path)
-        return {"settings": checkpoint.settings_of(path, data, chosen.task)}
+        return {"settings": settings_of(path, data, chosen.task)}
     preset = chosen.preset if chosen.preset in get_args(Preset) else usual.preset
-    settings = defaults(preset, chosen.task or usual.task)
+    algorithm = chosen.algorithm if chosen.algorithm in ALGORITHMS else usual.algorithm
+    settings = defaults(preset, chosen.task or usual.task, algorithm)
     return {"settings": dataclasses.replace(settings, shards=SHARDS) if chosen.ray else settings}
 
 
@@ -223,7 +225,7 @@ def outcome(
         text = f"{cost.name} {mean:.2f} per episode, limit d = {limit:g}"
         if mean <= (1.0 + MET_WITHIN) * limit:
             yield f"  {text}"
-        elif algorithm in MEETS_LIMIT:
+        elif ALGORITHMS[algorithm].meets_limit:
             yield Text(
                 f"  {text}: not met. holdfast train --probe shows what it asks", style="yellow"
             )
@@ -264,14 +266,23 @@ def _start(
             "leave --demonstrations out to resume"
         )
     learner = Learner.load(path, settings.task)
-    held = learner.settings
-    for name in vars(settings):
-        if name != "iterations" and getattr(settings, name) != getattr(held, name):
+    for name, held, given in _differences(learner.settings, settings):
+        if name != "iterations":
             raise TrainingError(
-                f"{path}: was trained with {name} = {getattr(held, name)}, "
-                f"not {getattr(settings, name)}; leave it as it was to resume"
+                f"{path}: was trained with {name} = {held}, not {given}; "
+                "leave it as it was to resume"
             )
     return learner
+
+
+def _differences(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name and both values of each setting that differs, in groups of settings too."""
+    for name, held in vars(first).items():
+        given = getattr(second, name)
+        if dataclasses.is_dataclass(held) and type(given) is type(held):
+            yield from _differences(held, given)
+        elif held != given:
+            yield name, held, given
 
 
 def spread(learner: Learner, address: str, workers: int) -> Cluster:
@@ -292,8 +303,10 @@ def spread(learner: Learner, address: str, workers: int) -> Cluster:
 def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
     if not logs:
         return Learner(settings)
-    if settings.algorithm == "off-policy":
-        raise TrainingError("off-policy begins as the policy that acts; leave --demonstrations out")
+    if not ALGORITHMS[settings.algorithm].takes_demonstrations:
+        raise TrainingError(
+            f"{settings.algorithm} begins as the policy that acts; leave --demonstrations out"
+        )
     shown = read(logs, contract_of(settings), make(settings.task))
     learner = Learner(settings)
     learner.demonstrations = clone(learner.networks, shown, settings.seed)

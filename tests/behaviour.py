@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from holdfast.policy.algorithms.algorithm import Setup
 from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.models.networks import Networks, Normaliser
+from holdfast.sim.registry import make_batch
 
 
 def small_policy() -> GaussianPolicy:
@@ -23,3 +26,11 @@ def behave(
     mean = policy(x)
     u = mean + 0.5 * torch.randn(count, 2, generator=generator, dtype=torch.float64)
     return x, u, u - mean, policy.log_prob(mean, u)
+
+
+def setup_of(policy, seed, steps=1000):
+    """Return what an algorithm of a policy is made from; no rollout is made of it."""
+    batch = make_batch("PointCircle-v0", 1, 0)
+    networks = Networks(batch.contract, policy, None, Normaliser(batch.contract.observation_size))
+    generator = torch.Generator().manual_seed(seed)
+    return Setup(networks, generator, batch, lambda copies: batch, steps, gamma=1.0, lam=1.0)

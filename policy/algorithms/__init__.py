@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from holdfast.policy.algorithms.algorithm import Algorithm
 from holdfast.policy.algorithms.cpo import CPO
@@ -14,7 +15,7 @@ from holdfast.policy.algorithms.ppo_kl import PPOKL
 from holdfast.policy.algorithms.trpo import TRPO
 from holdfast.policy.algorithms.trpo_vine import TRPOVine
 
-ALGORITHMS: Mapping[str, type[Algorithm]] = {
+ALGORITHMS: Mapping[str, type[Algorithm[Any]]] = {
     "cpo": CPO,
     "trpo": TRPO,
     "trpo-vine": TRPOVine,

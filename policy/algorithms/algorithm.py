@@ -1,19 +1,21 @@
-"""What an algorithm is: it changes a policy by a batch, and remembers what it must."""
+"""The base class of algorithms: settings, sampling, the update, and what a checkpoint holds."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
+from holdfast.policy.models.networks import Networks, Normaliser
+from holdfast.policy.sampling.rollout import Estimates, Rollout, rows
 from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
+from holdfast.sim.batch.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -65,42 +67,135 @@ class Report:
     more: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
 
 
-class Algorithm(ABC):
-    """Changes a policy by one batch after another.
+@dataclass(frozen=True)
+class OwnSettings:
+    """Settings that only one algorithm reads; none, where an algorithm has no settings."""
 
-    Args:
-        policy: changed in place.
-        generator: draws whatever an update draws.
-        costs: m.
+    @classmethod
+    def paper(cls: type[S]) -> S:
+        """Return the values of the CPO paper."""
+        return cls()
+
+
+S = TypeVar("S", bound=OwnSettings)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that an algorithm may use besides its own settings.
+
+    Attributes:
+        networks: the policy in them is changed in place.
+        generator: random numbers of the algorithm.
+        batch: the simulated copies in which rollouts run.
+        more: makes another batch of the same task with so many copies.
+        steps: simulated steps of a rollout, all copies together.
+        gamma, lam: discount and GAE λ of the reward.
+        sharded: rollouts run in shards, perhaps on other machines, not in `batch` itself.
+        resumed: the networks will be restored from a checkpoint.
     """
 
-    def __init__(
-        self,
-        policy: GaussianPolicy,
-        settings: TrainSettings,
-        generator: torch.Generator,
-        costs: int,
-    ) -> None:
-        self.policy, self.settings, self.generator = policy, settings, generator
-        self.costs = costs
+    networks: Networks
+    generator: torch.Generator
+    batch: Batch
+    more: Callable[[int], Batch]
+    steps: int
+    gamma: float
+    lam: float
+    sharded: bool = False
+    resumed: bool = False
+
+    @property
+    def costs(self) -> int:
+        """Number of costs, m."""
+        return len(self.networks.contract.costs)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A rollout with its normalised observations x (T·N, n) and its estimates."""
+
+    rollout: Rollout
+    x: Tensor
+    estimates: Estimates
+
+    def samples(self) -> Samples:
+        """Return the steps with the advantages of the reward and of each discounted cost."""
+        rollout = self.rollout
+        advantages = rows(self.estimates.advantage[..., : 1 + rollout.costs.shape[-1]])
+        log_prob = torch.from_numpy(rollout.log_prob).flatten()
+        return Samples(self.x, rows(rollout.u), log_prob, advantages, torch.ones(len(log_prob)))
+
+
+class Algorithm(ABC, Generic[S]):
+    """Changes a policy by one batch after another.
+
+    A new algorithm is one file with a subclass, and one line in `ALGORITHMS`. `update` is what
+    every algorithm defines; the other methods have defaults for on-policy learning.
+
+    Attributes:
+        Settings: the class of its own settings; the command line shows their fields as options.
+        meets_limit: it knows the limits and aims to meet them.
+        takes_demonstrations: its policy may begin as a clone of logged behaviour.
+        extra_steps: simulated steps that sampling took in addition to the last rollout.
+    """
+
+    Settings: ClassVar[type[OwnSettings]] = OwnSettings
+    meets_limit: ClassVar[bool] = False
+    takes_demonstrations: ClassVar[bool] = True
+    extra_steps: int = 0
+
+    def __init__(self, setup: Setup, settings: S) -> None:
+        self.policy, self.generator = setup.networks.policy, setup.generator
+        self.normaliser = setup.networks.normaliser
+        self.costs, self.settings = setup.costs, settings
 
     @abstractmethod
     def update(self, samples: Samples, measured: Measured) -> Report:
-        """Change the policy by a batch of its own.
+        """Change the policy.
 
         Args:
-            samples: their advantages centred, the reward's scaled to variance 1.
+            samples: from `samples`; their advantages centred, the reward's scaled to variance 1.
         """
 
+    # Sampling.
+
+    def acting(self) -> tuple[GaussianPolicy, Normaliser]:
+        """Return the policy that draws the actions of rollouts: the learned policy itself."""
+        return self.policy, self.normaliser
+
+    def before_rollout(self, steps: int) -> None:
+        """Prepare for a rollout of so many steps per copy."""
+
+    def before_step(self, t: int) -> None:
+        """Look at the batch before step t of a rollout."""
+
+    def samples(self, collected: Collected) -> Samples:
+        """Return the samples that the policy is changed by."""
+        return collected.samples()
+
+    def keeps_normaliser(self, report: Report) -> bool:
+        """Return whether the normaliser must stay as it is after an update.
+
+        Updating the normaliser changes the policy; it is frozen while a behaviour policy is acting.
+        """
+        return False
+
+    def renew(self) -> None:
+        """Take over the policy as it is now, for the rollouts to come."""
+
+    def close(self) -> None:
+        """End threads."""
+
+    # Checkpoints.
+
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold of the algorithm, as tensors: nothing, here."""
+        """Return the tensors that a checkpoint must hold of the algorithm."""
         return {}
 
     def data(self) -> dict[str, Any]:
-        """Return the rest of it, as JSON data: nothing, here."""
+        """Return the JSON data that a checkpoint must hold of the algorithm."""
         return {}
 
-    def restore(  # noqa: B027
-        self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]
-    ) -> None:
-        """Take up what `tensors` and `data` returned."""
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """Continue from what `tensors` and `data` returned."""

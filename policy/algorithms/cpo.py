@@ -9,27 +9,56 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.learn.settings import StepSettings
+from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report, Setup
+from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.optimise.dual import TINY, Case, Dual, solve_dual
-from holdfast.policy.optimise.trust_region import Trial, TrustRegion
+from holdfast.policy.optimise.trust_region import StepSettings, Trial, TrustRegion
+from holdfast.policy.ranges import at_least, share
 from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
 
 
-class CPO(Algorithm):
+@dataclass(frozen=True)
+class CPOSettings(TRPOSettings):
+    """Options of CPO that are not in the paper; slack 0 and correction 0 are the paper's rule.
+
+    Attributes:
+        slack: of the line search's cost check, as a share of the limit d. The paper's exact
+            check may make steps at the boundary shrink or fail.
+        correction: rate of the running mean of (realised − predicted) cost change that is
+            added to the excess J_C − d.
+    """
+
+    slack: float = 0.1
+    correction: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "slack")
+        share(self, "correction")
+
+    @classmethod
+    def paper(cls) -> CPOSettings:
+        """See `OwnSettings`."""
+        return cls(step=StepSettings(delta=0.01), slack=0.0, correction=0.0)
+
+
+class CPO(Algorithm[CPOSettings]):
     """One constrained step per batch, at the corrected excess of each cost."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.tracker = CostTracker(self.settings.cpo.correction, self.costs)
+    Settings = CPOSettings
+    meets_limit = True
+
+    def __init__(self, setup: Setup, settings: CPOSettings) -> None:
+        super().__init__(setup, settings)
+        self.tracker = CostTracker(settings.correction, self.costs)
 
     def update(self, samples: Samples, measured: Measured) -> Report:
         """See `Algorithm`."""
@@ -40,7 +69,7 @@ class CPO(Algorithm):
             measured.limit,
             measured.length,
             self.settings.step,
-            self.settings.cpo.slack,
+            self.settings.slack,
         )
         change = np.array(report.cost_change or (0.0,) * self.costs)
         self.tracker.predicted(measured.cost, measured.length * change)

@@ -9,26 +9,57 @@ those of Stooke et al. 2020, algorithm 2.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Measured
+from holdfast.policy.algorithms.algorithm import Measured, S, Setup
 from holdfast.policy.algorithms.penalty import Penalised
-from holdfast.policy.algorithms.ppo import PPO
-from holdfast.policy.algorithms.trpo import TRPO
-from holdfast.policy.learn.settings import MultiplierSettings
+from holdfast.policy.algorithms.ppo import PPO, PPOSettings
+from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
+from holdfast.policy.ranges import at_least
 from holdfast.signals import Array
 
 
-class Lagrangian(Penalised):
+@dataclass(frozen=True)
+class MultiplierSettings:
+    """Gains of the PID controller of each cost's Lagrange multiplier.
+
+    Gains are without units: for an excess as large as the limit itself, they say what the
+    multiplier becomes, where at 1 a cost of d weighs as much as one standard deviation of the
+    reward's advantage. Proportional and derivative gains of 0 leave plain dual ascent.
+
+    Attributes:
+        kp: gain on the excess.
+        ki: gain on its sum over iterations.
+        kd: gain on its rise from one iteration to the next.
+    """
+
+    kp: float = 0.1
+    ki: float = 0.02
+    kd: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "kp", "ki", "kd")
+
+
+class Lagrangian(Penalised[S]):
     """At the prices that a controller finds."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.multiplier = Multiplier(self.settings.multiplier, self.costs)
+    meets_limit = True
+
+    def __init__(self, setup: Setup, settings: S) -> None:
+        super().__init__(setup, settings)
+        self.multiplier = Multiplier(self.gains, self.costs)
+
+    @property
+    @abstractmethod
+    def gains(self) -> MultiplierSettings:
+        """The controller's."""
 
     def prices(self, measured: Measured) -> Array:
         """See `Penalised`.
@@ -50,16 +81,50 @@ class Lagrangian(Penalised):
         self.multiplier.restore(data)
 
 
-class PDO(Lagrangian):
-    """Over TRPO's step."""
+@dataclass(frozen=True)
+class PDOSettings(TRPOSettings):
+    """Settings of primal-dual optimization.
 
+    Attributes:
+        multiplier: gains of the PID controller of each cost's Lagrange multiplier.
+    """
+
+    multiplier: MultiplierSettings = field(default_factory=MultiplierSettings)
+
+
+class PDO(Lagrangian[PDOSettings]):
+    """Prices found by a controller, in TRPO's step."""
+
+    Settings = PDOSettings
     inner = TRPO
 
+    @property
+    def gains(self) -> MultiplierSettings:
+        """See `Lagrangian`."""
+        return self.settings.multiplier
 
-class PPOLagrangian(Lagrangian):
-    """Over PPO's clipped steps."""
 
+@dataclass(frozen=True)
+class PPOLagrangianSettings(PPOSettings):
+    """Settings of PPO-Lagrangian.
+
+    Attributes:
+        multiplier: gains of the PID controller of each cost's Lagrange multiplier.
+    """
+
+    multiplier: MultiplierSettings = field(default_factory=MultiplierSettings)
+
+
+class PPOLagrangian(Lagrangian[PPOLagrangianSettings]):
+    """Prices found by a controller, in PPO's clipped steps."""
+
+    Settings = PPOLagrangianSettings
     inner = PPO
+
+    @property
+    def gains(self) -> MultiplierSettings:
+        """See `Lagrangian`."""
+        return self.settings.multiplier
 
 
 class Multiplier:

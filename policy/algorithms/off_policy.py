@@ -17,7 +17,8 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,15 +26,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.learn.settings import OffPolicySettings
+from holdfast.policy.algorithms.algorithm import (
+    Algorithm,
+    Collected,
+    Measured,
+    OwnSettings,
+    Report,
+    Setup,
+)
 from holdfast.policy.models import checkpoint
-from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
+from holdfast.policy.models.gaussian import GaussianPolicy, Linearisation, kl, set_gradient
 from holdfast.policy.models.layers import ROWS
-from holdfast.policy.models.networks import Networks
+from holdfast.policy.models.networks import Networks, Normaliser
+from holdfast.policy.ranges import above_zero, at_least, one_of, share
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.samples import Samples, surrogates
 from holdfast.signals import Array
+
+Weighting = Literal["trajectory", "per-decision", "surrogate"]
+Wide = Literal["refuse", "clip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +94,81 @@ class Weights:
         return self.effective / self.count
 
 
-class OffPolicy(Algorithm):
+@dataclass(frozen=True)
+class OffPolicySettings(OwnSettings):
+    """Settings of learning from trajectories of another policy.
+
+    Attributes:
+        behaviour: checkpoint of the policy that acts; training starts from it. None: the policy's
+            own of up to `refresh` iterations before.
+        refresh: iterations between the copies that then act.
+        weights: the product of an episode's importance ratios, of those up to each reward, or
+            each step's ratio alone.
+        wide: what happens to a batch whose weights are too wide: it is refused, or one step is
+            taken with clipped weights.
+        min_share: least effective sample size, (Σw)²/Σw², as a share of the sample size: of
+            episodes (trajectory), or of steps.
+        max_weight: what weights are clipped to (clip).
+        gradient_steps: per batch, at most; they end when the weights become too wide.
+        gradient_rate: Adam's learning rate.
+    """
+
+    behaviour: str = ""
+    refresh: int = 3
+    weights: Weighting = "per-decision"
+    wide: Wide = "refuse"
+    min_share: float = 0.3
+    max_weight: float = 10.0
+    gradient_steps: int = 10
+    gradient_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        one_of(Weighting, self, "weights")
+        one_of(Wide, self, "wide")
+        at_least(1, self, "refresh", "gradient_steps")
+        above_zero(self, "max_weight", "gradient_rate")
+        share(self, "min_share")
+
+
+class OffPolicy(Algorithm[OffPolicySettings]):
     """Gradient steps on trajectories of the behaviour policy, weighted anew before each."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.own = self.settings.off_policy
+    Settings = OffPolicySettings
+    takes_demonstrations = False
+
+    def __init__(self, setup: Setup, settings: OffPolicySettings) -> None:
+        super().__init__(setup, settings)
+        self.own, self.gamma, self.networks = settings, setup.gamma, setup.networks
+        if settings.behaviour and not setup.resumed:
+            checkpoint.start_from(Path(settings.behaviour), setup.networks)
+        self.behaviour = Behaviour(setup.networks, settings)
         self.optimiser = torch.optim.Adam(
             self.policy.parameters(), lr=self.own.gradient_rate, fused=True
         )
+
+    def acting(self) -> tuple[GaussianPolicy, Normaliser]:
+        """See `Algorithm`."""
+        return self.behaviour.policy, self.behaviour.normaliser
+
+    def samples(self, collected: Collected) -> Samples:
+        """See `Algorithm`."""
+        rollout, estimates = collected.rollout, collected.estimates
+        return Trajectories(
+            **vars(collected.samples()),
+            reward=rollout.reward,
+            value=estimates.value[..., 0],
+            following=estimates.following[..., 0],
+            ended=rollout.ended,
+            gamma=self.gamma,
+        )
+
+    def keeps_normaliser(self, report: Report) -> bool:
+        """See `Algorithm`."""
+        return not self.behaviour.over(report)
+
+    def renew(self) -> None:
+        """See `Algorithm`."""
+        self.behaviour.renew(self.networks)
 
     def update(self, samples: Samples, measured: Measured) -> Report:
         """See `Algorithm`.
@@ -184,11 +261,17 @@ class OffPolicy(Algorithm):
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Algorithm`."""
-        return checkpoint.adam_tensors(self.optimiser, "policy_adam")
+        adam = checkpoint.adam_tensors(self.optimiser, "policy_adam")
+        return adam | self.behaviour.tensors()
+
+    def data(self) -> dict[str, Any]:
+        """See `Algorithm`."""
+        return {"behaviour_age": self.behaviour.age}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """See `Algorithm`."""
         checkpoint.restore_adam(self.optimiser, "policy_adam", tensors)
+        self.behaviour.restore(tensors, data["behaviour_age"])
 
 
 def _wide(used: Sequence[Weights]) -> dict[str, float]:

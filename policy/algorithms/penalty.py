@@ -3,7 +3,7 @@
     maximise J − Σ ν_i J_C,i   by an algorithm for rewards
 
 What most people do first, and the baseline that the CPO paper calls fixed penalty optimization.
-It knows no limit: a price too low breaks it, a price too high is timid.
+It knows no limit: a price too low breaks it, a price too high makes it over-conservative.
 """
 
 from __future__ import annotations
@@ -11,28 +11,33 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.algorithms.ppo import PPO
-from holdfast.policy.algorithms.trpo import TRPO
+from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report, S, Setup
+from holdfast.policy.algorithms.ppo import PPO, PPOSettings
+from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
 
 
-class Penalised(Algorithm):
-    """An algorithm for rewards, on the reward less the costs at their prices."""
+class Penalised(Algorithm[S]):
+    """An algorithm for rewards, on the reward less the costs at their prices.
 
-    inner: type[Algorithm]
+    Attributes:
+        inner: the algorithm for rewards; it reads the same settings.
+    """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.pursuit = self.inner(*arguments)
+    inner: ClassVar[type[Algorithm[Any]]]
+
+    def __init__(self, setup: Setup, settings: S) -> None:
+        super().__init__(setup, settings)
+        self.pursuit = self.inner(setup, settings)
 
     @abstractmethod
     def prices(self, measured: Measured) -> Array:
@@ -55,33 +60,85 @@ class Penalised(Algorithm):
         self.pursuit.restore(tensors, {})
 
 
-class FixedPenalty(Penalised):
+class FixedPenalty(Penalised[S]):
     """At the prices of the settings.
 
     Raises:
-        TrainingError: they hold none.
+        TrainingError: there is not one price for each cost.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        if len(self.settings.penalty) != self.costs:
+    def __init__(self, setup: Setup, settings: S) -> None:
+        super().__init__(setup, settings)
+        names = [cost.name for cost in setup.networks.contract.costs]
+        if len(self.penalty) != len(names):
             raise TrainingError(
-                f"penalty should have a price for each cost with {self.settings.algorithm}, "
-                f"received none"
+                f"penalty should have a price for each cost, {', '.join(names)}; "
+                f"received {len(self.penalty) or 'none'}"
             )
+
+    @property
+    @abstractmethod
+    def penalty(self) -> tuple[float, ...]:
+        """The prices."""
 
     def prices(self, measured: Measured) -> Array:
         """See `Penalised`."""
-        return np.array(self.settings.penalty)
+        return np.array(self.penalty)
 
 
-class TRPOPenalty(FixedPenalty):
-    """Over TRPO's step."""
+@dataclass(frozen=True)
+class TRPOPenaltySettings(TRPOSettings):
+    """Settings of TRPO with a fixed penalty.
 
+    Attributes:
+        penalty: price of each cost in units of reward, in the contract's order.
+    """
+
+    penalty: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_prices(self.penalty)
+
+
+class TRPOPenalty(FixedPenalty[TRPOPenaltySettings]):
+    """A fixed penalty in TRPO's step."""
+
+    Settings = TRPOPenaltySettings
     inner = TRPO
 
+    @property
+    def penalty(self) -> tuple[float, ...]:
+        """See `FixedPenalty`."""
+        return self.settings.penalty
 
-class PPOPenalty(FixedPenalty):
-    """Over PPO's clipped steps."""
 
+@dataclass(frozen=True)
+class PPOPenaltySettings(PPOSettings):
+    """Settings of PPO with a fixed penalty.
+
+    Attributes:
+        penalty: price of each cost in units of reward, in the contract's order.
+    """
+
+    penalty: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_prices(self.penalty)
+
+
+class PPOPenalty(FixedPenalty[PPOPenaltySettings]):
+    """A fixed penalty in PPO's clipped steps."""
+
+    Settings = PPOPenaltySettings
     inner = PPO
+
+    @property
+    def penalty(self) -> tuple[float, ...]:
+        """See `FixedPenalty`."""
+        return self.settings.penalty
+
+
+def _require_prices(penalty: tuple[float, ...]) -> None:
+    if not all(value >= 0.0 for value in penalty):
+        raise TrainingError(f"penalty should be at least 0, received {penalty}")

@@ -5,27 +5,59 @@ Adam, over minibatches, on E[min(ρA, clip(ρ, 1 − ε, 1 + ε) A)].
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
+from holdfast.policy.algorithms.algorithm import Algorithm, Measured, OwnSettings, Report, Setup
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
+from holdfast.policy.ranges import above_zero, at_least
 from holdfast.policy.sampling.samples import Samples, surrogates
 
 
-class PPO(Algorithm):
-    """Epochs of gradient steps, until the policy has gone as far as it may."""
+@dataclass(frozen=True)
+class EpochSettings(OwnSettings):
+    """Settings of algorithms that take several passes over a batch.
 
-    case = "clip"
+    Attributes:
+        kl_limit: mean KL(old ‖ new) in nats: the epochs end when it is passed, or it is the
+            constraint of ppo-kl.
+        epochs: passes over a batch, at most.
+        policy_minibatch: samples per Adam step on the policy.
+        policy_rate: Adam's learning rate for the policy.
+    """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    kl_limit: float = 0.03
+    epochs: int = 10
+    policy_minibatch: int = 1000
+    policy_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        above_zero(self, "kl_limit", "policy_rate")
+        at_least(1, self, "epochs", "policy_minibatch")
+
+
+E = TypeVar("E", bound=EpochSettings)
+
+
+class Epochs(Algorithm[E]):
+    """Epochs of gradient steps, until the policy has gone as far as it may.
+
+    Attributes:
+        case: kind of update, for the record.
+    """
+
+    case: str
+
+    def __init__(self, setup: Setup, settings: E) -> None:
+        super().__init__(setup, settings)
         self.optimiser = torch.optim.Adam(
-            self.policy.parameters(), lr=self.settings.ppo.policy_rate, fused=True
+            self.policy.parameters(), lr=settings.policy_rate, fused=True
         )
 
     def update(self, samples: Samples, measured: Measured) -> Report:
@@ -35,9 +67,9 @@ class PPO(Algorithm):
         if not bool(torch.isfinite(before).all()):
             return Report("rejected", accepted=None, reason="the batch is not finite")
         epochs, divergence, after = 0, 0.0, before
-        while epochs < self.settings.ppo.epochs and self.may_go_on(divergence):
+        while epochs < self.settings.epochs and self.may_go_on(divergence):
             order = torch.randperm(len(samples), generator=self.generator)
-            for rows in torch.split(order, self.settings.ppo.policy_minibatch):
+            for rows in torch.split(order, self.settings.policy_minibatch):
                 ascent = self.ascent(samples.rows(rows), old_mean[rows], old_log_std)
                 set_gradient(self.policy, -ascent)
                 self.optimiser.step()
@@ -48,21 +80,13 @@ class PPO(Algorithm):
         zeros, more = (0.0,) * len(rises), {"epochs": float(epochs)}
         return Report(self.case, divergence, gain, tuple(rises), nu=zeros, more=more)
 
+    @abstractmethod
     def may_go_on(self, divergence: float) -> bool:
         """Return whether another epoch may follow, at this KL(old ‖ new)."""
-        return divergence <= self.settings.ppo.kl_limit
 
+    @abstractmethod
     def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
-        """Return the gradient (P,) of E[min(ρA, clip(ρ, 1 − ε, 1 + ε) A)].
-
-        It is that of ρA where ρA is the smaller; where the clipped term is, a constant, it is 0.
-        """
-        here = Linearisation(self.policy, samples.x)
-        ratio = torch.exp(self.policy.log_prob(here.mean, samples.u) - samples.log_prob)
-        advantage, clip = samples.advantages[:, 0], self.settings.ppo.clip
-        free = ratio * advantage <= ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
-        weight = ratio * advantage * free * samples.weight / samples.weight.sum()
-        return here.score(samples.u, weight[:, None])[0]
+        """Return the direction (P,) in which the parameters ascend, of a minibatch."""
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Algorithm`."""
@@ -71,3 +95,44 @@ class PPO(Algorithm):
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """See `Algorithm`."""
         checkpoint.restore_adam(self.optimiser, "policy_adam", tensors)
+
+
+@dataclass(frozen=True)
+class PPOSettings(EpochSettings):
+    """Settings of clipped PPO.
+
+    Attributes:
+        clip: ε, bound on the importance ratio's distance from 1.
+    """
+
+    clip: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        above_zero(self, "clip")
+
+
+P = TypeVar("P", bound=PPOSettings)
+
+
+class PPO(Epochs[P]):
+    """Ascent of the clipped surrogate."""
+
+    Settings = PPOSettings
+    case = "clip"
+
+    def may_go_on(self, divergence: float) -> bool:
+        """See `Epochs`."""
+        return divergence <= self.settings.kl_limit
+
+    def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
+        """Return the gradient (P,) of E[min(ρA, clip(ρ, 1 − ε, 1 + ε) A)].
+
+        It is that of ρA where ρA is the smaller; where the clipped term is, a constant, it is 0.
+        """
+        here = Linearisation(self.policy, samples.x)
+        ratio = torch.exp(self.policy.log_prob(here.mean, samples.u) - samples.log_prob)
+        advantage, clip = samples.advantages[:, 0], self.settings.clip
+        free = ratio * advantage <= ratio.clamp(1.0 - clip, 1.0 + clip) * advantage
+        weight = ratio * advantage * free * samples.weight / samples.weight.sum()
+        return here.score(samples.u, weight[:, None])[0]

@@ -10,36 +10,54 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Measured, Report
-from holdfast.policy.algorithms.ppo import PPO
+from holdfast.policy.algorithms.algorithm import Measured, Report, Setup
+from holdfast.policy.algorithms.ppo import Epochs, EpochSettings
 from holdfast.policy.models.gaussian import Linearisation
+from holdfast.policy.ranges import at_least
 from holdfast.policy.sampling.samples import Samples
 
 
-class PPOKL(PPO):
+@dataclass(frozen=True)
+class PPOKLSettings(EpochSettings):
+    """Settings of PPO with a KL constraint.
+
+    Attributes:
+        kl_rate: α of the dual ascent, λ ← (λ + α (KL/kl_limit − 1))₊.
+    """
+
+    kl_rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, self, "kl_rate")
+
+
+class PPOKL(Epochs[PPOKLSettings]):
     """Epochs of gradient steps on the penalised surrogate, then one of the multiplier."""
 
+    Settings = PPOKLSettings
     case = "kl_penalty"
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, setup: Setup, settings: PPOKLSettings) -> None:
+        super().__init__(setup, settings)
         self.lam = 1.0
 
     def update(self, samples: Samples, measured: Measured) -> Report:
         """See `Algorithm`."""
         report = dataclasses.replace(super().update(samples, measured), lam=self.lam)
-        s = self.settings.ppo
+        s = self.settings
         if report.accepted is not None:
             self.lam = max(0.0, self.lam + s.kl_rate * (report.kl / s.kl_limit - 1.0))
         return report
 
     def may_go_on(self, divergence: float) -> bool:
-        """See `PPO`: the penalty alone holds it back."""
+        """See `Epochs`: the penalty alone holds the policy back."""
         return True
 
     def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:

@@ -6,14 +6,37 @@ Maximise gᵀx subject to ½ xᵀHx ≤ δ: x = √(2δ / gᵀH⁻¹g) H⁻¹g.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from typing import TypeVar
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report
-from holdfast.policy.optimise.trust_region import Trial, TrustRegion
+from holdfast.policy.algorithms.algorithm import Algorithm, Measured, OwnSettings, Report
+from holdfast.policy.optimise.trust_region import StepSettings, Trial, TrustRegion
 from holdfast.policy.sampling.samples import Samples
 
 
-class TRPO(Algorithm):
+@dataclass(frozen=True)
+class TRPOSettings(OwnSettings):
+    """Settings of algorithms that step in a trust region.
+
+    Attributes:
+        step: size of a step in the trust region, and how it is computed.
+    """
+
+    step: StepSettings = field(default_factory=StepSettings)
+
+    @classmethod
+    def paper(cls: type[T]) -> T:
+        """See `OwnSettings`."""
+        return cls(step=StepSettings(delta=0.01))
+
+
+T = TypeVar("T", bound=TRPOSettings)
+
+
+class TRPO(Algorithm[T]):
     """The longest step along the natural gradient that stays in the trust region and gains."""
+
+    Settings = TRPOSettings
 
     def update(self, samples: Samples, measured: Measured) -> Report:
         """See `Algorithm`."""

@@ -18,17 +18,80 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.policy.algorithms.trpo import TRPO
-from holdfast.policy.learn.settings import VineSettings
+from holdfast.errors import TrainingError
+from holdfast.policy.algorithms.algorithm import Collected, Setup
+from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.models.networks import Networks
-from holdfast.policy.sampling.rollout import ends_with_episode
+from holdfast.policy.ranges import at_least
+from holdfast.policy.sampling.rollout import discounts, ends_with_episode
 from holdfast.policy.sampling.samples import Samples
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch, Snapshot
 
 
-class TRPOVine(TRPO):
-    """TRPO's step; the samples that it is given are `Branches`."""
+@dataclass(frozen=True)
+class VineSettings(TRPOSettings):
+    """Options of branching rollouts (TRPO "vine").
+
+    Attributes:
+        states: N, drawn from a batch's steps, that branches start from.
+        branches: K, actions sampled at each of them.
+        branch_steps: of each branch, at most; the critic says what follows. 0: to the episode's
+            end.
+    """
+
+    states: int = 200
+    branches: int = 4
+    branch_steps: int = 25
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "states")
+        at_least(2, self, "branches")
+        at_least(0, self, "branch_steps")
+
+
+class TRPOVine(TRPO[VineSettings]):
+    """TRPO's step on `Branches`.
+
+    Raises:
+        TrainingError: rollouts run in shards, or a batch has fewer steps than states are drawn.
+    """
+
+    Settings = VineSettings
+
+    def __init__(self, setup: Setup, settings: VineSettings) -> None:
+        super().__init__(setup, settings)
+        if setup.sharded:
+            raise TrainingError(
+                "trpo-vine branches from the states of one batch; leave --ray and --shards out"
+            )
+        if settings.states > setup.steps:
+            raise TrainingError(
+                f"states should be at most the {setup.steps} steps of a batch, "
+                f"received {settings.states}"
+            )
+        branches = setup.more(settings.states * settings.branches)
+        gammas = discounts(setup.networks.contract, setup.gamma, setup.lam)[0][: 1 + setup.costs]
+        self.vine = Vine(setup.batch, branches, settings, setup.generator, gammas)
+        self.networks = setup.networks
+
+    def before_rollout(self, steps: int) -> None:
+        """See `Algorithm`."""
+        self.vine.draw(steps)
+
+    def before_step(self, t: int) -> None:
+        """See `Algorithm`."""
+        self.vine.keep(t)
+
+    def samples(self, collected: Collected) -> Samples:
+        """See `Algorithm`: first actions of branches, not the rollout's own steps."""
+        branches = self.vine.grow(self.networks)
+        self.extra_steps = self.vine.steps
+        return branches
+
+    def close(self) -> None:
+        """See `Algorithm`."""
+        self.vine.close()
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import Report
 from holdfast.policy.algorithms.cpo import cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
-from holdfast.policy.learn.settings import StepSettings, require_same
+from holdfast.policy.learn.settings import require_same, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import fit_critic
 from holdfast.policy.models.gaussian import kl
 from holdfast.policy.models.networks import Networks
+from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.ship.export import checkpoint_of, export, file_hash
 from holdfast.signals import Array
@@ -256,7 +257,7 @@ def finetune(
     if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
         raise TrainingError(f"{source}: should be the training state exported with {parent}")
     networks, data = checkpoint.load_networks(source)
-    trained = checkpoint.settings_of(source, data, task)
+    trained = settings_of(source, data, task)
     require_same(trained, held.contract)
     made = read(logs, held, make(trained.task), [bundle.load(other) for other in others])
     tuner = Finetuner(

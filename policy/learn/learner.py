@@ -15,23 +15,22 @@ from holdfast import plain
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
-from holdfast.policy.algorithms.algorithm import Measured, Report
-from holdfast.policy.algorithms.off_policy import Behaviour, Trajectories
-from holdfast.policy.algorithms.trpo_vine import Vine
+from holdfast.policy.algorithms.algorithm import Collected, Measured, Report, Setup
 from holdfast.policy.learn.fitting import Fitting
 from holdfast.policy.learn.settings import (
-    OWN,
     TrainSettings,
     contract_of,
     require_same,
+    settings_of,
 )
 from holdfast.policy.learn.shaping import Predictor, soon
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
-from holdfast.policy.sampling.rollout import Collector, Estimates, Rollout, discounts, estimate
+from holdfast.policy.sampling.rollout import Collector, Estimates, Rollout, estimate, rows
 from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.sampling.shards import InTurn, ShardedCollector
 from holdfast.signals import Array
+from holdfast.sim.batch.batch import Batch
 from holdfast.sim.registry import make_batch
 
 
@@ -51,7 +50,6 @@ class Learner:
     """
 
     def __init__(self, settings: TrainSettings, resumed: bool = False) -> None:
-        settings.check_own()
         # More are slower on networks of this size, and sums would round by how many there are.
         torch.set_num_threads(1)
         self.settings = settings
@@ -61,53 +59,43 @@ class Learner:
             self.contract, settings.hidden, settings.initial_std, self.generator
         )
         self.policy, self.normaliser = self._networks.policy, self._networks.normaliser
-        self.behaviour = None
-        if settings.algorithm in OWN["off_policy"]:
-            if settings.off_policy.behaviour and not resumed:
-                checkpoint.start_from(Path(settings.off_policy.behaviour), self._networks)
-            self.behaviour = Behaviour(self._networks, settings.off_policy)
         n, m = self.contract.observation_size, len(self.contract.costs)
         self.predictor = (
             Predictor(n, m, settings.shaping, self.generator) if settings.shaping.horizon else None
         )
         self.fitting = Fitting(self._networks.critic, self.predictor, settings)
-        self.algorithm = ALGORITHMS[settings.algorithm](self.policy, settings, self.generator, m)
-        copies = settings.copies(self.contract) // max(settings.shards, 1)
-        self.batch = make_batch(
-            settings.task,
-            copies,
-            settings.seed,
-            contract=self.contract,
-            randomise=settings.randomise,
-            physics=settings.physics,
+        self.batch = self._more(settings.copies(self.contract) // max(settings.shards, 1))
+        setup = Setup(
+            self._networks,
+            self.generator,
+            self.batch,
+            self._more,
+            self.batch_steps,
+            settings.gamma,
+            settings.lam,
+            sharded=settings.shards > 0,
+            resumed=resumed,
         )
-        self.vine = self._vine() if settings.algorithm in OWN["vine"] else None
-        keep = self.vine.keep if self.vine else None
+        self.algorithm = ALGORITHMS[settings.algorithm](setup, settings.own)
         self.collector = (
             ShardedCollector(InTurn(self.batch), settings.shards, self.generator)
             if settings.shards
-            else Collector(self.batch, self.generator, keep)
+            else Collector(self.batch, self.generator, self.algorithm.before_step)
         )
         self.iteration, self.steps = 0, 0
         self.demonstrations: dict[str, Any] | None = None
 
-    def _vine(self) -> Vine:
-        s, contract = self.settings, self.contract
-        if s.shards:
-            raise TrainingError(
-                "trpo-vine branches from the states of one batch; leave --ray and --shards out"
-            )
-        if s.vine.states > self.batch_steps:
-            raise TrainingError(
-                f"states should be at most the {self.batch_steps} steps of a batch, "
-                f"received {s.vine.states}"
-            )
-        copies = s.vine.states * s.vine.branches
-        branches = make_batch(
-            s.task, copies, s.seed, contract=contract, randomise=s.randomise, physics=s.physics
+    def _more(self, copies: int) -> Batch:
+        """Return another batch of the task."""
+        s = self.settings
+        return make_batch(
+            s.task,
+            copies,
+            s.seed,
+            contract=self.contract,
+            randomise=s.randomise,
+            physics=s.physics,
         )
-        gammas = discounts(contract, s.gamma, s.lam)[0][: 1 + len(contract.costs)]
-        return Vine(self.batch, branches, s.vine, self.generator, gammas)
 
     @property
     def batch_steps(self) -> int:
@@ -131,30 +119,25 @@ class Learner:
         """
         clock = Stopwatch()
         steps = self.contract.episode_steps * self.settings.episodes
-        if self.vine:
-            self.vine.draw(steps)
-        acting = self.behaviour or self._networks
-        rollout = self.collector.collect(acting.policy, acting.normaliser, steps)
+        self.algorithm.before_rollout(steps)
+        rollout = self.collector.collect(*self.algorithm.acting(), steps)
         clock.lap("rollout")
         self.fitting.wait()
         clock.lap("critics")
         judged = self.judge(rollout)
         clock.lap("estimate")
         report = self.step(judged)
-        # Whoever moves the normaliser moves the policy, away from one that goes on to act.
-        if self.behaviour is None or self.behaviour.over(report):
-            self.normaliser.update(_rows(rollout.observation))
-            if self.behaviour:
-                self.behaviour.renew(self._networks)
+        if not self.algorithm.keeps_normaliser(report):
+            self.normaliser.update(rows(rollout.observation))
+            self.algorithm.renew()
         self.fit(judged)  # not beside the step: two threads of small operations slow each other
         clock.lap("step")
         self.iteration += 1
         return self._record(judged, report, clock)
 
     def judge(self, rollout: Rollout) -> Judged:
-        """Normalise a rollout's observations, sum its episodes and estimate its advantages; grow
-        the branches, if there are any."""
-        flat, s = _rows(rollout.observation), self.settings
+        """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
+        flat, s = rows(rollout.observation), self.settings
         if not self.normaliser.count:
             self.normaliser.update(flat)
         x = self.normaliser(flat)
@@ -163,12 +146,7 @@ class Learner:
         estimates = estimate(
             rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
         )
-        if self.vine:
-            samples: Samples = self.vine.grow(self.networks)
-        else:
-            samples = _samples(rollout, x, estimates)
-        if self.behaviour:
-            samples = _trajectories(samples, rollout, estimates, s.gamma)
+        samples = self.algorithm.samples(Collected(rollout, x, estimates))
         sums = _episode_sums(rollout, shaped, s.episodes)
         return Judged(rollout, x, estimates, sums, samples)
 
@@ -177,8 +155,8 @@ class Learner:
         rollout, label = judged.rollout, None
         if self.predictor:
             likely = soon(rollout.costs, rollout.ended, self.settings.shaping.horizon)
-            label = _rows(likely)
-        self.fitting.start(judged.x, _rows(judged.estimates.target), label)
+            label = rows(likely)
+        self.fitting.start(judged.x, rows(judged.estimates.target), label)
 
     def step(self, judged: Judged) -> Report:
         """Change the policy."""
@@ -196,7 +174,8 @@ class Learner:
         return self.algorithm.update(samples, measured)
 
     def _record(self, judged: Judged, report: Report, clock: Stopwatch) -> dict[str, Any]:
-        sums, size = judged.sums, len(judged.x) + (self.vine.steps if self.vine else 0)
+        sums, extra = judged.sums, self.algorithm.extra_steps
+        size = len(judged.x) + extra
         self.steps += size
         names = [cost.name for cost in self.contract.costs]
 
@@ -209,7 +188,7 @@ class Learner:
             "iteration": self.iteration,
             **(self._origin() if self.iteration == 1 else {}),
             "steps": self.steps,
-            **({"branch_steps": self.vine.steps} if self.vine else {}),
+            **({"branch_steps": extra} if extra else {}),
             "return": float(sums.reward.mean()),
             "costs": by_name(sums.costs.mean(axis=0)),
             "cost_spread": by_name(sums.costs.std(axis=0)),
@@ -243,8 +222,6 @@ class Learner:
         """Write everything that the next iteration depends on."""
         tensors = checkpoint.module_tensors(self.networks.modules)
         tensors |= self.fitting.tensors() | self.algorithm.tensors()
-        if self.behaviour:
-            tensors |= self.behaviour.tensors()
         tensors["generator"] = self.generator.get_state()
         data = {
             "settings": dataclasses.asdict(self.settings),
@@ -252,7 +229,6 @@ class Learner:
             "iteration": self.iteration,
             "steps": self.steps,
             "algorithm": self.algorithm.data(),
-            "behaviour_age": self.behaviour.age if self.behaviour else 0,
             "start_states": self.batch.rng.bit_generator.state,
             **self._origin(),
         }
@@ -270,13 +246,11 @@ class Learner:
         """
         tensors, data = checkpoint.load(path)
         with plain.well_formed(f"checkpoint {path}", TrainingError):
-            learner = Learner(checkpoint.settings_of(path, data, task), resumed=True)
+            learner = Learner(settings_of(path, data, task), resumed=True)
             require_same(learner.settings, Contract.from_json(data["contract"]))
             checkpoint.restore_modules(learner.networks.modules, tensors)
             learner.fitting.restore(tensors)
             learner.algorithm.restore(tensors, data["algorithm"])
-            if learner.behaviour:
-                learner.behaviour.restore(tensors, data["behaviour_age"])
             learner.generator.set_state(tensors["generator"])
             learner.iteration = data["iteration"]
             learner.steps = data["steps"]
@@ -289,8 +263,7 @@ class Learner:
         """End the threads."""
         self.fitting.close()
         self.batch.close()
-        if self.vine:
-            self.vine.close()
+        self.algorithm.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,36 +296,12 @@ class Judged:
     samples: Samples
 
 
-def _samples(rollout: Rollout, x: Tensor, estimates: Estimates) -> Samples:
-    advantages = _rows(estimates.advantage[..., : 1 + rollout.costs.shape[-1]])
-    log_prob = torch.from_numpy(rollout.log_prob).flatten()
-    return Samples(x, _rows(rollout.u), log_prob, advantages, torch.ones(len(log_prob)))
-
-
-def _trajectories(
-    samples: Samples, rollout: Rollout, estimates: Estimates, gamma: float
-) -> Trajectories:
-    return Trajectories(
-        **vars(samples),
-        reward=rollout.reward,
-        value=estimates.value[..., 0],
-        following=estimates.following[..., 0],
-        ended=rollout.ended,
-        gamma=gamma,
-    )
-
-
 def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:
     m = shaped.shape[-1]
     ones = np.ones((*rollout.ended.shape, 1))
     together = (rollout.reward[..., None], ones, rollout.costs, shaped)
     sums = rollout.episode_sums(np.concatenate(together, axis=-1), episodes)
     return EpisodeSums(sums[:, 0], sums[:, 1], sums[:, 2 : 2 + m], sums[:, 2 + m :])
-
-
-def _rows(values: Any) -> Tensor:
-    """Return (T, N, k) as float32 (T·N, k)."""
-    return torch.from_numpy(values.reshape(-1, values.shape[-1])).float()
 
 
 class Stopwatch:

@@ -1,4 +1,4 @@
-"""How a policy is trained: what all algorithms share, and what each has of its own."""
+"""Settings of training: those that all algorithms share, and those of the chosen one."""
 
 from __future__ import annotations
 
@@ -8,43 +8,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.constructors import PrimitiveConstructorSpec
 
 from holdfast.contract import Contract
-from holdfast.errors import TrainingError
+from holdfast.errors import HoldfastError, TrainingError
+from holdfast.policy.algorithms import ALGORITHMS
+from holdfast.policy.algorithms.algorithm import OwnSettings
+from holdfast.policy.learn.shaping import ShapingSettings
+from holdfast.policy.ranges import above_zero, at_least, one_of, share
 from holdfast.safety_monitor.costs import Bill
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 from holdfast.sim.registry import FOREIGN, own_contract, trained_on
 
-AlgorithmName = Literal[
-    "cpo",
-    "trpo",
-    "trpo-vine",
-    "ppo",
-    "ppo-kl",
-    "pdo",
-    "ppo-lagrangian",
-    "trpo-penalty",
-    "ppo-penalty",
-    "off-policy",
-]
+if TYPE_CHECKING:
+    AlgorithmName = str
+else:
+    AlgorithmName = Literal[tuple(ALGORITHMS)]
 Preset = Literal["holdfast", "paper"]
-Weighting = Literal["trajectory", "per-decision", "surrogate"]
-Wide = Literal["refuse", "clip"]
-
-OWN: Mapping[str, tuple[AlgorithmName, ...]] = {
-    "step": ("cpo", "trpo", "trpo-vine", "pdo", "trpo-penalty"),
-    "cpo": ("cpo",),
-    "vine": ("trpo-vine",),
-    "ppo": ("ppo", "ppo-kl", "ppo-lagrangian", "ppo-penalty"),
-    "multiplier": ("pdo", "ppo-lagrangian"),
-    "penalty": ("trpo-penalty", "ppo-penalty"),
-    "off_policy": ("off-policy",),
-}
-"""Which algorithms read which group of settings; what is not listed, all of them read."""
 
 RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
     nargs=1,
@@ -54,212 +37,6 @@ RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
     str_from_instance=lambda value: [str(value)],
 )
 """On the command line a file; in settings what was in it, so that the file may change or go."""
-
-MEETS_LIMIT: tuple[AlgorithmName, ...] = ("cpo", "pdo", "ppo-lagrangian")
-"""Algorithms that know the limit and aim to meet it."""
-
-
-def _one_of(kind: Any, settings: object, name: str) -> None:
-    if getattr(settings, name) not in get_args(kind):
-        raise TrainingError(
-            f"{name} should be one of {', '.join(get_args(kind))}, "
-            f"received '{getattr(settings, name)}'"
-        )
-
-
-def _at_least(least: float, settings: object, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if not value >= least:  # NaN too
-            raise TrainingError(f"{name} should be at least {least:g}, received {value}")
-
-
-def _above_zero(settings: object, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if not value > 0.0:
-            raise TrainingError(f"{name} should be above 0, received {value}")
-
-
-def _share(settings: object, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if not 0.0 <= value <= 1.0:
-            raise TrainingError(f"{name} should be in [0, 1], received {value}")
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """How one step in a trust region is taken (cpo, trpo, trpo-vine, pdo, trpo-penalty).
-
-    Attributes:
-        delta: trust region, mean KL(old ‖ new) in nats, summed over action dimensions.
-        damping: added to the Fisher matrix's diagonal.
-        cg_iterations: conjugate-gradient iterations, at most.
-        fisher_rows: samples that Fisher products are taken on, at most.
-        backtrack: each try of the line search is this times the one before.
-        backtracks: tries, at most.
-    """
-
-    delta: float = 0.02
-    damping: float = 0.1
-    cg_iterations: int = 10
-    fisher_rows: int = 4000
-    backtrack: float = 0.8
-    backtracks: int = 12
-
-    def __post_init__(self) -> None:
-        _above_zero(self, "delta", "backtrack")
-        _at_least(0, self, "damping")
-        _at_least(1, self, "cg_iterations", "fisher_rows", "backtracks")
-
-
-@dataclass(frozen=True)
-class CPOSettings:
-    """What CPO does beyond the paper (cpo). 0 and 0 is the paper's own rule.
-
-    Attributes:
-        slack: of the line search's cost check, as a share of the limit d. The paper's exact
-            check may make steps at the boundary shrink or fail.
-        correction: rate of the running mean of (realised − predicted) cost change that is
-            added to the excess J_C − d.
-    """
-
-    slack: float = 0.1
-    correction: float = 0.1
-
-    def __post_init__(self) -> None:
-        _at_least(0, self, "slack")
-        _share(self, "correction")
-
-
-@dataclass(frozen=True)
-class VineSettings:
-    """Where and how TRPO's vine branches (trpo-vine).
-
-    Attributes:
-        states: N, drawn from a batch's steps, that branches start from.
-        branches: K, actions sampled at each of them.
-        branch_steps: of each branch, at most; the critic says what follows. 0: to the episode's
-            end.
-    """
-
-    states: int = 200
-    branches: int = 4
-    branch_steps: int = 25
-
-    def __post_init__(self) -> None:
-        _at_least(1, self, "states")
-        _at_least(2, self, "branches")
-        _at_least(0, self, "branch_steps")
-
-
-@dataclass(frozen=True)
-class PPOSettings:
-    """How PPO updates (ppo, ppo-kl, ppo-lagrangian, ppo-penalty).
-
-    Attributes:
-        clip: ε, of the importance ratio (ppo, ppo-lagrangian, ppo-penalty).
-        kl_limit: mean KL(old ‖ new) in nats: ppo-kl's constraint; where clipped, the epochs end
-            when it is passed.
-        kl_rate: α of ppo-kl's dual ascent, λ ← (λ + α (KL/kl_limit − 1))₊.
-        epochs: passes over a batch, at most.
-        policy_minibatch: samples per Adam step on the policy.
-        policy_rate: Adam's learning rate.
-    """
-
-    clip: float = 0.2
-    kl_limit: float = 0.03
-    kl_rate: float = 0.5
-    epochs: int = 10
-    policy_minibatch: int = 1000
-    policy_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        _above_zero(self, "clip", "kl_limit", "policy_rate")
-        _at_least(0, self, "kl_rate")
-        _at_least(1, self, "epochs", "policy_minibatch")
-
-
-@dataclass(frozen=True)
-class MultiplierSettings:
-    """How the multiplier of each limit follows its excess (pdo, ppo-lagrangian).
-
-    Gains are without units: for an excess as large as the limit itself, they say what the
-    multiplier becomes, where at 1 a cost of d weighs as much as one standard deviation of the
-    reward's advantage. Proportional and derivative gains of 0 leave plain dual ascent.
-
-    Attributes:
-        kp: gain on the excess.
-        ki: gain on its sum over iterations.
-        kd: gain on its rise from one iteration to the next.
-    """
-
-    kp: float = 0.1
-    ki: float = 0.02
-    kd: float = 0.1
-
-    def __post_init__(self) -> None:
-        _at_least(0, self, "kp", "ki", "kd")
-
-
-@dataclass(frozen=True)
-class OffPolicySettings:
-    """How a policy learns from what another did (off-policy).
-
-    Attributes:
-        behaviour: checkpoint of the policy that acts; training starts from it. None: the policy's
-            own of up to `refresh` iterations before.
-        refresh: iterations between the copies that then act.
-        weights: the product of an episode's importance ratios, of those up to each reward, or
-            each step's ratio alone.
-        wide: what happens to a batch whose weights are too wide: it is refused, or one step is
-            taken with clipped weights.
-        min_share: least effective sample size, (Σw)²/Σw², as a share of the sample size: of
-            episodes (trajectory), or of steps.
-        max_weight: what weights are clipped to (clip).
-        gradient_steps: per batch, at most; they end when the weights become too wide.
-        gradient_rate: Adam's learning rate.
-    """
-
-    behaviour: str = ""
-    refresh: int = 3
-    weights: Weighting = "per-decision"
-    wide: Wide = "refuse"
-    min_share: float = 0.3
-    max_weight: float = 10.0
-    gradient_steps: int = 10
-    gradient_rate: float = 3e-3
-
-    def __post_init__(self) -> None:
-        _one_of(Weighting, self, "weights")
-        _one_of(Wide, self, "wide")
-        _at_least(1, self, "refresh", "gradient_steps")
-        _above_zero(self, "max_weight", "gradient_rate")
-        _share(self, "min_share")
-
-
-@dataclass(frozen=True)
-class ShapingSettings:
-    """Cost shaping: α · P(a cost in the next T steps) is added to what the limit is held to.
-
-    What is reported and exported stays the true cost.
-
-    Attributes:
-        horizon: T, steps; 0 is no shaping.
-        shaping: α, the predictor's weight, in cost units.
-        predictor_steps: the predictor's fitting steps per iteration.
-        predictor_hidden: its hidden units.
-    """
-
-    horizon: int = 0
-    shaping: float = 1.0
-    predictor_steps: int = 25
-    predictor_hidden: int = 32
-
-    def __post_init__(self) -> None:
-        _at_least(0, self, "horizon", "shaping")
-        _at_least(1, self, "predictor_steps", "predictor_hidden")
 
 
 @dataclass(frozen=True)
@@ -294,15 +71,9 @@ class TrainSettings:
         critic_steps: Adam steps per iteration on the critics.
         critic_minibatch: samples per such step.
         critic_rate: Adam's learning rate.
-        penalty: price of each cost in units of reward, in the contract's order (trpo-penalty,
-            ppo-penalty).
-        step: a step in a trust region.
-        cpo: what CPO does beyond the paper.
-        vine: TRPO's branches.
-        ppo: PPO's update.
-        multiplier: of the limits.
-        off_policy: learning from what another policy did.
-        shaping: of the costs.
+        shaping: cost shaping: adds the predicted probability of a coming cost to the cost that the
+            limit is held to.
+        own: options of the chosen algorithm.
     """
 
     task: str = "holdfast/DriveCircle-v0"
@@ -325,33 +96,34 @@ class TrainSettings:
     critic_steps: int = 160
     critic_minibatch: int = 256
     critic_rate: float = 1e-3
-    penalty: tuple[float, ...] = ()
-    step: StepSettings = field(default_factory=StepSettings)
-    cpo: CPOSettings = field(default_factory=CPOSettings)
-    vine: VineSettings = field(default_factory=VineSettings)
-    ppo: PPOSettings = field(default_factory=PPOSettings)
-    multiplier: MultiplierSettings = field(default_factory=MultiplierSettings)
-    off_policy: OffPolicySettings = field(default_factory=OffPolicySettings)
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
+    own: OwnSettings = field(default_factory=OwnSettings)
 
     def __post_init__(self) -> None:
-        _one_of(AlgorithmName, self, "algorithm")
-        _one_of(Preset, self, "preset")
-        _one_of(PhysicsName, self, "physics")
-        _at_least(0, self, "seed", "shards")
+        one_of(AlgorithmName, self, "algorithm")
+        one_of(Preset, self, "preset")
+        one_of(PhysicsName, self, "physics")
+        at_least(0, self, "seed", "shards")
         if self.shards and self.physics == "warp":
             raise TrainingError(
                 "physics warp runs one batch on a GPU, and shards are for cores; "
                 "leave --physics or --ray and --shards out"
             )
-        _at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
-        _above_zero(self, "initial_std", "critic_rate")
-        _share(self, "gamma", "lam")
+        at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
+        above_zero(self, "initial_std", "critic_rate")
+        share(self, "gamma", "lam")
         if not all(units >= 1 for units in self.hidden):
             raise TrainingError(f"hidden should list units of at least 1, received {self.hidden}")
-        for name in ("limit", "penalty"):
-            if not all(value >= 0.0 for value in getattr(self, name)):
-                raise TrainingError(f"{name} should be at least 0, received {getattr(self, name)}")
+        if not all(value >= 0.0 for value in self.limit):
+            raise TrainingError(f"limit should be at least 0, received {self.limit}")
+        kind = ALGORITHMS[self.algorithm].Settings
+        if type(self.own) is OwnSettings:
+            object.__setattr__(self, "own", kind())
+        elif type(self.own) is not kind:
+            raise TrainingError(
+                f"own should be {kind.__name__} for {self.algorithm}, "
+                f"received {type(self.own).__name__}"
+            )
 
     def copies(self, contract: Contract) -> int:
         """Return how many simulated copies a batch takes, as many in each shard.
@@ -368,20 +140,13 @@ class TrainSettings:
         shards = max(self.shards, 1)
         return -(-self.batch // (steps * shards)) * shards
 
-    def check_own(self) -> None:
-        """Raise TrainingError where a setting was changed that the algorithm does not read."""
-        default = defaults(self.preset, self.task)
-        for name, readers in OWN.items():
-            held, usual = getattr(self, name), getattr(default, name)
-            if self.algorithm in readers or held == usual:
-                continue
-            changed = name
-            if dataclasses.is_dataclass(held):
-                fields = (f.name for f in dataclasses.fields(held))
-                changed = next(f for f in fields if getattr(held, f) != getattr(usual, f))
-            raise TrainingError(
-                f"{changed} is for {', '.join(readers)}; {self.algorithm} does not read it"
-            )
+
+def settings_of(path: Path, data: Mapping[str, Any], task: str = "") -> TrainSettings:
+    """Return the settings of what `checkpoint.load` read from `path`; see `settings_from`."""
+    try:
+        return settings_from(data["settings"], task)
+    except HoldfastError as error:
+        raise TrainingError(f"checkpoint {path}: {error}") from None
 
 
 def settings_from(data: Mapping[str, Any], task: str = "") -> TrainSettings:
@@ -391,7 +156,8 @@ def settings_from(data: Mapping[str, Any], task: str = "") -> TrainSettings:
         task: the task as a person gave it, "" if none was given; see `trained_on`.
 
     Raises:
-        ConfigError, TrainingError: they are no such settings, or of a task that must be given.
+        ConfigError, TrainingError: they are no such settings, or of a task that must be given; or
+            of an off-policy run of an earlier version, whose settings cannot be converted.
     """
     try:
         return _settings_from({**data, "task": trained_on(data["task"], task)})
@@ -402,36 +168,58 @@ def settings_from(data: Mapping[str, Any], task: str = "") -> TrainSettings:
 
 
 def _settings_from(data: Mapping[str, Any]) -> TrainSettings:
-    groups = {
-        "step": StepSettings,
-        "cpo": CPOSettings,
-        "vine": VineSettings,
-        "ppo": PPOSettings,
-        "multiplier": MultiplierSettings,
-        "off_policy": OffPolicySettings,
-        "shaping": ShapingSettings,
-    }
-    made: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
-    made |= {name: cls(**data[name]) for name, cls in groups.items()}
+    if "own" not in data:
+        data = _converted(data)
+    settings: TrainSettings = _filled(TrainSettings(algorithm=data["algorithm"]), data)
     if data["randomise"] is not None:
-        made["randomise"] = Randomisation(**data["randomise"])
-    return TrainSettings(**made)
+        randomise = Randomisation(**data["randomise"])
+        settings = dataclasses.replace(settings, randomise=randomise)
+    return settings
 
 
-def defaults(preset: Preset, task: str) -> TrainSettings:
-    """Return the settings that a preset has for a task.
+GROUPS_OF_FORMAT_2 = ("step", "cpo", "vine", "ppo", "multiplier", "penalty", "off_policy")
+"""Checkpoints of format 2 held the settings of all algorithms, in these groups."""
+
+
+def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of checkpoint format 2 as those of today."""
+    algorithm = data["algorithm"]
+    if algorithm == "off-policy":
+        raise TrainingError("an off-policy run of checkpoint format 2 cannot be used; train anew")
+    known = {name: value for name, value in data.items() if name not in GROUPS_OF_FORMAT_2}
+    flat = {name: data[name] for name in ("step", "multiplier", "penalty")}
+    flat |= data["cpo"] | data["vine"] | data["ppo"]
+    names = (field.name for field in dataclasses.fields(ALGORITHMS[algorithm].Settings))
+    return {**known, "own": {name: flat[name] for name in names}}
+
+
+def _filled(usual: Any, data: Mapping[str, Any]) -> Any:
+    """Return a dataclass like `usual` with the values of JSON data, groups within it too."""
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        held = getattr(usual, name)
+        if dataclasses.is_dataclass(held):
+            values[name] = _filled(held, value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(usual, **values)
+
+
+def defaults(preset: Preset, task: str, algorithm: AlgorithmName = "cpo") -> TrainSettings:
+    """Return the settings that a preset has for a task and an algorithm.
 
     Raises:
         ConfigError, TrainingError: there is no such task.
     """
     if preset != "paper":
-        return TrainSettings(task=task, preset=preset)
+        return TrainSettings(task=task, preset=preset, algorithm=algorithm)
     contract = own_contract(task)
     ant, gather = contract.robot == "ant", contract.task.endswith("AntGather-v0")
     legged = contract.robot in ("ant", "humanoid")
     return TrainSettings(
         task=task,
         preset="paper",
+        algorithm=algorithm,
         iterations=100,
         batch=100_000 if ant else 50_000,
         hidden=(64, 32),
@@ -439,8 +227,7 @@ def defaults(preset: Preset, task: str) -> TrainSettings:
         lam=0.95,
         cost_gamma=0.995,
         cost_lam=0.5 if legged else 1.0,
-        step=StepSettings(delta=0.01),
-        cpo=CPOSettings(slack=0.0, correction=0.0),
+        own=ALGORITHMS[algorithm].Settings.paper(),
         shaping=ShapingSettings(
             horizon=20 if legged else 5,
             shaping=0.01 if gather else 1.0,
@@ -458,15 +245,13 @@ def contract_of(settings: TrainSettings) -> Contract:
     """
     contract = own_contract(settings.task)
     names = [cost.name for cost in contract.costs]
-    for name in ("limit", "penalty"):
-        count = len(getattr(settings, name))
-        if count not in (0, len(names)):
-            raise TrainingError(
-                f"{name} should have a value for each cost of {contract.task}, "
-                f"{', '.join(names)}; received {count}"
-            )
+    if len(settings.limit) not in (0, len(names)):
+        raise TrainingError(
+            f"limit should have a value for each cost of {contract.task}, "
+            f"{', '.join(names)}; received {len(settings.limit)}"
+        )
     nobody_says = settings.task.startswith(FOREIGN) and not settings.limit
-    if nobody_says and settings.algorithm in MEETS_LIMIT:
+    if nobody_says and ALGORITHMS[settings.algorithm].meets_limit:
         raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
     costs = list(contract.costs)
     for i, cost in enumerate(costs):

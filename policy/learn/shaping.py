@@ -7,18 +7,43 @@ A limit held to C⁺ is held the more to C, and a policy learns of a danger befo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from holdfast.policy.learn.settings import ShapingSettings
 from holdfast.policy.models.layers import ROWS, mlp
+from holdfast.policy.ranges import at_least
 from holdfast.signals import Array
 
 RATE = 1e-2
 """Adam's, of the predictor."""
+
+
+@dataclass(frozen=True)
+class ShapingSettings:
+    """Cost shaping: α · P(a cost in the next T steps) is added to what the limit is held to.
+
+    What is reported and exported stays the true cost.
+
+    Attributes:
+        horizon: T, steps; 0 is no shaping.
+        shaping: α, the predictor's weight, in cost units.
+        predictor_steps: the predictor's fitting steps per iteration.
+        predictor_hidden: its hidden units.
+    """
+
+    horizon: int = 0
+    shaping: float = 1.0
+    predictor_steps: int = 25
+    predictor_hidden: int = 32
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "horizon", "shaping")
+        at_least(1, self, "predictor_steps", "predictor_hidden")
 
 
 def soon(costs: Array, ended: NDArray[np.bool_], horizon: int) -> NDArray[np.bool_]:

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from holdfast import files, plain
 from holdfast.contract import Contract
-from holdfast.errors import ContractError, FileError, HoldfastError, TrainingError
-from holdfast.policy.learn.settings import TrainSettings, settings_from
+from holdfast.errors import ContractError, FileError, TrainingError
 from holdfast.policy.models.networks import Networks
 from holdfast.signals import Array
 
-FORMAT = "holdfast-checkpoint-2"
+FORMAT = "holdfast-checkpoint-3"
+READABLE = (FORMAT, "holdfast-checkpoint-2")
+"""Format 2 had the settings of all algorithms; `settings_from` converts them."""
 
 LARGEST = 2 * 2**30
 """Bytes of a file, at most."""
@@ -79,7 +80,7 @@ def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]
         tensors = safetensors.torch.load(content)
         size = int.from_bytes(content[:8], "little")
         header = plain.from_json(content[8 : 8 + size].decode()).get("__metadata__") or {}
-        if header.get("format") != FORMAT:
+        if header.get("format") not in READABLE:
             received = plain.shown(header.get("format", "none"))
             raise TrainingError(
                 f"checkpoint {path}: format should be {FORMAT}, received {received}"
@@ -140,14 +141,6 @@ def networks_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, An
     except TrainingError as error:
         raise TrainingError(f"checkpoint {path}: {error}") from None
     return networks
-
-
-def settings_of(path: Path, data: Mapping[str, Any], task: str = "") -> TrainSettings:
-    """Return the settings of what `load` read from `path`; see `settings_from`."""
-    try:
-        return settings_from(data["settings"], task)
-    except HoldfastError as error:
-        raise TrainingError(f"checkpoint {path}: {error}") from None
 
 
 def start_from(path: Path, networks: Networks) -> None:

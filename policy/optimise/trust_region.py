@@ -12,9 +12,35 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from holdfast.policy.learn.settings import StepSettings
 from holdfast.policy.models.gaussian import FisherMatrix, GaussianPolicy, kl
+from holdfast.policy.ranges import above_zero, at_least
 from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Size of a step in a trust region, and how it is computed.
+
+    Attributes:
+        delta: trust region, mean KL(old ‖ new) in nats, summed over action dimensions.
+        damping: added to the Fisher matrix's diagonal.
+        cg_iterations: conjugate-gradient iterations, at most.
+        fisher_rows: samples that Fisher products are taken on, at most.
+        backtrack: each try of the line search is this times the one before.
+        backtracks: tries, at most.
+    """
+
+    delta: float = 0.02
+    damping: float = 0.1
+    cg_iterations: int = 10
+    fisher_rows: int = 4000
+    backtrack: float = 0.8
+    backtracks: int = 12
+
+    def __post_init__(self) -> None:
+        above_zero(self, "delta", "backtrack")
+        at_least(0, self, "damping")
+        at_least(1, self, "cg_iterations", "fisher_rows", "backtracks")
 
 
 @dataclass(frozen=True)

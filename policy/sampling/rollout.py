@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from holdfast.contract import Contract
 from holdfast.policy.models.critic import Critic
@@ -169,3 +171,8 @@ def estimate(
     gammas, lams = discounts(contract, gamma, lam)
     advantage = advantages(gains, value, following, rollout.ended, gammas, lams)
     return Estimates(advantage, advantage + value, value, following)
+
+
+def rows(values: Any) -> Tensor:
+    """Return values (T, N, k) as float32 (T·N, k)."""
+    return torch.from_numpy(values.reshape(-1, values.shape[-1])).float()

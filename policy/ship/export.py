@@ -27,6 +27,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, FileError
+from holdfast.policy.learn.settings import settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import evaluate, foretell, judge_prediction
@@ -144,7 +145,7 @@ def export(
     networks = checkpoint.networks_of(source, tensors, data)
     logged = checkpoint.known_episodes(tensors, networks.contract.observation_size)
     logged = logged if len(logged) >= LEAST_LOGGED else []
-    settings = checkpoint.settings_of(source, data, task)
+    settings = settings_of(source, data, task)
     seed = settings.seed
     measured = evaluate(networks, settings, episodes, seed)
     ahead, half, contract = foretell(networks, measured), episodes // 2, networks.contract

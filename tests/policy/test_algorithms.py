@@ -2,29 +2,24 @@
 
 import copy
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
-from behaviour import behave
+from behaviour import behave, setup_of
 from torch.nn.utils import parameters_to_vector
 
+from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Measured
-from holdfast.policy.algorithms.lagrangian import Multiplier
+from holdfast.policy.algorithms.lagrangian import Lagrangian, Multiplier, MultiplierSettings
 from holdfast.policy.algorithms.off_policy import OffPolicy, Trajectories
+from holdfast.policy.algorithms.penalty import FixedPenalty
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import (
-    MEETS_LIMIT,
-    OWN,
-    AlgorithmName,
-    MultiplierSettings,
-    PPOSettings,
-    ShapingSettings,
-    TrainSettings,
-    VineSettings,
-)
+from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy, kl
 from holdfast.policy.sampling.samples import Samples, surrogates
@@ -33,12 +28,38 @@ NAMES = tuple(ALGORITHMS)
 MEASURED = Measured(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)
 
 
-def settings_of(algorithm, **changes):
-    penalty = (3.0,) if algorithm in OWN["penalty"] else ()
-    fields = {"task": "PointCircle-v0", "penalty": penalty, "seed": 3, **changes}
-    if algorithm in OWN["vine"]:
-        fields["vine"] = VineSettings(states=50, branch_steps=10)
-    return TrainSettings(algorithm=algorithm, **fields)
+PENALTIES = [name for name, kind in ALGORITHMS.items() if issubclass(kind, FixedPenalty)]
+PRIMAL_DUAL = [name for name, kind in ALGORITHMS.items() if issubclass(kind, Lagrangian)]
+OWN = {"trpo-vine": {"states": 50, "branch_steps": 10}} | {
+    name: {"penalty": (3.0,)} for name in PENALTIES
+}
+"""Settings of one algorithm's own that the tests give it."""
+
+
+STEP = {"cpo", "trpo", "trpo-vine", "pdo", "trpo-penalty"}
+READERS = {
+    "delta": STEP,
+    "fisher-rows": STEP,
+    "slack": {"cpo"},
+    "correction": {"cpo"},
+    "branches": {"trpo-vine"},
+    "clip": {"ppo", "ppo-lagrangian", "ppo-penalty"},
+    "epochs": {"ppo", "ppo-kl", "ppo-lagrangian", "ppo-penalty"},
+    "kl-rate": {"ppo-kl"},
+    "ki": {"pdo", "ppo-lagrangian"},
+    "penalty": {"trpo-penalty", "ppo-penalty"},
+    "behaviour": {"off-policy"},
+}
+"""Options, and the algorithms that read them."""
+
+
+def own_of(name, **own):
+    return ALGORITHMS[name].Settings(**{**OWN.get(name, {}), **own})
+
+
+def settings_of(name, own=None, **changes):
+    fields = {"task": "PointCircle-v0", "seed": 3, **changes}
+    return TrainSettings(algorithm=name, own=own_of(name, **(own or {})), **fields)
 
 
 @pytest.fixture
@@ -58,9 +79,9 @@ def episodes_of(samples):
     )
 
 
-def made(name, policy, **changes):
-    generator = torch.Generator().manual_seed(2)
-    return ALGORITHMS[name](policy, settings_of(name, **changes), generator, 1)
+def made(name, policy, **own):
+    """Return an algorithm of a policy; no rollout is made."""
+    return ALGORITHMS[name](setup_of(policy, seed=2), own_of(name, **own))
 
 
 def changed(policy, samples, algorithm, measured=MEASURED):
@@ -78,18 +99,32 @@ def changed(policy, samples, algorithm, measured=MEASURED):
 # What all do.
 
 
-def test_every_name_on_the_command_line_is_an_algorithm():
-    assert set(AlgorithmName.__args__) == set(ALGORITHMS)
-    assert set(MEETS_LIMIT) <= set(ALGORITHMS)
-    assert {name for readers in OWN.values() for name in readers} <= set(ALGORITHMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_help_shows_what_the_algorithm_reads_and_nothing_else(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--algorithm", name, "--help"])
+    shown = set(re.findall(r"^\W*--([\w-]+)", capsys.readouterr().out, flags=re.MULTILINE))
+    read = {option for option, readers in READERS.items() if name in readers}
+    assert shown & set(READERS) == read
+
+
+def test_an_option_of_another_algorithm_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--algorithm", "trpo", "--slack", "0.3"])
+    assert "--slack" in capsys.readouterr().err
+
+
+def test_settings_of_another_algorithm_are_refused():
+    with pytest.raises(TrainingError, match="own should be PPOSettings for ppo, received CPOSe"):
+        TrainSettings(algorithm="ppo", own=own_of("cpo"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_update_improves_what_it_pursues(policy, samples, name):
     """Far below its limit, and at the penalty's price, that is the reward."""
     far = dataclasses.replace(MEASURED, cost=np.array([-1e4]))
-    measured = MEASURED if name in OWN["penalty"] else far
-    price = np.array([1.5, 0.0]) if name in OWN["penalty"] else np.zeros(2)  # 3.0 / reward_scale
+    measured = MEASURED if name in PENALTIES else far
+    price = np.array([1.5, 0.0]) if name in PENALTIES else np.zeros(2)  # 3.0 / reward_scale
     report, gain, rise, divergence = changed(policy, samples, made(name, policy), measured)
     assert gain - price[0] * rise > 0.05
     assert 0.0 < divergence < 0.1
@@ -144,8 +179,8 @@ def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_two_costs(two_costs, name):
     """Every algorithm takes a task with two costs, and reports both by name."""
-    penalty = (1.0, 2.0) if name in OWN["penalty"] else ()
-    settings = settings_of(name, task=two_costs, batch=1300, critic_steps=3, penalty=penalty)
+    own = {"penalty": (1.0, 2.0)} if name in PENALTIES else {}
+    settings = settings_of(name, own, task=two_costs, batch=1300, critic_steps=3)
     learner = Learner(settings)
     record = learner.iterate()
     learner.close()
@@ -194,7 +229,7 @@ def test_ppo_s_gradient_is_that_of_the_clipped_surrogate(policy, samples):
 
 
 def test_ppo_stops_when_it_has_gone_far_enough(policy, samples):
-    near = made("ppo", policy, ppo=PPOSettings(kl_limit=1e-9))
+    near = made("ppo", policy, kl_limit=1e-9)
     report, *_ = changed(policy, samples, near)
     assert report.more["epochs"] == 1
 
@@ -213,7 +248,7 @@ def test_ppo_kl_s_gradient_is_that_of_the_penalised_surrogate(policy, samples):
 
 
 def test_ppo_kl_s_multiplier_descends_on_the_dual(policy, samples):
-    algorithm = made("ppo-kl", policy, ppo=PPOSettings(kl_limit=0.01, kl_rate=0.5))
+    algorithm = made("ppo-kl", policy, kl_limit=0.01, kl_rate=0.5)
     report, _, _, divergence = changed(policy, samples, algorithm)
     assert report.lam == 1.0
     assert algorithm.lam == pytest.approx(max(0.0, 1.0 + 0.5 * (divergence / 0.01 - 1.0)))
@@ -221,7 +256,7 @@ def test_ppo_kl_s_multiplier_descends_on_the_dual(policy, samples):
 
 def test_ppo_kl_keeps_to_its_limit(policy, samples):
     """Over batch after batch of a reward that goes on, the multiplier finds what keeps KL at δ."""
-    algorithm = made("ppo-kl", policy, ppo=PPOSettings(kl_limit=0.01, kl_rate=0.2))
+    algorithm = made("ppo-kl", policy, kl_limit=0.01, kl_rate=0.2)
     divergences = []
     for _ in range(40):
         mean, std = policy.means(samples.x), torch.exp(policy.log_std.detach())
@@ -245,7 +280,7 @@ def test_multiplier_by_hand():
     np.testing.assert_allclose(multiplier.follow(np.array([-2.0, 0.0])), [0.0, 0.1])
 
 
-@pytest.mark.parametrize("name", OWN["multiplier"])
+@pytest.mark.parametrize("name", PRIMAL_DUAL)
 def test_a_primal_dual_update_trades_reward_for_cost(policy, samples, name):
     """At ten times the limit, a cost of d weighs K_P·9 standard deviations of the advantage."""
     far = dataclasses.replace(MEASURED, cost=np.array([100.0]))
@@ -258,7 +293,7 @@ def test_a_primal_dual_update_trades_reward_for_cost(policy, samples, name):
     assert report.nu == (pytest.approx(2.0 * 9.0 / 10.0 * MEASURED.reward_scale),)
 
 
-@pytest.mark.parametrize("name", OWN["penalty"])
+@pytest.mark.parametrize("name", PENALTIES)
 def test_a_penalty_s_update_is_that_of_the_penalised_reward(policy, samples, name):
     """A_r/σ − p/σ·A_C with σ the reward scale: as its inner algorithm on that advantage."""
     twin = copy.deepcopy(policy)
@@ -278,8 +313,8 @@ def test_a_penalty_needs_a_price(policy):
 # That they learn: short, and above what chance does.
 
 
-def learned(name, iterations=12, **changes):
-    learner = Learner(settings_of(name, batch=6500, critic_steps=40, **changes))
+def learned(name, iterations=12, **own):
+    learner = Learner(settings_of(name, own, batch=6500, critic_steps=40))
     records = [learner.iterate() for _ in range(iterations)]
     learner.close()
     costs = [record["costs"]["outside_corridor"] for record in records]
@@ -314,8 +349,8 @@ def test_a_multiplier_holds_the_cost_down(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["trpo-penalty", "ppo-penalty"])
-def test_a_high_price_is_timid_and_a_low_one_bold(name):
-    _, timid = learned(name, penalty=(100.0,))
-    _, bold = learned(name, penalty=(0.01,))
-    assert timid[-1] < 10.0
-    assert bold[-1] > 30.0
+def test_a_high_price_is_over_conservative_and_a_low_one_too_weak(name):
+    _, strict = learned(name, penalty=(100.0,))
+    _, weak = learned(name, penalty=(0.01,))
+    assert strict[-1] < 10.0
+    assert weak[-1] > 30.0

@@ -18,7 +18,7 @@ from holdfast.bundle.graph import OPERATORS
 from holdfast.cli import main
 from holdfast.errors import BundleError, ConfigError, HoldfastError, TrainingError
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.learn.settings import TrainSettings, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.evaluate import evaluate, foretell, interval, judge_prediction
@@ -409,7 +409,7 @@ def test_mutated_training_states_are_refused_in_a_sentence_or_read(shipped, tmp_
         try:
             tensors, held = checkpoint.load(path)
             checkpoint.networks_of(path, tensors, held)
-            checkpoint.settings_of(path, held)
+            settings_of(path, held)
         except HoldfastError as error:
             refused += "\n" not in str(error)
     assert refused > 100

@@ -109,7 +109,7 @@ def test_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(
         TrainingError,
-        match="format should be holdfast-checkpoint-2, received holdfast-checkpoint-1",
+        match="format should be holdfast-checkpoint-3, received holdfast-checkpoint-1",
     ):
         Learner.load(path)
 

@@ -8,13 +8,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from behaviour import setup_of
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import Measured
-from holdfast.policy.algorithms.off_policy import OffPolicy, Trajectories, weigh
+from holdfast.policy.algorithms.off_policy import OffPolicy, OffPolicySettings, Trajectories, weigh
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import OffPolicySettings, TrainSettings
+from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.sampling.samples import surrogate_gradients
@@ -106,8 +107,7 @@ def trajectories(policy, episodes, generator, ended=True):
 
 
 def algorithm(policy, **own):
-    settings = dataclasses.replace(SMALL, off_policy=OffPolicySettings(**own))
-    return OffPolicy(policy, settings, torch.Generator(), 1)
+    return OffPolicy(setup_of(policy, seed=0), OffPolicySettings(**own))
 
 
 def estimates(policy, behaviour, batches=50, episodes=2000, **own):
@@ -195,7 +195,8 @@ def test_wide_weights_are_refused_and_change_nothing():
 
 def test_they_are_an_error_where_the_behaviour_policy_will_not_change():
     batch = trajectories(BEHAVIOUR, 400, torch.Generator().manual_seed(1))
-    learner = algorithm(one_armed(0.9, 0.2), weights="trajectory", behaviour="b")
+    learner = algorithm(one_armed(0.9, 0.2), weights="trajectory")
+    learner.own = dataclasses.replace(learner.own, behaviour="b")
     with pytest.raises(
         TrainingError, match=r"behaviour b: weights are too wide: .* of 400, .* or --wide clip"
     ):
@@ -223,16 +224,16 @@ def test_steps_end_where_weights_become_too_wide():
 
 def test_the_behaviour_policy_is_the_learner_s_of_some_iterations_before():
     own = OffPolicySettings(refresh=3, weights="surrogate")
-    learner = Learner(dataclasses.replace(SMALL, off_policy=own))
+    learner = Learner(dataclasses.replace(SMALL, own=own))
     ages = []
     for _ in range(5):
         learner.iterate()
-        ages.append(learner.behaviour.age)
+        ages.append(learner.algorithm.behaviour.age)
     assert ages == [1, 2, 0, 1, 2]
-    before = learner.behaviour.policy.log_std.clone()
+    before = learner.algorithm.behaviour.policy.log_std.clone()
     assert not torch.equal(before, learner.policy.log_std)
     learner.iterate()
-    assert torch.equal(learner.behaviour.policy.log_std, learner.policy.log_std)
+    assert torch.equal(learner.algorithm.behaviour.policy.log_std, learner.policy.log_std)
     learner.close()
 
 
@@ -240,7 +241,7 @@ def test_refused_weights_renew_it():
     """At the start the observations' scale is unknown, and then suddenly known: 65 ratios are
     far from 1. The next batch is the policy's own."""
     own = OffPolicySettings(weights="trajectory", min_share=0.9)
-    learner = Learner(dataclasses.replace(SMALL, off_policy=own))
+    learner = Learner(dataclasses.replace(SMALL, own=own))
     first, second = learner.iterate(), learner.iterate()
     learner.close()
     assert (first["case"], second["case"]) == ("rejected", "trajectory")
@@ -270,12 +271,12 @@ def test_it_starts_from_the_behaviour_policy_and_resumes_without_it(older, tmp_p
     copied = tmp_path / "older.safetensors"
     copied.write_bytes(older.read_bytes())
     own = OffPolicySettings(behaviour=str(copied), weights="surrogate", min_share=0.01)
-    settings = dataclasses.replace(SMALL, off_policy=own)
+    settings = dataclasses.replace(SMALL, own=own)
     whole, half = Learner(settings), Learner(settings)
     held = checkpoint.load_networks(older)[0].policy.log_std
     assert torch.equal(whole.policy.log_std, held)
     records = [stripped(whole.iterate()) for _ in range(4)]
-    assert torch.equal(whole.behaviour.policy.log_std, held)
+    assert torch.equal(whole.algorithm.behaviour.policy.log_std, held)
     assert not torch.equal(whole.policy.log_std, held)
     for _ in range(2):
         half.iterate()
@@ -296,7 +297,6 @@ RUN = ["train", "--algorithm", "off-policy", "--batch", "1300", "--critic-steps"
         (["--task", "PointGather-v0"], "is of holdfast/PointCircle-v0, not of holdfast/PointGat"),
         (["--hidden", "8", "--task", "PointCircle-v0"], "give --hidden 64 64"),
         (["--task", "PointCircle-v0", "--min-share", "2"], "min_share should be in"),
-        (["--task", "PointCircle-v0", "--algorithm", "ppo"], "behaviour is for off-policy; ppo"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(older, tmp_path, capsys, options, sentence):
@@ -323,7 +323,7 @@ def test_a_run_that_is_refused_keeps_what_it_learned(older, tmp_path, capsys):
 def test_missing_behaviour_is_refused(tmp_path):
     own = OffPolicySettings(behaviour=str(tmp_path / "none"))
     with pytest.raises(TrainingError, match="No such file"):
-        Learner(dataclasses.replace(SMALL, off_policy=own))
+        Learner(dataclasses.replace(SMALL, own=own))
 
 
 def test_it_learns_from_another_policy_s_batches(older):
@@ -332,7 +332,7 @@ def test_it_learns_from_another_policy_s_batches(older):
     behaviour = evaluate(checkpoint.load_networks(older)[0], SMALL, 200, seed=9).summary()["return"]
     for seed in range(3):
         own = OffPolicySettings(behaviour=str(older))
-        learner = Learner(dataclasses.replace(SMALL, seed=seed, batch=6500, off_policy=own))
+        learner = Learner(dataclasses.replace(SMALL, seed=seed, batch=6500, own=own))
         with contextlib.suppress(TrainingError):  # its weights are too wide: far enough
             for _ in range(2):
                 learner.iterate()

@@ -28,7 +28,7 @@ def test_studies_are_at_the_papers_settings():
     for task, study in STUDIES.items():
         usual = defaults("paper", task)
         for name, settings in study.runs(task).items():
-            assert settings.step == usual.step
+            assert getattr(settings.own, "step", usual.own.step) == usual.own.step
             assert settings.shaping == usual.shaping
             assert settings.hidden == (64, 32)
             assert name.startswith(settings.algorithm)

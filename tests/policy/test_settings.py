@@ -1,25 +1,24 @@
 """Settings: presets, limits for any number of costs, and what is refused."""
 
 import dataclasses
+import itertools
 import json
 
 import pytest
 
 from holdfast.errors import ConfigError, TrainingError
+from holdfast.policy.algorithms import ALGORITHMS
+from holdfast.policy.algorithms.cpo import CPOSettings
+from holdfast.policy.algorithms.lagrangian import MultiplierSettings
+from holdfast.policy.algorithms.off_policy import OffPolicySettings
+from holdfast.policy.algorithms.penalty import TRPOPenaltySettings
+from holdfast.policy.algorithms.ppo import PPOSettings
+from holdfast.policy.algorithms.ppo_kl import PPOKLSettings
+from holdfast.policy.algorithms.trpo_vine import VineSettings
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import (
-    CPOSettings,
-    MultiplierSettings,
-    OffPolicySettings,
-    PPOSettings,
-    ShapingSettings,
-    StepSettings,
-    TrainSettings,
-    VineSettings,
-    contract_of,
-    defaults,
-    settings_from,
-)
+from holdfast.policy.learn.settings import TrainSettings, contract_of, defaults, settings_from
+from holdfast.policy.learn.shaping import ShapingSettings
+from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.sim.registry import make
 
 POINT = TrainSettings(task="PointCircle-v0")
@@ -33,7 +32,6 @@ POINT = TrainSettings(task="PointCircle-v0")
         ({"seed": -1}, "seed should be at least 0"),
         ({"limit": (-1.0,)}, "limit should be at least 0"),
         ({"limit": (float("nan"),)}, "limit should be at least 0"),
-        ({"penalty": (-1.0,)}, "penalty should be at least 0"),
         ({"initial_std": 0.0}, "initial_std should be above 0"),
         ({"gamma": 1.5}, r"gamma should be in \[0, 1\], received 1.5"),
         ({"hidden": (64, 0)}, "hidden should list units of at least 1"),
@@ -60,6 +58,9 @@ def test_bad_settings_are_refused(change, sentence):
         (VineSettings, {"branch_steps": -1}, "branch_steps should be at least 0"),
         (PPOSettings, {"clip": 0.0}, "clip should be above 0"),
         (PPOSettings, {"epochs": 0}, "epochs should be at least 1"),
+        (PPOKLSettings, {"kl_rate": -1.0}, "kl_rate should be at least 0"),
+        (PPOKLSettings, {"kl_limit": 0.0}, "kl_limit should be above 0"),
+        (TRPOPenaltySettings, {"penalty": (-1.0,)}, "penalty should be at least 0"),
         (MultiplierSettings, {"ki": -1.0}, "ki should be at least 0"),
         (OffPolicySettings, {"weights": "x"}, "weights should be one of trajectory, per-decision"),
         (OffPolicySettings, {"wide": "x"}, "wide should be one of refuse, clip, received 'x'"),
@@ -71,27 +72,6 @@ def test_bad_settings_are_refused(change, sentence):
 def test_bad_settings_of_one_algorithm_are_refused(cls, change, sentence):
     with pytest.raises(TrainingError, match=sentence):
         cls(**change)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"algorithm": "trpo", "cpo": CPOSettings(slack=0.3)}, "slack is for cpo; trpo does not"),
-        ({"algorithm": "ppo", "step": StepSettings(delta=0.1)}, "delta is for cpo, trpo, trpo-v"),
-        ({"vine": VineSettings(branches=9)}, "branches is for trpo-vine; cpo does not read it"),
-        ({"ppo": PPOSettings(clip=0.1)}, "clip is for ppo, ppo-kl"),
-        ({"algorithm": "ppo", "multiplier": MultiplierSettings(ki=1.0)}, "ki is for pdo, ppo-lag"),
-        ({"penalty": (1.0,)}, "penalty is for trpo-penalty, ppo-penalty; cpo does not read it"),
-    ],
-)
-def test_a_setting_that_the_algorithm_does_not_read_is_refused(change, sentence):
-    settings = dataclasses.replace(POINT, **change)
-    with pytest.raises(TrainingError, match=sentence):
-        Learner(settings)
-
-
-def test_a_preset_s_own_values_are_not_complained_about():
-    dataclasses.replace(defaults("paper", "PointCircle-v0"), algorithm="ppo").check_own()
 
 
 def test_a_batch_is_whole_episodes_of_copies():
@@ -133,21 +113,52 @@ def test_discounts_of_costs_are_the_task_s_unless_set():
 
 
 def test_settings_survive_json():
-    for preset in ("holdfast", "paper"):
-        settings = dataclasses.replace(defaults(preset, "PointCircle-v0"), limit=(3.0,))
+    for preset, algorithm in itertools.product(("holdfast", "paper"), ALGORITHMS):
+        usual = defaults(preset, "PointCircle-v0", algorithm)
+        settings = dataclasses.replace(usual, limit=(3.0,))
         carried = json.loads(json.dumps(dataclasses.asdict(settings)))
         assert settings_from(carried) == settings
 
 
+FORMAT_2 = {
+    "step": {**vars(StepSettings()), "delta": 0.03},
+    "cpo": {"slack": 0.2, "correction": 0.3},
+    "vine": {"states": 9, "branches": 3, "branch_steps": 2},
+    "ppo": {**vars(PPOSettings()), "clip": 0.4, "kl_rate": 0.7},
+    "multiplier": vars(MultiplierSettings(ki=0.5)),
+    "penalty": [2.0],
+    "off_policy": vars(OffPolicySettings()),
+}
+"""What a checkpoint of format 2 held of every algorithm's settings."""
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "off-policy"])
+def test_settings_of_an_earlier_checkpoint_are_converted(algorithm):
+    shared = json.loads(json.dumps(dataclasses.asdict(POINT)))
+    del shared["own"]
+    own = settings_from({**shared, **FORMAT_2, "algorithm": algorithm}).own
+    held = {"step": StepSettings(delta=0.03), "multiplier": MultiplierSettings(ki=0.5)}
+    held |= {"penalty": (2.0,), **FORMAT_2["cpo"], **FORMAT_2["vine"], **FORMAT_2["ppo"]}
+    assert vars(own) == {name: held[name] for name in vars(own)}
+    assert len(vars(own)) > 0
+
+
+def test_an_off_policy_run_of_an_earlier_checkpoint_is_refused():
+    shared = json.loads(json.dumps(dataclasses.asdict(POINT)))
+    del shared["own"]
+    with pytest.raises(TrainingError, match="off-policy run of checkpoint format 2 cannot"):
+        settings_from({**shared, **FORMAT_2, "algorithm": "off-policy"})
+
+
 def test_the_paper_s_settings_for_the_point():
     settings = defaults("paper", "PointCircle-v0")
-    assert (settings.gamma, settings.lam, settings.step.delta) == (0.995, 0.95, 0.01)
+    assert (settings.gamma, settings.lam, settings.own.step.delta) == (0.995, 0.95, 0.01)
     assert (settings.hidden, settings.batch) == ((64, 32), 50_000)
     assert (settings.cost_gamma, settings.cost_lam) == (0.995, 1.0)
     shaping = settings.shaping
     assert (shaping.horizon, shaping.predictor_steps, shaping.shaping) == (5, 25, 1.0)
     assert shaping.predictor_hidden == 32
-    assert settings.cpo == CPOSettings(0.0, 0.0)
+    assert settings.own == CPOSettings(StepSettings(delta=0.01), slack=0.0, correction=0.0)
 
 
 @pytest.mark.parametrize(

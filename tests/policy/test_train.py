@@ -11,9 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.policy import probe
+from holdfast.policy.algorithms.cpo import CPOSettings
+from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import CPOSettings, TrainSettings, contract_of
+from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.models import checkpoint
+from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 
@@ -52,7 +55,7 @@ def test_a_file_says_what_is_randomised_and_the_checkpoint_what_was_in_it(tmp_pa
     file.write_text("mass: [0.5, 2.1]\n")
     held = Learner.load(out / CHECKPOINT).settings
     other = dataclasses.replace(held, randomise=load_randomisation(file))
-    with pytest.raises(TrainingError, match="trained with randomise = Randomisation"):
+    with pytest.raises(TrainingError, match=r"trained with mass = \(0.5, 2.0\), not \(0.5, 2.1\)"):
         command(other, out=out, resume=True)
 
 
@@ -105,7 +108,7 @@ def test_a_resumed_run_knows_its_own_settings(tmp_path, capsys):
     assert main([*run, "--resume"]) == 0
     assert "already at iteration 2" in capsys.readouterr().out
     assert main([*run, "--resume", "--slack", "0.2"]) == 1
-    assert "was trained with cpo" in capsys.readouterr().err
+    assert "was trained with slack = 0.3, not 0.2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,6 @@ def test_a_resumed_run_knows_its_own_settings(tmp_path, capsys):
         (["--limit", "-1"], "limit should be at least 0"),
         (["--limit", "1", "2"], "limit should have a value for each cost"),
         (["--batch", "10"], "batch should be at least an episode"),
-        (["--algorithm", "trpo", "--slack", "0.5"], "slack is for cpo"),
         (["--algorithm", "ppo-penalty"], "penalty should have a price for each cost"),
         (["--resume"], "No such file"),
     ],
@@ -150,7 +152,7 @@ def test_a_preset_is_changed_by_what_is_given_beside_it(tmp_path):
     _, data = checkpoint.load(tmp_path / CHECKPOINT)
     held = data["settings"]
     assert (held["preset"], held["gamma"], held["batch"]) == ("paper", 0.9, 650)
-    assert held["step"]["delta"] == 0.01
+    assert held["own"]["step"]["delta"] == 0.01
     assert held["hidden"] == [64, 32]
 
 
@@ -215,9 +217,9 @@ def test_probe_measures_nothing_random_and_unconstrained(tmp_path, capsys):
 
 
 def test_probe_forgets_what_only_another_algorithm_reads():
-    settings = dataclasses.replace(SMALL, cpo=CPOSettings(slack=0.5))
-    assert probe.unconstrained(settings).algorithm == "trpo"
-    probe.unconstrained(settings).check_own()
+    settings = dataclasses.replace(SMALL, own=CPOSettings(StepSettings(delta=0.05), slack=0.5))
+    free = probe.unconstrained(settings)
+    assert (free.algorithm, free.own) == ("trpo", TRPOSettings(StepSettings(delta=0.05)))
 
 
 WITHOUT_RAY = """

@@ -7,9 +7,8 @@ import torch
 from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
-from holdfast.policy.learn.settings import StepSettings
 from holdfast.policy.models.gaussian import FisherMatrix
-from holdfast.policy.optimise.trust_region import TrustRegion, conjugate_gradient
+from holdfast.policy.optimise.trust_region import StepSettings, TrustRegion, conjugate_gradient
 from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
 
 

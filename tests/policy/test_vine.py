@@ -9,16 +9,16 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.trpo_vine import Branches
+from holdfast.policy.algorithms.trpo_vine import Branches, VineSettings
 from holdfast.policy.learn.learner import Learner
-from holdfast.policy.learn.settings import TrainSettings, VineSettings
+from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.sampling.samples import surrogate_gradients, surrogates
 from holdfast.sim.batch.randomise import Randomisation
 
 VINE = VineSettings(states=50, branches=4, branch_steps=10)
 SMALL = TrainSettings(
-    task="PointCircle-v0", algorithm="trpo-vine", seed=3, batch=1040, critic_steps=5, vine=VINE
+    task="PointCircle-v0", algorithm="trpo-vine", seed=3, batch=1040, critic_steps=5, own=VINE
 )
 
 
@@ -30,7 +30,7 @@ def collected(request):
     """A learner whose vine has kept its states, and the rollout that they are of."""
     learner = Learner(dataclasses.replace(SMALL, **getattr(request, "param", {})))
     steps = learner.contract.episode_steps
-    learner.vine.draw(steps)
+    learner.algorithm.vine.draw(steps)
     made = learner.collector.collect(learner.policy, learner.normaliser, steps)
     yield learner, made
     learner.close()
@@ -38,7 +38,7 @@ def collected(request):
 
 def times(learner):
     """Return of each state that was drawn its step and its copy."""
-    return np.divmod(learner.vine._drawn, learner.batch.copies)
+    return np.divmod(learner.algorithm.vine._drawn, learner.batch.copies)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,15 @@ def test_a_restored_state_goes_on_bit_for_bit(collected):
     learner, made = collected
     contract, k = learner.contract, VINE.branches
     at, copy = (np.repeat(part, k) for part in times(learner))
-    seen = learner.vine._restored()
+    seen = learner.algorithm.vine._restored()
     np.testing.assert_array_equal(seen.astype(np.float32), made.observation[at, copy])
     compared, going = 0, np.ones(len(at), dtype=bool)
     for t in range(min(30, contract.episode_steps)):
         now = np.minimum(at + t, contract.episode_steps - 1)
         u = made.u[now, copy]
-        step = learner.vine.branches.step(contract.action_center + contract.action_half_range * u)
+        step = learner.algorithm.vine.branches.step(
+            contract.action_center + contract.action_half_range * u
+        )
         np.testing.assert_array_equal(step.reward[going], made.reward[now, copy][going])
         np.testing.assert_array_equal(step.costs[going], made.costs[now, copy][going])
         ended = step.terminated | step.truncated
@@ -74,9 +76,9 @@ def test_states_are_drawn_from_all_steps_and_none_twice(collected):
     learner, _ = collected
     drawn = []
     for _ in range(200):
-        learner.vine.draw(65)
-        assert len(set(learner.vine._drawn)) == VINE.states
-        drawn.append(learner.vine._drawn)
+        learner.algorithm.vine.draw(65)
+        assert len(set(learner.algorithm.vine._drawn)) == VINE.states
+        drawn.append(learner.algorithm.vine._drawn)
     counts = np.bincount(np.concatenate(drawn), minlength=1040)
     assert counts.mean() == pytest.approx(200 * 50 / 1040)
     assert counts.var() == pytest.approx(200 * 50 / 1040 * (1 - 50 / 1040), rel=0.2)  # binomial
@@ -100,18 +102,20 @@ def test_branches_with_the_same_first_action_bring_the_same(collected):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "randn", alike)
-        branches = learner.vine.grow(learner.networks)
+        branches = learner.algorithm.vine.grow(learner.networks)
     assert not branches.advantages.any()
-    assert spread(learner.vine.grow(learner.networks)) > 0.0
+    assert spread(learner.algorithm.vine.grow(learner.networks)) > 0.0
 
 
 def test_common_random_numbers_narrow_the_differences(collected, monkeypatch):
     """Against noise of each branch's own: 1 : 10 here, over four draws of each."""
     learner, _ = collected
-    common = np.mean([spread(learner.vine.grow(learner.networks)) for _ in range(4)])
-    each, size = learner.vine.generator, VINE.states * VINE.branches
-    monkeypatch.setattr(learner.vine, "_shared", lambda m: torch.randn((size, m), generator=each))
-    own = np.mean([spread(learner.vine.grow(learner.networks)) for _ in range(4)])
+    common = np.mean([spread(learner.algorithm.vine.grow(learner.networks)) for _ in range(4)])
+    each, size = learner.algorithm.vine.generator, VINE.states * VINE.branches
+    monkeypatch.setattr(
+        learner.algorithm.vine, "_shared", lambda m: torch.randn((size, m), generator=each)
+    )
+    own = np.mean([spread(learner.algorithm.vine.grow(learner.networks)) for _ in range(4)])
     assert common < 0.3 * own
 
 
@@ -123,7 +127,7 @@ def test_what_branches_bring_is_that_of_each_alone(collected, steps):
     networks, contract = learner.networks, learner.contract
     with torch.no_grad():
         networks.policy.body[-1].weight.mul_(20.0)  # so that states differ
-    learner.vine.settings = dataclasses.replace(VINE, branch_steps=steps)
+    learner.algorithm.vine.settings = dataclasses.replace(VINE, branch_steps=steps)
     first = torch.linspace(-2.0, 2.0, 400).view(200, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -131,14 +135,16 @@ def test_what_branches_bring_is_that_of_each_alone(collected, steps):
             "randn",
             lambda size, generator: first if len(first) == size[0] else torch.zeros(size),
         )
-        found = learner.vine.grow(networks)
+        found = learner.algorithm.vine.grow(networks)
     gammas = np.array([learner.settings.gamma, contract.costs[0].gamma])
-    observation, expected = learner.vine._restored(), np.zeros((200, 2))
+    observation, expected = learner.algorithm.vine._restored(), np.zeros((200, 2))
     at = np.repeat(times(learner)[0], VINE.branches)
     for t in range(steps or 65):
         x = networks.normaliser(torch.from_numpy(observation.astype(np.float32)))
         u = (found.u if t == 0 else networks.policy.means(x)).numpy()
-        step = learner.vine.branches.step(contract.action_center + contract.action_half_range * u)
+        step = learner.algorithm.vine.branches.step(
+            contract.action_center + contract.action_half_range * u
+        )
         inside = at + t < 65
         gains = np.stack((step.reward, step.costs[:, 0]), axis=1)
         expected[inside] += gammas**t * gains[inside]
@@ -151,7 +157,7 @@ def test_what_branches_bring_is_that_of_each_alone(collected, steps):
     expected -= expected.mean(axis=1, keepdims=True)
     np.testing.assert_allclose(found.advantages.numpy().reshape(50, 4, 2), expected, atol=1e-5)
     assert np.abs(expected).max() > 0.1
-    assert learner.vine.steps == np.minimum(65 - at, steps or 65).sum()
+    assert learner.algorithm.vine.steps == np.minimum(65 - at, steps or 65).sum()
 
 
 @pytest.fixture
@@ -216,7 +222,7 @@ def test_a_constant_on_top_of_a_state_s_returns_changes_no_gradient(policy, bran
 def test_more_states_than_steps_are_refused():
     vine = VineSettings(states=1041)
     with pytest.raises(TrainingError, match="states should be at most the 1040 steps of a batch"):
-        Learner(dataclasses.replace(SMALL, vine=vine))
+        Learner(dataclasses.replace(SMALL, own=vine))
 
 
 def test_on_the_command_line(tmp_path, capsys):
@@ -239,7 +245,7 @@ def test_it_learns_to_circle():
     """Seven small updates, three seeds: the return rises far above what chance does."""
     vine = VineSettings(states=100, branches=4, branch_steps=20)
     for seed in range(3):
-        settings = dataclasses.replace(SMALL, seed=seed, batch=1300, vine=vine, critic_steps=30)
+        settings = dataclasses.replace(SMALL, seed=seed, batch=1300, own=vine, critic_steps=30)
         learner = Learner(settings)
         returns = [learner.iterate()["return"] for _ in range(7)]
         learner.close()
