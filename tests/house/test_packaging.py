@@ -176,7 +176,7 @@ def test_what_runs_on_a_robot_is_found_by_rosdep_or_named_in_the_readme(name):
     if ROSDEP[name]:
         assert ROSDEP[name] in [depend.name for depend in package.exec_depends]
     else:
-        install = (ROOT / "README.md").read_text().partition("## On a robot")[2]
+        install = (ROOT / "docs" / "ROBOT.md").read_text()
         assert f"`{name}`" in install.partition("\n## ")[0]
 
 
