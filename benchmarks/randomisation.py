@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from holdfast.observer import Observer
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship.evaluate import evaluate
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Observer
+from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 from holdfast.sim.registry import make
 from holdfast.sim.twin.board import Truth, TwinBoard

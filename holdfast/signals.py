@@ -1,4 +1,4 @@
-"""Signals, and the one place where an observation is built from them.
+"""Signals: the catalogue, and the transforms that observations are made with.
 
 A signal is a named, stamped array in SI units. Simulator and robot produce the same
 signals; costs, rewards and observations are functions of them and of nothing else.
@@ -6,15 +6,12 @@ signals; costs, rewards and observations are functions of them and of nothing el
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from holdfast.contract import Contract
 
 Array = NDArray[np.float64]
 Signals = Mapping[str, Array]
@@ -107,22 +104,3 @@ TRANSFORMS: Mapping[str, tuple[Any, int, str | None]] = {
     "identity": (_identity, 1, None),
     "cos_sin": (_cos_sin, 2, "1"),
 }
-
-
-class Observer:
-    """Builds observations as a contract lists them.
-
-    Args:
-        contract: names the channels, their signals and their order.
-    """
-
-    def __init__(self, contract: Contract) -> None:
-        self.size = contract.observation_size
-        self._parts = tuple(
-            (channel.signal, TRANSFORMS[channel.transform][0]) for channel in contract.observation
-        )
-
-    def __call__(self, signals: Signals) -> Array:
-        """Return the observation, shape (..., n), of signals shaped (..., size) each."""
-        parts: Sequence[Array] = [f(signals[name]) for name, f in self._parts]
-        return np.concatenate(parts, axis=-1)

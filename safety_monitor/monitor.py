@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.contract import Contract
+from holdfast.observer import Observer
 from holdfast.safety_monitor import checks
 from holdfast.safety_monitor.action import ActionLimits
 from holdfast.safety_monitor.budget import Budget
@@ -38,7 +39,7 @@ from holdfast.safety_monitor.prediction import Prediction
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.standing import Standing
 from holdfast.safety_monitor.tracking import Tracking
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
+from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
 
 RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
 """Reasons for FALLBACK that speak against the policy, not against the robot's own senses."""

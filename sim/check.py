@@ -19,9 +19,10 @@ from holdfast.safety_monitor.costs import Bill
 from holdfast.signals import CATALOGUE, Signals
 from holdfast.sim.batch.batch import Batch, Step
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.registry import FOREIGN, make, make_batch, own_contract
+from holdfast.sim.registry import make, make_batch, own_contract
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
+from holdfast.sim.tasks.task_file import FOREIGN
 
 COPIES, STEPS = 5, 30
 EVERYONE = np.arange(COPIES)

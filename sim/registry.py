@@ -18,7 +18,7 @@ from holdfast.sim.tasks.gather import Gather
 from holdfast.sim.tasks.goal import Goal
 from holdfast.sim.tasks.places import Grid
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.tasks.task_file import OURS, SUFFIX, load
+from holdfast.sim.tasks.task_file import FOREIGN, OURS, SUFFIX, load
 
 _POINT_GRID = Grid(columns=6, spacing_m=2.0)
 
@@ -64,10 +64,6 @@ TASKS: Mapping[str, Callable[[str], Task]] = {
         episode_steps=400, limit=10.0, gamma=0.99, lam=0.95,
     ),
 }  # fmt: skip
-
-
-FOREIGN = "gym:"
-"""What the ids of other people's environments begin with: gym:MODULE:ID."""
 
 
 def full_name(task_id: str) -> str:
@@ -140,7 +136,7 @@ def own_contract(task_id: str) -> Contract:
         ConfigError, TrainingError: there is no such task, or it makes none.
     """
     if task_id.startswith(FOREIGN):
-        from holdfast.sim.batch import gym_batch  # half a second, for who needs it
+        from holdfast.sim.batch import gym_batch  # importing Gymnasium takes half a second
 
         return gym_batch.own_contract(task_id)
     return make(task_id).contract

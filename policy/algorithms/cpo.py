@@ -21,8 +21,8 @@ from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.optimise.dual import TINY, Case, Dual, solve_dual
 from holdfast.policy.optimise.trust_region import StepSettings, Trial, TrustRegion
-from holdfast.policy.ranges import at_least, share
 from holdfast.policy.sampling.samples import Samples
+from holdfast.ranges import at_least, share
 from holdfast.signals import Array
 
 

@@ -21,7 +21,7 @@ from holdfast.policy.algorithms.algorithm import Measured, S, Setup
 from holdfast.policy.algorithms.penalty import Penalised
 from holdfast.policy.algorithms.ppo import PPO, PPOSettings
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
-from holdfast.policy.ranges import at_least
+from holdfast.ranges import at_least
 from holdfast.signals import Array
 
 

@@ -38,9 +38,9 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy, Linearisation, kl, set_gradient
 from holdfast.policy.models.layers import ROWS
 from holdfast.policy.models.networks import Networks, Normaliser
-from holdfast.policy.ranges import above_zero, at_least, one_of, share
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.samples import Samples, surrogates
+from holdfast.ranges import above_zero, at_least, one_of, share
 from holdfast.signals import Array
 
 Weighting = Literal["trajectory", "per-decision", "surrogate"]

@@ -16,8 +16,8 @@ from torch import Tensor
 from holdfast.policy.algorithms.algorithm import Algorithm, Measured, OwnSettings, Report, Setup
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
-from holdfast.policy.ranges import above_zero, at_least
 from holdfast.policy.sampling.samples import Samples, surrogates
+from holdfast.ranges import above_zero, at_least
 
 
 @dataclass(frozen=True)

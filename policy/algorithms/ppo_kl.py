@@ -19,8 +19,8 @@ from torch import Tensor
 from holdfast.policy.algorithms.algorithm import Measured, Report, Setup
 from holdfast.policy.algorithms.ppo import Epochs, EpochSettings
 from holdfast.policy.models.gaussian import Linearisation
-from holdfast.policy.ranges import at_least
 from holdfast.policy.sampling.samples import Samples
+from holdfast.ranges import at_least
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import Collected, Setup
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.models.networks import Networks
-from holdfast.policy.ranges import at_least
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
 from holdfast.policy.sampling.samples import Samples
+from holdfast.ranges import at_least
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch, Snapshot
 

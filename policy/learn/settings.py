@@ -17,11 +17,12 @@ from holdfast.errors import HoldfastError, TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import OwnSettings
 from holdfast.policy.learn.shaping import ShapingSettings
-from holdfast.policy.ranges import above_zero, at_least, one_of, share
+from holdfast.ranges import above_zero, at_least, one_of, share
 from holdfast.safety_monitor.costs import Bill
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
-from holdfast.sim.registry import FOREIGN, own_contract, trained_on
+from holdfast.sim.registry import own_contract, trained_on
+from holdfast.sim.tasks.task_file import FOREIGN
 
 if TYPE_CHECKING:
     AlgorithmName = str

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from holdfast.policy.models.layers import ROWS, mlp
-from holdfast.policy.ranges import at_least
+from holdfast.ranges import at_least
 from holdfast.signals import Array
 
 RATE = 1e-2

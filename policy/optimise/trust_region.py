@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from holdfast.policy.models.gaussian import FisherMatrix, GaussianPolicy, kl
-from holdfast.policy.ranges import above_zero, at_least
 from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
+from holdfast.ranges import above_zero, at_least
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ConfigError, ContractError, TrainingError
+from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import Bill
-from holdfast.signals import EPISODE_LEFT, Array, Observer
+from holdfast.signals import EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
-from holdfast.sim.registry import FOREIGN
-from holdfast.sim.tasks.task_file import SUFFIX, run_file
+from holdfast.sim.tasks.task_file import FOREIGN, SUFFIX, run_file
 
 PERIOD_S = 1.0
 """A step counts as a second: no environment of this kind says how long it lasts."""

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import TrainingError
+from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import Bill
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Observer
+from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
 from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
 from holdfast.sim.batch.randomise import Randomisation, Randomiser

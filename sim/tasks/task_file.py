@@ -17,6 +17,9 @@ SUFFIX = ".py"
 OURS = "holdfast/"
 """What the ids of Holdfast's own tasks begin with."""
 
+FOREIGN = "gym:"
+"""What the ids of other people's environments begin with: gym:MODULE:ID."""
+
 T = TypeVar("T")
 
 

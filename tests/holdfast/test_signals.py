@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
-from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Observer
+from holdfast.observer import Observer
+from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS
 
 CHANNELS = (
     ObservationChannel("where", 2, "m", "position"),

@@ -27,17 +27,20 @@ BASE_INSTALL = {
 
 def modules(folder: str) -> list[str]:
     """Return the import names of a folder's modules, its package first."""
-    package = "holdfast" if folder == "holdfast" else f"holdfast.{folder}"
+    dotted = folder.replace("/", ".")
+    package = dotted if folder.startswith("holdfast") else f"holdfast.{dotted}"
     files = sorted((ROOT / folder).glob("*.py"))
     inner = [f"{package}.{file.stem}" for file in files if file.stem != "__init__"]
     return [package, *inner]
 
 
+LIGHT = ("robot", "robot/run", "robot/serial", "robot/topics", "holdfast/bundle", "holdfast/log")
+"""Rooms of the robot's side, but for those of ROS and of Cyclone DDS."""
+
 RUN_SIDE = [
     *modules("holdfast"),
     *modules("safety_monitor"),
-    *modules("robot"),
-    "holdfast.bundle.reader",
+    *(name for folder in LIGHT for name in modules(folder)),
     *sorted({c.target.partition(":")[0] for c in COMMANDS.values() if not c.extra}),
 ]
 
@@ -100,7 +103,7 @@ def strangers(folder: str, allowed: Set[str], forbidden: Set[str] = frozenset())
 
 
 def test_the_monitor_imports_numpy_and_the_contract_alone():
-    ours = {"contract", "errors", "signals", "safety_monitor"}
+    ours = {"contract", "errors", "observer", "signals", "safety_monitor"}
     impure = frozenset(
         {
             *("time", "datetime", "threading", "multiprocessing", "concurrent", "asyncio", "queue"),
@@ -118,10 +121,12 @@ def test_the_monitor_opens_and_prints_nothing():
                 assert node.func.id not in ("open", "print", "input", "exec", "eval"), file
 
 
-SHARED = ("child", "contract", "errors", "files", "plain", "share", "signals", "yaml_file")
-FOLDERS_OF_OURS = ("safety_monitor", "robot", "policy")
-OURS = {f"holdfast.{name}" for name in ("__version__", *SHARED, *FOLDERS_OF_OURS)}
-"""What the robot's side imports of us; of policy, what the test below lets through."""
+SHARED = {
+    *("__version__", "child", "contract", "errors", "files", "observer", "plain", "share"),
+    *("signals", "yaml_file", "bundle", "log", "safety_monitor", "robot"),
+}
+OURS = {f"holdfast.{name}" for name in SHARED}
+"""What the robot's side imports of us."""
 
 ROS = {
     *("rclpy", "rcl_interfaces", "std_srvs", "diagnostic_msgs", "lifecycle_msgs"),
@@ -131,23 +136,12 @@ ROS = {
 
 @pytest.mark.parametrize(
     ("folder", "also"),
-    [("robot", set()), ("robot/dds", {"cyclonedds"}), ("robot/ros", ROS)],
-    ids=["robot", "dds", "ros"],
+    [*((folder, set()) for folder in LIGHT), ("robot/dds", {"cyclonedds"}), ("robot/ros", ROS)],
+    ids=[*LIGHT, "robot/dds", "robot/ros"],
 )
 def test_the_robot_side_imports_the_base_install_alone(folder, also):
     """ROS and Cyclone DDS are each in a folder of their own, that nobody must import."""
     assert strangers(folder, BASE_INSTALL | OURS | also) == []
-
-
-def test_of_policy_the_robot_imports_what_runs_alone():
-    for file in (ROOT / "robot").rglob("*.py"):
-        names = {name for name in imported(file) if within(name, {"holdfast.policy"})}
-        assert names <= {"holdfast.policy", "holdfast.bundle.reader"}, file
-
-
-def test_the_simulator_knows_no_policy():
-    for file in (ROOT / "sim").glob("*.py"):
-        assert not [name for name in imported(file) if within(name, {"holdfast.policy"})], file
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
