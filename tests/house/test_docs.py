@@ -101,9 +101,10 @@ def test_every_code_of_the_monitor_is_on_its_page():
     assert len(set(listed)) == len(listed)
 
 
-def test_make_targets_in_the_readme_exist():
+def test_make_targets_that_pages_name_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"`make (\w+)`|^ {4}make (\w+)", README, flags=re.MULTILINE))
+    pages = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"`make (\w+)`|^ {4}make (\w+)", pages, flags=re.MULTILINE))
     names = {name for pair in targets for name in pair if name}
     assert {"demo", "test", "check"} <= names
     for name in names:
