@@ -37,10 +37,10 @@ ROSDEP = {
 def package_files() -> set[str]:
     """Return what belongs under `holdfast/` in an install."""
     patterns = {
-        "holdfast": ("*.py",),
+        "holdfast": ("*.py", "py.typed", "bundle/*.py", "log/*.py"),
         "safety_monitor": ("*.py",),
-        "sim": ("*.py", "assets/*.xml"),
-        "policy": ("*.py", "algorithms/*.py", "*.html"),
+        "sim": ("*.py", "*/*.py", "robots/assets/*.xml"),
+        "policy": ("*.py", "*/*.py", "*.html"),
         "robot": ("*.py", "*/*.py"),
     }
     return {
@@ -105,10 +105,10 @@ print(json.dumps({
         package,
         [
             "*.py",
+            "py.typed",
             "*/*.py",
-            "robot/*/*.py",
-            "policy/algorithms/*.py",
-            "sim/assets/*.xml",
+            "*/*/*.py",
+            "sim/robots/assets/*.xml",
             "policy/*.html",
         ],
     ),
