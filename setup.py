@@ -87,7 +87,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, NAME + ".*"]),
-    package_data={NAME: ["py.typed"], NAME + ".sim.robots": ["assets/*.xml"], NAME + ".policy": ["*.html"]},
+    package_data={
+        NAME: ["py.typed"],
+        NAME + ".sim.robots": ["assets/*.xml"],
+        NAME + ".policy": ["*.html"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),

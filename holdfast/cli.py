@@ -70,17 +70,19 @@ COMMANDS = {
         "train",
         "holdfast.policy.train:command_defaults",
     ),
-    "export": Command("holdfast.policy.ship.export:command", "write it as a bundle", "train"),
+    "export": Command(
+        "holdfast.policy.ship.export:command", "export a trained policy to ONNX", "train"
+    ),
     "verify": Command("holdfast.policy.ship.verify:command", "check a bundle", "train"),
     "twin": Command(
         "holdfast.sim.twin.serve:command", "serve a simulated robot on a port", "train"
     ),
     "deploy": Command("holdfast.robot.run.deploy:command", "run a bundle on a robot, and log it"),
-    "replay": Command("holdfast.robot.run.replay:command", "put a log through the monitor again"),
+    "replay": Command("holdfast.robot.run.replay:command", "replay a log through the monitor"),
     "finetune": Command(
-        "holdfast.policy.improve.finetune:command", "learn from logged runs", "train"
+        "holdfast.policy.improve.finetune:command", "fine-tune a policy on logged runs", "train"
     ),
-    "report": Command("holdfast.policy.report:command", "make a demo's page again", "train"),
+    "report": Command("holdfast.policy.report:command", "rebuild the page of a demo", "train"),
     "reproduce": Command(
         "holdfast.policy.reproduce:command", "compare algorithms over seeds", "train"
     ),

@@ -81,12 +81,20 @@ CATALOGUE: Mapping[str, Signal] = {
             "base",
             "1 - range/largest range in sectors; 0: none there",
         ),
-        Signal("bomb_proximity", None, "1", "base", "the same of bombs"),
+        Signal(
+            "bomb_proximity",
+            None,
+            "1",
+            "base",
+            "proximity of bombs per sector, like apple_proximity",
+        ),
         Signal("apples_taken", 1, "1", "", "apples taken in the period that just ended"),
         Signal("bombs_taken", 1, "1", "", "bombs taken in the period that just ended"),
         Signal("goals_reached", 1, "1", "", "goals reached in the period that just ended"),
         Signal("observation", None, "1", "", "what another simulation shows", simulated=True),
-        Signal("reported_cost", None, "1", "", "what it says each cost is", simulated=True),
+        Signal(
+            "reported_cost", None, "1", "", "costs as the simulator reports them", simulated=True
+        ),
     )
 }
 

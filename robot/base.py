@@ -20,8 +20,8 @@ class Identity:
         actions: names of the action channels, in the device's order.
         action_low, action_high: the device's own limits, physical units, in that order.
         watchdog_s: the device stops when no valid command arrived for this long.
-        sources: what of it speaks for itself, each with its own clock and numbers, by name; and
-            the catalogue names of what each measures.
+        sources: the robot's independent message streams by name, each with its own stamps and
+            sequence numbers, and the signals that each carries.
         lockstep: device time advances only with commands; it is then the clock of the run.
         self_placing: `reset` puts the robot at its next start pose (a twin); otherwise a
             person does, and the run loop asks for it.

@@ -28,7 +28,8 @@ FRACTIONS = tuple(BOLDEST * (MEEKEST / BOLDEST) ** (i / (BETS - 1)) for i in ran
 far the truth is from the hypothesis, and so which bet is best, is not known."""
 
 LEAST_MEAN = 1e-6
-"""A hypothesis of a lower mean is tested as this one, which it implies."""
+"""Smallest mean that is tested. A smaller hypothesis is replaced by this one: rejecting this one
+rejects the smaller one too."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Freshness:
     ) -> None:
         """Append what is wrong with a message; changes nothing else."""
         age_s = now_s - stamp_s
-        if not -self._future_s <= age_s <= self._max_age_s:  # so is NaN
+        if not -self._future_s <= age_s <= self._max_age_s:  # NaN fails this comparison too
             self._judge_age(age_s, stamp_s, moving, reasons)
         if self._last is None:
             return

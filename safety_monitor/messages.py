@@ -51,8 +51,7 @@ class State(IntEnum):
 
 
 STOPPED, READY, FALLBACK, LIMITED, ACTIVE = State
-"""For what is done at every step: on Python 3.11, to take a state from its class costs as much as
-five comparisons."""
+"""Aliases for the hot path: reading an Enum member from its class is slow on Python 3.11."""
 
 
 class Check(IntEnum):

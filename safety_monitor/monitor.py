@@ -374,7 +374,7 @@ class Monitor:
                 return None
         costs = self._bill.step(values)
         for index, most in enumerate(self._bill.largest):
-            if not 0.0 <= costs[index] <= most:  # so is NaN
+            if not 0.0 <= costs[index] <= most:  # NaN fails this comparison too
                 break
         else:
             return costs

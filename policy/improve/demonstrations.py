@@ -37,8 +37,8 @@ HELD_OUT = 0.2
 """Share of the episodes that nothing is fitted to: they say when to stop."""
 
 LEAST_STD = 0.1
-"""Of the clone's actions, where 1 is half of the range. Who demonstrates need not explore, but
-the clone has to: what never varies teaches nothing about what would have been better."""
+"""Smallest standard deviation of the cloned policy, in units of half the action range, so that CPO
+can still explore from it."""
 
 RATE, MINIBATCH = 1e-3, 128
 """Adam's learning rate, and samples per step."""

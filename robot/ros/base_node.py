@@ -21,7 +21,11 @@ LOOK = (
     Option("odom_frame", "odom", "frame of the odometry"),
     Option("base_frame", "base_link", "frame of the robot"),
     Option("imu_frame", "imu_link", "frame of the IMU; parallel to the robot's"),
-    Option("wheel_joints", ["left_wheel_joint", "right_wheel_joint"], "names; one empty: none"),
+    Option(
+        "wheel_joints",
+        ["left_wheel_joint", "right_wheel_joint"],
+        "left and right wheel joint names; empty: none",
+    ),
     Option("publish_tf", True, "also publish the odometry as a transform"),
     Option("pose_covariance_diagonal", [0.0] * 6, "of the odometry's pose, SI units squared"),
     Option("twist_covariance_diagonal", [0.0] * 6, "of its velocity, SI units squared"),

@@ -77,7 +77,7 @@ class Loop:
         robot: connected.
         monitor: decides; its contract is the loop's.
         proposer: proposes.
-        bundle: for its cost critics; None: nothing foretells the cost.
+        bundle: for its cost critics; None: costs are not predicted.
         recorder: writes the log; None: nothing is logged.
 
     Attributes:

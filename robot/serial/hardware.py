@@ -14,7 +14,7 @@ MOMENT_S = 0.05
 
 
 class SerialHardware:
-    """A `holdfast.robot.topics.driver.Hardware`. The device has time limits of its own beside these.
+    """A `holdfast.robot.topics.driver.Hardware`; the device has time limits of its own too.
 
     Args:
         robot: connected, in real time.

@@ -177,8 +177,8 @@ class PolicyTopic:
 class FreeTopic:
     """A teleoperation, a navigation: proposals come by themselves, at their own rate.
 
-    One that falls silent wants nothing, so it is taken to propose zero: most such programs say
-    nothing while nobody steers. The robot then slows down as fast as the contract lets it.
+    If no proposal arrives within `hold_s`, a zero command is assumed: most teleoperation programs
+    publish nothing while idle. The robot then slows down as fast as the contract lets it.
 
     Args:
         hold_s: for how long a proposal holds.

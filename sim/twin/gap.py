@@ -44,8 +44,8 @@ class Gap(BaseModel):
         delay_steps: control periods between a command's arrival and the motors.
         left_wheel_gain: factor on the left motor's speed target.
         localisation: the robot is told its pose from outside (motion capture, matched scans),
-            with this noise. None: it reckons it from its wheels, with the nominal radius, and
-            is not billed for what wheels that are larger, or slip, hide from it.
+            with this noise. None: pose from wheel odometry with the nominal radius. Cost caused by
+            a wrong radius or by slip is then not measured.
     """
 
     model_config = _STRICT

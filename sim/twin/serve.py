@@ -225,7 +225,7 @@ def _serve_topics(
 
 
 def _announce(address: str, what: str, truth: TextIO | None) -> None:
-    """Say where the robot is. Nothing can be refused any more: an older truth is forgotten now."""
+    """Say where the robot is. All checks have passed: an earlier truth file is truncated here."""
     if truth:
         truth.truncate(0)
     print(address, flush=True)
