@@ -8,7 +8,13 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "safety_monitor"
 FILES = sorted(FOLDER.glob("*.py"))
 STDLIB = {"__future__", "collections", "dataclasses", "enum", "functools", "math", "typing"}
-ALLOWED = ("holdfast.contract", "holdfast.signals", "holdfast.errors", "holdfast.safety_monitor")
+ALLOWED = (
+    "holdfast.contract",
+    "holdfast.signals",
+    "holdfast.errors",
+    "holdfast.observer",
+    "holdfast.safety_monitor",
+)
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
 
 
