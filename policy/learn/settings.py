@@ -196,9 +196,11 @@ def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _filled(usual: Any, data: Mapping[str, Any]) -> Any:
     """Return a dataclass like `usual` with the values of JSON data, groups within it too."""
+    if differing := data.keys() ^ vars(usual).keys():
+        raise ValueError(f"missing or unknown: {', '.join(sorted(differing))}")
     values: dict[str, Any] = {}
-    for name, value in data.items():
-        held = getattr(usual, name)
+    for name, held in vars(usual).items():
+        value = data[name]
         if dataclasses.is_dataclass(held):
             values[name] = _filled(held, value)
         else:

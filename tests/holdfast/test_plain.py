@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -116,18 +117,21 @@ def test_our_own_files_say_what_they_said(path):
     assert yaml_file.read(path).data == yaml.safe_load(path.read_text())
 
 
+def text(size):
+    """Return texts but for those like 0E0, numbers of YAML 1.2 that a writer of 1.1 does not quote."""
+    return st.text(max_size=size).filter(lambda t: not re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", t))
+
+
 simple = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(max_size=8)
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | text(8)
     | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text(5), inner, max_size=3),
     max_leaves=12,
 )  # fmt: skip
 
 
 @given(simple)
 def test_what_json_holds_both_readers_read(data):
-    """JSON is YAML 1.2; PyYAML's own writer, which is of 1.1, quotes enough."""
     assert plain.from_json(json.dumps(data)) == data
     assert yaml_file.parse(yaml.safe_dump({"a": data})).data == {"a": data}
 

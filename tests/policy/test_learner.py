@@ -82,11 +82,11 @@ def test_damaged_checkpoint_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ('{"__metadata__":{"format":"holdfast-checkpoint-2","format":"x"}}', "is there twice"),
-        ('{"__metadata__":{}}', "format should be holdfast-checkpoint-2, received none"),
-        ("{}", "format should be holdfast-checkpoint-2, received none"),
+        ('{"__metadata__":{"format":"holdfast-checkpoint-3","format":"x"}}', "is there twice"),
+        ('{"__metadata__":{}}', "format should be holdfast-checkpoint-3, received none"),
+        ("{}", "format should be holdfast-checkpoint-3, received none"),
         ('{"__metadata__":{"format":"\\u0007%s"}}' % ("x" * 9999), r"received \\x07x+\.\.\.$"),
-        ('{"__metadata__":{"format":"holdfast-checkpoint-2"}}', "not a checkpoint"),
+        ('{"__metadata__":{"format":"holdfast-checkpoint-3"}}', "not a checkpoint"),
     ],
     ids=["twice", "empty", "none", "long", "no data"],
 )
