@@ -118,7 +118,7 @@ def test_our_own_files_say_what_they_said(path):
 
 
 def text(size):
-    """Return texts but for those like 0E0, numbers of YAML 1.2 that a writer of 1.1 does not quote."""
+    """Return texts, but for those like 0E0: numbers in YAML 1.2, unquoted by a writer of 1.1."""
     return st.text(max_size=size).filter(lambda t: not re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", t))
 
 
