@@ -149,7 +149,7 @@ def test_row_of_a_recorded_run_by_hand(tmp_path):
         record_episode(recorder, episode, 6)
     recorder.close()
     row = report.row(log.read(tmp_path / "run"))
-    assert row["costs"] == {"outside_corridor": {"mean": 3.0, "low": 3.0, "high": 3.0}}
+    assert row["costs"] == {"outside_corridor": {"mean": 6.0, "low": 6.0, "high": 6.0}}
     assert row["episodes"] == 3
     assert row["steps"] == 18
     # At (k, −k), speed 0.2 along 0.01 k: the reward of six steps, from its definition.
