@@ -79,7 +79,8 @@ class Recorder:
 
     Args:
         directory: made if missing.
-        info: goes into the file before anything else.
+        info: on the disk when this returns, so that the file says whose log it is from then on.
+        now_s: on the run's clock, where the log begins.
 
     Attributes:
         lost: records dropped because too many were waiting.
@@ -88,7 +89,7 @@ class Recorder:
         LogError: the file exists or cannot be made.
     """
 
-    def __init__(self, directory: Path, info: RunInfo) -> None:
+    def __init__(self, directory: Path, info: RunInfo, now_s: float = 0.0) -> None:
         self.path = directory / f"{directory.resolve().name}_0.mcap"
         self.lost = 0
         self._info = info
@@ -97,7 +98,7 @@ class Recorder:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("xb")
-            self._start(info)
+            self._start(info, now_s)
         except FileExistsError:
             raise LogError(
                 f"{self.path} exists; a log is never overwritten, give another --out"
@@ -108,7 +109,7 @@ class Recorder:
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
-    def _start(self, info: RunInfo) -> None:
+    def _start(self, info: RunInfo, now_s: float) -> None:
         self._writer = Writer(
             self._file,
             chunk_size=MAX_CHUNK,
@@ -127,8 +128,8 @@ class Recorder:
             )
         self._offset_ns = round(info.clock_offset_s * 1e9)
         self._waiting: deque[tuple[int, int, int, bytes]] = deque()
-        self._begun = False
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._append(log_format.RUN_TOPIC, now_s, pack_strings([info.to_json()]))
+        self._write_waiting()
         self._twist_fields = [TWIST_FIELDS.get(channel.name) for channel in info.contract.action]
         self._signals: list[tuple[str, str, slice]] = []
         start = 0
@@ -193,8 +194,6 @@ class Recorder:
         Raises:
             LogError: the log could not be written to its end.
         """
-        if not self._begun:
-            self._begin(self._offset_ns)
         self._closing.set()
         self._thread.join()
         try:
@@ -229,18 +228,11 @@ class Recorder:
         if len(self._waiting) >= MAX_WAITING:
             self.lost += 1
             return
-        stamp_ns = self._offset_ns + round(now_s * 1e9)
-        if not self._begun:
-            self._begin(stamp_ns)
-        self._append(topic, stamp_ns, tail)
+        self._append(topic, now_s, tail)
 
-    def _begin(self, stamp_ns: int) -> None:
-        """Say what the log says once; with the stamp of the first record, where a bag begins."""
-        self._begun = True
-        self._append(log_format.RUN_TOPIC, stamp_ns, pack_strings([self._info.to_json()]))
-
-    def _append(self, topic: str, stamp_ns: int, tail: bytes) -> None:
+    def _append(self, topic: str, now_s: float, tail: bytes) -> None:
         message = self._messages[topic]
+        stamp_ns = self._offset_ns + round(now_s * 1e9)
         data = message.pack(stamp_ns, tail)
         self._waiting.append((message.channel, stamp_ns, self._sequence, data))
 
@@ -254,15 +246,18 @@ class Recorder:
         try:
             while not closing:
                 closing = self._closing.wait(CHUNK_S)
-                if not self._waiting:
-                    continue
-                while self._waiting:
-                    channel, stamp_ns, sequence, data = self._waiting.popleft()
-                    self._writer.add_message(channel, stamp_ns, data, stamp_ns, sequence)
-                self._writer.flush()  # type: ignore[no-untyped-call]
-                os.fsync(self._file.fileno())
+                if self._waiting:
+                    self._write_waiting()
             self._writer.finish()  # type: ignore[no-untyped-call]
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             self._failure = error
+
+    def _write_waiting(self) -> None:
+        """Make a chunk of the records that wait, on the disk when this returns."""
+        while self._waiting:
+            channel, stamp_ns, sequence, data = self._waiting.popleft()
+            self._writer.add_message(channel, stamp_ns, data, stamp_ns, sequence)
+        self._writer.flush()  # type: ignore[no-untyped-call]
+        os.fsync(self._file.fileno())

@@ -119,7 +119,7 @@ class SafetyMonitorNode(ManagedNode):
             directory = self._log_directory(assembly)
             name, seed, explore = directory.resolve().name, *map(self.option, ("seed", "explore"))
             info = assembly.info(name, self._robot, seed, explore)
-            self._recorder = Recorder(directory, info)
+            self._recorder = Recorder(directory, info, self._robot.now_s())
             self._directory = directory
             self.get_logger().info(f"log: {self._recorder.path}")
         loop = Loop(

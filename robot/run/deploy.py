@@ -99,7 +99,7 @@ def command(settings: Settings) -> int:
         policy.wait_ready()
         directory = settings.out or default_directory(contract)
         info = assembly.info(directory.resolve().name, robot, settings.seed, settings.explore)
-        recorder = Recorder(directory, info)
+        recorder = Recorder(directory, info, robot.now_s())
         stack.callback(recorder.close)
         progress = Progress(info, settings.episodes, recorder, assembly.deployment)
         loop = Loop(robot, assembly.monitor, policy, bundle, recorder, config)

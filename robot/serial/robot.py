@@ -29,6 +29,8 @@ LOCKSTEP_LIMIT_S = 5.0  # wall time that a twin may take for one control period
 WRITE_LIMIT_S = 0.2
 SILENCE_LIMIT_S = 1.0  # a device that says nothing for so long is lost, not late
 
+STOPPING = (device.DISARM, device.ESTOP)  # obeyed whatever their sequence and time are
+
 # Where catalogue signals lie in `device.MEASURED`.
 _SIGNALS = {
     "position": slice(0, 2),
@@ -280,12 +282,13 @@ class SerialRobot:
         refusal: link.Fault | None = None
         for _ in range(TRIES):
             sequence = self._write(kind, sequence=sequence)
-            refusal = self._await(sequence, done)
+            refusal = self._await(kind, sequence, done)
             if done(self._newest, sequence):
                 self._obedience.expect(kind == device.ARM, self._newest)
                 return
-            refused = self._newest.heard >= sequence > self._newest.obeyed
-            if refused and (refusal is None or refusal.code in (device.STALE, device.REPEATED)):
+            if _refused(kind, sequence, self._newest) and (
+                refusal is None or refusal.code in (device.STALE, device.REPEATED)
+            ):
                 sequence = None
             elif refusal is not None:
                 break
@@ -294,7 +297,9 @@ class SerialRobot:
         reasons = () if refusal is None else (link.fault_text(refusal.code),)
         self._refuse(verb, (*reasons, *self.faults()) or ("its STATE shows no effect",))
 
-    def _await(self, sequence: int, done: Callable[[link.State, int], bool]) -> link.Fault | None:
+    def _await(
+        self, kind: int, sequence: int, done: Callable[[link.State, int], bool]
+    ) -> link.Fault | None:
         """Wait for a message's effect, or for the STATE after its refusal, whose FAULT may be lost.
 
         Returns:
@@ -304,7 +309,7 @@ class SerialRobot:
         while not done(self._newest, sequence):
             refusal, state = self._refusal, self._newest
             if refusal is None or refusal.about != sequence:
-                if state.heard >= sequence > state.obeyed:
+                if _refused(kind, sequence, state):
                     return None
             elif state.sequence > refusal.sequence:
                 return refusal
@@ -426,6 +431,15 @@ class SerialRobot:
     def _lose(self, what: str) -> NoReturn:
         self._lost = f"{self._name}: {what}"
         raise LinkError(self._lost)
+
+
+def _refused(kind: int, sequence: int, state: link.State) -> bool:
+    """Whether a STATE shows that the device heard a message and did not obey it.
+
+    What stops is never refused: a STATE that seems to say so was sent before the message came, and
+    shows what the device heard, and refused, of another program.
+    """
+    return kind not in STOPPING and state.heard >= sequence > state.obeyed
 
 
 def _wrong_with(identity: Identity) -> str:

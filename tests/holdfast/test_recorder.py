@@ -31,7 +31,7 @@ def test_the_file_is_named_as_rosbag2_names_it(tmp_path):
 
 
 def test_mcaps_own_reader_opens_it(tmp_path):
-    log = Recorder(tmp_path / "run", info())
+    log = Recorder(tmp_path / "run", info(), 100.0)
     record_episode(log, 0, steps=7)
     log.close()
     with log.path.open("rb") as file:
@@ -54,16 +54,17 @@ def test_mcaps_own_reader_opens_it(tmp_path):
     }
     assert {schema.encoding for schema in summary.schemas.values()} == {"ros2msg"}
     assert {channel.message_encoding for channel in summary.channels.values()} == {"cdr"}
-    assert [chunk.compression for chunk in summary.chunk_indexes] == [""]
+    assert [chunk.compression for chunk in summary.chunk_indexes] == ["", ""]
+    assert stamps[0] == min(stamps)
     assert stamps[0] == 1_700_000_000_000_000_000 + 100_000_000_000
 
 
 def test_records_reach_the_file_while_the_run_goes_on(tmp_path):
     log = Recorder(tmp_path / "run", info())
+    assert read(log.path).info == info()  # at once
     record_episode(log, 0, steps=20)
     deadline_s = time.monotonic() + 5.0
-    with pytest.raises(LogError, match="does not say which run"):
-        read(log.path)  # nothing of it is there yet
+    assert not len(read(log.path).steps)  # they wait for their chunk
     time.sleep(2 * recorder.CHUNK_S)
     while len(read(log.path).steps) < 21 and time.monotonic() < deadline_s:
         time.sleep(0.01)
@@ -94,7 +95,7 @@ def test_overflow_is_counted_and_seen_by_the_reader(tmp_path, monkeypatch):
     log = Recorder(tmp_path / "run", info())
     for step in range(30):  # four records each
         log.step(tick(0, step))
-    assert log.lost == 30 * 4 + 1 - 40
+    assert log.lost == 30 * 4 - 40
     while log._waiting:
         time.sleep(0.01)
     log.step(tick(0, 30))
@@ -171,6 +172,22 @@ def test_kill_9_loses_less_than_half_a_second(tmp_path):
     assert len(long_ago) > 10
     assert found.steps["step"].tolist() == list(range(len(found.steps)))
     assert len(found.steps) > max(long_ago)
+
+
+def test_kill_9_as_soon_as_the_file_is_made_leaves_a_log(tmp_path):
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from recordings import info
+        from holdfast.log.writer import Recorder
+        Recorder(Path(sys.argv[1]), info())
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert _run(code, str(tmp_path / "run")).wait(timeout=30) == -signal.SIGKILL
+    found = read(tmp_path / "run")
+    assert found.info == info()
+    assert found.torn
+    assert not found.episodes
 
 
 def test_the_recorder_outlives_no_process(tmp_path):

@@ -14,9 +14,11 @@ import time
 import pytest
 import runs
 from bundles import drive_contract, write_bundle
-from twins import second_writer
+from twins import connected, second_writer
 
+from holdfast.contract import Cost
 from holdfast.log.reader import Log, read
+from holdfast.log.writer import CHUNK_S
 from holdfast.robot import config as configs
 from holdfast.robot.run.replay import replay
 from holdfast.robot.serial import device, link
@@ -24,6 +26,7 @@ from holdfast.safety_monitor.messages import State
 
 EMERGENCY = "emergency stop"
 WATCHDOG = "watchdog"
+PERIOD_S = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,9 @@ def twin_in_real_time(tmp_path):
 
 @pytest.fixture
 def policy(tmp_path):
-    """Moves on a circle of 0.4 m: it would go on for an hour."""
-    contract = drive_contract(episode_steps=72_000)
+    """Moves on a circle of 0.4 m: it would go on for an hour, wherever the twin places it."""
+    corridor = Cost("outside_corridor", "corridor", {"x_limit_m": 9.0}, 10.0, 30.0, 1.0, 0.95)
+    contract = drive_contract(episode_steps=72_000, costs=(corridor,))
     return write_bundle(tmp_path / "policy.onnx", contract, action=(0.4, 1.0))
 
 
@@ -79,7 +83,7 @@ def check_stopped(twin: runs.Twin, *faults: str) -> None:
 def interrupt(twin, folder, policy, steps, number):
     before = twin.episodes()
     with runs.deployment(folder / "run", twin.address, policy) as run:
-        run.wait_for_steps(steps)
+        run.wait_for_steps(20)
         pid = run.policy
         os.killpg(run.process.pid, number)  # as a terminal's Ctrl-C does
         status, out, err = run.end()
@@ -143,7 +147,7 @@ def test_a_hung_policy(tmp_path, twin, policy):
 def kill_monitor(twin, folder, policy, steps):
     before = twin.episodes()
     with runs.deployment(folder / "run", twin.address, policy) as run:
-        run.wait_for_steps(steps)
+        run.wait_for_steps(20)
         pid = run.policy
         run.process.kill()
         run.process.wait()
@@ -180,34 +184,47 @@ def test_a_monitor_that_sleeps(tmp_path, twin, policy):
     assert states(run.log())[-1] is State.STOPPED
 
 
-def notice(folder, policy, lockstep, kind, sentence, *, sequence=1, payload=b"", steps=6):
-    """Let another program write to the device while a run is under way; return the log."""
+def clock_difference(address):
+    """Device time less the host's monotonic time, as the next host to come would find it."""
+    with connected(address) as robot:
+        return robot._newest.time_us / 1e6 - robot.read().stamp_s
+
+
+def notice(folder, policy, lockstep, kind, sentence, *, sequence=1, payload=b"", late_s=0.0):
+    """Let another program write to the device while a run is under way; return the log.
+
+    It knows the device's time, so that nothing that it says is late against its will. In lockstep
+    the run waits for its policy meanwhile, and its log is on the disk.
+    """
     with (
         runs.twin(folder, lockstep=lockstep) as twin,
         second_writer(twin.address) as write,
-        runs.deployment(folder / "run", twin.address, policy) as run,
     ):
-        run.wait_for_steps(steps)
-        log = run.log()
-        if lockstep:
-            run.process.send_signal(signal.SIGSTOP)  # its time stands still then
-            time.sleep(0.1)
+        difference_s = clock_difference(twin.address)
+        with runs.deployment(folder / "run", twin.address, policy) as run:
+            run.wait_for_steps(20)
+            if lockstep:
+                os.kill(run.policy, signal.SIGSTOP)
+                time.sleep(3 * CHUNK_S)
             log = run.log()
-        written_s = time.time()
-        device_s = log.episodes[0].now_s[-1] if lockstep else 0.0
-        write(kind, sequence, round(device_s * 1e6), payload)
-        if lockstep:
-            time.sleep(0.1)
-            run.process.send_signal(signal.SIGCONT)
-        status, _, err = run.end()
-        assert status == 1
-        assert sentence in last_words(err)
-        check_stopped(twin, EMERGENCY)
-        before = len(log.episodes[0].now_s)
-        log = run.log()
+            written_s = time.time()
+            device_s = difference_s + time.monotonic() - PERIOD_S  # of the newest STATE, say
+            if lockstep:
+                device_s = log.episodes[0].now_s[-1]
+            write(kind, sequence, round((device_s - late_s) * 1e6), payload)
+            if lockstep:
+                os.kill(run.policy, signal.SIGCONT)
+            status, _, err = run.end()
+            assert status == 1
+            assert last_words(err).startswith(
+                f"holdfast: the monitor stopped the robot: {sentence}"
+            )
+            check_stopped(twin, EMERGENCY)
+            before = len(log.episodes[0].now_s)
+            log = run.log()
     stop = next(event for event in log.events if event.name == "stop")
     assert stop.code == log.episodes[0].result.code == "device_fault"
-    assert sentence in stop.text
+    assert stop.text.startswith(sentence)
     assert states(log) == [State.ACTIVE, State.STOPPED]
     if lockstep:
         assert len(log.episodes[0].now_s) <= before + 4
@@ -228,9 +245,21 @@ def test_a_stray_disarm(tmp_path, policy, lockstep):
 
 @IN_BOTH_TIMES
 def test_a_second_writer_with_higher_sequences(tmp_path, policy, lockstep):
-    sentence = "another program writes to the device: it heard message"
+    """Its command is obeyed; of a refused one the device would have told first."""
+    sentence = f"another program writes to the device: it heard message {2**31}"
     payload = link.command_payload((0.9, 0.0), 150_000)
     options = {"sequence": 2**31, "payload": payload}
+    log = notice(tmp_path, policy, lockstep, device.COMMAND, sentence, **options)
+    if lockstep:  # else a STATE may be there before the wheels are faster
+        assert log.episodes[0].signals["forward_speed"].max() > 0.45
+
+
+@IN_BOTH_TIMES
+def test_a_second_writer_that_is_refused(tmp_path, policy, lockstep):
+    """What the device heard of it shows before this run's DISARM came: that is no refusal of it."""
+    sentence = f"another program writes to the device: it refused message {2**31} (the message"
+    payload = link.command_payload((0.9, 0.0), 150_000)
+    options = {"sequence": 2**31, "payload": payload, "late_s": 0.5}
     notice(tmp_path, policy, lockstep, device.COMMAND, sentence, **options)
 
 
@@ -239,6 +268,7 @@ def test_a_second_deploy_is_told_that_the_port_is_taken(tmp_path, twin, policy):
         run.wait_for_steps(10)
         with runs.deployment(tmp_path / "second", twin.address, policy) as second:
             status, out, err = second.end()
+        assert run.process.poll() is None, "the first goes on"
         assert (status, out) == (1, "")
         assert "another program has it; end that one first" in last_words(err)
         assert not second.out.exists()

@@ -57,7 +57,7 @@ class Rig:
         budget = {c.name: c.run_budget for c in contract.costs} | (run_budget or {})
         assembly = Assembly(contract, None, config, monitor, None, None, None, budget)
         info = assembly.info(folder.name, self.robot, 0, exploring=False)
-        self.recorder = Recorder(folder, info)
+        self.recorder = Recorder(folder, info, self.robot.now_s())
         proposer = FreeTopic(here, section(), contract, config.monitor.proposal_max_age_s)
         self.verdicts, self.results = [], []
         loop = Loop(self.robot, monitor, proposer, None, self.recorder, config)
