@@ -107,6 +107,11 @@ def comparison(curves: Mapping[str, Curves], cost: Cost) -> str:
 
 def paths(before: Log, after: Log, task: Task) -> str:
     """Where the robot believes it drove, over the corridor; red where it was billed."""
+    return _svg(paths_figure(before, after, task))
+
+
+def paths_figure(before: Log, after: Log, task: Task) -> Figure:
+    """The figure of `paths`."""
     figure, left, right = _pair(9, 4.6)
     limits = (cost.parameters.get("x_limit_m") for cost in task.contract.costs)
     x_limit = next((limit for limit in limits if limit is not None), None)
@@ -131,7 +136,7 @@ def paths(before: Log, after: Log, task: Task) -> str:
         axes.set(xlabel="x [m]", aspect="equal")
         axes.autoscale_view()
     left.set_ylabel("y [m]")
-    return _svg(figure)
+    return figure
 
 
 def costs(before: Log, after: Log, k: int) -> str:
