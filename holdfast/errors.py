@@ -27,6 +27,10 @@ class LinkError(HoldfastError):
     """The serial link cannot be opened, was lost, or speaks another version."""
 
 
+class RefusedError(LinkError):
+    """The robot refused a request; the link lives on, so a later request may be obeyed."""
+
+
 class LogError(HoldfastError):
     """A log cannot be read or belongs to another contract."""
 

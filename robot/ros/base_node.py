@@ -120,8 +120,11 @@ class DriverNode(ManagedNode):
         """Say whether the hardware is there, and what it has latched."""
         if self.lost:
             return Health(2, self.lost)
-        faults = self.driver.faults if self.driver is not None else ()
-        return Health(2, "; ".join(faults)) if faults else super().health()
+        if self.driver is not None and self.driver.faults:
+            return Health(2, "; ".join(self.driver.faults))
+        if self.driver is not None and self.driver.refused:
+            return Health(1, self.driver.refused)
+        return super().health()
 
 
 OPTIONS = (

@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 import serial
 
-from holdfast.errors import ConfigError, LinkError
+from holdfast.errors import ConfigError, LinkError, RefusedError
 from holdfast.robot.base import Identity
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.obedience import Obedience
@@ -319,7 +319,7 @@ class SerialRobot:
         return None
 
     def _refuse(self, verb: str, reasons: tuple[str, ...]) -> NoReturn:
-        raise LinkError(f"{self._name}: the device refused to {verb}: {'; '.join(reasons)}")
+        raise RefusedError(f"{self._name}: the device refused to {verb}: {'; '.join(reasons)}")
 
     def _settle(self) -> None:
         """Lockstep: wait for the STATE that answers what was sent."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, RefusedError
 from holdfast.robot.topics.config import RosSection, Source
 from holdfast.robot.topics.fields import ActionCodec, SourceWriter, set_stamp
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, Qos, names
@@ -78,7 +78,11 @@ class Hardware(Protocol):
         """Say what it has latched, a sentence each."""
 
     def obey(self, action: Array, valid_for_s: float) -> None:
-        """Move so for a while; what it has latched has precedence."""
+        """Move so for a while; what it has latched has precedence.
+
+        Raises:
+            RefusedError: it does not move; a later command to stand still may be obeyed.
+        """
 
     def halt(self) -> None:
         """Stand still; needs no reset."""
@@ -87,7 +91,11 @@ class Hardware(Protocol):
         """Latch a stop."""
 
     def reset(self) -> None:
-        """Take back what is latched; nothing moves by that."""
+        """Take back what is latched; nothing moves by that.
+
+        Raises:
+            RefusedError: all stays latched.
+        """
 
     def close(self) -> None:
         """Stand still, and let go of it."""
@@ -133,6 +141,7 @@ class Driver:
 
     Attributes:
         faults: what the hardware had latched in the last turn.
+        refused: why the hardware refused the newest command; empty if it did not.
 
     Raises:
         ConfigError: a type or a field of it does not exist, or cannot be written; or the command
@@ -169,6 +178,7 @@ class Driver:
         self._requests = Requests("the driver")
         self._speed = (0.0, 0.0)
         self.faults: tuple[str, ...] = ()
+        self.refused = ""
         self._said_stopped: bool | None = None
         self._publishers = {
             topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
@@ -271,7 +281,19 @@ class Driver:
         elif command is not self._obeyed:
             self._obeyed = command
             if self._stood:
-                self._hardware.obey(command.action, left_s)
+                self._obey(command, left_s)
+
+    def _obey(self, command: _Command, left_s: float) -> None:
+        """Pass a command on. One that is refused loses nothing: the hardware stands, and the next
+        command to stand still asks again."""
+        try:
+            self._hardware.obey(command.action, left_s)
+        except RefusedError as error:
+            if str(error) != self.refused:  # commands repeat it many times a second
+                self._graph.warn(f"{error}; the next command to stand still asks again")
+            self.refused = str(error)
+        else:
+            self.refused = ""
 
     def _left_s(self, command: _Command) -> float:
         """Return for how long a command may still be obeyed; 0 if it never may be."""
@@ -294,7 +316,11 @@ class Driver:
         elif abs(self._speed[0]) > STANDING_M_S or abs(self._speed[1]) > STANDING_RAD_S:
             request.answer(False, "the robot moves")
         else:
-            self._hardware.reset()
+            try:
+                self._hardware.reset()
+            except RefusedError as error:
+                request.answer(False, str(error))
+                return
             self._contested = ""
             request.answer(True, "released; the safety monitor has yet to be reset and armed")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract import Contract
-from holdfast.errors import LinkError
+from holdfast.errors import LinkError, RefusedError
 from holdfast.robot.base import Identity
 from holdfast.robot.topics.config import ALL, RosSection, Source
 from holdfast.robot.topics.fields import ActionCodec, SourceReader, nearest
@@ -265,7 +265,7 @@ class TopicRobot:
             LinkError: something does, and what.
         """
         if faults := self.faults():
-            raise LinkError(f"{self.identity.hardware_id}: may not move: {'; '.join(faults)}")
+            raise RefusedError(f"{self.identity.hardware_id}: may not move: {'; '.join(faults)}")
         self.disarm()
 
     def send(self, action: Array, valid_for_s: float) -> None:

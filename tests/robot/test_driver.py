@@ -9,10 +9,12 @@ import time
 import graphs
 import numpy as np
 import pytest
+from test_second_writer import Impostor
 from topic_rig import BOOL, IMU, ODOMETRY, call, section
 from twins import running_twin
 
 from holdfast.errors import LinkError
+from holdfast.robot.serial import robot as serial_robot
 from holdfast.robot.serial.hardware import SerialHardware
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.robot.topics.driver import Driver, Look
@@ -206,6 +208,39 @@ def test_a_device_that_is_pulled(rig, twin):
     twin.process.kill()
     graphs.until(lambda: rig.error)
     assert "the port was lost" in str(rig.error)
+
+
+def test_a_refused_arming_is_no_loss(caplog):
+    """A slow line makes every ARM stale; once it is fast, the next command to stand arms."""
+    with (
+        Impostor() as impostor,
+        graphs.graph("driver") as here,
+        graphs.graph("there") as there,
+    ):
+        rig = Rig(here, there, impostor.address)
+        impostor._late_s = 0.4
+        for thread in rig.threads:
+            thread.start()
+        try:
+            rig.speed = 0.0
+            graphs.until(lambda: rig.driver.refused)
+            assert "the device refused to arm" in rig.driver.refused
+            assert "the next command to stand still asks again" in caplog.text
+            assert not rig.robot.armed
+            rig.speed = 0.3
+            time.sleep(serial_robot.TRIES * serial_robot.ANSWER_LIMIT_S)  # of the last ARM
+            impostor._late_s = 0.0
+            time.sleep(0.5)
+            assert not rig.robot.armed, "a command to move arms nothing"
+            rig.speed = 0.0
+            graphs.until(lambda: rig.robot.armed)
+            graphs.until(lambda: not rig.driver.refused)
+            assert rig.error is None
+        finally:
+            rig.ending.set()
+            for thread in rig.threads:
+                thread.join()
+            rig.driver.close()
 
 
 def test_at_rest_it_forgets_its_command(rig):

@@ -112,6 +112,7 @@ class Client:
         self.odometry: list[Odometry] = []
         self.e_stops: list[bool] = []
         self.diagnostics: list[DiagnosticStatus] = []
+        self._clients: dict[str, Any] = {}
         hear = self.node.create_subscription
         hear(TwistStamped, "cmd_vel", self._commanded, 10)
         hear(Odometry, "odom", self.odometry.append, qos_profile_sensor_data)
@@ -142,9 +143,15 @@ class Client:
         return client.call_async(request)
 
     def call(self, kind: Any, name: str, request: Any, limit_s: float = LIMIT_S) -> Any:
-        """Call a service; over Fast DDS the first answer to a new client may be lost."""
+        """Call a service; over Fast DDS the first answer to a new client may be lost.
+
+        A service's client is kept: hundreds of them delay whoever joins the graph.
+        """
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        assert self._clients[name].wait_for_service(LIMIT_S), f"there is no {name}"
         for _ in range(3):
-            future = self.begin(kind, name, request)
+            future = self._clients[name].call_async(request)
             deadline_s = time.monotonic() + limit_s / 3
             while not future.done() and time.monotonic() < deadline_s:
                 time.sleep(0.005)

@@ -221,7 +221,10 @@ def test_what_is_set_wrongly_while_inactive_fails_the_activation(client, nodes):
 
 def test_a_second_one_in_the_namespace_is_refused(client, folder, nodes):
     second = Node(MONITOR, folder, NAMESPACE, policy="circle.onnx")
-    assert second.ended() == 1
+    try:
+        assert second.ended() == 1
+    finally:
+        second.close()
     assert f"there is a node /{NAMESPACE}/{MONITOR} already" in second.said()
     assert "Traceback" not in second.said()
     client.drives()

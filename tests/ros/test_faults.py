@@ -155,10 +155,10 @@ def test_a_log_that_finds_no_room_is_what_the_stop_is_for(driven, folder):
     """No file of this process may grow further; what is said is that, and not what follows."""
     client, _ = driven
     log = {"record": True, "log_dir": f"no-room-{time.time_ns()}"}
+    client.statuses.clear()  # before the node starts: it repeats none that was heard
     monitor = Node(MONITOR, folder, "ends", before=NO_ROOM, **{**DRIVE, **log})
     try:
         client.bring_up(MONITOR)
-        client.statuses.clear()
         client.drives()
         until(lambda: "watch_failed" in client.codes)
         assert "File too large" in client.statuses[-1].message
@@ -178,10 +178,10 @@ ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 @pytest.mark.parametrize("number", ENDINGS, ids=lambda n: n.name)
 def test_whatever_ends_the_monitor_the_last_command_is_zero(driven, folder, number):
     client, _ = driven
+    client.statuses.clear()
     monitor = Node(MONITOR, folder, "ends", **DRIVE)
     try:
         client.bring_up(MONITOR)
-        client.statuses.clear()
         client.drives()
         begun_s = time.monotonic()
         monitor.signal(number)
