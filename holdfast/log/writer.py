@@ -105,7 +105,8 @@ class Recorder:
             ) from None
         except OSError as error:
             raise LogError(f"{self.path} cannot be written ({error.strerror})") from None
-        self._closing = threading.Event()
+        self._closing = False
+        self._wake = threading.Event()  # an episode ended, or the log does
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
@@ -187,6 +188,7 @@ class Recorder:
             fields[name] = getattr(result, name)
         tail = pack_strings([result.ended, result.code, result.text])
         self._put(log_format.EPISODE_TOPIC, now_s, tail)
+        self._wake.set()  # what has ended is not lost with the process
 
     def close(self) -> None:
         """Write what is waiting, and the file's end.
@@ -194,7 +196,8 @@ class Recorder:
         Raises:
             LogError: the log could not be written to its end.
         """
-        self._closing.set()
+        self._closing = True
+        self._wake.set()
         self._thread.join()
         try:
             self._file.close()
@@ -245,7 +248,9 @@ class Recorder:
         closing = False
         try:
             while not closing:
-                closing = self._closing.wait(CHUNK_S)
+                self._wake.wait(CHUNK_S)
+                self._wake.clear()
+                closing = self._closing
                 if self._waiting:
                     self._write_waiting()
             self._writer.finish()  # type: ignore[no-untyped-call]
