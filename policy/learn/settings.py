@@ -188,6 +188,7 @@ def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
     if algorithm == "off-policy":
         raise TrainingError("an off-policy run of checkpoint format 2 cannot be used; train anew")
     known = {name: value for name, value in data.items() if name not in GROUPS_OF_FORMAT_2}
+    known.setdefault("physics", "mujoco")  # there was no choice at first
     flat = {name: data[name] for name in ("step", "multiplier", "penalty")}
     flat |= data["cpo"] | data["vine"] | data["ppo"]
     names = (field.name for field in dataclasses.fields(ALGORITHMS[algorithm].Settings))

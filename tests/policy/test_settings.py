@@ -135,8 +135,10 @@ FORMAT_2 = {
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "off-policy"])
 def test_settings_of_an_earlier_checkpoint_are_converted(algorithm):
     shared = json.loads(json.dumps(dataclasses.asdict(POINT)))
-    del shared["own"]
-    own = settings_from({**shared, **FORMAT_2, "algorithm": algorithm}).own
+    del shared["own"], shared["physics"]  # the first of them had no choice of physics
+    settings = settings_from({**shared, **FORMAT_2, "algorithm": algorithm})
+    assert settings.physics == "mujoco"
+    own = settings.own
     held = {"step": StepSettings(delta=0.03), "multiplier": MultiplierSettings(ki=0.5)}
     held |= {"penalty": (2.0,), **FORMAT_2["cpo"], **FORMAT_2["vine"], **FORMAT_2["ppo"]}
     assert vars(own) == {name: held[name] for name in vars(own)}
