@@ -91,7 +91,7 @@ def test_it_runs_under_micropython_as_it_does_here():
         )
     here = subprocess.run(
         [sys.executable, "-c", SCENARIO],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "robot")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "robot" / "serial")},
         capture_output=True,
         text=True,
         check=True,
