@@ -165,7 +165,7 @@ def summary(found: Sequence[dict[str, Any]]) -> list[str]:
 
 
 LINE_TRIES = 3
-"""Of each cell in real time, at the most: one takes six seconds, and they cannot share a core."""
+"""Most tries of a cell in real time: one takes six seconds, and tries cannot share a core."""
 
 
 def line_and_processes(seeds: int, config: Path | None, only: str) -> list[Outcome]:

@@ -18,7 +18,7 @@ from holdfast.signals import Array
 PERIOD_S = 0.05
 SLOW_S, DELAY_S = 1.0, 0.5
 BURST_S, PAUSE_S = (0.2, 1.0), (0.05, 0.2)
-"""Of an intermittent signal: for how long it is stuck, and for how long it is right in between."""
+"""Seconds for which an intermittent signal is stuck, and for which it is right in between."""
 
 
 @dataclass(frozen=True)

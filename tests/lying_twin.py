@@ -52,7 +52,7 @@ GROUPS = {
 
 FENCE_M = 3.0
 RADIUS_M = 0.18
-"""Of the robot: what turns on the spot moves at its rim."""
+"""Radius of the robot, m: a robot that turns on the spot moves at its rim."""
 
 STANDS_M_S = 0.03
 DECELERATION_M_S2, REACTION_S = 2.0, 0.2

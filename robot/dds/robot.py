@@ -23,7 +23,7 @@ FOUND_S = 3.0
 """How long the robot's topics have to be found, and then to say something."""
 
 SETTLE_S = 0.3
-"""Who else is in the graph is known so soon after the robot was found."""
+"""Seconds after the robot was found until all other publishers are known."""
 
 
 class DdsRobot(TopicRobot):

@@ -105,7 +105,7 @@ class Obedience:
 
     def _another_mode(self, state: link.State) -> str:
         if self._armed is None or state.armed is self._armed or (self._armed and state.faults):
-            return ""  # a latched fault disarms too, and speaks for itself
+            return ""  # a latched fault disarms too, and is reported by itself
         if self._armed:
             return "the device is disarmed, and this program did not disarm it"
         return "the device is armed, and this program did not arm it"

@@ -36,6 +36,13 @@ def test_files_named_in_code_type_exist(page):
         assert (ROOT / file).is_file(), file
 
 
+def test_tests_that_the_promises_name_exist():
+    page = (ROOT / "docs" / "SAFETY.md").read_text("utf-8")
+    for name in re.findall(r"`((?:[a-z_]+/)*test_[a-z_]+\.py)`", page):
+        folder = ROOT / "tests" / ("" if "/" in name else "safety_monitor")
+        assert (folder / name.removeprefix("tests/")).is_file(), name
+
+
 def test_the_index_lists_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
