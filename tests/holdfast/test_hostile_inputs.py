@@ -54,9 +54,16 @@ class TookTooLong(BaseException):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with one good file of each kind."""
+    """A folder with one good file of each kind.
+
+    It also exports once: an alarm during the first import of the exporter would leave half of
+    onnxscript in this process, and every later test that exports would fail.
+    """
     folder = tmp_path_factory.mktemp("made")
     assert main(["train", *SMALL, "--out", str(folder / "train")]) == 0
+    checkpoint = str(folder / "train" / "checkpoint.safetensors")
+    exported = ["--episodes", "8", "--out", str(folder / "exported.onnx")]
+    assert main(["export", "--checkpoint", checkpoint, *exported]) == 0
     write_bundle(folder / "policy.onnx")
     log = Recorder(folder / "run", info())
     for episode in range(2):
