@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.limits import WHERE, Limits
 from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State
 from holdfast.safety_monitor.scalar import finite
@@ -30,7 +30,7 @@ TURNING = frozenset({"yaw_rate", "heading", "angular_velocity"})
 
 def require_a_robot(contract: Contract) -> None:
     """Raise ContractError if a contract observes or bills what exists in a simulation alone."""
-    names = dict.fromkeys((*contract.signals, *Bill(contract).signals))
+    names = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
     if simulated := [name for name in names if CATALOGUE[name].simulated]:
         raise ContractError(
             f"contract of task '{contract.task}': needs {' and '.join(simulated)}, which a "
@@ -79,7 +79,7 @@ def wanted_shapes(contract: Contract, required: frozenset[str]) -> dict[str, tup
     return shapes
 
 
-def measure(
+def validate_signals(
     sources: Mapping[str, Reading],
     required: frozenset[str],
     shapes: Mapping[str, tuple[int]],

@@ -83,7 +83,7 @@ FUNCTIONS: Mapping[str, CostFunction] = {
 }
 
 
-class Bill:
+class CostModel:
     """Evaluates all costs of a contract, in its order.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import Any
 from holdfast.contract import Contract, strict
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.budget import Budget
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import Check, Reason, State
 
 BETS = 10
@@ -186,7 +186,7 @@ class Evidence:
             if not 0.0 < value < 1.0:
                 raise ConfigError(f"evidence: {name} should be between 0 and 1, received {value}")
         self._contract_hash, self._alpha, self._cap_hit_rate = contract.hash, alpha, cap_hit_rate
-        self._budget = Budget(contract, Bill(contract).largest, run_budget, None)
+        self._budget = Budget(contract, CostModel(contract).largest, run_budget, None)
         self.costs = tuple(
             CostEvidence(cost.name, cost.limit, run, alpha, cap_hit_rate)
             for cost, run in zip(contract.costs, self._budget.run, strict=True)

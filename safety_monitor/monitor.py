@@ -14,7 +14,7 @@ from holdfast.safety_monitor import checks
 from holdfast.safety_monitor.action import ActionLimits
 from holdfast.safety_monitor.budget import Budget
 from holdfast.safety_monitor.consistency import Consistency
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.envelope import check_envelope
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
@@ -114,12 +114,12 @@ class Monitor:
             margin = prediction.margin(limits.episode_coverage)
         self._contract, self._limits, self._evidence = contract, limits, evidence
         self._observer = Observer(contract)
-        self._bill = Bill(contract)
+        self._cost_model = CostModel(contract)
         self._budget = Budget(
-            contract, self._bill.largest, run_budget, limits.episode_budget, margin
+            contract, self._cost_model.largest, run_budget, limits.episode_budget, margin
         )
         self._recovery = RecoveryController(contract, limits.recovery)
-        also = (*self._bill.signals, *self._recovery.signals)
+        also = (*self._cost_model.signals, *self._recovery.signals)
         self._actions = ActionLimits(contract)
         self._required = checks.required_signals(contract, also, limits)
         self._shapes = checks.wanted_shapes(contract, self._required)
@@ -165,7 +165,7 @@ class Monitor:
         """Return the observation, shape (n,); a signal that cannot be used shows as NaN."""
         arrays: dict[str, Array] = {}
         try:
-            checks.measure(sources, self._required, self._shapes, arrays, {}, {}, [])
+            checks.validate_signals(sources, self._required, self._shapes, arrays, {}, {}, [])
         except Exception:
             arrays.clear()  # something there is no reading at all; `step` stops for it
         return self._observation(arrays)
@@ -309,7 +309,9 @@ class Monitor:
     ) -> None:
         moving, reasons = self._ladder.moving, found.reasons
         arrays, values = found.arrays, found.values
-        checks.measure(sources, self._required, self._shapes, arrays, values, found.stamps, reasons)
+        checks.validate_signals(
+            sources, self._required, self._shapes, arrays, values, found.stamps, reasons
+        )
         found.costs = self._price(values, reasons)
         checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
         for name, reading in sources.items():
@@ -344,7 +346,7 @@ class Monitor:
 
     def _doubted(self, reading: Reading, doubts: list[Reason]) -> bool:
         """Whether a reading that costs are billed on may not be of now."""
-        bills = not reading.signals.keys().isdisjoint(self._bill.signals)
+        bills = not reading.signals.keys().isdisjoint(self._cost_model.signals)
         return bills and any(doubt.state <= FALLBACK for doubt in doubts)
 
     def _stream(self, name: str) -> Freshness:
@@ -369,16 +371,16 @@ class Monitor:
         self, values: dict[str, list[float]], reasons: list[Reason]
     ) -> tuple[float, ...] | None:
         """Return the costs of this step, or None if they cannot be told."""
-        for name in self._bill.signals:
+        for name in self._cost_model.signals:
             if name not in values:
                 return None
-        costs = self._bill.step(values)
-        for index, most in enumerate(self._bill.largest):
+        costs = self._cost_model.step(values)
+        for index, most in enumerate(self._cost_model.largest):
             if not 0.0 <= costs[index] <= most:  # NaN fails this comparison too
                 break
         else:
             return costs
-        text = f"costs {list(costs)} should be between 0 and {list(self._bill.largest)}"
+        text = f"costs {list(costs)} should be between 0 and {list(self._cost_model.largest)}"
         reasons.append(Reason(Check.BUDGET, "cost_invalid", STOPPED, text))
         return None
 

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import CATALOGUE, Signals
 from holdfast.sim.batch.batch import Batch, Step
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.registry import make, make_batch, own_contract
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.tasks.task_file import FOREIGN
+from holdfast.sim.tasks.task_file import GYM_PREFIX
 
 COPIES, STEPS = 5, 30
 EVERYONE = np.arange(COPIES)
@@ -44,7 +44,7 @@ def check(task_id: str) -> None:
     Raises:
         ConfigError, TrainingError: says what is wrong, and what would be right.
     """
-    if task_id.startswith(FOREIGN):
+    if task_id.startswith(GYM_PREFIX):
         contract = own_contract(task_id)
         check_batch(lambda copies, seed: make_batch(task_id, copies, seed, contract=contract))
     else:
@@ -93,7 +93,7 @@ def check_task(task: Task) -> None:
 def _check_signals(task: Task, signals: Signals) -> None:
     """The signals that are observed and billed are there, of the catalogue's or contract's size."""
     contract, name = task.contract, task.contract.task
-    needed = dict.fromkeys((*contract.signals, *Bill(contract).signals))
+    needed = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
     missing = [key for key in needed if key not in signals]
     _require(
         not missing,

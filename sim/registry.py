@@ -18,7 +18,7 @@ from holdfast.sim.tasks.gather import Gather
 from holdfast.sim.tasks.goal import Goal
 from holdfast.sim.tasks.places import Grid
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.tasks.task_file import FOREIGN, OURS, SUFFIX, load
+from holdfast.sim.tasks.task_file import GYM_PREFIX, OURS, SUFFIX, load
 
 _POINT_GRID = Grid(columns=6, spacing_m=2.0)
 
@@ -73,7 +73,7 @@ def full_name(task_id: str) -> str:
 
 def is_program(task_id: str) -> bool:
     """Return whether an id names code to run, as FILE.py:NAME or gym:MODULE:ID."""
-    return f"{SUFFIX}:" in task_id or (task_id.startswith(FOREIGN) and task_id.count(":") > 1)
+    return f"{SUFFIX}:" in task_id or (task_id.startswith(GYM_PREFIX) and task_id.count(":") > 1)
 
 
 def registered(task_id: str) -> Task:
@@ -116,7 +116,7 @@ def make(task_id: str) -> Task:
     Raises:
         ConfigError: there is no such task.
     """
-    if task_id.startswith(FOREIGN):
+    if task_id.startswith(GYM_PREFIX):
         raise ConfigError(f"{task_id}: is an environment without a robot, which can only train")
     if f"{SUFFIX}:" in task_id:
         return load(task_id)
@@ -135,7 +135,7 @@ def own_contract(task_id: str) -> Contract:
     Raises:
         ConfigError, TrainingError: there is no such task, or it makes none.
     """
-    if task_id.startswith(FOREIGN):
+    if task_id.startswith(GYM_PREFIX):
         from holdfast.sim.batch import gym_batch  # importing Gymnasium takes half a second
 
         return gym_batch.own_contract(task_id)
@@ -166,7 +166,7 @@ def make_batch(
         ConfigError: there is no such task, or something cannot be randomised in it; or there is no
             GPU, or MuJoCo Warp cannot simulate the robot.
     """
-    if task_id.startswith(FOREIGN):
+    if task_id.startswith(GYM_PREFIX):
         from holdfast.sim.batch.gym_batch import GymBatch
 
         if randomise is not None:

@@ -90,4 +90,4 @@ def codes(messages):
 
 
 def state(messages):
-    return [message for message in messages if isinstance(message, link.State)][-1]
+    return [message for message in messages if isinstance(message, link.DeviceState)][-1]

@@ -279,7 +279,7 @@ class Driver:
     def answer(self, limit_s: float) -> tuple[Proposal, float] | None:
         return self._proposal, math.nan
 
-    def fate(self) -> str:
+    def status_text(self) -> str:
         return ""
 
     def faults(self) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Policy:
     def answer(self, limit_s: float) -> tuple[Proposal, float] | None:
         return self._said
 
-    def fate(self) -> str:
+    def status_text(self) -> str:
         return ""
 
     def faults(self) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def call(graph: Any, name: str, asked: Any = None) -> tuple[bool, str]:
     answers: list[Any] = []
     base = name if name.startswith("/") else f"/{name}"
     reader = graph._reader(f"rr{base}Reply", response, structure(response, REQUEST_ID), PLAIN)
-    graph._topic_ears.add(reader, 10, answers.append)
+    graph._topic_reader.add(reader, 10, answers.append)
     asking = structure(request, REQUEST_ID)
     writer = graph._writer(f"rq{base}Request", request, asking, PLAIN)
     graphs.until(writer.get_matched_subscriptions)

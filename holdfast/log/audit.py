@@ -14,7 +14,7 @@ from holdfast.bundle.reader import Bundle, log_prob
 from holdfast.errors import LogError
 from holdfast.log.format import TORN
 from holdfast.log.reader import Episode, Log
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import State
 from holdfast.signals import Array
 
@@ -90,14 +90,14 @@ def billed(log: Log, episode: Episode) -> Array:
     Raises:
         LogError: the log says another cost, or one that no step can have.
     """
-    bill = Bill(log.info.contract)
-    lacks = [name for name in bill.signals if name not in episode.signals]
+    cost_model = CostModel(log.info.contract)
+    lacks = [name for name in cost_model.signals if name not in episode.signals]
     if lacks:
         raise LogError(f"{log.path}: lacks the signal '{lacks[0]}', of which a cost is made")
-    largest = np.array(bill.largest)
-    signals = {name: episode.signals[name][1:] for name in bill.signals}
+    largest = np.array(cost_model.largest)
+    signals = {name: episode.signals[name][1:] for name in cost_model.signals}
     known = np.all([np.isfinite(values).all(axis=1) for values in signals.values()], axis=0)
-    told = np.where(known[:, None], bill(signals), largest)
+    told = np.where(known[:, None], cost_model(signals), largest)
     logged = episode.costs[1:]
     right = np.isclose(logged, told, rtol=1e-9, atol=1e-9) | (logged == largest)
     # A stop between two periods: the last row was read, and not billed any more.

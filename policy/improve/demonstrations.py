@@ -26,7 +26,7 @@ from holdfast.log.format import COMPLETED
 from holdfast.policy.improve.experience import whole_rows
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Networks
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
 
@@ -133,7 +133,7 @@ def _require_fit(run: log.Log, contract: Contract) -> None:
 
 
 def _episodes(run: log.Log, contract: Contract, task: Task) -> Iterator[Demonstration]:
-    bill = Bill(contract)
+    cost_model = CostModel(contract)
     for episode in run.episodes:
         if len(episode.observation) < 2 or not audit.obeyed(run, episode):
             continue
@@ -143,7 +143,7 @@ def _episodes(run: log.Log, contract: Contract, task: Task) -> Iterator[Demonstr
                 continue
             k = slice(rows - 1)
             signals = {name: values[1:rows] for name, values in episode.signals.items()}
-            reward, costs = task.reward(signals), bill(signals)
+            reward, costs = task.reward(signals), cost_model(signals)
         except KeyError as missing:
             raise LogError(
                 f"{run.path}: lacks the signal {missing}, of which {contract.task} makes a cost"

@@ -21,7 +21,7 @@ from holdfast.log.format import COMPLETED
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import Array, Signals
 from holdfast.sim.tasks.task import Task
 
@@ -131,7 +131,7 @@ def whole_rows(run: log.Log, episode: log.Episode, contract: Contract, task: Tas
     noted = _Noted(episode.signals)
     with np.errstate(all="ignore"):  # what is not whole is found below
         _paid(run.path, task, noted)
-    return audit.whole_rows(run, episode, {*noted.names, *Bill(contract).signals})
+    return audit.whole_rows(run, episode, {*noted.names, *CostModel(contract).signals})
 
 
 class _Noted(dict[str, Array]):

@@ -14,7 +14,7 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import Critic, fit_critic
 
 
-class Fitting:
+class BackgroundFit:
     """Fits in a thread of its own: the result is needed only for the next batch's advantages.
 
     All that the thread reads is its own from the start, its random generator too, so what

@@ -16,19 +16,19 @@ from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import Collected, Measured, Report, Setup
-from holdfast.policy.learn.fitting import Fitting
+from holdfast.policy.learn.fitting import BackgroundFit
 from holdfast.policy.learn.settings import (
     TrainSettings,
     contract_of,
     require_same,
     settings_of,
 )
-from holdfast.policy.learn.shaping import Predictor, soon
+from holdfast.policy.learn.shaping import Predictor, cost_within
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import Collector, Estimates, Rollout, estimate, rows
 from holdfast.policy.sampling.samples import Samples
-from holdfast.policy.sampling.shards import InTurn, ShardedCollector
+from holdfast.policy.sampling.shards import SequentialRunner, ShardedCollector
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch
 from holdfast.sim.registry import make_batch
@@ -63,7 +63,7 @@ class Learner:
         self.predictor = (
             Predictor(n, m, settings.shaping, self.generator) if settings.shaping.horizon else None
         )
-        self.fitting = Fitting(self._networks.critic, self.predictor, settings)
+        self.fitting = BackgroundFit(self._networks.critic, self.predictor, settings)
         self.batch = self._more(settings.copies(self.contract) // max(settings.shards, 1))
         setup = Setup(
             self._networks,
@@ -78,7 +78,7 @@ class Learner:
         )
         self.algorithm = ALGORITHMS[settings.algorithm](setup, settings.own)
         self.collector = (
-            ShardedCollector(InTurn(self.batch), settings.shards, self.generator)
+            ShardedCollector(SequentialRunner(self.batch), settings.shards, self.generator)
             if settings.shards
             else Collector(self.batch, self.generator, self.algorithm.before_step)
         )
@@ -135,7 +135,7 @@ class Learner:
         self.iteration += 1
         return self._record(judged, report, clock)
 
-    def judge(self, rollout: Rollout) -> Judged:
+    def judge(self, rollout: Rollout) -> EvaluatedRollout:
         """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
         flat, s = rows(rollout.observation), self.settings
         if not self.normaliser.count:
@@ -148,17 +148,17 @@ class Learner:
         )
         samples = self.algorithm.samples(Collected(rollout, x, estimates))
         sums = _episode_sums(rollout, shaped, s.episodes)
-        return Judged(rollout, x, estimates, sums, samples)
+        return EvaluatedRollout(rollout, x, estimates, sums, samples)
 
-    def fit(self, judged: Judged) -> None:
+    def fit(self, judged: EvaluatedRollout) -> None:
         """Begin to fit the critics, and the predictor."""
         rollout, label = judged.rollout, None
         if self.predictor:
-            likely = soon(rollout.costs, rollout.ended, self.settings.shaping.horizon)
+            likely = cost_within(rollout.costs, rollout.ended, self.settings.shaping.horizon)
             label = rows(likely)
         self.fitting.start(judged.x, rows(judged.estimates.target), label)
 
-    def step(self, judged: Judged) -> Report:
+    def step(self, judged: EvaluatedRollout) -> Report:
         """Change the policy."""
         samples, sums = judged.samples, judged.sums
         # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
@@ -173,7 +173,7 @@ class Learner:
         )
         return self.algorithm.update(samples, measured)
 
-    def _record(self, judged: Judged, report: Report, clock: Stopwatch) -> dict[str, Any]:
+    def _record(self, judged: EvaluatedRollout, report: Report, clock: Stopwatch) -> dict[str, Any]:
         sums, extra = judged.sums, self.algorithm.extra_steps
         size = len(judged.x) + extra
         self.steps += size
@@ -281,7 +281,7 @@ class EpisodeSums:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class EvaluatedRollout:
     """A rollout, and what an update needs to know of it.
 
     Attributes:

@@ -18,11 +18,11 @@ from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import OwnSettings
 from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.ranges import above_zero, at_least, one_of, share
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 from holdfast.sim.registry import own_contract, trained_on
-from holdfast.sim.tasks.task_file import FOREIGN
+from holdfast.sim.tasks.task_file import GYM_PREFIX
 
 if TYPE_CHECKING:
     AlgorithmName = str
@@ -254,7 +254,7 @@ def contract_of(settings: TrainSettings) -> Contract:
             f"limit should have a value for each cost of {contract.task}, "
             f"{', '.join(names)}; received {len(settings.limit)}"
         )
-    nobody_says = settings.task.startswith(FOREIGN) and not settings.limit
+    nobody_says = settings.task.startswith(GYM_PREFIX) and not settings.limit
     if nobody_says and ALGORITHMS[settings.algorithm].meets_limit:
         raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
     costs = list(contract.costs)
@@ -265,7 +265,7 @@ def contract_of(settings: TrainSettings) -> Contract:
             limit = settings.limit[i]
             changes["limit"] = limit
             budget = limit * cost.run_budget / cost.limit if cost.limit else cost.run_budget
-            dearest = Bill(contract).largest[i]
+            dearest = CostModel(contract).largest[i]
             affordable = dearest if math.isfinite(dearest) else 0.0
             changes["run_budget"] = max(budget, limit, affordable)
         costs[i] = dataclasses.replace(

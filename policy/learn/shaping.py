@@ -46,7 +46,7 @@ class ShapingSettings:
         at_least(1, self, "predictor_steps", "predictor_hidden")
 
 
-def soon(costs: Array, ended: NDArray[np.bool_], horizon: int) -> NDArray[np.bool_]:
+def cost_within(costs: Array, ended: NDArray[np.bool_], horizon: int) -> NDArray[np.bool_]:
     """Return whether each cost (T, N, m) occurs at steps t to t + horizon − 1 of its episode."""
     result = np.empty(costs.shape, dtype=bool)
     wait = np.full(costs.shape[1:], horizon)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from holdfast.policy.models.layers import ROWS, Frozen, mlp, products, tanh_
+from holdfast.policy.models.layers import ROWS, InferenceMLP, mlp, products, tanh_
 
 
 class GaussianPolicy(nn.Module):
@@ -39,9 +39,9 @@ class GaussianPolicy(nn.Module):
         """Return means (B, actions) of normalised observations (B, n)."""
         return torch.tanh(self.body(x))
 
-    def frozen(self) -> Frozen:
+    def frozen(self) -> InferenceMLP:
         """Return `forward` as it is now, without what derivatives would need."""
-        return Frozen(self.linears)
+        return InferenceMLP(self.linears)
 
     def means(self, x: Tensor) -> Tensor:
         """Return what `forward` does, of any number of observations."""

@@ -27,7 +27,7 @@ def mlp(sizes: Sequence[int], generator: torch.Generator, last_gain: float = 1.0
     return nn.Sequential(*layers)
 
 
-class Frozen:
+class InferenceMLP:
     """Linear layers, a tanh after each, as they are now: y = f(x) in few operations.
 
     As tanh z = 2σ(2z) − 1, the same is a network of sigmoids: h ← σ(2W(2h − 1) + 2b).

@@ -51,7 +51,7 @@ class Runner(Protocol):
         """Return the rollouts of the shards, in their order."""
 
 
-class InTurn:
+class SequentialRunner:
     """Runs shards on this machine, one after the other.
 
     Args:

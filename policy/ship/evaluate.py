@@ -138,7 +138,7 @@ def _evaluation(
 
 
 @torch.no_grad()
-def foretell(networks: Networks, evaluation: Evaluation) -> list[Array]:
+def predict_costs(networks: Networks, evaluation: Evaluation) -> list[Array]:
     """Return the critics' cost-to-go at each step of each episode, (steps, costs) each."""
     first = 1 + len(networks.contract.costs)
     return [

@@ -30,7 +30,7 @@ from holdfast.errors import ConfigError, FileError
 from holdfast.policy.learn.settings import settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
-from holdfast.policy.ship.evaluate import evaluate, foretell, judge_prediction
+from holdfast.policy.ship.evaluate import evaluate, judge_prediction, predict_costs
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
@@ -148,7 +148,7 @@ def export(
     settings = settings_of(source, data, task)
     seed = settings.seed
     measured = evaluate(networks, settings, episodes, seed)
-    ahead, half, contract = foretell(networks, measured), episodes // 2, networks.contract
+    ahead, half, contract = predict_costs(networks, measured), episodes // 2, networks.contract
     prediction = fit_prediction(ahead[half:], measured.costs[half:], contract.episode_steps)
     provenance = {
         "holdfast": holdfast.__version__,

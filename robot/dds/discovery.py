@@ -130,7 +130,7 @@ def _domain(number: int, config: str) -> Domain:
     return Domain(number, config)
 
 
-class Presence:
+class GraphParticipant:
     """A participant that ROS sees as a node.
 
     Args:

@@ -25,7 +25,7 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
-from holdfast.robot.dds.discovery import Presence, topic_name, user_data
+from holdfast.robot.dds.discovery import GraphParticipant, topic_name, user_data
 from holdfast.robot.dds.types import REQUEST_ID, message_class, structure
 from holdfast.robot.topics.graph import LONGEST_SLEEP_S, PLAIN, Qos
 
@@ -45,11 +45,11 @@ FAST_DDS = b"\x01\x0f"
 _log = logging.getLogger(__name__)
 
 
-class _Ears:
+class _ReaderThread:
     """A thread that calls back with what arrives at its readers."""
 
-    def __init__(self, presence: Presence, name: str) -> None:
-        self._waitset = WaitSet(presence.participant)
+    def __init__(self, participant: GraphParticipant, name: str) -> None:
+        self._waitset = WaitSet(participant.participant)
         self._readers: list[tuple[Any, ReadCondition, int, Callable[[Any], None]]] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -97,13 +97,13 @@ class DdsGraph:
 
     def __init__(self, node: str, namespace: str = "") -> None:
         self._node, self._namespace = node, namespace
-        self._presence = Presence(namespace, node)
-        self._topic_ears = _Ears(self._presence, "topics")
-        self._service_ears = _Ears(self._presence, "services")
+        self._participant = GraphParticipant(namespace, node)
+        self._topic_reader = _ReaderThread(self._participant, "topics")
+        self._service_reader = _ReaderThread(self._participant, "services")
         self._writers: list[Any] = []
         self._closing = threading.Event()
         self._warned_s: dict[str, float] = {}
-        self._others = BuiltinDataReader(self._presence.participant, BuiltinTopicDcpsParticipant)
+        self._others = BuiltinDataReader(self._participant.participant, BuiltinTopicDcpsParticipant)
         self._looking = threading.Thread(target=self._look_around, name="neighbours", daemon=True)
         self._looking.start()
 
@@ -142,7 +142,7 @@ class DdsGraph:
         """Call back with every message that arrives, in the topics' thread."""
         name = topic_name("rt", self._namespace, self._node, topic)
         reader = self._reader(name, _short(type_name), message_class(type_name), qos)
-        self._topic_ears.add(reader, qos.depth, callback)
+        self._topic_reader.add(reader, qos.depth, callback)
 
     def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
         """Return what publishes a message, from any thread."""
@@ -157,7 +157,7 @@ class DdsGraph:
 
     def publishers(self, topic: str) -> Mapping[str, str]:
         """Return node name by GUID of a topic's publishers beside this node's own."""
-        return self._presence.publishers.of(topic_name("rt", self._namespace, self._node, topic))
+        return self._participant.publishers.of(topic_name("rt", self._namespace, self._node, topic))
 
     def serve(self, name: str, answer: Callable[[], tuple[bool, str]]) -> None:
         """Offer a std_srvs/srv/Trigger; `answer` is called in the services' thread."""
@@ -176,7 +176,7 @@ class DdsGraph:
                 time.sleep(0.005)
             writer.write(reply(asked.guid, asked.seq, success, sentence))
 
-        self._service_ears.add(requests, PLAIN.depth, respond)
+        self._service_reader.add(requests, PLAIN.depth, respond)
 
     def flush(self) -> None:
         """Wait, within a limit, until what was published has arrived."""
@@ -195,22 +195,22 @@ class DdsGraph:
         """Leave the graph: nobody sees the node any more, and what it publishes is dropped."""
         self._closing.set()
         self._looking.join()
-        self._topic_ears.close()
-        self._service_ears.close()
-        self._presence.close()
+        self._topic_reader.close()
+        self._service_reader.close()
+        self._participant.close()
 
     def _reader(self, name: str, type_name: str, cls: type[Any], qos: Qos) -> Any:
         policies = _policies(qos, type_name)
-        topic = Topic(self._presence.participant, name, cls)
-        reader = DataReader(self._presence.participant, topic, policies)
-        self._presence.add_reader(reader)
+        topic = Topic(self._participant.participant, name, cls)
+        reader = DataReader(self._participant.participant, topic, policies)
+        self._participant.add_reader(reader)
         return reader
 
     def _writer(self, name: str, type_name: str, cls: type[Any], qos: Qos) -> Any:
         policies = _policies(qos, type_name)
-        topic = Topic(self._presence.participant, name, cls)
-        writer = DataWriter(self._presence.participant, topic, policies)
-        self._presence.add_writer(writer)
+        topic = Topic(self._participant.participant, name, cls)
+        writer = DataWriter(self._participant.participant, topic, policies)
+        self._participant.add_writer(writer)
         self._writers.append(writer)
         return writer
 

@@ -14,7 +14,7 @@ from holdfast.robot.serial.hardware import SerialHardware
 from holdfast.robot.serial.port import DEFAULT_BAUD
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.robot.topics.config import RosSection, Source
-from holdfast.robot.topics.driver import TF_MESSAGE, Driver, Hardware, Look
+from holdfast.robot.topics.driver import TF_MESSAGE, Driver, Hardware, MessageOptions
 
 LOOK = (
     Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
@@ -43,18 +43,18 @@ class DriverNode(ManagedNode):
         self,
         hardware: Hardware,
         section: RosSection,
-        look: Look,
-        besides: Mapping[str, Source] | None = None,
+        options: MessageOptions,
+        extra_sources: Mapping[str, Source] | None = None,
     ) -> None:
         """Make the driver; it runs while the node is active."""
-        self.driver = Driver(self.graph, hardware, section, look, besides)
+        self.driver = Driver(self.graph, hardware, section, options, extra_sources)
 
     def section(self, robot: str) -> RosSection:
         """Return the topics of the robot's configuration file."""
         path = self.option("robot_config")
         return configs.load(Path(path) if path else configs.find(robot)).topics()
 
-    def look(self) -> Look:
+    def message_options(self) -> MessageOptions:
         """Return what the parameters say of the messages.
 
         Raises:
@@ -66,7 +66,7 @@ class DriverNode(ManagedNode):
             if len(diagonal) != 6:
                 raise ConfigError(f"parameter {name} should be six numbers, received {diagonal}")
             diagonals.append(diagonal)
-        return Look(
+        return MessageOptions(
             odom_frame=self.option("odom_frame"),
             base_frame=self.option("base_frame"),
             imu_frame=self.option("imu_frame"),
@@ -150,9 +150,9 @@ class BaseNode(DriverNode):
         try:
             if robot.identity.lockstep:
                 raise ConfigError(f"{port}: a twin in lockstep cannot be driven in real time")
-            section, look = self.section(robot.identity.robot), self.look()
+            section, options = self.section(robot.identity.robot), self.message_options()
             clock, ticks = self.graph.now_s, self.option("ticks_per_turn")
-            self.make_driver(SerialHardware(robot, clock, ticks), section, look)
+            self.make_driver(SerialHardware(robot, clock, ticks), section, options)
         except BaseException:
             robot.close()
             raise

@@ -17,7 +17,7 @@ from holdfast.robot.run.assembly import Assembly, assemble, default_directory, r
 from holdfast.robot.run.loop import Loop, Proposer
 from holdfast.robot.run.watch import Watch
 from holdfast.robot.topics.graph import STATUS
-from holdfast.robot.topics.proposers import FreeTopic, PolicyTopic
+from holdfast.robot.topics.proposers import ExternalProposer, PolicyTopic
 from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor.messages import State, Verdict
 
@@ -101,7 +101,7 @@ class SafetyMonitorNode(ManagedNode):
         who, section = self.option("proposals"), assembly.config.topics()
         if who == ANYBODY:
             hold_s = assembly.config.monitor.proposal_max_age_s
-            return FreeTopic(self.graph, section, assembly.contract, hold_s)
+            return ExternalProposer(self.graph, section, assembly.contract, hold_s)
         if who != POLICY:
             raise ConfigError(
                 f"parameter proposals should be '{POLICY}' or '{ANYBODY}', received '{who}'"

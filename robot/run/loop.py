@@ -39,7 +39,7 @@ class Proposer(Protocol):
     def answer(self, limit_s: float) -> tuple[Proposal, float] | None:
         """Wait for a proposal; with it comes its log-probability, NaN where none was sampled."""
 
-    def fate(self) -> str:
+    def status_text(self) -> str:
         """Say what became of a proposer that ended or is late."""
 
     def faults(self) -> tuple[str, ...]:

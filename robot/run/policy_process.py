@@ -85,7 +85,7 @@ class PolicyProcess:
         data = self._receive(time.monotonic() + START_LIMIT_S)
         if data is None:
             late = f"the policy process did not load its bundle within {START_LIMIT_S:g} s"
-            raise RunError(self.fate() if self.ended else late)
+            raise RunError(self.status_text() if self.ended else late)
         mine = (bytes.fromhex(self._bundle.contract.hash), bytes.fromhex(self._bundle.hash))
         if data != _HELLO.pack(*mine):
             raise RunError(f"{self._bundle.path} changed while the run was starting")
@@ -121,7 +121,7 @@ class PolicyProcess:
         self.late = True
         return None
 
-    def fate(self) -> str:
+    def status_text(self) -> str:
         """Say what became of a process that hangs or ended; waits a moment for its end."""
         if not self.ended:
             return "the policy process hangs"

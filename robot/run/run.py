@@ -117,7 +117,7 @@ class Run:
             return cause
         sentence, proposer = f"the monitor stopped the robot: {fault.text}", self._loop.proposer
         if proposer.ended or proposer.late:
-            sentence = f"{proposer.fate()}; {sentence}"
+            sentence = f"{proposer.status_text()}; {sentence}"
         raise RunError(sentence, fault.code)
 
     def _ask_person(self, number: int) -> None:

@@ -101,7 +101,7 @@ class Watch:
     def _period(self) -> None:
         armed = self._step != NO_STEP
         self._loop.wait(armed)
-        for request in self._requests.taken():
+        for request in self._requests.drain():
             self._obey(request)
         step = self._step
         verdict = self._loop.tick(self._number, step)
@@ -213,7 +213,7 @@ class Watch:
     def _shut(self) -> None:
         self._loop.robot.disarm()
         self._give_up("the safety monitor ends")
-        for request in self._requests.taken():
+        for request in self._requests.drain():
             request.answer(False, "the safety monitor ends")
         if self._step != NO_STEP:
             self._end("interrupted", "the safety monitor was deactivated")

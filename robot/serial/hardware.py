@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from holdfast.robot.serial.robot import SerialRobot
-from holdfast.robot.topics.driver import Measured
+from holdfast.robot.topics.driver import HardwareState
 from holdfast.signals import Array
 
 MOMENT_S = 0.05
@@ -29,7 +29,7 @@ class SerialHardware:
         self._robot, self._now_s, self._ticks_per_turn = robot, now_s, ticks_per_turn
         self.actions = robot.identity.actions
 
-    def wait(self, wake: int) -> Measured | None:
+    def wait(self, wake: int) -> HardwareState | None:
         """Return what a new STATE measured, or None if none came. A device that does not obey
         this program alone is stopped, which it latches."""
         if not self._robot.wait_for_state(MOMENT_S, wake):
@@ -40,7 +40,7 @@ class SerialHardware:
         left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
         age_s = self._robot.now_s() - self._robot.read().stamp_s
         turn = math.tau / self._ticks_per_turn
-        return Measured(
+        return HardwareState(
             stamp_s=self._now_s() - age_s,
             pose=(x, y, yaw),
             velocity=(speed, yaw_rate),

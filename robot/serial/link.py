@@ -59,7 +59,7 @@ class Hello:
 
 
 @dataclass(frozen=True)
-class State:
+class DeviceState:
     """What the device measured at its own time `time_us`, and how it is.
 
     Attributes:
@@ -119,7 +119,7 @@ class Foreign:
     version: int
 
 
-Message = Hello | State | Fault | Foreign
+Message = Hello | DeviceState | Fault | Foreign
 
 
 def fault_text(code: int) -> str:
@@ -181,7 +181,7 @@ def _decode(piece: bytes) -> Message:
     if kind == device.STATE:
         heard, obeyed, command, crc, age_us, faults, flags = _STATE_HEAD.unpack_from(payload)
         measured = _MEASURED.unpack(payload[_STATE_HEAD.size :])
-        return State(
+        return DeviceState(
             sequence, time_us, heard, obeyed, command, crc, age_us, faults, flags, measured
         )
     if kind == device.FAULT:

@@ -39,7 +39,7 @@ class Obedience:
         """Accept armed and disarmed alike, until `expect`: the device is being told which."""
         self._armed = None
 
-    def expect(self, armed: bool, state: link.State) -> None:
+    def expect(self, armed: bool, state: link.DeviceState) -> None:
         """Hold the device to what it was told; commands not obeyed by `state` never will be, and
         the newest one that was is not waited for again, though a RESET makes STATE forget it."""
         self._armed = armed
@@ -52,7 +52,7 @@ class Obedience:
         """Expect the device to obey a COMMAND, or a later one, by a time on the run's clock."""
         self._commands[sequence] = _Command(zlib.crc32(payload), overdue_s)
 
-    def check(self, state: link.State, time_s: float, newest: int) -> None:
+    def check(self, state: link.DeviceState, time_s: float, newest: int) -> None:
         """Look for contradictions in a STATE.
 
         Args:
@@ -77,7 +77,7 @@ class Obedience:
                 f"({link.fault_text(refusal.code)}), which is not this program's"
             )
 
-    def _another_writer(self, state: link.State, newest: int) -> str:
+    def _another_writer(self, state: link.DeviceState, newest: int) -> str:
         if state.heard > newest:
             return (
                 f"another program writes to the device: it heard message {state.heard}, and this "
@@ -90,7 +90,7 @@ class Obedience:
             )
         return ""
 
-    def _another_command(self, state: link.State) -> str:
+    def _another_command(self, state: link.DeviceState) -> str:
         if state.command_age_us == device.NO_AGE:
             return ""
         command = self._commands.get(state.command_sequence)
@@ -103,14 +103,14 @@ class Obedience:
             del self._commands[sequence]
         return ""
 
-    def _another_mode(self, state: link.State) -> str:
+    def _another_mode(self, state: link.DeviceState) -> str:
         if self._armed is None or state.armed is self._armed or (self._armed and state.faults):
             return ""  # a latched fault disarms too, and is reported by itself
         if self._armed:
             return "the device is disarmed, and this program did not disarm it"
         return "the device is armed, and this program did not arm it"
 
-    def _overdue(self, state: link.State, time_s: float) -> str:
+    def _overdue(self, state: link.DeviceState, time_s: float) -> str:
         obeyed = -1 if state.command_age_us == device.NO_AGE else state.command_sequence
         overdue = [n for n, c in self._commands.items() if n > obeyed and c.overdue_s < time_s]
         if self._armed and state.armed and overdue:

@@ -63,7 +63,7 @@ class SerialRobot:
         self._received = 0
         self._heard_s = time.monotonic()
         self._hello: link.Hello | None = None
-        self._state: link.State | None = None
+        self._state: link.DeviceState | None = None
         self._reading: Reading | None = None
         self._refusal: link.Fault | None = None  # the newest
         self._obedience = Obedience()
@@ -243,7 +243,7 @@ class SerialRobot:
     # Below: bytes and time.
 
     @property
-    def _newest(self) -> link.State:
+    def _newest(self) -> link.DeviceState:
         if self._state is None:  # `_greet` waited for one, in vain
             raise LinkError(self._lost)
         return self._state
@@ -266,7 +266,9 @@ class SerialRobot:
             "the right port, and at the right baud rate?"
         )
 
-    def _exchange(self, kind: int, verb: str, done: Callable[[link.State, int], bool]) -> None:
+    def _exchange(
+        self, kind: int, verb: str, done: Callable[[link.DeviceState, int], bool]
+    ) -> None:
         """Send a message until STATE shows its effect.
 
         A try that was not answered is repeated with the same sequence, so that the device acts
@@ -298,7 +300,7 @@ class SerialRobot:
         self._refuse(verb, (*reasons, *self.faults()) or ("its STATE shows no effect",))
 
     def _await(
-        self, kind: int, sequence: int, done: Callable[[link.State, int], bool]
+        self, kind: int, sequence: int, done: Callable[[link.DeviceState, int], bool]
     ) -> link.Fault | None:
         """Wait for a message's effect, or for the STATE after its refusal, whose FAULT may be lost.
 
@@ -351,7 +353,7 @@ class SerialRobot:
             self._take(message, time.monotonic())
 
     def _take(self, message: link.Message, host_s: float) -> None:
-        if isinstance(message, link.State):
+        if isinstance(message, link.DeviceState):
             self._take_state(message, host_s)
         elif isinstance(message, link.Fault):
             self._take_fault(message)
@@ -377,7 +379,7 @@ class SerialRobot:
         self._refusal = fault
         self._obedience.check_refusal(fault, self._first, self._sequence)
 
-    def _take_state(self, state: link.State, host_s: float) -> None:
+    def _take_state(self, state: link.DeviceState, host_s: float) -> None:
         if self._hello is None:
             return  # still from an earlier run
         if self._state is not None and state.time_us < self._state.time_us:
@@ -433,7 +435,7 @@ class SerialRobot:
         raise LinkError(self._lost)
 
 
-def _refused(kind: int, sequence: int, state: link.State) -> bool:
+def _refused(kind: int, sequence: int, state: link.DeviceState) -> bool:
     """Whether a STATE shows that the device heard a message and did not obey it.
 
     What stops is never refused: a STATE that seems to say so was sent before the message came, and

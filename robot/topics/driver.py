@@ -34,7 +34,7 @@ _TF = Qos(reliable=True, latched=False, depth=100)
 
 
 @dataclass(frozen=True)
-class Measured:
+class HardwareState:
     """What the hardware measured at one time, SI units; NaN for what it does not.
 
     Attributes:
@@ -44,7 +44,7 @@ class Measured:
         acceleration, angular_velocity: of the base, along and about its own axes.
         wheel_rad: how far each wheel has turned.
         scan_m: ranges of a lidar, counter-clockwise from straight ahead; empty without one.
-        besides: further signals, by catalogue name.
+        extra_sources: further signals, by catalogue name.
     """
 
     stamp_s: float
@@ -55,7 +55,7 @@ class Measured:
     angular_velocity: tuple[float, ...]
     wheel_rad: tuple[float, ...]
     scan_m: tuple[float, ...] = ()
-    besides: Mapping[str, Array] = field(default_factory=dict)
+    extra_sources: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Hardware(Protocol):
@@ -67,7 +67,7 @@ class Hardware(Protocol):
 
     actions: tuple[str, ...]
 
-    def wait(self, wake: int) -> Measured | None:
+    def wait(self, wake: int) -> HardwareState | None:
         """Let a moment pass, or less if there is something to be read from the descriptor `wake`.
 
         Returns:
@@ -108,8 +108,8 @@ class _Command:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the driver's messages look.
+class MessageOptions:
+    """Frames, covariances and optional messages of a driver.
 
     Attributes:
         odom_frame, base_frame, imu_frame, scan_frame: names of frames.
@@ -137,7 +137,8 @@ class Driver:
 
     Args:
         section: the command's topic.
-        besides: sources of the section that the hardware measures too, and no topic above says.
+        extra_sources: sources of the section that the hardware also measures and that are on no
+            topic above.
 
     Attributes:
         faults: what the hardware had latched in the last turn.
@@ -153,10 +154,10 @@ class Driver:
         graph: Graph,
         hardware: Hardware,
         section: RosSection,
-        look: Look,
-        besides: Mapping[str, Source] | None = None,
+        options: MessageOptions,
+        extra_sources: Mapping[str, Source] | None = None,
     ) -> None:
-        self._graph, self._hardware, self._look = graph, hardware, look
+        self._graph, self._hardware, self._options = graph, hardware, options
         command = section.command
         self._timeout_s = section.command_timeout_s
         if command.fields.keys() != {*hardware.actions}:
@@ -183,28 +184,28 @@ class Driver:
         self._publishers = {
             topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
         }
-        self._besides = [
+        self._extra_sources = [
             (SourceWriter(name, source, graph), graph.advertise(source.topic, source.type, PLAIN))
-            for name, source in (besides or {}).items()
+            for name, source in (extra_sources or {}).items()
         ]
-        if look.publish_tf:
+        if options.publish_tf:
             self._say_mounts()
         graph.subscribe(command.topic, command.type, COMMAND, self._hear)
         graph.serve(E_STOP_TRIGGER, lambda: self._ask("trigger"))
         graph.serve(E_STOP_RESET, lambda: self._ask("reset"))
 
     def _topics(self) -> list[tuple[str, str, Qos]]:
-        look = self._look
+        options = self._options
         topics = [
             (ODOM, "nav_msgs/msg/Odometry", PLAIN),
             (IMU, "sensor_msgs/msg/Imu", PLAIN),
             (E_STOP, BOOL, STATUS),
         ]
-        if look.wheels:
+        if options.wheels:
             topics.append((JOINTS, "sensor_msgs/msg/JointState", PLAIN))
-        if look.scan_range_m[1] > 0.0:
+        if options.scan_range_m[1] > 0.0:
             topics.append((SCAN, "sensor_msgs/msg/LaserScan", PLAIN))
-        if look.publish_tf:
+        if options.publish_tf:
             topics += [(TF, TF_MESSAGE, _TF), (TF_STATIC, TF_MESSAGE, STATUS)]
         return topics
 
@@ -239,7 +240,7 @@ class Driver:
         measured = self._hardware.wait(self._woken.fileno())
         with contextlib.suppress(BlockingIOError):
             self._woken.recv(4096)
-        for request in self._requests.taken():
+        for request in self._requests.drain():
             self._answer(request)
         self._look_who_commands()
         self._drive()
@@ -336,18 +337,18 @@ class Driver:
 
     # Messages.
 
-    def _say(self, measured: Measured) -> None:
-        look = self._look
+    def _say(self, measured: HardwareState) -> None:
+        options = self._options
         self._publishers[ODOM](self._odometry(measured))
         self._publishers[IMU](self._imu(measured))
-        if look.wheels:
+        if options.wheels:
             self._publishers[JOINTS](self._joints(measured))
         if measured.scan_m and SCAN in self._publishers:
             self._publishers[SCAN](self._scan(measured))
-        if look.publish_tf:
+        if options.publish_tf:
             self._publishers[TF](self._transform(measured))
-        for writer, publish in self._besides:
-            publish(writer.message(measured.besides, measured.stamp_s))
+        for writer, publish in self._extra_sources:
+            publish(writer.message(measured.extra_sources, measured.stamp_s))
 
     def _message(self, type_name: str, stamp_s: float, frame: str) -> Any:
         message = self._graph.message_class(type_name)()
@@ -355,54 +356,58 @@ class Driver:
         message.header.frame_id = frame
         return message
 
-    def _odometry(self, measured: Measured) -> Any:
-        look = self._look
-        message = self._message("nav_msgs/msg/Odometry", measured.stamp_s, look.odom_frame)
-        message.child_frame_id = look.base_frame
+    def _odometry(self, measured: HardwareState) -> Any:
+        options = self._options
+        message = self._message("nav_msgs/msg/Odometry", measured.stamp_s, options.odom_frame)
+        message.child_frame_id = options.base_frame
         message.pose.pose.position.x, message.pose.pose.position.y, yaw = measured.pose
         _turn(message.pose.pose.orientation, 0.0, 0.0, yaw)
         message.twist.twist.linear.x, message.twist.twist.angular.z = measured.velocity
         for i in range(6):
-            message.pose.covariance[7 * i] = float(look.pose_covariance[i])
-            message.twist.covariance[7 * i] = float(look.twist_covariance[i])
+            message.pose.covariance[7 * i] = float(options.pose_covariance[i])
+            message.twist.covariance[7 * i] = float(options.twist_covariance[i])
         return message
 
-    def _imu(self, measured: Measured) -> Any:
-        message = self._message("sensor_msgs/msg/Imu", measured.stamp_s, self._look.imu_frame)
+    def _imu(self, measured: HardwareState) -> Any:
+        message = self._message("sensor_msgs/msg/Imu", measured.stamp_s, self._options.imu_frame)
         roll, pitch = measured.tilt
         _turn(message.orientation, roll, pitch, measured.pose[2])
         _set_vector(message.angular_velocity, measured.angular_velocity)
         _set_vector(message.linear_acceleration, measured.acceleration)
         return message
 
-    def _joints(self, measured: Measured) -> Any:
+    def _joints(self, measured: HardwareState) -> Any:
         message = self._message("sensor_msgs/msg/JointState", measured.stamp_s, "")
-        message.name = list(self._look.wheels)
+        message.name = list(self._options.wheels)
         message.position = list(measured.wheel_rad)
         return message
 
-    def _scan(self, measured: Measured) -> Any:
+    def _scan(self, measured: HardwareState) -> Any:
         message = self._message(
-            "sensor_msgs/msg/LaserScan", measured.stamp_s, self._look.scan_frame
+            "sensor_msgs/msg/LaserScan", measured.stamp_s, self._options.scan_frame
         )
         count = len(measured.scan_m)
         message.angle_increment = math.tau / count
         message.angle_max = math.tau * (count - 1) / count
-        message.range_min, message.range_max = self._look.scan_range_m
+        message.range_min, message.range_max = self._options.scan_range_m
         message.ranges = list(measured.scan_m)
         return message
 
-    def _transform(self, measured: Measured) -> Any:
-        look, (x, y, yaw) = self._look, measured.pose
+    def _transform(self, measured: HardwareState) -> Any:
+        options, (x, y, yaw) = self._options, measured.pose
         return self._transforms(
-            [self._moved(measured.stamp_s, look.odom_frame, look.base_frame, (x, y, 0.0), yaw)]
+            [
+                self._moved(
+                    measured.stamp_s, options.odom_frame, options.base_frame, (x, y, 0.0), yaw
+                )
+            ]
         )
 
     def _say_mounts(self) -> None:
-        look, now_s = self._look, self._graph.now_s()
+        options, now_s = self._options, self._graph.now_s()
         moved = [
-            self._moved(now_s, look.base_frame, frame, position)
-            for frame, position in look.mounts.items()
+            self._moved(now_s, options.base_frame, frame, position)
+            for frame, position in options.mounts.items()
         ]
         if moved:
             self._publishers[TF_STATIC](self._transforms(moved))

@@ -156,7 +156,7 @@ class PolicyTopic:
             abs(self._newest[0] - self._asked.stamp_s) <= SAME_STAMP_S
         )
 
-    def fate(self) -> str:
+    def status_text(self) -> str:
         """Say what a proposer that is late does."""
         return "the policy node does not answer"
 
@@ -174,7 +174,7 @@ class PolicyTopic:
         return tuple(found)
 
 
-class FreeTopic:
+class ExternalProposer:
     """A teleoperation, a navigation: proposals come by themselves, at their own rate.
 
     If no proposal arrives within `hold_s`, a zero command is assumed: most teleoperation programs
@@ -226,7 +226,7 @@ class FreeTopic:
             stamp_s, action = oldest_s, self._zero
         return Proposal(stamp_s, self._sequence, action, self._contract.hash), math.nan
 
-    def fate(self) -> str:
+    def status_text(self) -> str:
         """Say what became of it: nothing that matters."""
         return "nobody proposes"
 

@@ -46,7 +46,7 @@ class Requests:
             return False, f"{self._who} does not answer"
         return request.done, request.sentence
 
-    def taken(self) -> Iterator[Request]:
+    def drain(self) -> Iterator[Request]:
         """Yield what waits to be answered."""
         while not self._waiting.empty():
             yield self._waiting.get()

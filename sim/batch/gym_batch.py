@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ConfigError, ContractError, TrainingError
 from holdfast.observer import Observer
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
-from holdfast.sim.tasks.task_file import FOREIGN, SUFFIX, run_file
+from holdfast.sim.tasks.task_file import GYM_PREFIX, SUFFIX, run_file
 
 PERIOD_S = 1.0
 """A step counts as a second: no environment of this kind says how long it lasts."""
@@ -43,7 +43,7 @@ def maker(where: str) -> Callable[[], Any]:
     Raises:
         ConfigError: there is no such module.
     """
-    module_name, _, env_id = where.removeprefix(FOREIGN).rpartition(":")
+    module_name, _, env_id = where.removeprefix(GYM_PREFIX).rpartition(":")
     if not module_name or not env_id:
         raise ConfigError(f"an environment should be given as gym:MODULE:ID, received '{where}'")
     module = _module(module_name)
@@ -110,7 +110,7 @@ def _contract(where: str, env: Any) -> Contract:
     try:
         return Contract(
             robot="simulation",
-            task=FOREIGN + where.rpartition(":")[2],
+            task=GYM_PREFIX + where.rpartition(":")[2],
             period_s=PERIOD_S,
             episode_steps=steps,
             observation=(
@@ -234,7 +234,7 @@ class GymBatch:
         make = maker(where)
         self._copies = [_Copy(where, make()) for _ in range(copies)]
         self._names = [cost.name for cost in contract.costs]
-        self._observe, self._bill = Observer(contract), Bill(contract)
+        self._observe, self._cost_model = Observer(contract), CostModel(contract)
         self._elapsed = np.zeros(copies, dtype=np.int64)
         self._seen = np.zeros((copies, contract.observation[0].size))
 
@@ -263,7 +263,7 @@ class GymBatch:
         reward = np.array([outcome.reward for outcome in outcomes])
         reported = np.array([self._ordered(outcome.costs) for outcome in outcomes])
         observation = final = self._observation()
-        costs = self._bill({"reported_cost": reported})
+        costs = self._cost_model({"reported_cost": reported})
         self._require_sound(final, reward, costs)
         terminated = np.array([outcome.terminated for outcome in outcomes])
         truncated = np.array([outcome.truncated for outcome in outcomes])

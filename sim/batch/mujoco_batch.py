@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from holdfast.errors import TrainingError
 from holdfast.observer import Observer
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
 from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
@@ -52,7 +52,7 @@ class MujocoBatch:
         self.task, self.copies = task, copies
         self.contract = task.contract
         self.rng = np.random.default_rng(seed)
-        self.observe, self.bill = Observer(task.contract), Bill(task.contract)
+        self.observe, self.cost_model = Observer(task.contract), CostModel(task.contract)
         self._own = {channel.signal for channel in task.contract.observation}
         model = task.robot.load_model()
         self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)
@@ -129,7 +129,7 @@ class MujocoBatch:
 
     def _account(self, signals: dict[str, Array]) -> Step:
         """Pay, bill and observe the step just made, and start over where it ended an episode."""
-        reward, costs = self.task.reward(signals), self.bill(signals)
+        reward, costs = self.task.reward(signals), self.cost_model(signals)
         observation = final = self._observation(signals)
         for name, values in (("reward", reward), ("cost", costs), ("observation", final)):
             if not np.isfinite(values).all():

@@ -6,12 +6,12 @@ import numpy as np
 
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.signals import Array, Signals
-from holdfast.sim.robots.robot import ASSETS, Robot
+from holdfast.sim.robots.robot import ASSETS, RobotModel
 
 MAX_SPEED_M_S = 10.0
 
 
-class Point(Robot):
+class Point(RobotModel):
     """A point that turns nowhere: its heading is the odom frame's."""
 
     name = "point"

@@ -17,7 +17,7 @@ from holdfast.signals import Array, Signals
 ASSETS = Path(__file__).parent / "assets"
 
 
-class Robot(ABC):
+class RobotModel(ABC):
     """A body that tasks are given to. Everything is batched on the leading axes.
 
     Attributes:
@@ -68,7 +68,7 @@ _FREE_Q, _FREE_V = 7, 6
 """Coordinates and speeds of a free joint: x, y, z, and a quaternion or three rates."""
 
 
-class FreeBase(Robot):
+class FreeBase(RobotModel):
     """A robot whose model's first joint is free: its base may be anywhere, turned in any way.
 
     It says every catalogue signal that follows from such a base, and those of the other joints.

@@ -6,7 +6,7 @@ import numpy as np
 
 from holdfast.contract import Cost
 from holdfast.signals import Array, Signals
-from holdfast.sim.robots.robot import Robot
+from holdfast.sim.robots.robot import RobotModel
 from holdfast.sim.tasks.task import Task, World, contract_for
 
 START_M = 0.5
@@ -30,7 +30,7 @@ class Circle(Task):
     def __init__(
         self,
         task: str,
-        robot: Robot,
+        robot: RobotModel,
         *,
         radius_m: float,
         x_limit_m: float,

@@ -6,7 +6,7 @@ import numpy as np
 
 from holdfast.contract import Cost, ObservationChannel
 from holdfast.signals import Array, Signals
-from holdfast.sim.robots.robot import Robot
+from holdfast.sim.robots.robot import RobotModel
 from holdfast.sim.tasks.places import Grid
 from holdfast.sim.tasks.sensors import SCAN_SECTORS, proximity, scan, seen_from
 from holdfast.sim.tasks.task import Task, World, contract_for
@@ -39,7 +39,7 @@ class Gather(Task):
     def __init__(
         self,
         task: str,
-        robot: Robot,
+        robot: RobotModel,
         *,
         apples: int,
         bombs: int,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from holdfast.contract import Contract, Cost, ObservationChannel
 from holdfast.signals import EPISODE_LEFT, Array, Signals
-from holdfast.sim.robots.robot import Robot
+from holdfast.sim.robots.robot import RobotModel
 
 World = dict[str, NDArray[Any]]
 """What a task keeps for each copy beside the physics, such as what is left to gather: named
@@ -19,7 +19,7 @@ arrays with the copies on their leading axis. Numbers or bools, so that they can
 
 def contract_for(
     task: str,
-    robot: Robot,
+    robot: RobotModel,
     observation: tuple[ObservationChannel, ...],
     episode_steps: int,
     *costs: Cost,
@@ -46,7 +46,7 @@ class Task(ABC):
         lidar_range_m: how far a lidar sees what is around; None: the task does not care.
     """
 
-    robot: Robot
+    robot: RobotModel
     contract: Contract
     lidar_range_m: float | None = None
 

@@ -17,7 +17,7 @@ SUFFIX = ".py"
 OURS = "holdfast/"
 """What the ids of Holdfast's own tasks begin with."""
 
-FOREIGN = "gym:"
+GYM_PREFIX = "gym:"
 """What the ids of other people's environments begin with: gym:MODULE:ID."""
 
 T = TypeVar("T")

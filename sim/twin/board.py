@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from holdfast.robot.serial.device import Board
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import Array
 from holdfast.sim.robots import drive
 from holdfast.sim.robots.robot import physics_steps, roll_pitch_yaw
@@ -36,7 +36,7 @@ class Truth:
         self._task = task
         self._seed = seed
         self._file = file
-        self._bill = Bill(task.contract)
+        self._cost_model = CostModel(task.contract)
         self._episode = 0
         self._start: tuple[float, ...] = ()
         self._steps: list[dict[str, Any]] = []
@@ -53,7 +53,7 @@ class Truth:
                 "position": signals["position"].tolist(),
                 "heading": float(signals["heading"][0]),
                 "reward": float(self._task.reward(signals)),
-                "costs": self._bill(signals).tolist(),
+                "costs": self._cost_model(signals).tolist(),
             }
         )
 

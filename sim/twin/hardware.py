@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from holdfast.robot.topics.config import RosSection, Source, check_signal
-from holdfast.robot.topics.driver import IMU, JOINTS, ODOM, SCAN, Measured
+from holdfast.robot.topics.driver import IMU, JOINTS, ODOM, SCAN, HardwareState
 from holdfast.robot.topics.requests import Requests
 from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
@@ -70,7 +70,7 @@ class Lidar:
         return tuple(ranges.tolist())
 
 
-def besides(task: Task, section: RosSection) -> dict[str, Source]:
+def other_sources(task: Task, section: RosSection) -> dict[str, Source]:
     """Return the sources of a robot's file that a twin can speak for beside its driver's topics:
     what the task knows of its surroundings, as a planner or a camera would tell a robot.
 
@@ -99,7 +99,7 @@ class TwinHardware:
         period_s: simulated time between two measurements.
         scan_rays: of its lidar; 0: it has none.
         scan_every: measurements between two scans.
-        besides: sources whose true signals are said with each measurement.
+        extra_sources: sources whose true signals are said with each measurement.
         stepped: called after each physics step.
 
     Attributes:
@@ -116,7 +116,7 @@ class TwinHardware:
         period_s: float = 0.02,
         scan_rays: int = 0,
         scan_every: int = 5,
-        besides: Mapping[str, Source] | None = None,
+        extra_sources: Mapping[str, Source] | None = None,
         stepped: Callable[[], None] | None = None,
     ) -> None:
         self._board = board
@@ -128,18 +128,20 @@ class TwinHardware:
         self._lidar = Lidar(board, scan_rays) if scan_rays else None
         self.scan_range_m = self._lidar.range_m if self._lidar else (0.0, 0.0)
         self._scan_every = scan_every
-        self._besides = [name for source in (besides or {}).values() for name in source.signals]
+        self._extra_sources = [
+            name for source in (extra_sources or {}).values() for name in source.signals
+        ]
         lidar = ["scan"] if self._lidar else []
-        self.signals = (*TwinBoard.signals, *lidar, *self._besides)
+        self.signals = (*TwinBoard.signals, *lidar, *self._extra_sources)
         self._stepped = stepped
         self._requests = Requests("the twin")
         self._halt_at_s = math.inf
         self._stopped = False
         self._next_s = time.monotonic()
 
-    def wait(self, wake: int) -> Measured | None:
+    def wait(self, wake: int) -> HardwareState | None:
         """Make the physics steps that are due, up to the next measurement."""
-        for request in self._requests.taken():
+        for request in self._requests.drain():
             self._board.replace()
             request.answer(True, "placed")
         select.select([wake], [], [], max(self._next_s - time.monotonic(), 0.0))
@@ -158,14 +160,14 @@ class TwinHardware:
         self._next_s = max(self._next_s, time.monotonic() - 1.0)  # it cannot keep up: be late
         return None
 
-    def _measure(self) -> Measured:
+    def _measure(self) -> HardwareState:
         x, y, yaw, speed, yaw_rate, *rest = self._board.measure()
         left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
         turn = math.tau / TICKS_PER_TURN
         scan = self._measurements % self._scan_every == 0
-        true = self._board.true_signals() if self._besides else {}
+        true = self._board.true_signals() if self._extra_sources else {}
         self._measurements += 1
-        return Measured(
+        return HardwareState(
             stamp_s=self.now_s(),
             pose=(x, y, yaw),
             velocity=(speed, yaw_rate),
@@ -174,7 +176,7 @@ class TwinHardware:
             angular_velocity=(gx, gy, gz),
             wheel_rad=(left * turn, right * turn),
             scan_m=self._lidar() if self._lidar and scan else (),
-            besides={name: true[name] for name in self._besides},
+            extra_sources={name: true[name] for name in self._extra_sources},
         )
 
     def place(self) -> tuple[bool, str]:

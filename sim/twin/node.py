@@ -13,7 +13,7 @@ from holdfast.robot.topics.graph import Qos
 from holdfast.sim import registry as tasks
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, load_gap
-from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, besides
+from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
 from holdfast.sim.twin.serve import require_drive, require_measured
 
 CLOCK = Qos(reliable=False, latched=False, depth=1)
@@ -50,7 +50,7 @@ class TwinNode(DriverNode):
             )
         board = TwinBoard(task, gap, seed, lockstep=False, truth=Truth(task, seed, None))
         rays, section = self.option("scan_rays"), self.section(board.robot)
-        others = besides(task, section)
+        others = other_sources(task, section)
         if simulated:
             self._tick = self.graph.advertise("/clock", "rosgraph_msgs/msg/Clock", CLOCK)
             self.graph.use_clock(lambda: board.now_us() * 1e-6)
@@ -60,12 +60,12 @@ class TwinNode(DriverNode):
             factor,
             1.0 / self.option("rate_hz"),
             rays,
-            besides=others,
+            extra_sources=others,
             stepped=self._say_time if simulated else None,
         )
         require_measured(task, hardware.signals)
-        look = dataclasses.replace(
-            self.look(),
+        options = dataclasses.replace(
+            self.message_options(),
             scan_frame=self.option("scan_frame"),
             mounts={
                 self.option("imu_frame"): MOUNTS["imu_link"],
@@ -73,7 +73,7 @@ class TwinNode(DriverNode):
             },
             scan_range_m=hardware.scan_range_m,
         )
-        self.make_driver(hardware, section, look, others)
+        self.make_driver(hardware, section, options, others)
         self.graph.serve("~/place", hardware.place)
         self.name_hardware(board.hardware_id)
 

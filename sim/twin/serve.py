@@ -20,14 +20,14 @@ from typing import TextIO
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.serial.device import Device
-from holdfast.robot.topics.driver import Driver, Look
-from holdfast.safety_monitor.costs import Bill
+from holdfast.robot.topics.driver import Driver, MessageOptions
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.sim import registry as tasks
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, load_gap
-from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, besides
+from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
 
 SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
 CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
@@ -187,7 +187,7 @@ def require_drive(task: Task) -> None:
 
 def require_measured(task: Task, measured: Sequence[str]) -> None:
     """Raise ConfigError unless a twin measures what the task's contract needs."""
-    needed = dict.fromkeys((*task.contract.signals, *Bill(task.contract).signals))
+    needed = dict.fromkeys((*task.contract.signals, *CostModel(task.contract).signals))
     if unmeasured := [name for name in needed if name not in measured]:
         raise ConfigError(
             f"task should observe and bill what this twin measures, {', '.join(measured)}; "
@@ -207,13 +207,13 @@ def _serve_topics(
     from holdfast.robot.dds.graph import DdsGraph  # not every install has it
 
     section = configs.load(config or configs.find(board.robot)).topics()
-    others = besides(task, section)
+    others = other_sources(task, section)
     graph = DdsGraph("twin")
     stack.callback(graph.close)
-    hardware = TwinHardware(board, graph.now_s, scan_rays=rays, besides=others)
+    hardware = TwinHardware(board, graph.now_s, scan_rays=rays, extra_sources=others)
     require_measured(task, hardware.signals)
-    look = Look(scan_range_m=hardware.scan_range_m, mounts=MOUNTS)
-    driver = Driver(graph, hardware, section, look, others)
+    options = MessageOptions(scan_range_m=hardware.scan_range_m, mounts=MOUNTS)
+    driver = Driver(graph, hardware, section, options, others)
     stack.callback(driver.close)
     stopping = threading.Event()
     for number in ENDINGS:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from holdfast.policy.learn.fitting import Fitting
+from holdfast.policy.learn.fitting import BackgroundFit
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models.critic import Critic, fit_critic
 from holdfast.policy.models.networks import Normaliser
@@ -63,7 +63,7 @@ def test_critics_learn_their_targets():
 
 def fitting(settings=None):
     critic = Critic(2, 3, (8,), torch.Generator().manual_seed(0))
-    return Fitting(critic, None, settings or TrainSettings(critic_steps=20))
+    return BackgroundFit(critic, None, settings or TrainSettings(critic_steps=20))
 
 
 def test_fitting_in_a_thread_is_fitting():

@@ -8,7 +8,7 @@ import torch
 
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import ShapingSettings, TrainSettings
-from holdfast.policy.learn.shaping import Predictor, fit_predictor, soon
+from holdfast.policy.learn.shaping import Predictor, cost_within, fit_predictor
 
 SHAPING = ShapingSettings(horizon=3, shaping=0.5)
 
@@ -18,9 +18,9 @@ def test_soon_by_hand():
     costs = np.zeros((6, 1, 1))
     costs[4] = 2.0
     ended = np.zeros((6, 1), bool)
-    assert soon(costs, ended, 1)[:, 0, 0].tolist() == [False] * 4 + [True, False]
-    assert soon(costs, ended, 2)[:, 0, 0].tolist() == [False] * 3 + [True, True, False]
-    assert soon(costs, ended, 9)[:, 0, 0].tolist() == [True] * 5 + [False]
+    assert cost_within(costs, ended, 1)[:, 0, 0].tolist() == [False] * 4 + [True, False]
+    assert cost_within(costs, ended, 2)[:, 0, 0].tolist() == [False] * 3 + [True, True, False]
+    assert cost_within(costs, ended, 9)[:, 0, 0].tolist() == [True] * 5 + [False]
 
 
 def test_nothing_is_foretold_beyond_an_episode_s_end():
@@ -28,13 +28,13 @@ def test_nothing_is_foretold_beyond_an_episode_s_end():
     costs[3] = 1.0
     ended = np.array([[False, False], [True, False], [False, False], [True, True]])
     expected = [[False, True], [False, True], [True, True], [True, True]]
-    assert soon(costs, ended, 4)[..., 0].tolist() == expected
+    assert cost_within(costs, ended, 4)[..., 0].tolist() == expected
 
 
 def test_a_cost_at_an_episode_s_last_step_is_foretold_in_it():
     costs, ended = np.zeros((3, 1, 1)), np.zeros((3, 1), bool)
     costs[1], ended[1] = 1.0, True
-    assert soon(costs, ended, 5)[:, 0, 0].tolist() == [True, True, False]
+    assert cost_within(costs, ended, 5)[:, 0, 0].tolist() == [True, True, False]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.sampling.rollout import Rollout
-from holdfast.policy.sampling.shards import InTurn, Shard, side_by_side
+from holdfast.policy.sampling.shards import SequentialRunner, Shard, side_by_side
 
 SETTINGS = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, shards=4, critic_steps=5)
 
@@ -73,7 +73,7 @@ def test_side_by_side_by_hand():
 
 
 def test_the_order_in_which_shards_are_run_changes_nothing(learner):
-    class Backwards(InTurn):
+    class Backwards(SequentialRunner):
         def __call__(self, policy, normaliser, steps, shards):
             return super().__call__(policy, normaliser, steps, shards[::-1])[::-1]
 

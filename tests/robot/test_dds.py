@@ -137,7 +137,7 @@ def test_a_service_answers(two):
     request, response = "std_srvs/Trigger_Request", "std_srvs/Trigger_Response"
     answers = []
     reader = two._reader("rr/one/goReply", response, structure(response, REQUEST_ID), PLAIN)
-    two._topic_ears.add(reader, 10, answers.append)
+    two._topic_reader.add(reader, 10, answers.append)
     asking = structure(request, REQUEST_ID)
     writer = two._writer("rq/one/goRequest", request, asking, PLAIN)
     graphs.until(writer.get_matched_subscriptions)
@@ -155,7 +155,7 @@ def test_ros_is_told_who_we_are(two):
     infos = []
     info, of_all = discovery.INFO, Qos(reliable=True, latched=True, depth=50)
     reader = two._reader("ros_discovery_info", info, structure(info), of_all)
-    two._topic_ears.add(reader, 50, infos.append)
+    two._topic_reader.add(reader, 50, infos.append)
 
     def of_one():
         nodes = [(n, i) for i in infos for n in i.node_entities_info_seq]
@@ -164,13 +164,13 @@ def test_ros_is_told_who_we_are(two):
     node, whole = graphs.until(of_one)[-1]
     assert node.node_namespace == "/"
     assert len(whole.gid.data) == 16
-    participants = BuiltinDataReader(two._presence.participant, BuiltinTopicDcpsParticipant)
+    participants = BuiltinDataReader(two._participant.participant, BuiltinTopicDcpsParticipant)
     graphs.until(
         lambda: [
             p for p in participants.take(10) if p.qos and Policy.Userdata(b"enclave=/;") in p.qos
         ]
     )
-    publications = BuiltinDataReader(two._presence.participant, BuiltinTopicDcpsPublication)
+    publications = BuiltinDataReader(two._participant.participant, BuiltinTopicDcpsPublication)
     wanted = discovery.user_data("nav_msgs/Odometry")
     assert wanted.data.decode() == f"typehash={messages.type_hash('nav_msgs/Odometry')};"
     graphs.until(

@@ -17,7 +17,7 @@ from holdfast.errors import LinkError
 from holdfast.robot.serial import robot as serial_robot
 from holdfast.robot.serial.hardware import SerialHardware
 from holdfast.robot.serial.robot import SerialRobot
-from holdfast.robot.topics.driver import Driver, Look
+from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS
 
@@ -30,8 +30,8 @@ class Rig:
         self.robot = SerialRobot.connect(address)
         self.hardware = SerialHardware(self.robot, here.now_s, ticks_per_turn=4096)
         covariance = (0.1, 0.2, 0.0, 0.0, 0.0, 0.3)
-        look = Look(pose_covariance=covariance, mounts={"base_scan": (0.0, 0.0, 0.12)})
-        self.driver = Driver(here, self.hardware, section(), look)
+        options = MessageOptions(pose_covariance=covariance, mounts={"base_scan": (0.0, 0.0, 0.12)})
+        self.driver = Driver(here, self.hardware, section(), options)
         self.there = there
         self.odometry = graphs.Heard(there, "odom", ODOMETRY, SENSOR)
         self.e_stops = graphs.Heard(there, "hardware/e_stop", BOOL, STATUS)

@@ -63,7 +63,7 @@ def state_frame(sequence: int = 5, time_us: int = 1_000_000) -> bytes:
     return device.encode(device.STATE, sequence, time_us, head + measured)
 
 
-STATE = link.State(
+STATE = link.DeviceState(
     sequence=5,
     time_us=1_000_000,
     heard=40,

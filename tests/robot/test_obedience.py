@@ -29,7 +29,7 @@ class Host:
 
     def take(self, messages):
         for message in messages:
-            if isinstance(message, link.State):
+            if isinstance(message, link.DeviceState):
                 self.obedience.check(message, message.time_us / 1e6, self.newest)
             elif isinstance(message, link.Fault) and message.code in link.REFUSALS:
                 self.obedience.check_refusal(message, self.first, self.newest)

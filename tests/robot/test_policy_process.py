@@ -87,7 +87,7 @@ def test_a_hung_process_never_blocks_the_loop(process):
 def test_a_killed_process_is_noticed(process):
     os.kill(process._process.pid, signal.SIGKILL)
     runs.until(lambda: ask(process, 1, limit_s=0.01) is None and process.ended)
-    assert process.fate() == "the policy process was killed (SIGKILL)"
+    assert process.status_text() == "the policy process was killed (SIGKILL)"
     assert ask(process, 2) is None  # at once, and without an error
 
 

@@ -12,7 +12,7 @@ from bundles import drive_contract, write_bundle
 from holdfast.bundle.reader import load
 from holdfast.log.format import COMPLETED, NO_STEP, STOPPED
 from holdfast.robot.run.replay import replay
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import State
 
 EPISODES = 3
@@ -56,9 +56,9 @@ def test_the_run_has_something_to_show(log):
 
 
 def test_billed_costs_are_those_of_the_logged_signals(log):
-    bill = Bill(log.info.contract)
+    cost_model = CostModel(log.info.contract)
     for episode in log.episodes:
-        again = bill(episode.signals)
+        again = cost_model(episode.signals)
         np.testing.assert_array_equal(episode.costs[1:], again[1:])
         np.testing.assert_array_equal(episode.costs[0], 0.0)  # no action led there
         assert episode.result.costs == tuple(again[1:].sum(axis=0))

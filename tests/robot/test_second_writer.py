@@ -173,7 +173,7 @@ class Impostor:
                 os.write(self._master, self._falsified(said) or frame + b"\0")
 
     def _falsified(self, said):
-        if not isinstance(said, link.State):
+        if not isinstance(said, link.DeviceState):
             return None
         fields = vars(said).copy()
         self._lie(fields)

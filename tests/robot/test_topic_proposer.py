@@ -21,7 +21,7 @@ from holdfast.robot.topics.proposers import (
     OLD_IN_TURN,
     POLICY,
     TEXT,
-    FreeTopic,
+    ExternalProposer,
     PolicyTopic,
     Question,
     introduction,
@@ -128,7 +128,7 @@ def test_an_answer_that_is_late_is_dropped(here, there, bundle):
     policy.delay_s = 0.3
     assert ask(proposer, limit_s=0.05)[1] is None
     assert proposer.late
-    assert proposer.fate() == "the policy node does not answer"
+    assert proposer.status_text() == "the policy node does not answer"
     policy.delay_s = 0.0
     time.sleep(0.5)  # the late one has come by now
     policy.shift_s = 10.0  # and no other answers
@@ -194,7 +194,10 @@ def heard(teleoperation, proposer, speed, stamp_s):
 
 
 def test_proposals_come_by_themselves(here, there):
-    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    teleoperation, proposer = (
+        Teleoperation(there),
+        ExternalProposer(here, section(), CONTRACT, HOLD_S),
+    )
     proposal = heard(teleoperation, proposer, 0.5, 99.9)
     assert proposal.stamp_s == pytest.approx(99.9)
     assert proposal.contract_hash == CONTRACT.hash
@@ -204,7 +207,10 @@ def test_proposals_come_by_themselves(here, there):
 
 
 def test_who_is_silent_wants_zero(here, there):
-    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    teleoperation, proposer = (
+        Teleoperation(there),
+        ExternalProposer(here, section(), CONTRACT, HOLD_S),
+    )
     assert proposer.faults() == ()
     _, (nothing, density) = ask(proposer, now_s=50.0)
     assert not nothing.action.any()
@@ -217,7 +223,10 @@ def test_who_is_silent_wants_zero(here, there):
 
 def test_what_was_delayed_does_not_come_before_what_was_taken_for_it(here, there):
     """Else the monitor would stop each time somebody begins to steer over a slow network."""
-    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    teleoperation, proposer = (
+        Teleoperation(there),
+        ExternalProposer(here, section(), CONTRACT, HOLD_S),
+    )
     _, (zero, _) = ask(proposer, now_s=99.95)
     assert 99.95 - zero.stamp_s <= HOLD_S
     proposal = heard(teleoperation, proposer, 0.5, 100.0 - 0.9 * HOLD_S)
@@ -226,7 +235,10 @@ def test_what_was_delayed_does_not_come_before_what_was_taken_for_it(here, there
 
 
 def test_nan_is_passed_on_to_be_judged(here, there):
-    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    teleoperation, proposer = (
+        Teleoperation(there),
+        ExternalProposer(here, section(), CONTRACT, HOLD_S),
+    )
 
     def arrived():
         teleoperation.say(math.nan, 100.0)
@@ -237,7 +249,7 @@ def test_nan_is_passed_on_to_be_judged(here, there):
 
 
 def test_nobody_waits_for_them(here):
-    proposer = FreeTopic(here, section(), CONTRACT, HOLD_S)
+    proposer = ExternalProposer(here, section(), CONTRACT, HOLD_S)
     began_s = time.monotonic()
     ask(proposer, limit_s=10.0)
     assert time.monotonic() - began_s < 5.0
@@ -245,7 +257,10 @@ def test_nobody_waits_for_them(here):
 
 def test_a_clock_that_is_behind_is_said(here, there):
     """Its proposals are dropped: safe, but somebody has to be told why nothing moves."""
-    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    teleoperation, proposer = (
+        Teleoperation(there),
+        ExternalProposer(here, section(), CONTRACT, HOLD_S),
+    )
     graphs.until(
         lambda: teleoperation.say(0.5, time.time() - 2.0) or time.sleep(0.05) or proposer.faults()
     )
@@ -260,7 +275,10 @@ def test_a_clock_that_is_behind_is_said(here, there):
 
 
 def test_a_few_that_were_delayed_are_no_fault(here, there):
-    teleoperation, proposer = Teleoperation(there), FreeTopic(here, section(), CONTRACT, HOLD_S)
+    teleoperation, proposer = (
+        Teleoperation(there),
+        ExternalProposer(here, section(), CONTRACT, HOLD_S),
+    )
     heard(teleoperation, proposer, 0.5, time.time())
     for _ in range(OLD_IN_TURN - 1):
         teleoperation.say(0.25, time.time() - 2.0)

@@ -24,7 +24,7 @@ from holdfast.robot.run.replay import replay
 from holdfast.robot.run.watch import Watch
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, PLAIN
-from holdfast.robot.topics.proposers import FreeTopic
+from holdfast.robot.topics.proposers import ExternalProposer
 from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor import Monitor
 from holdfast.safety_monitor.messages import State
@@ -58,7 +58,7 @@ class Rig:
         assembly = Assembly(contract, None, config, monitor, None, None, None, budget)
         info = assembly.info(folder.name, self.robot, 0, exploring=False)
         self.recorder = Recorder(folder, info, self.robot.now_s())
-        proposer = FreeTopic(here, section(), contract, config.monitor.proposal_max_age_s)
+        proposer = ExternalProposer(here, section(), contract, config.monitor.proposal_max_age_s)
         self.verdicts, self.results = [], []
         loop = Loop(self.robot, monitor, proposer, None, self.recorder, config)
         self.loop = loop

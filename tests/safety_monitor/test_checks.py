@@ -22,7 +22,7 @@ def measured(*readings, required=("position", "tilt")):
     sources = {f"source{i}": one for i, one in enumerate(readings)}
     required = frozenset(required)
     shapes = checks.wanted_shapes(CONTRACT, required)
-    checks.measure(sources, required, shapes, arrays, values, stamps, reasons)
+    checks.validate_signals(sources, required, shapes, arrays, values, stamps, reasons)
     assert arrays.keys() == values.keys()
     assert stamps == dict.fromkeys(values, 0.0)
     return values, reasons

@@ -8,7 +8,7 @@ from monitor_rig import CONTRACT
 from holdfast.errors import ContractError
 from holdfast.safety_monitor.costs import (
     FUNCTIONS,
-    Bill,
+    CostModel,
     bombs,
     clearance,
     corridor,
@@ -92,32 +92,36 @@ def test_a_function_reads_and_costs_what_it_says(name):
 
 
 def test_a_bill_keeps_the_contract_s_order_and_any_leading_shape():
-    bill = Bill(CONTRACT)
-    assert bill.signals == ("position",)
-    assert bill.largest == (1.0, 1.0)
-    np.testing.assert_array_equal(bill({"position": np.array([1.5, 0.0])}), [1.0, 0.0])
-    many = bill({"position": np.array([[[0.0, 0.0], [1.5, 0.0], [-2.5, 0.0]]])})
+    cost_model = CostModel(CONTRACT)
+    assert cost_model.signals == ("position",)
+    assert cost_model.largest == (1.0, 1.0)
+    np.testing.assert_array_equal(cost_model({"position": np.array([1.5, 0.0])}), [1.0, 0.0])
+    many = cost_model({"position": np.array([[[0.0, 0.0], [1.5, 0.0], [-2.5, 0.0]]])})
     np.testing.assert_array_equal(many, [[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]])
 
 
 @pytest.mark.parametrize("x", [0.0, 1.0, np.nextafter(1.0, 2.0), -1.5, 2.0, -2.5])
 def test_one_step_of_one_robot_costs_the_same(x):
-    bill, signals, values = Bill(CONTRACT), {"position": np.array([x, 9.0])}, {"position": [x, 9.0]}
-    assert bill.step(values) == tuple(bill(signals).tolist())
-    assert all(type(cost) is float for cost in bill.step(values))
-    assert bill(signals).dtype == np.float64
+    cost_model, signals, values = (
+        CostModel(CONTRACT),
+        {"position": np.array([x, 9.0])},
+        {"position": [x, 9.0]},
+    )
+    assert cost_model.step(values) == tuple(cost_model(signals).tolist())
+    assert all(type(cost) is float for cost in cost_model.step(values))
+    assert cost_model(signals).dtype == np.float64
 
 
 def test_a_function_without_parameters_takes_none():
-    assert Bill(with_cost(function="bombs", parameters={})).signals == ("bombs_taken",)
+    assert CostModel(with_cost(function="bombs", parameters={})).signals == ("bombs_taken",)
     with pytest.raises(ContractError) as caught:
-        Bill(with_cost(function="bombs", parameters={"x_limit_m": 1.0}))
+        CostModel(with_cost(function="bombs", parameters={"x_limit_m": 1.0}))
     assert str(caught.value) == ("cost 'outside': parameters should be none, received x_limit_m")
 
 
 def test_an_unknown_function_is_refused():
     with pytest.raises(ContractError) as caught:
-        Bill(with_cost(function="coridor"))
+        CostModel(with_cost(function="coridor"))
     assert str(caught.value) == (
         f"cost 'outside': function should be one of {', '.join(FUNCTIONS)}, received 'coridor'"
     )
@@ -129,7 +133,7 @@ def test_an_unknown_function_is_refused():
 )
 def test_other_parameters_are_refused(parameters, received):
     with pytest.raises(ContractError) as caught:
-        Bill(with_cost(parameters=parameters))
+        CostModel(with_cost(parameters=parameters))
     assert str(caught.value) == (
         f"cost 'outside': parameters should be x_limit_m, received {received}"
     )

@@ -96,7 +96,7 @@ def test_every_kind_of_exception_reaches_the_safe_state(monkeypatch, state, erro
 
     broken = CostFunction(fail, ("position",), ("x_limit_m",), 1.0)
     monkeypatch.setitem(costs.FUNCTIONS, "corridor", broken)
-    rig.monitor._bill = costs.Bill(CONTRACT)
+    rig.monitor._cost_model = costs.CostModel(CONTRACT)
     verdict = rig.step((1.0, 0.0))
     assert verdict.state is State.STOPPED
     assert not verdict.action.any()
@@ -122,7 +122,7 @@ def test_nan_is_not_counted_as_satisfied(monkeypatch):
     rig.step()
     nothing = CostFunction(lambda signals, x_limit_m: np.float64(math.nan), (), ("x_limit_m",), 1.0)
     monkeypatch.setitem(costs.FUNCTIONS, "corridor", nothing)
-    rig.monitor._bill = costs.Bill(CONTRACT)
+    rig.monitor._cost_model = costs.CostModel(CONTRACT)
     verdict = rig.step()
     assert verdict.state is State.STOPPED
     assert verdict.costs == (1.0, 1.0)

@@ -225,7 +225,7 @@ def test_a_failure_inside_stops_the_robot(state, garbage):
     assert failed.text.startswith(f"the monitor failed: {error}: '")
     if state in MOVING and garbage in {"sources", "signals"}:
         assert verdict.costs == (
-            rig.monitor._bill.largest if state is not State.ACTIVE else (0.0, 0.0)
+            rig.monitor._cost_model.largest if state is not State.ACTIVE else (0.0, 0.0)
         )
 
 

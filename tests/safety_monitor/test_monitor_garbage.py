@@ -102,7 +102,7 @@ PROPOSALS = st.one_of(
 def test_a_step_never_raises_and_its_account_is_kept(state, now_s, sources, proposal, cost_to_go):
     rig = Rig(EVERYTHING).to(state)
     rig.tick()
-    spent, largest = rig.monitor._budget.spent, rig.monitor._bill.largest
+    spent, largest = rig.monitor._budget.spent, rig.monitor._cost_model.largest
     given_sources = rig.sources if sources is None else sources
     given_proposal = rig.propose() if isinstance(proposal, str) else proposal
     verdict = rig.monitor.step(now_s, given_sources, given_proposal, cost_to_go)

@@ -135,7 +135,7 @@ def test_a_task_that_returns_nan_is_refused(part, monkeypatch):
     if part == "reward":
         monkeypatch.setattr(task, "reward", lambda signals: np.array([0.0, np.nan]))
     elif part == "cost":
-        monkeypatch.setattr(batch, "bill", lambda signals: np.array([[np.inf], [0.0]]))
+        monkeypatch.setattr(batch, "cost_model", lambda signals: np.array([[np.inf], [0.0]]))
     else:
         monkeypatch.setattr(batch, "observe", lambda signals: np.full((2, 5), np.nan))
     with pytest.raises(TrainingError, match=f"PointCircle-v0: .* non-finite {part}"):

@@ -20,7 +20,7 @@ from twins import GAP, running_twin
 from holdfast.errors import ConfigError
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.robot import SerialRobot
-from holdfast.safety_monitor.costs import Bill
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.sim import registry as tasks
 from holdfast.sim.robots import drive
 from holdfast.sim.twin import serve as twin
@@ -239,7 +239,7 @@ def test_the_books_hold_what_was_true():
         np.testing.assert_allclose(episode["position"], signals["position"])
         np.testing.assert_allclose(episode["heading"], signals["heading"][:, 0])
         np.testing.assert_allclose(episode["reward"], TASK.reward(signals))
-        costs = Bill(TASK.contract)(signals)[:, 0]
+        costs = CostModel(TASK.contract)(signals)[:, 0]
         assert episode["costs"] == {"outside_corridor": costs.tolist()}
         assert episode["cost_sum"] == {"outside_corridor": costs.sum()}
         assert episode["reward_sum"] == pytest.approx(TASK.reward(signals).sum())

@@ -10,12 +10,12 @@ from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.dds.types import message_class
 from holdfast.robot.topics.config import Source
-from holdfast.robot.topics.driver import Driver, Look
+from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.robot.topics.fields import SourceReader
 from holdfast.sim.registry import make
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, LocalisationNoise
-from holdfast.sim.twin.hardware import LIDAR_LEAST_M, LIDAR_RAYS, TwinHardware, besides
+from holdfast.sim.twin.hardware import LIDAR_LEAST_M, LIDAR_RAYS, TwinHardware, other_sources
 from holdfast.sim.twin.serve import require_measured
 
 SECTION = configs.load(configs.find("drive_lidar")).topics()
@@ -50,10 +50,10 @@ class Rig:
         self.task, self.wire, self.section = make(name), Wire(), section
         truth = Truth(self.task, seed, None)
         self.board = TwinBoard(self.task, KNOWN_POSE, seed, False, truth)
-        others = besides(self.task, section)
-        self.hardware = TwinHardware(self.board, scan_rays=rays, scan_every=1, besides=others)
-        look = Look(scan_range_m=self.hardware.scan_range_m)
-        self.driver = Driver(self.wire, self.hardware, section, look, others)
+        others = other_sources(self.task, section)
+        self.hardware = TwinHardware(self.board, scan_rays=rays, scan_every=1, extra_sources=others)
+        options = MessageOptions(scan_range_m=self.hardware.scan_range_m)
+        self.driver = Driver(self.wire, self.hardware, section, options, others)
 
     def put(self, x, y, yaw):
         """Place the robot, and let it say what it measures."""
