@@ -63,6 +63,13 @@ CATALOGUE: Mapping[str, Signal] = {
             "unit quaternion of the base in the odom frame: w, x, y, z",
         ),
         Signal("angular_velocity", 3, "rad/s", "base", "of the base, about its own x, y, z"),
+        Signal(
+            "linear_acceleration",
+            3,
+            "m/s^2",
+            "base",
+            "of the base along its own x, y, z, gravity included, as an accelerometer says it",
+        ),
         Signal("joint_position", None, "rad", "", "of the robot's joints, in its own order"),
         Signal("joint_velocity", None, "rad/s", "", "of the same joints"),
         Signal(

@@ -15,11 +15,12 @@ class Bench(Board):
 
     robot = "bench"
     hardware_id = "bench-1"
-    signals = ("position", "tilt")
+    signals = (("position", 2), ("tilt", 2))
     actions = ("forward_speed", "yaw_rate")
     action_low = (-1.0, -2.0)
     action_high = (0.35, 2.0)
     self_placing = True
+    values = (0.5, -0.25, 0.1, 0.2)
 
     def __init__(self):
         self.time_us = 5_000_000
@@ -38,7 +39,7 @@ class Bench(Board):
         self.told.append("halt")
 
     def measure(self):
-        return (0.5, -0.25, 3.0, 0.1, 0.2, -4, 5, *([0.5] * 9))
+        return self.values
 
     def replace(self):
         self.told.append("replace")

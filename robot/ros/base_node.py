@@ -131,7 +131,6 @@ OPTIONS = (
     *LOOK,
     Option("port", "", "the serial port"),
     Option("baud", DEFAULT_BAUD, "its speed", 1200, 4_000_000),
-    Option("ticks_per_turn", 4096, "of the wheels' encoders", 1, 2**31 - 1),
 )
 
 
@@ -151,8 +150,7 @@ class BaseNode(DriverNode):
             if robot.identity.lockstep:
                 raise ConfigError(f"{port}: a twin in lockstep cannot be driven in real time")
             section, options = self.section(robot.identity.robot), self.message_options()
-            clock, ticks = self.graph.now_s, self.option("ticks_per_turn")
-            self.make_driver(SerialHardware(robot, clock, ticks), section, options)
+            self.make_driver(SerialHardware(robot, self.graph.now_s), section, options)
         except BaseException:
             robot.close()
             raise

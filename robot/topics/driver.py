@@ -57,6 +57,25 @@ class HardwareState:
     scan_m: tuple[float, ...] = ()
     extra_sources: Mapping[str, Array] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, stamp_s: float, signals: Mapping[str, Array]) -> HardwareState:
+        """Return what a device's signals say, by catalogue name; one that is not there is NaN."""
+
+        def values(name: str, size: int) -> list[float]:
+            return signals[name].tolist() if name in signals else [math.nan] * size
+
+        x, y, yaw = *values("position", 2), *values("heading", 1)
+        roll, pitch = values("tilt", 2)
+        return cls(
+            stamp_s=stamp_s,
+            pose=(x, y, yaw),
+            velocity=(*values("forward_speed", 1), *values("yaw_rate", 1)),  # type: ignore[arg-type]
+            tilt=(roll, pitch),
+            acceleration=tuple(values("linear_acceleration", 3)),
+            angular_velocity=tuple(values("angular_velocity", 3)),
+            wheel_rad=tuple(values("joint_position", 0)),
+        )
+
 
 class Hardware(Protocol):
     """What a driver needs of the hardware; used from the driver's thread alone.

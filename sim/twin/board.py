@@ -18,10 +18,8 @@ from holdfast.sim.robots.robot import physics_steps, roll_pitch_yaw
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.gap import Gap, OdometryNoise, apply
 
-TICKS_PER_TURN = 4096
-_TICKS_PER_RAD = TICKS_PER_TURN / math.tau
+_TICKS_PER_RAD = 4096 / math.tau  # of the wheels' encoders
 RESTING_SPEED = 1e-3  # m/s and rad/s
-BATTERY_V = 24.0
 LIDAR_RANGE_M = 10.0  # where the task does not say
 
 
@@ -142,7 +140,11 @@ class TwinBoard(Board):
     """
 
     self_placing = True
-    signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
+    signals = (
+        *(("position", 2), ("heading", 1), ("forward_speed", 1), ("yaw_rate", 1), ("tilt", 2)),
+        *(("angular_velocity", 3), ("linear_acceleration", 3), ("joint_position", 2)),
+    )
+    measures = tuple(name for name, _ in signals)
 
     def __init__(self, task: Task, gap: Gap, seed: int, lockstep: bool, truth: Truth) -> None:
         contract = task.contract
@@ -277,21 +279,27 @@ class TwinBoard(Board):
         yaw = float(signals["heading"][0]) + noise.heading_rad * c
         return x + noise.position_m * a, y + noise.position_m * b, math.remainder(yaw, math.tau)
 
+    def measured_signals(self) -> dict[str, Array]:
+        """Return what is measured, by catalogue name."""
+        values, at, found = np.array(self.measure()), 0, {}
+        for name, size in self.signals:
+            found[name] = values[at : at + size]
+            at += size
+        return found
+
     def measure(self) -> tuple[float, ...]:
-        """Return odometry, encoders, IMU and battery as the link orders them."""
-        odometry = self._odometry
-        acceleration = self.data.sensordata[self._accelerometer].tolist()
-        gyro = self.data.sensordata[self._gyro].tolist()
-        gyro[2] = odometry.yaw_rate
+        """Return the values of the signals, in their order."""
+        odometry, sensors = self._odometry, self.data.sensordata
+        wheel_left, wheel_right = odometry.ticks
+        gyro_x, gyro_y, _ = sensors[self._gyro].tolist()
         roll, pitch, _ = roll_pitch_yaw(self.data.qpos[3:7])
         return (
             *self._pose(),
             odometry.speed,
             odometry.yaw_rate,
-            *odometry.ticks,
-            *acceleration,
-            *gyro,
             float(roll),
             float(pitch),
-            BATTERY_V,
+            *(gyro_x, gyro_y, odometry.yaw_rate),
+            *sensors[self._accelerometer].tolist(),
+            *(wheel_left / _TICKS_PER_RAD, wheel_right / _TICKS_PER_RAD),
         )

@@ -6,6 +6,7 @@ import math
 import select
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -15,7 +16,7 @@ from holdfast.robot.topics.driver import IMU, JOINTS, ODOM, SCAN, HardwareState
 from holdfast.robot.topics.requests import Requests
 from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.twin.board import TICKS_PER_TURN, TwinBoard
+from holdfast.sim.twin.board import TwinBoard
 
 LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above everything of the robot
 LIDAR_LEAST_M = 0.12
@@ -77,7 +78,7 @@ def other_sources(task: Task, section: RosSection) -> dict[str, Source]:
     Raises:
         ConfigError: a signal of theirs has another unit or size.
     """
-    known = task.signals(*task.reset(np.random.default_rng(0), 1)).keys() - {*TwinBoard.signals}
+    known = task.signals(*task.reset(np.random.default_rng(0), 1)).keys() - {*TwinBoard.measures}
     found = {
         name: source
         for name, source in section.sources.items()
@@ -132,7 +133,7 @@ class TwinHardware:
             name for source in (extra_sources or {}).values() for name in source.signals
         ]
         lidar = ["scan"] if self._lidar else []
-        self.signals = (*TwinBoard.signals, *lidar, *self._extra_sources)
+        self.signals = (*TwinBoard.measures, *lidar, *self._extra_sources)
         self._stepped = stepped
         self._requests = Requests("the twin")
         self._halt_at_s = math.inf
@@ -161,20 +162,12 @@ class TwinHardware:
         return None
 
     def _measure(self) -> HardwareState:
-        x, y, yaw, speed, yaw_rate, *rest = self._board.measure()
-        left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
-        turn = math.tau / TICKS_PER_TURN
         scan = self._measurements % self._scan_every == 0
         true = self._board.true_signals() if self._extra_sources else {}
         self._measurements += 1
-        return HardwareState(
-            stamp_s=self.now_s(),
-            pose=(x, y, yaw),
-            velocity=(speed, yaw_rate),
-            tilt=(roll, pitch),
-            acceleration=(ax, ay, az),
-            angular_velocity=(gx, gy, gz),
-            wheel_rad=(left * turn, right * turn),
+        measured = HardwareState.of(self.now_s(), self._board.measured_signals())
+        return replace(
+            measured,
             scan_m=self._lidar() if self._lidar and scan else (),
             extra_sources={name: true[name] for name in self._extra_sources},
         )

@@ -152,7 +152,7 @@ def command(
         raise ConfigError("config names topics, which a twin has with --dds alone")
     require_drive(the_task)
     if not dds:
-        require_measured(the_task, TwinBoard.signals)
+        require_measured(the_task, TwinBoard.measures)
     the_gap = load_gap(gap) if gap else Gap()
     with ExitStack() as stack:
         file = _open_truth(truth, stack)

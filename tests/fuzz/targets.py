@@ -115,7 +115,7 @@ def fuzz_link(data: bytes) -> None:
             stream += device.encode(part[0] % 10 if part else 0, len(stream), 1, part[1:])
         else:
             good = bytes(struct.calcsize(device.STATE_HEAD))  # nothing heard, nothing latched
-            good += struct.pack(device.ENDIAN + device.MEASURED, *([0.5] * 5), 1, 2, *([0.5] * 9))
+            good += struct.pack(device.ENDIAN + "5f", *([0.5] * 5))
             frame = bytearray(device.encode(device.STATE, 1, 1, good))
             for place, change in zip(part[0::2], part[1::2], strict=False):
                 frame[place % len(frame)] ^= change if what == 3 else 0

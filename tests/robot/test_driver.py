@@ -28,7 +28,7 @@ TIMEOUT_S = section().command_timeout_s
 class Rig:
     def __init__(self, here, there, address):
         self.robot = SerialRobot.connect(address)
-        self.hardware = SerialHardware(self.robot, here.now_s, ticks_per_turn=4096)
+        self.hardware = SerialHardware(self.robot, here.now_s)
         covariance = (0.1, 0.2, 0.0, 0.0, 0.0, 0.3)
         options = MessageOptions(pose_covariance=covariance, mounts={"base_scan": (0.0, 0.0, 0.12)})
         self.driver = Driver(here, self.hardware, section(), options)

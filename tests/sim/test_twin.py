@@ -24,7 +24,7 @@ from holdfast.safety_monitor.costs import CostModel
 from holdfast.sim import registry as tasks
 from holdfast.sim.robots import drive
 from holdfast.sim.twin import serve as twin
-from holdfast.sim.twin.board import TICKS_PER_TURN, Truth, TwinBoard
+from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, LocalisationNoise, OdometryNoise, apply, load_gap
 
 TASK = tasks.make("DriveCircle-v0")
@@ -128,10 +128,11 @@ def test_odometry_without_a_gap_is_nearly_true():
     assert abs(turn) < 0.02
     assert measured[3] == pytest.approx(signals["forward_speed"][-1, 0], abs=0.02)
     assert measured[4] == pytest.approx(signals["yaw_rate"][-1, 0], abs=0.02)
-    ticks_per_m = TICKS_PER_TURN / (math.tau * drive.WHEEL_RADIUS_M)
-    assert sum(measured[5:7]) / 2.0 == pytest.approx(0.6 * 10.0 * ticks_per_m, rel=0.05)
-    assert measured[6] > measured[5]  # turning left, the right wheel goes further
-    assert measured[9] == pytest.approx(9.81, abs=0.2)
+    said = board.measured_signals()
+    left, right = said["joint_position"]
+    assert (left + right) / 2.0 == pytest.approx(0.6 * 10.0 / drive.WHEEL_RADIUS_M, rel=0.05)
+    assert right > left  # turning left, the right wheel goes further
+    assert said["linear_acceleration"][2] == pytest.approx(9.81, abs=0.2)
 
 
 @pytest.mark.parametrize("delay_steps", [0, 1, 2, 5])
