@@ -5,6 +5,7 @@ from glob import glob
 from setuptools import Distribution, find_packages, setup
 
 NAME = "holdfast"
+DISTRIBUTION = "holdfast-robot"  # `holdfast` on PyPI is somebody else's package
 
 RUN = [
     "numpy>=1.24",
@@ -79,7 +80,7 @@ class EveryInstallHasData(Distribution):
 
 
 setup(
-    name=NAME,
+    name=DISTRIBUTION,
     distclass=EveryInstallHasData,
     version="0.1.0",
     description="From simulation to a real robot under one cost budget",

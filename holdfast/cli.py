@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast import __version__
+from holdfast import __version__, how_to_install
 from holdfast.errors import ConfigError, HoldfastError
 
 OPTIONAL = {"cyclonedds": "dds", "ray": "ray", "mujoco_warp": "warp", "warp": "warp"}
@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     for stream in (sys.stdout, sys.stderr):  # a path need not be of characters
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            # A pipe gets each line when it is printed, as a terminal does.
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     threading.excepthook = _thread_failed
     name, *options = arguments
     if name not in COMMANDS:
@@ -161,11 +162,9 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", "holdfast"):
             raise  # our own mistake, not a missing install
-        extra = OPTIONAL.get(package, command.extra)
-        wanted = f"holdfast[{extra}]" if extra else "holdfast"
+        wanted = how_to_install(OPTIONAL.get(package, command.extra))
         raise ConfigError(
-            f"{name} needs the Python package '{package}', which is not installed: "
-            f"pip install '{wanted}'"
+            f"{name} needs the Python package '{package}', which is not installed: {wanted}"
         ) from None
     return OK if status is None else int(status)
 
@@ -200,7 +199,3 @@ def _complain(sentence: str, status: int) -> int:
     line = " ".join(sentence.splitlines())
     print(f"holdfast: {line}", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

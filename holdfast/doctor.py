@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from holdfast import __version__, share
+from holdfast import DISTRIBUTION, __version__, how_to_install, share
 from holdfast.errors import ConfigError
 
 # y = x + x on two float32 values, as an ONNX file: enough to prove that ONNX Runtime loads,
@@ -76,7 +76,7 @@ def base_packages() -> Iterator[Finding]:
     """Yield every package that the base install requires; each must import and be new enough."""
     required = requirements("")
     if not required:
-        yield Finding("holdfast", "no metadata", "pip install holdfast", broken=True)
+        yield Finding("holdfast", "no metadata", how_to_install(""), broken=True)
     for name, wanted in required.items():
         found, broken = f"{version(name)} (wants {wanted})", not satisfies(version(name), wanted)
         try:
@@ -118,7 +118,7 @@ def training() -> Finding:
     lacking = [name for name, wanted in required.items() if not satisfies(version(name), wanted)]
     if lacking:
         found = f"without {', '.join(lacking)}"
-        return Finding("training", found, "to train: pip install 'holdfast[train]'")
+        return Finding("training", found, f"to train: {how_to_install('train')}")
     return Finding("training", ", ".join(f"{name} {version(name)}" for name in required))
 
 
@@ -132,7 +132,7 @@ def around() -> Iterator[Finding]:
     else:
         yield Finding("ROS 2", "not found (its nodes need it; dds: robots do not)")
     dds = version("cyclonedds")
-    yield Finding("DDS", dds or "without cyclonedds", "" if dds else "pip install 'holdfast[dds]'")
+    yield Finding("DDS", dds or "without cyclonedds", "" if dds else how_to_install("dds"))
     yield Finding("Ray", version("ray") or "without ray (train --ray needs it)")
     warp = version("mujoco-warp")
     yield Finding("MuJoCo Warp", warp or "without mujoco-warp (train --physics warp needs it)")
@@ -157,7 +157,7 @@ def serial_ports() -> list[str]:
 def requirements(extra: str) -> dict[str, str]:
     """Return name -> version wanted, of the base install ("") or of an extra."""
     try:
-        lines = metadata.requires("holdfast") or []
+        lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return {}
     found = {}

@@ -238,7 +238,7 @@ class Demo:
 def _program(line: list[object]) -> Iterator[subprocess.Popen[str]]:
     """Run `holdfast LINE...` beside this process; end it when left."""
     process = child.start(
-        "holdfast.cli",
+        "holdfast",
         *map(str, line),
         at_end=signal.SIGTERM,  # which stops the robot properly
         stdout=subprocess.PIPE,

@@ -26,7 +26,7 @@ def sourced() -> str:
 
 @cache
 def share(package: str) -> Path:
-    """Return where a package's files are: of a ROS 2 with tools, or of `pip install holdfast[ros]`.
+    """Return where a package's files are: in a ROS 2 with tools, or in the extra `ros`.
 
     Skips the test if there is no such package.
     """

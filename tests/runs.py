@@ -107,7 +107,7 @@ def deployment(
     address: str,
     policy: Path,
     *options: str,
-    python: Sequence[str] = ("-m", "holdfast.cli"),
+    python: Sequence[str] = ("-m", "holdfast"),
 ) -> Iterator[Deployment]:
     """Start a `holdfast deploy`; what is left of it in the end is killed.
 

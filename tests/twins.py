@@ -54,7 +54,7 @@ def running_twin(*options: object) -> Iterator[TwinProcess]:
     It ends too when this process is killed.
     """
     process = child.start(
-        "holdfast.cli",
+        "holdfast",
         "twin",
         *map(str, options),
         at_end=signal.SIGKILL,

@@ -131,7 +131,7 @@ def command(
         link: make a symbolic link to the port here, and remove it in the end.
         truth: write a JSON line for each episode here: true positions (m), rewards and costs.
         dds: be a robot of a ROS graph instead of one on a port: topics as in its configuration
-            file, in real time, as the node `twin`. Needs holdfast[dds], not ROS.
+            file, in real time, as the node `twin`. Needs holdfast-robot[dds], not ROS.
         config: the robot's configuration file, which names its topics; default: the installed one.
         scan_rays: of its lidar, in a ROS graph; 0: it has none. Default: 180.
     """

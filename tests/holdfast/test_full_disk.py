@@ -21,7 +21,7 @@ SMALL = ["--task", "DriveCircle-v0", "--batch", "250", "--critic-steps", "1"]
 LARGEST = 2000
 """Bytes that a file may have, where the disk is as if it were full: fewer than a checkpoint."""
 
-CLI = [sys.executable, "-m", "holdfast.cli"]
+CLI = [sys.executable, "-m", "holdfast"]
 SMALL_STUDY = """
 import sys
 from holdfast.cli import main

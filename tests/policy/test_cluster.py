@@ -26,7 +26,7 @@ from holdfast.policy.sampling.shards import Shard
 from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.batch.randomise import load_randomisation
 
-ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast[ray]'")
+ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast-robot[ray]'")
 from holdfast.policy.learn import cluster as module  # noqa: E402
 from holdfast.policy.learn.cluster import Cluster  # noqa: E402
 
@@ -229,7 +229,7 @@ def test_a_run_goes_on_with_or_without_a_cluster_bit_for_bit(started, tmp_path):
     spread, here = tmp_path / "spread", tmp_path / "here"
     run = ["train", "--out", str(spread), *OPTIONS, "--iterations", "1", "--ray", started]
     ended = subprocess.run(
-        [sys.executable, "-m", "holdfast.cli", *run, "--workers", "1"],
+        [sys.executable, "-m", "holdfast", *run, "--workers", "1"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -78,7 +78,7 @@ def test_no_robot_is_moved_by_it(trained, config):
         config = ["--config", str(configs.find("drive"))]
     line = ["deploy", "--robot", "serial:/nowhere", "--policy", str(trained / "policy.onnx")]
     ended = subprocess.run(
-        [sys.executable, "-m", "holdfast.cli", *line, *config],
+        [sys.executable, "-m", "holdfast", *line, *config],
         capture_output=True,
         text=True,
         check=False,

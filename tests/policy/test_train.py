@@ -240,6 +240,6 @@ def test_without_ray_it_says_what_brings_it(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr == (
         "holdfast: train needs the Python package 'ray', which is not installed: "
-        "pip install 'holdfast[ray]'\n"
+        "pip install 'holdfast-robot[ray]', or '.[ray]' from a checkout\n"
     )
     assert not out.exists()

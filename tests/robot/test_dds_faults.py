@@ -50,7 +50,7 @@ class Twin:
     def __init__(self, graph):
         self.graph = graph
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast.cli", "twin", "--dds"],
+            [sys.executable, "-m", "holdfast", "twin", "--dds"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

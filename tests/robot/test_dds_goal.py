@@ -42,7 +42,7 @@ def test_a_policy_goes_among_posts_to_a_goal(tmp_path):
     gap.write_text("localisation: {position_m: 0.0, heading_rad: 0.0}\n")
     line = ["twin", "--dds", "--task", "DriveGoal-v0", "--config", CONFIG, "--seed", SEED]
     twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", *map(str, line), "--gap", gap, "--truth", truth],
+        [sys.executable, "-m", "holdfast", *map(str, line), "--gap", gap, "--truth", truth],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
+pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
+pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
 from geometry_msgs.msg import TwistStamped
 from system import DRIVES, MONITOR, TWIN, system, until

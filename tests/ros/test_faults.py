@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
+pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
 from system import BASE, DRIVES, MONITOR, POLICY, TWIN, Node, environment, system, until
 
@@ -104,7 +104,7 @@ def ending(request):
 def test_behind_the_serial_link(folder, ending):
     """A twin under base_node: the driver's own limits, and an orderly end."""
     twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", "twin", "--link", str(folder / f"port-{ending}")],
+        [sys.executable, "-m", "holdfast", "twin", "--link", str(folder / f"port-{ending}")],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

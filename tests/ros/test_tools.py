@@ -289,7 +289,7 @@ def deploying(workspace, folder):
     """Run a bundle on the robot of ROS nodes, without ROS."""
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "holdfast.cli", "deploy", "--robot", "dds:drive"),
+            *(sys.executable, "-m", "holdfast", "deploy", "--robot", "dds:drive"),
             *("--policy", "circle.onnx", "--no-prompt", "--out", f"run-{time.time_ns()}"),
         ],
         env=without_ros(workspace),
@@ -325,7 +325,7 @@ def test_a_twin_without_ros_is_seen_by_ros(workspace, folder, ros):
     """The other way round: real nodes drive a robot that is not ROS, its services included."""
     here = without_ros(workspace)
     twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", "twin", "--dds", "--scan-rays", "36"],
+        [sys.executable, "-m", "holdfast", "twin", "--dds", "--scan-rays", "36"],
         env=here,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

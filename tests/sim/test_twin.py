@@ -358,7 +358,7 @@ def test_a_robot_of_a_ros_graph_has_no_port(also):
 
 
 def test_help_tells_units_and_defaults():
-    command = [sys.executable, "-m", "holdfast.cli", "twin", "--help"]
+    command = [sys.executable, "-m", "holdfast", "twin", "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for word in ("--realtime-factor", "lockstep", "--gap", "--truth", "DriveCircle-v0"):
         assert word in text

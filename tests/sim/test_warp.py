@@ -33,7 +33,7 @@ HAS_WARP = importlib.util.find_spec("mujoco_warp") is not None
 
 # In the dev extra, but not everywhere. What must hold without it is tested without this mark.
 needs_warp = pytest.mark.skipif(
-    not HAS_WARP, reason="without MuJoCo Warp: pip install 'holdfast[warp]'"
+    not HAS_WARP, reason="without MuJoCo Warp: pip install 'holdfast-robot[warp]'"
 )
 long = pytest.mark.skipif(
     "HOLDFAST_LONG" not in os.environ, reason="compiles for minutes: HOLDFAST_LONG=1"
@@ -85,7 +85,7 @@ def test_without_the_package_it_says_what_brings_it(tmp_path):
     said = refused(["-c", WITHOUT_WARP], "--physics", "warp", "--out", str(out), *OPTIONS)
     assert said == (
         "holdfast: train needs the Python package 'mujoco_warp', which is not installed: "
-        "pip install 'holdfast[warp]'\n"
+        "pip install 'holdfast-robot[warp]', or '.[warp]' from a checkout\n"
     )
     assert not out.exists()
 
@@ -95,7 +95,7 @@ def test_without_a_gpu_the_command_line_refuses_it(tmp_path):
     if not why_no_gpu():
         pytest.skip("here is a GPU")
     out = tmp_path / "run"
-    said = refused(["-m", "holdfast.cli"], "--physics", "warp", "--out", str(out), *OPTIONS)
+    said = refused(["-m", "holdfast"], "--physics", "warp", "--out", str(out), *OPTIONS)
     assert said == (
         "holdfast: physics warp needs a GPU with CUDA, and there is none here; "
         "physics mujoco runs on any machine\n"
@@ -129,7 +129,7 @@ def test_a_run_goes_on_with_the_physics_that_it_began_with(tmp_path, capsys):
     tensors, data = checkpoint.load(path)
     data["settings"]["physics"] = "warp"
     checkpoint.save(path, tensors, data)
-    assert "'holdfast[warp]'" in refused(["-c", WITHOUT_WARP], *more, "--iterations", "2")
+    assert "'holdfast-robot[warp]'" in refused(["-c", WITHOUT_WARP], *more, "--iterations", "2")
 
 
 # How near it is.
