@@ -224,7 +224,8 @@ def test_doctor_names_what_training_lacks(monkeypatch, capsys):
     extra = {"torch": ">=1", "not-installed-anywhere": ">=1"}
     monkeypatch.setattr(doctor, "requirements", lambda name: extra if name else wanted)
     assert main(["doctor"]) == 0
-    assert "not-installed-anywhere" in capsys.readouterr().out
+    assert "training" in capsys.readouterr().out
+    assert doctor.training().found == "without not-installed-anywhere"
     assert "pip install 'holdfast-robot[train]'" in doctor.training().advice
 
 
