@@ -65,7 +65,7 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
     console.print(table(measured, contract))
     report = {
         "format": FORMAT,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.to_data(),
         "contract": contract.to_json(),
         "policies": {name: evaluation.summary() for name, evaluation in measured.items()},
     }

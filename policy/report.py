@@ -33,7 +33,7 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
     """
     if not run.episodes:
         raise LogError(f"{run.path}: holds no episode")
-    task = registered(run.info.contract.task)
+    task = registered(run.info.contract.task).make()
     returns = [
         float(task.reward({name: values[1:] for name, values in e.signals.items()}).sum())
         for e in run.episodes
@@ -88,7 +88,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
         rounds=_rounds(summary),
         facts=_facts(summary, contract),
         training=figures.training(progress, contract),
-        paths=figures.paths(before, after, registered(contract.task)),
+        paths=figures.paths(before, after, registered(contract.task).make()),
         costs="".join(figures.costs(before, after, k) for k in range(len(contract.costs))),
         budget="".join(figures.budget(before, after, k) for k in range(len(contract.costs))),
         verdicts=figures.verdicts(before, after),

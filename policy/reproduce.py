@@ -19,6 +19,7 @@ from holdfast.policy.figures import Curves, comparison
 from holdfast.policy.learn.settings import AlgorithmName, TrainSettings, contract_of, defaults
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.signals import Array
+from holdfast.sim.registry import registered
 
 PAGE = "results.md"
 CHECKPOINT_EVERY = 10
@@ -46,7 +47,7 @@ class Study:
         """Return settings by what the run is called."""
 
         def usual(algorithm: str) -> TrainSettings:
-            settings = defaults("paper", task, algorithm)
+            settings = defaults("paper", registered(task), algorithm)
             batch = settings.batch if self.batch is None else self.batch
             return dataclasses.replace(settings, iterations=self.iterations, batch=batch)
 

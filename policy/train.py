@@ -32,8 +32,7 @@ from holdfast.policy.learn.settings import (
 from holdfast.policy.models import checkpoint
 from holdfast.policy.probe import probe as measure
 from holdfast.policy.sampling.shards import ShardedCollector
-from holdfast.sim.check import check
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 if TYPE_CHECKING:
     from holdfast.policy.learn.cluster import Cluster
@@ -113,14 +112,14 @@ def command_defaults(options: Sequence[str]) -> dict[str, Any]:
     for name in ("preset", "task", "out", "ray", "algorithm"):
         parser.add_argument(f"--{name}", nargs="?", const="")
     chosen, _ = parser.parse_known_args(options)
-    usual = TrainSettings()
+    usual, task = TrainSettings(), resolve(chosen.task) if chosen.task else None
     if "--resume" in options and "--help" not in options:
         path = Path(chosen.out or "runs/train") / CHECKPOINT
         _, data = checkpoint.load(path)
-        return {"settings": settings_of(path, data, chosen.task)}
+        return {"settings": settings_of(path, data, task)}
     preset = chosen.preset if chosen.preset in get_args(Preset) else usual.preset
     algorithm = chosen.algorithm if chosen.algorithm in ALGORITHMS else usual.algorithm
-    settings = defaults(preset, chosen.task or usual.task, algorithm)
+    settings = defaults(preset, task or usual.task, algorithm)
     return {"settings": dataclasses.replace(settings, shards=SHARDS) if chosen.ray else settings}
 
 
@@ -258,7 +257,7 @@ def _start(
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
-        check(settings.task)
+        settings.task.check()
         return _begin(settings, demonstrations)
     if demonstrations:
         raise TrainingError(
@@ -267,7 +266,7 @@ def _start(
         )
     learner = Learner.load(path, settings.task)
     for name, held, given in _differences(learner.settings, settings):
-        if name != "iterations":
+        if name not in ("iterations", "task"):  # `trained_on` compares the tasks
             raise TrainingError(
                 f"{path}: was trained with {name} = {held}, not {given}; "
                 "leave it as it was to resume"
@@ -307,7 +306,7 @@ def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
         raise TrainingError(
             f"{settings.algorithm} begins as the policy that acts; leave --demonstrations out"
         )
-    shown = read(logs, contract_of(settings), make(settings.task))
+    shown = read(logs, contract_of(settings), settings.task.make())
     learner = Learner(settings)
     learner.demonstrations = clone(learner.networks, shown, settings.seed)
     return learner

@@ -1,9 +1,10 @@
-"""Is a task what training takes it for? As Gymnasium's `check_env`, with one sentence per fault.
+"""Checks of a task before training, as Gymnasium's `check_env`, with one sentence per fault.
 
-    check("path/to/my_task.py:MyTask")
+    from holdfast.sim.registry import resolve
+    resolve("path/to/my_task.py:MyTask").check()
 
-A fault that this does not find is found late: by a policy that learns nothing. `holdfast train`
-checks every task before it begins.
+A fault that no check finds shows late: as a policy that learns nothing. `holdfast train` checks
+every task before it begins.
 """
 
 from __future__ import annotations
@@ -19,10 +20,8 @@ from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import CATALOGUE, Signals
 from holdfast.sim.batch.batch import Batch, Step
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.registry import make, make_batch, own_contract
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.tasks.task_file import GYM_PREFIX
 
 COPIES, STEPS = 5, 30
 EVERYONE = np.arange(COPIES)
@@ -36,19 +35,6 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
     received = np.shape(array)
     _require(received == shape, f"{where} should have shape {shape}, received {received}")
-
-
-def check(task_id: str) -> None:
-    """Check what the command line calls a task, an environment by gym:MODULE:ID included.
-
-    Raises:
-        ConfigError, TrainingError: says what is wrong, and what would be right.
-    """
-    if task_id.startswith(GYM_PREFIX):
-        contract = own_contract(task_id)
-        check_batch(lambda copies, seed: make_batch(task_id, copies, seed, contract=contract))
-    else:
-        check_task(make(task_id))
 
 
 def check_task(task: Task) -> None:

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from holdfast.errors import ConfigError
 from holdfast.signals import Array
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.registry import TASKS, make
+from holdfast.sim.registry import TASKS, registered
 
 
 class TaskEnv(gymnasium.Env[Array, Array]):
@@ -27,7 +27,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
 
     def __init__(self, task: str) -> None:
-        self._batch = MujocoBatch(make(task), copies=1, seed=0, threads=1)
+        self._batch = MujocoBatch(registered(task).make(), copies=1, seed=0, threads=1)
         contract = self._batch.contract
         self.contract = contract
         unbounded = np.full(contract.observation_size, np.inf)

@@ -24,7 +24,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import Report
 from holdfast.policy.algorithms.cpo import cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
-from holdfast.policy.learn.settings import require_same, settings_of
+from holdfast.policy.learn.settings import TaskOption, require_same, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import fit_critic
 from holdfast.policy.models.gaussian import kl
@@ -33,7 +33,7 @@ from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.ship.export import checkpoint_of, export, file_hash
 from holdfast.signals import Array
-from holdfast.sim.registry import make
+from holdfast.sim.task_spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def finetune(
     logs: Sequence[Path],
     out: Path,
     settings: FinetuneSettings,
-    task: str = "",
+    task: TaskSpec | None = None,
     others: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write a child of `parent` that learned from `logs`; return the child's provenance.
@@ -259,7 +259,7 @@ def finetune(
     networks, data = checkpoint.load_networks(source)
     trained = settings_of(source, data, task)
     require_same(trained, held.contract)
-    made = read(logs, held, make(trained.task), [bundle.load(other) for other in others])
+    made = read(logs, held, trained.task.make(), [bundle.load(other) for other in others])
     tuner = Finetuner(
         networks,
         Experience.of(made.trajectories, held.contract),
@@ -306,7 +306,7 @@ def command(
     out: Path,
     other_policy: tuple[Path, ...] = (),
     settings: FinetuneSettings = FinetuneSettings(),
-    task: str = "",
+    task: TaskOption = None,
 ) -> None:
     """Learn from logged runs of a policy and write a child bundle.
 

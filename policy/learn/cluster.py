@@ -6,7 +6,6 @@ that was lost with its worker is run again by another, and only what a shard ret
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import socket
@@ -28,7 +27,7 @@ from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Normaliser
 from holdfast.policy.sampling.rollout import Rollout
 from holdfast.policy.sampling.shards import Shard
-from holdfast.sim.registry import make_batch
+from holdfast.sim.registry import resolve
 
 ANSWERS_S = 5.0
 """How long an address has to answer."""
@@ -67,7 +66,9 @@ class Worker:
                     f"worker on {here}: has {name} {own}, the learner {versions[name]}; "
                     "install the same everywhere"
                 )
-        own_settings = settings_from(settings, settings["task"])  # which the learner runs too
+        own_settings = settings_from(
+            settings, resolve(settings["task"])
+        )  # which the learner runs too
         made = contract_of(own_settings)
         if made.to_json() != contract:
             raise TrainingError(
@@ -75,9 +76,7 @@ class Worker:
                 "install the same holdfast everywhere"
             )
         copies = own_settings.copies(made) // own_settings.shards
-        self.batch = make_batch(
-            own_settings.task, copies, 0, 1, made, randomise=own_settings.randomise
-        )
+        self.batch = own_settings.task.batch(copies, 0, 1, made, own_settings.randomise)
 
     def run(self, weights: tuple[GaussianPolicy, Normaliser], steps: int, shard: Shard) -> Rollout:
         """Run a shard."""
@@ -116,7 +115,7 @@ class Cluster:
     ) -> None:
         self._joined = join(address, workers)
         self._worker: Any = ray.remote(num_cpus=1)(Worker)
-        self._duties = (versions_here(), dataclasses.asdict(settings), contract.to_json())
+        self._duties = (versions_here(), settings.to_data(), contract.to_json())
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # without a shard, it is starting
         self._deaths = 0

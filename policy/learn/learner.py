@@ -31,7 +31,7 @@ from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.sampling.shards import SequentialRunner, ShardedCollector
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch
-from holdfast.sim.registry import make_batch
+from holdfast.sim.task_spec import TaskSpec
 
 
 class Learner:
@@ -88,8 +88,7 @@ class Learner:
     def _more(self, copies: int) -> Batch:
         """Return another batch of the task."""
         s = self.settings
-        return make_batch(
-            s.task,
+        return s.task.batch(
             copies,
             s.seed,
             contract=self.contract,
@@ -224,7 +223,7 @@ class Learner:
         tensors |= self.fitting.tensors() | self.algorithm.tensors()
         tensors["generator"] = self.generator.get_state()
         data = {
-            "settings": dataclasses.asdict(self.settings),
+            "settings": self.settings.to_data(),
             "contract": self.contract.to_json(),
             "iteration": self.iteration,
             "steps": self.steps,
@@ -235,7 +234,7 @@ class Learner:
         checkpoint.save(path, tensors, data)
 
     @staticmethod
-    def load(path: Path, task: str = "") -> Learner:
+    def load(path: Path, task: TaskSpec | None = None) -> Learner:
         """Return the learner that `save` wrote; it goes on bit for bit.
 
         Args:

@@ -21,8 +21,8 @@ from holdfast.ranges import above_zero, at_least, one_of, share
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
-from holdfast.sim.registry import own_contract, trained_on
-from holdfast.sim.tasks.task_file import GYM_PREFIX
+from holdfast.sim.registry import registered, resolve, trained_on
+from holdfast.sim.task_spec import TaskSpec
 
 if TYPE_CHECKING:
     AlgorithmName = str
@@ -37,7 +37,19 @@ RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
     is_instance=lambda value: value is None or isinstance(value, Randomisation),
     str_from_instance=lambda value: [str(value)],
 )
-"""On the command line a file; in settings what was in it, so that the file may change or go."""
+"""On the command line a file; in settings the file's content, so that the file may change or go."""
+
+TASK_ID = PrimitiveConstructorSpec[TaskSpec | None](
+    nargs=1,
+    metavar="TASK",
+    instance_from_str=lambda text: resolve(text[0]),
+    is_instance=lambda value: value is None or isinstance(value, TaskSpec),
+    str_from_instance=lambda value: [str(value)],
+)
+"""On the command line an id; in settings the task, resolved once."""
+
+TaskOption = Annotated[TaskSpec | None, TASK_ID]
+"""An option --task that may be left out."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class TrainSettings:
     """How a policy is trained.
 
     Attributes:
-        task: task id.
+        task: a task by its id, FILE.py:NAME or gym:MODULE:ID.
         algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit; trpo, trpo-vine, ppo, ppo-kl
             and off-policy ignore it; with a penalty, the reward is less by a fixed price of the
             cost.
@@ -77,7 +89,9 @@ class TrainSettings:
         own: options of the chosen algorithm.
     """
 
-    task: str = "holdfast/DriveCircle-v0"
+    task: Annotated[TaskSpec, TASK_ID] = field(
+        default_factory=lambda: registered("holdfast/DriveCircle-v0")
+    )
     algorithm: AlgorithmName = "cpo"
     preset: Preset = "holdfast"
     seed: int = 0
@@ -126,6 +140,10 @@ class TrainSettings:
                 f"received {type(self.own).__name__}"
             )
 
+    def to_data(self) -> dict[str, Any]:
+        """Return the settings as JSON data, the task as its id; `settings_from` reads them."""
+        return {**dataclasses.asdict(self), "task": self.task.id}
+
     def copies(self, contract: Contract) -> int:
         """Return how many simulated copies a batch takes, as many in each shard.
 
@@ -142,7 +160,7 @@ class TrainSettings:
         return -(-self.batch // (steps * shards)) * shards
 
 
-def settings_of(path: Path, data: Mapping[str, Any], task: str = "") -> TrainSettings:
+def settings_of(path: Path, data: Mapping[str, Any], task: TaskSpec | None = None) -> TrainSettings:
     """Return the settings of what `checkpoint.load` read from `path`; see `settings_from`."""
     try:
         return settings_from(data["settings"], task)
@@ -150,11 +168,11 @@ def settings_of(path: Path, data: Mapping[str, Any], task: str = "") -> TrainSet
         raise TrainingError(f"checkpoint {path}: {error}") from None
 
 
-def settings_from(data: Mapping[str, Any], task: str = "") -> TrainSettings:
-    """Return settings from what `dataclasses.asdict` made of them and JSON carried.
+def settings_from(data: Mapping[str, Any], task: TaskSpec | None = None) -> TrainSettings:
+    """Return the settings that `TrainSettings.to_data` wrote and JSON carried.
 
     Args:
-        task: the task as a person gave it, "" if none was given; see `trained_on`.
+        task: the task that a person named; see `trained_on`.
 
     Raises:
         ConfigError, TrainingError: they are no such settings, or of a task that must be given; or
@@ -209,7 +227,7 @@ def _filled(usual: Any, data: Mapping[str, Any]) -> Any:
     return dataclasses.replace(usual, **values)
 
 
-def defaults(preset: Preset, task: str, algorithm: AlgorithmName = "cpo") -> TrainSettings:
+def defaults(preset: Preset, task: TaskSpec, algorithm: AlgorithmName = "cpo") -> TrainSettings:
     """Return the settings that a preset has for a task and an algorithm.
 
     Raises:
@@ -217,7 +235,7 @@ def defaults(preset: Preset, task: str, algorithm: AlgorithmName = "cpo") -> Tra
     """
     if preset != "paper":
         return TrainSettings(task=task, preset=preset, algorithm=algorithm)
-    contract = own_contract(task)
+    contract = task.contract
     ant, gather = contract.robot == "ant", contract.task.endswith("AntGather-v0")
     legged = contract.robot in ("ant", "humanoid")
     return TrainSettings(
@@ -247,15 +265,15 @@ def contract_of(settings: TrainSettings) -> Contract:
         ConfigError, TrainingError: there is no such task, it has another number of costs, or
             nobody says its limits.
     """
-    contract = own_contract(settings.task)
+    contract = settings.task.contract
     names = [cost.name for cost in contract.costs]
     if len(settings.limit) not in (0, len(names)):
         raise TrainingError(
             f"limit should have a value for each cost of {contract.task}, "
             f"{', '.join(names)}; received {len(settings.limit)}"
         )
-    nobody_says = settings.task.startswith(GYM_PREFIX) and not settings.limit
-    if nobody_says and ALGORITHMS[settings.algorithm].meets_limit:
+    unlimited = not (settings.task.has_limits or settings.limit)
+    if unlimited and ALGORITHMS[settings.algorithm].meets_limit:
         raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
     costs = list(contract.costs)
     for i, cost in enumerate(costs):

@@ -16,7 +16,6 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import Collector
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
-from holdfast.sim.registry import make_batch
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 """At which it is reported how often the prediction covered the truth."""
@@ -73,9 +72,7 @@ def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: i
     """
     contract = networks.contract
     require_same(settings, contract)
-    batch = make_batch(
-        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
-    )
+    batch = settings.task.batch(episodes, seed, contract=contract, randomise=settings.randomise)
     collector = Collector(batch, torch.Generator().manual_seed(seed))
     rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
@@ -96,9 +93,7 @@ def evaluate_actions(
     Args:
         act: given how many, returns that many actions (count, actions), physical units.
     """
-    batch = make_batch(
-        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
-    )
+    batch = settings.task.batch(episodes, seed, contract=contract, randomise=settings.randomise)
     steps = []
     observations = [batch.reset()]
     for _ in range(contract.episode_steps):

@@ -27,13 +27,14 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, FileError
-from holdfast.policy.learn.settings import settings_of
+from holdfast.policy.learn.settings import TaskOption, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import evaluate, judge_prediction, predict_costs
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
+from holdfast.sim.task_spec import TaskSpec
 
 GOLDEN_PAIRS = 8
 
@@ -100,7 +101,7 @@ def command(
     ),
     out: Path = Path("runs/train/policy.onnx"),
     episodes: int = EPISODES,
-    task: str = "",
+    task: TaskOption = None,
 ) -> None:
     """Write a trained policy as a bundle: one ONNX file with its cost critics and its contract.
 
@@ -122,7 +123,11 @@ def command(
 
 
 def export(
-    source: Path, out: Path, episodes: int, extra: dict[str, Any] | None = None, task: str = ""
+    source: Path,
+    out: Path,
+    episodes: int,
+    extra: dict[str, Any] | None = None,
+    task: TaskSpec | None = None,
 ) -> dict[str, Any]:
     """Write bundle and checkpoint copy; return the provenance. The same input gives the same bytes.
 

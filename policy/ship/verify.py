@@ -19,7 +19,8 @@ from holdfast.errors import BundleError, FileError, HoldfastError
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.export import Exported, checkpoint_of, export, file_hash
 from holdfast.signals import Array
-from holdfast.sim.registry import is_program, own_contract
+from holdfast.sim.registry import is_program, resolve
+from holdfast.sim.task_spec import TaskSpec
 
 OBSERVATIONS = 10_000
 TOLERANCE = 1e-5
@@ -36,8 +37,8 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
     """
     console = Console(soft_wrap=True, highlight=False)
     held = bundle.load(policy)  # digest, graph and golden pairs are checked by loading
-    program = task if task is not None and is_program(task) else ""
-    held.expect(robot, own_contract(program).task if program else task)
+    program = resolve(task) if task is not None and is_program(task) else None
+    held.expect(robot, task if program is None else program.contract.task)
     console.print(
         escape(
             f"{policy}: digest, graph and golden pairs hold; contract {held.contract.hash[:16]}; "
@@ -120,7 +121,7 @@ def check_parity(held: Bundle, state: bytes) -> str:
     return f"torch and ONNX Runtime differ by at most {worst:.2g} over {len(x)} observations"
 
 
-def check_reproducible(held: Bundle, state: bytes, task: str = "") -> str:
+def check_reproducible(held: Bundle, state: bytes, task: TaskSpec | None = None) -> str:
     """Exporting the training state again gives this very file."""
     _require_state(state)
     episodes = held.provenance.get("evaluation_episodes")

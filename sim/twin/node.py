@@ -10,7 +10,7 @@ from holdfast.robot.ros.base_node import LOOK, DriverNode
 from holdfast.robot.ros.node import Option, run
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import Qos
-from holdfast.sim import registry as tasks
+from holdfast.sim.registry import resolve
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, load_gap
 from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
@@ -39,7 +39,7 @@ class TwinNode(DriverNode):
 
     def configure(self) -> None:
         """Build the robot."""
-        task = tasks.make(self.option("task"))
+        task = resolve(self.option("task")).make()
         require_drive(task)
         gap = load_gap(Path(self.option("gap"))) if self.option("gap") else Gap()
         seed, factor = self.option("seed"), self.option("realtime_factor")

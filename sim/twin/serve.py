@@ -22,7 +22,7 @@ from holdfast.robot import config as configs
 from holdfast.robot.serial.device import Device
 from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.sim import registry as tasks
+from holdfast.sim.registry import resolve
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import Truth, TwinBoard
@@ -141,7 +141,7 @@ def command(
         )
     if seed < 0:
         raise ConfigError(f"seed should be at least 0, received {seed}")
-    the_task = tasks.make(task)
+    the_task = resolve(task).make()
     if dds and (link or realtime_factor == 0.0):
         raise ConfigError("a twin in a ROS graph has no port to link, and runs in real time")
     if scan_rays is not None and (scan_rays < 0 or not dds):

@@ -23,6 +23,7 @@ from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy, kl
 from holdfast.policy.sampling.samples import Samples, surrogates
+from holdfast.sim.registry import resolve
 
 NAMES = tuple(ALGORITHMS)
 MEASURED = Measured(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)
@@ -58,7 +59,7 @@ def own_of(name, **own):
 
 
 def settings_of(name, own=None, **changes):
-    fields = {"task": "PointCircle-v0", "seed": 3, **changes}
+    fields = {"task": resolve("PointCircle-v0"), "seed": 3, **changes}
     return TrainSettings(algorithm=name, own=own_of(name, **(own or {})), **fields)
 
 

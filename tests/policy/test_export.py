@@ -26,8 +26,9 @@ from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.sim.batch.randomise import Randomisation
+from holdfast.sim.registry import resolve
 
-SMALL = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, critic_steps=5)
+SMALL = TrainSettings(task=resolve("PointCircle-v0"), seed=3, batch=1040, critic_steps=5)
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,10 @@ from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.sampling.samples import surrogate_gradients
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.train import CHECKPOINT, PROGRESS
+from holdfast.sim.registry import resolve
 
 SMALL = TrainSettings(
-    task="PointCircle-v0", algorithm="off-policy", seed=3, batch=1300, critic_steps=5
+    task=resolve("PointCircle-v0"), algorithm="off-policy", seed=3, batch=1300, critic_steps=5
 )
 MEASURED = Measured(np.array([0.0]), np.array([1.0]), 3.0, reward_scale=1.0)
 
@@ -254,7 +255,7 @@ def test_refused_weights_renew_it():
 def older(tmp_path_factory):
     """The checkpoint of a policy that has learned a little."""
     path = tmp_path_factory.mktemp("older") / CHECKPOINT
-    settings = TrainSettings(task="PointCircle-v0", algorithm="trpo", seed=5, batch=2600)
+    settings = TrainSettings(task=resolve("PointCircle-v0"), algorithm="trpo", seed=5, batch=2600)
     learner = Learner(dataclasses.replace(settings, critic_steps=40))
     for _ in range(6):
         learner.iterate()
