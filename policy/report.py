@@ -15,7 +15,7 @@ import numpy as np
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import LogError
-from holdfast.log import reader as log
+from holdfast.log.episodes import episodes, runs
 from holdfast.log.format import STOPPED
 from holdfast.log.reader import Log
 from holdfast.policy import figures
@@ -34,11 +34,9 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
     if not run.episodes:
         raise LogError(f"{run.path}: holds no episode")
     task = registered(run.info.contract.task).make()
-    returns = [
-        float(task.reward({name: values[1:] for name, values in e.signals.items()}).sum())
-        for e in run.episodes
-    ]
-    results = [episode.result for episode in run.episodes]
+    logged = list(episodes(run, task))
+    returns = [float(episode.reward.sum()) for episode in logged]
+    results = [episode.result for episode in logged]
     names = [cost.name for cost in run.info.contract.costs]
     billed = zip(names, np.array([result.costs for result in results]).T, strict=True)
     data = {
@@ -77,7 +75,10 @@ def command(run: Path = Path("runs/demo")) -> None:
 
 def write(folder: Path, summary: Mapping[str, Any]) -> Path:
     """Write the page beside the summary; return its path."""
-    before, after = log.read(folder / summary["before"]), log.read(folder / summary["after"])
+    # A demo without a round of fine-tuning has one run, which is both.
+    names = dict.fromkeys((summary["before"], summary["after"]))
+    read = list(runs([folder / name for name in names]))
+    before, after = read[0], read[-1]
     progress = plain.read_json_lines(folder / summary["progress"], LogError)
     contract = before.info.contract
     page = Template((Path(__file__).parent / "report.html").read_text()).substitute(

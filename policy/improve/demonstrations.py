@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -20,10 +20,8 @@ from torch import Tensor
 
 from holdfast.contract import Contract
 from holdfast.errors import LogError
-from holdfast.log import audit
-from holdfast.log import reader as log
-from holdfast.log.format import COMPLETED
-from holdfast.policy.improve.experience import whole_rows
+from holdfast.log.episodes import LoggedEpisode, episodes, runs
+from holdfast.log.reader import Log
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Networks
 from holdfast.safety_monitor.costs import CostModel
@@ -99,15 +97,17 @@ def read(paths: Sequence[Path], contract: Contract, task: Task) -> Demonstration
     Raises:
         LogError: not a log, of another task, or too little in them to learn from.
     """
-    episodes: list[Demonstration] = []
-    logs = []
-    for run in log.read_all(paths):
+    shown: list[Demonstration] = []
+    logs, cost_model = [], CostModel(contract)
+    for run in runs(paths):
         _require_fit(run, contract)
-        episodes.extend(_episodes(run, contract, task))
+        for episode in episodes(run, task):
+            if episode.obeyed and len(episode):
+                shown.append(_demonstration(run, episode, contract, cost_model))
         logs.append({"run": run.info.run, "sha256": run.sha256()})
-    demonstrations = Demonstrations(tuple(episodes), tuple(logs))
-    steps, usable = demonstrations.usable_steps, sum(e.usable.any() for e in episodes)
-    if episodes and not steps:
+    demonstrations = Demonstrations(tuple(shown), tuple(logs))
+    steps, usable = demonstrations.usable_steps, sum(e.usable.any() for e in shown)
+    if shown and not steps:
         raise LogError("the monitor overrode every logged step; nothing is left to learn from")
     if steps < LEAST_STEPS or usable < LEAST_EPISODES:
         raise LogError(
@@ -117,7 +117,7 @@ def read(paths: Sequence[Path], contract: Contract, task: Task) -> Demonstration
     return demonstrations
 
 
-def _require_fit(run: log.Log, contract: Contract) -> None:
+def _require_fit(run: Log, contract: Contract) -> None:
     """Raise unless a log saw and did what a policy of the contract sees and does. Limits, budgets
     and discounts may be others: it is what they forbid that is to be unlearned."""
     for name in ("robot", "task", "period_s", "episode_steps", "observation", "action"):
@@ -132,33 +132,26 @@ def _require_fit(run: log.Log, contract: Contract) -> None:
             )
 
 
-def _episodes(run: log.Log, contract: Contract, task: Task) -> Iterator[Demonstration]:
-    cost_model = CostModel(contract)
-    for episode in run.episodes:
-        if len(episode.observation) < 2 or not audit.obeyed(run, episode):
-            continue
-        try:
-            rows = whole_rows(run, episode, contract, task)
-            if rows < 2:
-                continue
-            k = slice(rows - 1)
-            signals = {name: values[1:rows] for name, values in episode.signals.items()}
-            reward, costs = task.reward(signals), cost_model(signals)
-        except KeyError as missing:
-            raise LogError(
-                f"{run.path}: lacks the signal {missing}, of which {contract.task} makes a cost"
-            ) from None
-        u = contract.normalised(episode.proposed[k])
-        # Samples of a Gaussian reach beyond the limits. Others that do say no more than the limit.
-        sampled = np.isfinite(episode.log_prob[k, None])
-        yield Demonstration(
-            observation=episode.observation[k].astype(np.float32),
-            u=np.where(sampled, u, np.clip(u, -1.0, 1.0)),
-            usable=~episode.intervened[k] & np.isfinite(u).all(axis=1),
-            reward=float(reward.sum()),
-            costs=costs.sum(axis=0),
-            completed=episode.result.ended == COMPLETED and rows == len(episode.observation),
-        )
+def _demonstration(
+    run: Log, episode: LoggedEpisode, contract: Contract, cost_model: CostModel
+) -> Demonstration:
+    try:
+        costs = cost_model(episode.signals)
+    except KeyError as missing:
+        raise LogError(
+            f"{run.path}: lacks the signal {missing}, of which {contract.task} makes a cost"
+        ) from None
+    u = contract.normalised(episode.proposed)
+    # Samples of a Gaussian reach beyond the limits. Others that do say no more than the limit.
+    sampled = np.isfinite(episode.log_prob[:, None])
+    return Demonstration(
+        observation=episode.observation[:-1].astype(np.float32),
+        u=np.where(sampled, u, np.clip(u, -1.0, 1.0)),
+        usable=~episode.intervened & np.isfinite(u).all(axis=1),
+        reward=float(episode.reward.sum()),
+        costs=costs.sum(axis=0),
+        completed=episode.completed,
+    )
 
 
 def clone(networks: Networks, demonstrations: Demonstrations, seed: int) -> dict[str, Any]:

@@ -253,8 +253,10 @@ def test_one_run_is_given_once(tmp_path, held, how):
         rewritten(run / "run_0.mcap", other / "other_0.mcap", CompressionType.ZSTD)
     with pytest.raises(LogError, match="are the same run; give it once"):
         read([run, other], held, DRIVE)
-    again = logged(tmp_path / "tuesday", held)
-    assert len(read([run, again], held, DRIVE).trajectories) == 2
+    later = logged(
+        tmp_path / "tuesday", held, lambda one: dataclasses.replace(one, now_s=one.now_s + 1.0)
+    )
+    assert len(read([run, later], held, DRIVE).trajectories) == 2
 
 
 def test_what_is_not_finite_is_not_written(learner):
