@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from holdfast.signals import Array
 
 TINY = 1e-14
 BISECTIONS = 40
-ROUNDING = 1e-13
-"""Of numbers of the order of 1."""
-LARGEST = 1e6
-"""Weight of a half-space."""
+NNLS_ITERATIONS = 100
+LARGEST_WEIGHT = 1e6
+"""Largest weight of a half-space in `_nearest`."""
 
 
 class Case(str, Enum):
@@ -58,7 +57,8 @@ def solve_dual(q: float, r: Array, s: Array, c: Array, delta: float) -> Dual:
         q: gᵀH⁻¹g. r: (m,), gᵀH⁻¹b_i. s: (m, m), b_iᵀH⁻¹b_j. c: (m,). delta: δ.
 
     Raises:
-        ValueError: an argument is not finite, q or some s_ii is negative, or delta not positive.
+        ValueError: an argument is not finite, q or some s_ii is negative, or delta not positive;
+            or rounding keeps the solver from an end.
     """
     finite = all(np.isfinite(value).all() for value in (q, r, s, c, delta))
     if not finite or q < 0 or (s.diagonal() < 0).any() or delta <= 0:
@@ -179,42 +179,13 @@ def _nearest(normals: Array, depth: Array) -> Array | None:
     length = np.maximum(np.linalg.norm(matrix, axis=0), TINY)
     target = np.zeros(len(matrix))
     target[-1] = 1.0
-    u = _nonnegative_least_squares(matrix / length, target) / length
+    try:
+        u = nnls(matrix / length, target, maxiter=NNLS_ITERATIONS)[0] / length
+    except RuntimeError:
+        raise ValueError(
+            f"the step's problem is not solved after {NNLS_ITERATIONS} iterations of NNLS"
+        ) from None
     last = 1.0 - matrix[-1] @ u
     # Weights beyond all measure belong to half-spaces that all but exclude each other; what
     # they would still gain is less than what rounding would take.
-    return u / last if last >= 0.5 and u.max() <= LARGEST else None
-
-
-def _nonnegative_least_squares(matrix: Array, target: Array) -> Array:
-    """Return u ≥ 0 least in ‖matrix·u − target‖ (Lawson & Hanson 1974, chapter 23, NNLS)."""
-    n = matrix.shape[1]
-    u, passive = np.zeros(n), np.zeros(n, dtype=bool)
-    gradient = matrix.T @ target
-    for _ in range(10 * n):
-        entering = int(gradient.argmax())
-        if gradient[entering] <= ROUNDING:
-            break
-        passive[entering] = True
-        free = _least_squares(matrix, passive, target)
-        if free[entering] <= 0.0:  # by rounding: it would leave at once
-            passive[entering], gradient[entering] = False, 0.0
-            continue
-        while (out := passive & (free <= 0.0)).any():
-            # As far towards the free solution as all stay positive; who reaches 0 leaves.
-            share = u[out] / (u[out] - free[out])
-            u += share.min() * (free - u)
-            u[np.flatnonzero(out)[share.argmin()]] = 0.0
-            passive &= u > 0.0
-            u[~passive] = 0.0
-            free = _least_squares(matrix, passive, target)
-        u = free
-        gradient = matrix.T @ (target - matrix @ u)
-        gradient[passive] = 0.0
-    return u
-
-
-def _least_squares(matrix: Array, columns: NDArray[np.bool_], target: Array) -> Array:
-    solution = np.zeros(len(columns))
-    solution[columns] = np.linalg.lstsq(matrix[:, columns], target)[0]
-    return solution
+    return u / last if last >= 0.5 and u.max() <= LARGEST_WEIGHT else None
