@@ -53,21 +53,21 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
         return rng.uniform(contract.action_low, contract.action_high, (count, contract.action_size))
 
     learner = Learner(settings)  # which refuses what cannot be, before anything is measured
-    measured = {
+    evaluations = {
         "doing nothing": evaluate_actions(contract, settings, nothing, EPISODES, settings.seed),
         "random actions": evaluate_actions(contract, settings, at_random, EPISODES, settings.seed),
     }
     for _ in track(range(settings.iterations), "training without a limit", console=console):
         steps = learner.iterate()["steps"]
     name = f"without a limit, after {steps:,} steps"
-    measured[name] = evaluate(learner.networks, settings, EPISODES, settings.seed)
+    evaluations[name] = evaluate(learner.networks, settings, EPISODES, settings.seed)
     learner.close()
-    console.print(table(measured, contract))
+    console.print(table(evaluations, contract))
     report = {
         "format": FORMAT,
         "settings": settings.to_data(),
         "contract": contract.to_json(),
-        "policies": {name: evaluation.summary() for name, evaluation in measured.items()},
+        "policies": {name: evaluation.summary() for name, evaluation in evaluations.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     files.write(path, json.dumps(report, indent=2) + "\n")
@@ -83,14 +83,14 @@ def unconstrained(settings: TrainSettings) -> TrainSettings:
     return dataclasses.replace(settings, algorithm="trpo", own=own, shaping=ShapingSettings())
 
 
-def table(measured: dict[str, Evaluation], contract: Contract) -> Table:
+def table(evaluations: dict[str, Evaluation], contract: Contract) -> Table:
     """Return means with 95 % intervals, a row per policy."""
     heads = [f"{cost.name}, now d = {cost.limit:g}" for cost in contract.costs]
     result = Table(
         "per episode", *(Column(head, justify="right") for head in ("return", *heads)),
         title=f"{contract.task}, {EPISODES} episodes each",
     )  # fmt: skip
-    for name, evaluation in measured.items():
+    for name, evaluation in evaluations.items():
         summary = evaluation.summary()
         spans = [summary["return"], *summary["costs"].values()]
         result.add_row(name, *(f"{s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]" for s in spans))

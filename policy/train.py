@@ -30,7 +30,7 @@ from holdfast.policy.learn.settings import (
     settings_of,
 )
 from holdfast.policy.models import checkpoint
-from holdfast.policy.probe import probe as measure
+from holdfast.policy.probe import probe as run_probe
 from holdfast.policy.sampling.shards import ShardedCollector
 from holdfast.sim.registry import resolve
 
@@ -87,7 +87,7 @@ def command(
     if probe:
         if demonstrations:
             raise TrainingError("a probe begins with random weights; leave --demonstrations out")
-        measure(settings, out, console)
+        run_probe(settings, out, console)
         return
     learner, records = train(
         settings, out, resume, checkpoint_every, console, demonstrations, ray, workers

@@ -19,7 +19,7 @@ from holdfast.sim.batch.batch import Batch
 
 
 @dataclass(frozen=True)
-class Measured:
+class BatchEstimate:
     """What a batch measured of its whole episodes, m costs; with shaping, of the shaped ones.
 
     Attributes:
@@ -40,7 +40,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Report:
+class UpdateResult:
     """What an update did.
 
     Attributes:
@@ -151,7 +151,7 @@ class Algorithm(ABC, Generic[S]):
         self.costs, self.settings = setup.costs, settings
 
     @abstractmethod
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """Change the policy.
 
         Args:
@@ -174,7 +174,7 @@ class Algorithm(ABC, Generic[S]):
         """Return the samples that the policy is changed by."""
         return collected.samples()
 
-    def keeps_normaliser(self, report: Report) -> bool:
+    def keeps_normaliser(self, result: UpdateResult) -> bool:
         """Return whether the normaliser must stay as it is after an update.
 
         Updating the normaliser changes the policy; it is frozen while a behaviour policy is acting.

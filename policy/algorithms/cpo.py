@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report, Setup
+from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, Setup, UpdateResult
 from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.optimise.dual import TINY, Case, Dual, solve_dual
@@ -60,22 +60,22 @@ class CPO(Algorithm[CPOSettings]):
         super().__init__(setup, settings)
         self.tracker = CostTracker(settings.correction, self.costs)
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
-        report = cpo_step(
+        result = cpo_step(
             self.policy,
             samples,
-            self.tracker.excess(measured.cost, measured.limit),
-            measured.limit,
-            measured.length,
+            self.tracker.excess(estimate.cost, estimate.limit),
+            estimate.limit,
+            estimate.length,
             self.settings.step,
             self.settings.slack,
         )
-        change = np.array(report.cost_change or (0.0,) * self.costs)
-        self.tracker.predicted(measured.cost, measured.length * change)
+        change = np.array(result.cost_change or (0.0,) * self.costs)
+        self.tracker.predicted(estimate.cost, estimate.length * change)
         shortfall = {"shortfall": tuple(self.tracker.shortfall.tolist())}
-        nu = tuple(measured.reward_scale * value for value in report.nu)
-        return dataclasses.replace(report, nu=nu, more=shortfall)
+        nu = tuple(estimate.reward_scale * value for value in result.nu)
+        return dataclasses.replace(result, nu=nu, more=shortfall)
 
     def data(self) -> dict[str, Any]:
         """See `Algorithm`."""
@@ -126,7 +126,7 @@ def cpo_step(
     settings: StepSettings,
     slack: float,
     trusted: Callable[[], bool] | None = None,
-) -> Report:
+) -> UpdateResult:
     """Change the policy by one constrained step, or leave it exactly as it was.
 
     The surrogates are means per step while a limit is a sum per episode: a change Δ of
@@ -159,7 +159,7 @@ def cpo_step(
         return _rejected("no step of the line search met KL, reward and costs", dual.case.value)
     tries, trial = found
     gain, *rises = trial.change.tolist()
-    return Report(
+    return UpdateResult(
         dual.case.value, trial.kl, gain, tuple(rises), dual.lam, tuple(dual.nu.tolist()), tries
     )
 
@@ -189,5 +189,5 @@ class _Acceptance:
         return bool(gain >= self.least_gain and (rise <= self.allowed).all())
 
 
-def _rejected(reason: str, case: str = "rejected") -> Report:
-    return Report(case, accepted=None, reason=reason)
+def _rejected(reason: str, case: str = "rejected") -> UpdateResult:
+    return UpdateResult(case, accepted=None, reason=reason)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Measured, S, Setup
+from holdfast.policy.algorithms.algorithm import BatchEstimate, S, Setup
 from holdfast.policy.algorithms.penalty import Penalised
 from holdfast.policy.algorithms.ppo import PPO, PPOSettings
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
@@ -61,15 +61,15 @@ class Lagrangian(Penalised[S]):
     def gains(self) -> MultiplierSettings:
         """The controller's."""
 
-    def prices(self, measured: Measured) -> Array:
+    def prices(self, estimate: BatchEstimate) -> Array:
         """See `Penalised`.
 
         The controller works without units: at 1, a cost of the whole limit weighs as much as
         one standard deviation of the reward's advantage.
         """
-        unit = np.where(measured.limit > 0.0, measured.limit, 1.0)
-        prices: Array = self.multiplier.follow(measured.excess / unit) / unit
-        return prices * measured.reward_scale
+        unit = np.where(estimate.limit > 0.0, estimate.limit, 1.0)
+        prices: Array = self.multiplier.follow(estimate.excess / unit) / unit
+        return prices * estimate.reward_scale
 
     def data(self) -> dict[str, Any]:
         """See `Algorithm`."""

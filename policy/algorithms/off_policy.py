@@ -28,11 +28,11 @@ from torch import Tensor
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import (
     Algorithm,
+    BatchEstimate,
     Collected,
-    Measured,
     OwnSettings,
-    Report,
     Setup,
+    UpdateResult,
 )
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy, Linearisation, kl, set_gradient
@@ -162,15 +162,15 @@ class OffPolicy(Algorithm[OffPolicySettings]):
             gamma=self.gamma,
         )
 
-    def keeps_normaliser(self, report: Report) -> bool:
+    def keeps_normaliser(self, result: UpdateResult) -> bool:
         """See `Algorithm`."""
-        return not self.behaviour.over(report)
+        return not self.behaviour.over(result)
 
     def renew(self) -> None:
         """See `Algorithm`."""
         self.behaviour.renew(self.networks)
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`.
 
         Args:
@@ -200,7 +200,7 @@ class OffPolicy(Algorithm[OffPolicySettings]):
             after, mean = surrogates(self.policy, samples)
             used.append(weights)
         if not used:
-            return Report("rejected", accepted=None, reason=reason, more=_wide([weights]))
+            return UpdateResult("rejected", accepted=None, reason=reason, more=_wide([weights]))
         more = _wide(used) | {
             # What the policy as it came would have brought, by its weights.
             "weighted_return": float((used[0].by_step * samples.reward).sum() / samples.last.sum()),
@@ -209,7 +209,7 @@ class OffPolicy(Algorithm[OffPolicySettings]):
         divergence = float(kl(old_mean, old_log_std, mean, self.policy.log_std.detach()))
         gain, *rises = (after - before).tolist()
         zeros = (0.0,) * len(rises)
-        return Report(self.own.weights, divergence, gain, tuple(rises), nu=zeros, more=more)
+        return UpdateResult(self.own.weights, divergence, gain, tuple(rises), nu=zeros, more=more)
 
     def _refusal(self, weights: Weights) -> str:
         reason = (
@@ -332,11 +332,11 @@ class Behaviour:
         self.normaliser = copy.deepcopy(networks.normaliser)
         self.age = 0
 
-    def over(self, report: Report) -> bool:
+    def over(self, result: UpdateResult) -> bool:
         """Return, once an iteration, whether it is time for another: also where its weights were
         refused, as the next ones would be."""
         self.age += 1
-        stale = self.age >= self.settings.refresh or report.accepted is None
+        stale = self.age >= self.settings.refresh or result.accepted is None
         return stale and not self.settings.behaviour
 
     def tensors(self) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report, S, Setup
+from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, S, Setup, UpdateResult
 from holdfast.policy.algorithms.ppo import PPO, PPOSettings
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.sampling.samples import Samples
@@ -40,16 +40,16 @@ class Penalised(Algorithm[S]):
         self.pursuit = self.inner(setup, settings)
 
     @abstractmethod
-    def prices(self, measured: Measured) -> Array:
+    def prices(self, estimate: BatchEstimate) -> Array:
         """Return ν (m,), what a unit of each cost is worth in units of reward."""
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """Pursue the advantage A − Σ ν_i A_C,i, scaled to variance 1."""
-        prices = self.prices(measured)
-        weights = np.append(1.0, -prices / measured.reward_scale)
+        prices = self.prices(estimate)
+        weights = np.append(1.0, -prices / estimate.reward_scale)
         advantage = samples.advantages @ torch.from_numpy(weights).to(samples.advantages)
-        report = self.pursuit.update(samples.pursuing(advantage), measured)
-        return dataclasses.replace(report, nu=tuple(prices.tolist()))
+        result = self.pursuit.update(samples.pursuing(advantage), estimate)
+        return dataclasses.replace(result, nu=tuple(prices.tolist()))
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Algorithm`."""
@@ -81,7 +81,7 @@ class FixedPenalty(Penalised[S]):
     def penalty(self) -> tuple[float, ...]:
         """The prices."""
 
-    def prices(self, measured: Measured) -> Array:
+    def prices(self, estimate: BatchEstimate) -> Array:
         """See `Penalised`."""
         return np.array(self.penalty)
 

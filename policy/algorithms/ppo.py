@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, OwnSettings, Report, Setup
+from holdfast.policy.algorithms.algorithm import (
+    Algorithm,
+    BatchEstimate,
+    OwnSettings,
+    Setup,
+    UpdateResult,
+)
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
 from holdfast.policy.sampling.samples import Samples, surrogates
@@ -60,12 +66,12 @@ class Epochs(Algorithm[E]):
             self.policy.parameters(), lr=settings.policy_rate, fused=True
         )
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
         before, old_mean = surrogates(self.policy, samples)
         old_log_std = self.policy.log_std.detach().clone()
         if not bool(torch.isfinite(before).all()):
-            return Report("rejected", accepted=None, reason="the batch is not finite")
+            return UpdateResult("rejected", accepted=None, reason="the batch is not finite")
         epochs, divergence, after = 0, 0.0, before
         while epochs < self.settings.epochs and self.may_go_on(divergence):
             order = torch.randperm(len(samples), generator=self.generator)
@@ -78,7 +84,7 @@ class Epochs(Algorithm[E]):
             epochs += 1
         gain, *rises = (after - before).tolist()
         zeros, more = (0.0,) * len(rises), {"epochs": float(epochs)}
-        return Report(self.case, divergence, gain, tuple(rises), nu=zeros, more=more)
+        return UpdateResult(self.case, divergence, gain, tuple(rises), nu=zeros, more=more)
 
     @abstractmethod
     def may_go_on(self, divergence: float) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Measured, Report, Setup
+from holdfast.policy.algorithms.algorithm import BatchEstimate, Setup, UpdateResult
 from holdfast.policy.algorithms.ppo import Epochs, EpochSettings
 from holdfast.policy.models.gaussian import Linearisation
 from holdfast.policy.sampling.samples import Samples
@@ -48,13 +48,13 @@ class PPOKL(Epochs[PPOKLSettings]):
         super().__init__(setup, settings)
         self.lam = 1.0
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
-        report = dataclasses.replace(super().update(samples, measured), lam=self.lam)
+        result = dataclasses.replace(super().update(samples, estimate), lam=self.lam)
         s = self.settings
-        if report.accepted is not None:
-            self.lam = max(0.0, self.lam + s.kl_rate * (report.kl / s.kl_limit - 1.0))
-        return report
+        if result.accepted is not None:
+            self.lam = max(0.0, self.lam + s.kl_rate * (result.kl / s.kl_limit - 1.0))
+        return result
 
     def may_go_on(self, divergence: float) -> bool:
         """See `Epochs`: the penalty alone holds the policy back."""

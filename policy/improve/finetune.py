@@ -21,7 +21,7 @@ from torch import Tensor
 
 from holdfast.bundle import reader as bundle
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.algorithm import Report
+from holdfast.policy.algorithms.algorithm import UpdateResult
 from holdfast.policy.algorithms.cpo import cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
 from holdfast.policy.learn.settings import TaskOption, require_same, settings_of
@@ -198,9 +198,9 @@ class Finetuner:
             if (excess <= 0.0).all():
                 ended = "the bounded costs meet the target"
                 break
-            report = self._step(excess)
-            if report.accepted is None:
-                ended = report.reason
+            result = self._step(excess)
+            if result.accepted is None:
+                ended = result.reason
                 break
             taken += 1
         return {
@@ -217,7 +217,7 @@ class Finetuner:
             "stopped_episodes": int((~self.experience.over.any(axis=1)).sum()),
         }
 
-    def _step(self, excess: Array) -> Report:
+    def _step(self, excess: Array) -> UpdateResult:
         return cpo_step(
             self.networks.policy,
             self.samples,

@@ -15,7 +15,7 @@ from holdfast import plain
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
-from holdfast.policy.algorithms.algorithm import Collected, Measured, Report, Setup
+from holdfast.policy.algorithms.algorithm import BatchEstimate, Collected, Setup, UpdateResult
 from holdfast.policy.learn.fitting import BackgroundFit
 from holdfast.policy.learn.settings import (
     TrainSettings,
@@ -123,18 +123,18 @@ class Learner:
         clock.lap("rollout")
         self.fitting.wait()
         clock.lap("critics")
-        judged = self.judge(rollout)
+        evaluated = self.evaluate(rollout)
         clock.lap("estimate")
-        report = self.step(judged)
-        if not self.algorithm.keeps_normaliser(report):
+        result = self.step(evaluated)
+        if not self.algorithm.keeps_normaliser(result):
             self.normaliser.update(rows(rollout.observation))
             self.algorithm.renew()
-        self.fit(judged)  # not beside the step: two threads of small operations slow each other
+        self.fit(evaluated)  # not beside the step: two threads of small operations slow each other
         clock.lap("step")
         self.iteration += 1
-        return self._record(judged, report, clock)
+        return self._record(evaluated, result, clock)
 
-    def judge(self, rollout: Rollout) -> EvaluatedRollout:
+    def evaluate(self, rollout: Rollout) -> EvaluatedRollout:
         """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
         flat, s = rows(rollout.observation), self.settings
         if not self.normaliser.count:
@@ -149,17 +149,17 @@ class Learner:
         sums = _episode_sums(rollout, shaped, s.episodes)
         return EvaluatedRollout(rollout, x, estimates, sums, samples)
 
-    def fit(self, judged: EvaluatedRollout) -> None:
+    def fit(self, evaluated: EvaluatedRollout) -> None:
         """Begin to fit the critics, and the predictor."""
-        rollout, label = judged.rollout, None
+        rollout, label = evaluated.rollout, None
         if self.predictor:
             likely = cost_within(rollout.costs, rollout.ended, self.settings.shaping.horizon)
             label = rows(likely)
-        self.fitting.start(judged.x, rows(judged.estimates.target), label)
+        self.fitting.start(evaluated.x, rows(evaluated.estimates.target), label)
 
-    def step(self, judged: EvaluatedRollout) -> Report:
+    def step(self, evaluated: EvaluatedRollout) -> UpdateResult:
         """Change the policy."""
-        samples, sums = judged.samples, judged.sums
+        samples, sums = evaluated.samples, evaluated.sums
         # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
         # of a cost's advantage is what makes a constrained step's b and c the same units.
         advantages = samples.advantages - samples.advantages.mean(0)
@@ -167,21 +167,23 @@ class Learner:
         advantages[:, 0] /= scale
         samples = dataclasses.replace(samples, advantages=advantages)
         limit = np.array([cost.limit for cost in self.contract.costs])
-        measured = Measured(
+        batch_estimate = BatchEstimate(
             sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
         )
-        return self.algorithm.update(samples, measured)
+        return self.algorithm.update(samples, batch_estimate)
 
-    def _record(self, judged: EvaluatedRollout, report: Report, clock: Stopwatch) -> dict[str, Any]:
-        sums, extra = judged.sums, self.algorithm.extra_steps
-        size = len(judged.x) + extra
+    def _record(
+        self, evaluated: EvaluatedRollout, result: UpdateResult, clock: Stopwatch
+    ) -> dict[str, Any]:
+        sums, extra = evaluated.sums, self.algorithm.extra_steps
+        size = len(evaluated.x) + extra
         self.steps += size
         names = [cost.name for cost in self.contract.costs]
 
         def by_name(values: Any) -> dict[str, float]:
             return dict(zip(names, map(float, values), strict=False))
 
-        explained = judged.estimates.explained_variance()
+        explained = evaluated.estimates.explained_variance()
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
@@ -199,15 +201,15 @@ class Learner:
                 "costs": by_name(explained[1:]),
                 "costs_to_go": by_name(explained[1 + len(names) :]),
             },
-            "case": report.case,
-            "accepted": report.accepted,
-            "reason": report.reason,
-            "kl": report.kl,
-            "lam": report.lam,
-            "nu": by_name(report.nu),
-            "reward_change": report.reward_change,
-            "cost_change": by_name(report.cost_change),
-            **{k: by_name(v) if isinstance(v, tuple) else v for k, v in report.more.items()},
+            "case": result.case,
+            "accepted": result.accepted,
+            "reason": result.reason,
+            "kl": result.kl,
+            "lam": result.lam,
+            "nu": by_name(result.nu),
+            "reward_change": result.reward_change,
+            "cost_change": by_name(result.cost_change),
+            **{k: by_name(v) if isinstance(v, tuple) else v for k, v in result.more.items()},
             "steps_per_s": size / clock.total,
             "seconds": clock.laps,
         }

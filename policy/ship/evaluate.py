@@ -146,7 +146,7 @@ def predict_costs(networks: Networks, evaluation: Evaluation) -> list[Array]:
     ]
 
 
-def judge_prediction(
+def prediction_errors(
     contract: Contract, cost_to_go: Sequence[Array], costs: Sequence[Array], prediction: Prediction
 ) -> dict[str, Any]:
     """Return, by cost name, how well the cost of episodes is foretold that nothing was fitted to.
@@ -159,7 +159,7 @@ def judge_prediction(
         cost_to_go, costs: (steps, costs) of each episode.
         prediction: calibrated on others.
     """
-    judged = fit_prediction(cost_to_go, costs, contract.episode_steps).shortfalls
+    shortfalls = fit_prediction(cost_to_go, costs, contract.episode_steps).shortfalls
     known = len(prediction.shortfalls[0])
     margins = {c: prediction.margin(c) for c in COVERAGES if c <= known / (known + 1)}
     report: dict[str, Any] = {}
@@ -167,7 +167,7 @@ def judge_prediction(
         report[cost.name] = {
             "episodes": len(costs),
             "covered": {
-                f"{coverage:g}": float(np.mean(np.array(judged[k]) <= margin[k]))
+                f"{coverage:g}": float(np.mean(np.array(shortfalls[k]) <= margin[k]))
                 for coverage, margin in margins.items()
             },
             **{

@@ -30,7 +30,7 @@ from holdfast.errors import ConfigError, FileError
 from holdfast.policy.learn.settings import TaskOption, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
-from holdfast.policy.ship.evaluate import evaluate, judge_prediction, predict_costs
+from holdfast.policy.ship.evaluate import evaluate, predict_costs, prediction_errors
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
@@ -152,9 +152,13 @@ def export(
     logged = logged if len(logged) >= LEAST_LOGGED else []
     settings = settings_of(source, data, task)
     seed = settings.seed
-    measured = evaluate(networks, settings, episodes, seed)
-    ahead, half, contract = predict_costs(networks, measured), episodes // 2, networks.contract
-    prediction = fit_prediction(ahead[half:], measured.costs[half:], contract.episode_steps)
+    evaluation = evaluate(networks, settings, episodes, seed)
+    cost_to_go, half, contract = (
+        predict_costs(networks, evaluation),
+        episodes // 2,
+        networks.contract,
+    )
+    prediction = fit_prediction(cost_to_go[half:], evaluation.costs[half:], contract.episode_steps)
     provenance = {
         "holdfast": holdfast.__version__,
         "versions": {
@@ -172,12 +176,14 @@ def export(
             "sha256": hashlib.sha256(state).hexdigest(),
         },
         "evaluation_episodes": episodes,
-        "measured": measured.summary(),
-        "prediction": judge_prediction(contract, ahead[:half], measured.costs[:half], prediction),
+        "measured": evaluation.summary(),
+        "prediction": prediction_errors(
+            contract, cost_to_go[:half], evaluation.costs[:half], prediction
+        ),
         **(extra or {}),
     }
-    familiarity = fit_familiarity(measured.observations, _rate(episodes, logged), logged)
-    content = serialise(networks, measured.observations, prediction, familiarity, provenance)
+    familiarity = fit_familiarity(evaluation.observations, _rate(episodes, logged), logged)
+    content = serialise(networks, evaluation.observations, prediction, familiarity, provenance)
     bundle.from_bytes(content, out)  # nothing is written that a robot would refuse
     with files.replacing(out, content), files.replacing(checkpoint_of(out), state):
         pass  # both or neither

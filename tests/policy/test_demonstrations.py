@@ -207,7 +207,7 @@ def test_the_first_step_is_taken_from_the_policy_that_ran(logged):
     learner = Learner(SMALL)
     learner.demonstrations = clone(learner.networks, shown_in([logged], learner.contract), seed=0)
     rollout = learner.collector.collect(learner.policy, learner.normaliser, 65)
-    x, u = learner.judge(rollout).x, torch.from_numpy(rollout.u).flatten(0, 1)
+    x, u = learner.evaluate(rollout).x, torch.from_numpy(rollout.u).flatten(0, 1)
     with torch.no_grad():
         log_prob = learner.policy.log_prob(learner.policy(x), u)
     torch.testing.assert_close(log_prob, torch.from_numpy(rollout.log_prob).flatten(), atol=1e-3,
