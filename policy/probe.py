@@ -1,4 +1,4 @@
-"""`holdfast train --probe`: what a task costs without a limit, so that one can be chosen."""
+"""`holdfast train --probe`: measures a task's costs without a limit, to choose a limit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
     def at_random(count: int) -> Array:
         return rng.uniform(contract.action_low, contract.action_high, (count, contract.action_size))
 
-    learner = Learner(settings)  # which refuses what cannot be, before anything is measured
+    learner = Learner(settings)  # first, as it refuses impossible settings
     evaluations = {
         "doing nothing": evaluate_actions(contract, settings, nothing, EPISODES, settings.seed),
         "random actions": evaluate_actions(contract, settings, at_random, EPISODES, settings.seed),
@@ -76,7 +76,7 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
 
 
 def unconstrained(settings: TrainSettings) -> TrainSettings:
-    """Return the same settings for TRPO, without what it does not read."""
+    """Return the settings for TRPO, without settings that TRPO does not read."""
     own = defaults(settings.preset, settings.task, "trpo").own
     if isinstance(settings.own, TRPOSettings):
         own = TRPOSettings(settings.own.step)

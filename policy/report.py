@@ -1,4 +1,4 @@
-"""`holdfast report`: what runs measured, as numbers and as one self-contained page."""
+"""`holdfast report`: results of runs, as numbers and as one self-contained page."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ FORMAT = 2
 
 
 def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
-    """Return what a run measured, as JSON data: means with 95 % intervals, and counts.
+    """Return a run's results as JSON data: means with 95 % intervals, and counts.
 
-    The costs are what the monitor billed; `true_costs` are the twin's own account, if there is one.
+    `costs` are the costs that the monitor billed, `true_costs` the costs that the twin counted.
+
+    Args:
+        truth: file of the twin's true positions, rewards and costs, if there is one.
     """
     if not run.episodes:
         raise LogError(f"{run.path}: holds no episode")
@@ -58,10 +61,10 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
 
 
 def command(run: Path = Path("runs/demo")) -> None:
-    """Write report.html from a demo's summary.json and the logs that it names.
+    """Write report.html from a demo's summary.json and logs.
 
     Args:
-        run: the demo's folder.
+        run: folder of the demo.
     """
     path = run / SUMMARY
     summary = plain.read_json(path, LogError)
@@ -74,7 +77,7 @@ def command(run: Path = Path("runs/demo")) -> None:
 
 
 def write(folder: Path, summary: Mapping[str, Any]) -> Path:
-    """Write the page beside the summary; return its path."""
+    """Write the page beside the summary; return the page's path."""
     # A demo without a round of fine-tuning has one run, which is both.
     names = dict.fromkeys((summary["before"], summary["after"]))
     read = list(runs([folder / name for name in names]))
@@ -100,7 +103,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
 
 
 def met(summary: Mapping[str, Any]) -> bool:
-    """Return whether the mean costs after fine-tuning are within their limits, billed and true."""
+    """Return whether billed and true mean costs after fine-tuning are within the limits."""
     after = summary["rows"]["twin after"]
     accounts = [after[key] for key in ("costs", "true_costs") if key in after]
     limits = summary["limits"].items()
@@ -108,7 +111,7 @@ def met(summary: Mapping[str, Any]) -> bool:
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Return the outcome, a sentence for each cost."""
+    """Return the outcome as a sentence for each cost."""
     return " ".join(_verdict(summary, name) for name in summary["limits"])
 
 
@@ -137,7 +140,7 @@ def span(values: Mapping[str, float], digits: int = 1) -> str:
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the result table's cells: a head, then a row per quantity, a column per run."""
+    """Return the result table's cells: a head, then one row per quantity and one column per run."""
 
     runs = summary["rows"].values()
 

@@ -38,10 +38,10 @@ def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
 
 
 def check_task(task: Task) -> None:
-    """Check a task's parts one by one, then copies of it stepped together.
+    """Check a task's parts one by one, then a batch of the task.
 
     Raises:
-        ConfigError: says what is wrong, and what would be right.
+        ConfigError: a part is wrong; the sentence says what would be right.
     """
     name, robot = task.contract.task, task.robot
     model = robot.load_model()
@@ -77,7 +77,7 @@ def check_task(task: Task) -> None:
 
 
 def _check_signals(task: Task, signals: Signals) -> None:
-    """The signals that are observed and billed are there, of the catalogue's or contract's size."""
+    """Check that all observed and billed signals exist, with the catalogue's or contract's size."""
     contract, name = task.contract, task.contract.task
     needed = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
     missing = [key for key in needed if key not in signals]
@@ -96,7 +96,7 @@ def _check_signals(task: Task, signals: Signals) -> None:
 
 
 def _check_rewards(task: Task, signals: Signals) -> None:
-    """Reward and end are of the signals' leading shape: a batch's, a log's, a single one's."""
+    """Check that reward and end have the signals' leading shape: of a batch, a log, one state."""
     name = task.contract.task
     for lead, part in (
         ((COPIES,), signals),
@@ -142,7 +142,7 @@ def check_batch(make: Callable[[int, int], Batch]) -> None:
 
 
 def _check_restoring(batch: Batch, other: Batch, actions: NDArray[np.float64]) -> None:
-    """What is saved of a batch goes on as it did, in it and in another."""
+    """Check that a saved state continues as before, in the same batch and in another."""
     name, half = batch.contract.task, STEPS // 2
     steps = [batch.step(action) for action in actions[:half]]
     snapshot, state = batch.snapshot(), batch.state()
@@ -160,7 +160,7 @@ def _check_restoring(batch: Batch, other: Batch, actions: NDArray[np.float64]) -
 
 
 def _check_step(batch: Batch, step: Step, age: NDArray[np.int64]) -> None:
-    """A step has its shapes, is finite, and ends episodes when it should."""
+    """Check a step's shapes, its finite values, and the ends of episodes."""
     contract = batch.contract
     name, n = contract.task, contract.observation_size
     for part, shape in (
@@ -189,6 +189,6 @@ def _check_step(batch: Batch, step: Step, age: NDArray[np.int64]) -> None:
 
 
 def _same(a: Step, a_rows: NDArray[np.intp], b: Step, b_rows: NDArray[np.intp]) -> bool:
-    """Return whether rows of two steps are equal; what a reset drew is left out."""
+    """Return whether rows of two steps are equal, apart from start states after a reset."""
     parts = ("final_observation", "reward", "costs", "terminated", "truncated")
     return all(np.array_equal(getattr(a, p)[a_rows], getattr(b, p)[b_rows]) for p in parts)

@@ -1,4 +1,4 @@
-"""What `--task` names, resolved once: a task's contract, its batches and its check."""
+"""A task that `--task` names, resolved once: its contract, its batches and its check."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ from holdfast.sim.batch.batch import Batch
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """What a batch measured of its whole episodes, m costs; with shaping, of the shaped ones.
+    """Means over the whole episodes of a batch, for m costs; with shaping, for the shaped costs.
 
     Attributes:
-        cost: (m,), J_C, their mean undiscounted sums. limit: (m,), d of each.
-        length: T, their mean number of steps.
+        cost: (m,), J_C, mean undiscounted sum of each cost. limit: (m,), d of each cost.
+        length: T, mean number of steps of an episode.
         reward_scale: the reward that an advantage of 1 in `Samples` stands for.
     """
 
@@ -41,19 +41,19 @@ class BatchEstimate:
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What an update did.
+    """The result of an update.
 
     Attributes:
-        case: which kind of update it was; CPO's are `holdfast.policy.optimise.dual.Case`.
+        case: kind of update; for CPO a value of `holdfast.policy.optimise.dual.Case`.
         kl: KL(old ‖ new), nats, mean over the batch's states.
-        reward_change: of the surrogate that was pursued. cost_change: (m,), of the costs';
-            means per step.
+        reward_change: change of the surrogate that was maximised. cost_change: (m,), changes of
+            the costs' surrogates. Both are means per step.
         lam: λ, the multiplier of the trust region or of the KL divergence.
-        nu: (m,), a multiplier of each cost: what a unit of it is worth in units of reward.
-        accepted: tries of the line search that failed before this one; None where all did, and
-            the parameters are as they were.
-        reason: why.
-        more: what only this algorithm has to say; a tuple is one of each cost.
+        nu: (m,), a multiplier of each cost: the reward that a unit of the cost is worth.
+        accepted: number of steps of the line search that failed before the accepted one; None:
+            all failed, and the parameters are unchanged.
+        reason: why no step was accepted.
+        more: further numbers of this algorithm; a tuple has one number per cost.
     """
 
     case: str
@@ -69,7 +69,7 @@ class UpdateResult:
 
 @dataclass(frozen=True)
 class OwnSettings:
-    """Settings that only one algorithm reads; none, where an algorithm has no settings."""
+    """Settings of one algorithm; without fields, the algorithm has none."""
 
     @classmethod
     def paper(cls: type[S]) -> S:
@@ -88,7 +88,7 @@ class Setup:
         networks: the policy in them is changed in place.
         generator: random numbers of the algorithm.
         batch: the simulated copies in which rollouts run.
-        more: makes another batch of the same task with so many copies.
+        more: makes another batch of the same task with the given number of copies.
         steps: simulated steps of a rollout, all copies together.
         gamma, lam: discount and GAE λ of the reward.
         sharded: rollouts run in shards, perhaps on other machines, not in `batch` itself.
@@ -128,15 +128,15 @@ class Collected:
 
 
 class Algorithm(ABC, Generic[S]):
-    """Changes a policy by one batch after another.
+    """An algorithm that changes a policy, batch after batch.
 
     A new algorithm is one file with a subclass, and one line in `ALGORITHMS`. `update` is what
     every algorithm defines; the other methods have defaults for on-policy learning.
 
     Attributes:
-        Settings: the class of its own settings; the command line shows their fields as options.
-        meets_limit: it knows the limits and aims to meet them.
-        takes_demonstrations: its policy may begin as a clone of logged behaviour.
+        Settings: class of the algorithm's settings; the command line shows its fields as options.
+        meets_limit: the algorithm aims to meet the limits.
+        takes_demonstrations: the policy may begin as a clone of logged behaviour.
         extra_steps: simulated steps that sampling took in addition to the last rollout.
     """
 
@@ -155,7 +155,7 @@ class Algorithm(ABC, Generic[S]):
         """Change the policy.
 
         Args:
-            samples: from `samples`; their advantages centred, the reward's scaled to variance 1.
+            samples: from `samples`; advantages are centred, and the reward's have variance 1.
         """
 
     # Sampling.
@@ -165,13 +165,13 @@ class Algorithm(ABC, Generic[S]):
         return self.policy, self.normaliser
 
     def before_rollout(self, steps: int) -> None:
-        """Prepare for a rollout of so many steps per copy."""
+        """Prepare for a rollout of `steps` steps per copy."""
 
     def before_step(self, t: int) -> None:
-        """Look at the batch before step t of a rollout."""
+        """Read the batch before step t of a rollout, where an algorithm needs its states."""
 
     def samples(self, collected: Collected) -> Samples:
-        """Return the samples that the policy is changed by."""
+        """Return the samples that `update` changes the policy by."""
         return collected.samples()
 
     def keeps_normaliser(self, result: UpdateResult) -> bool:
@@ -182,7 +182,7 @@ class Algorithm(ABC, Generic[S]):
         return False
 
     def renew(self) -> None:
-        """Take over the policy as it is now, for the rollouts to come."""
+        """Copy the current policy where an algorithm acts with a copy."""
 
     def close(self) -> None:
         """End threads."""

@@ -39,7 +39,7 @@ class PPOKLSettings(EpochSettings):
 
 
 class PPOKL(Epochs[PPOKLSettings]):
-    """Epochs of gradient steps on the penalised surrogate, then one of the multiplier."""
+    """Epochs of gradient steps on the penalised surrogate, then a step of the multiplier."""
 
     Settings = PPOKLSettings
     case = "kl_penalty"
@@ -57,7 +57,7 @@ class PPOKL(Epochs[PPOKLSettings]):
         return result
 
     def may_go_on(self, divergence: float) -> bool:
-        """See `Epochs`: the penalty alone holds the policy back."""
+        """See `Epochs`; the penalty alone bounds the KL divergence."""
         return True
 
     def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:

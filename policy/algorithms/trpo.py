@@ -1,4 +1,4 @@
-"""Trust region policy optimization (Schulman et al. 2015): the reward alone.
+"""Trust region policy optimization (Schulman et al. 2015), which ignores costs.
 
 Maximise gᵀx subject to ½ xᵀHx ≤ δ: x = √(2δ / gᵀH⁻¹g) H⁻¹g.
 """

@@ -1,4 +1,4 @@
-"""Logged episodes as samples to learn from: what was overridden is masked, never learned."""
+"""Logged episodes as training samples. Overridden actions are masked."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
 
 NO_OBJECTION = frozenset({"unfamiliar", "released", "episode_budget", "run_budget_spent"})
-"""The monitor's reasons that say nothing against the observation itself."""
+"""The monitor's reasons that do not question the observation itself."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One logged episode of K actions.
+    """One logged episode of K actions, for learning.
 
     Attributes:
-        observation: (K + 1, n). u: (K, actions), scaled to [-1, 1], as sampled.
-        log_prob: (K,), under the behaviour policy that was running.
-        reward: (K,); costs: (K, costs), of the state that each action led to.
-        overridden: (K,), the monitor changed the action: not drawn from the policy.
+        observation: (K + 1, n). u: (K, actions), sampled actions, scaled to [-1, 1].
+        log_prob: (K,), log-probability of u under the behaviour policy.
+        reward: (K,); costs: (K, costs), in the state that each action led to.
+        overridden: (K,), the monitor changed the action, so it is no sample of the policy.
         completed: the episode ran its full length.
-        known: (rows, n), the observations to which the monitor had no objection of its own.
+        known: (rows, n), observations that the monitor did not question.
     """
 
     observation: NDArray[np.float32]
@@ -51,11 +51,11 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Read:
-    """What was read of some logs.
+    """The trajectories of several logs.
 
     Attributes:
-        logs: run, hash and remarks of each, as JSON data.
-        disobeyed: episodes left out, because the device may not have done as it was told.
+        logs: run, hash and remarks of each log, as JSON data.
+        disobeyed: number of excluded episodes, in which the device may have ignored commands.
     """
 
     trajectories: tuple[Trajectory, ...]
@@ -64,15 +64,16 @@ class Read:
 
 
 def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundle] = ()) -> Read:
-    """Read the episodes of logs, and check what is learned from.
+    """Read the episodes of logs, and check them against the bundles that made them.
 
     Args:
-        held: the bundle that made them. others: further bundles that made some.
-        task: pays for what the robot did.
+        held: the bundle that made the logs. others: further bundles that made some of the logs.
+        task: gives the rewards.
 
     Raises:
-        LogError: not a log, one run twice, another contract or bundle, its policy did not
-            explore, the task pays for signals that are not in it, or it says what is not so.
+        LogError: a path is no log; a run is given twice; contract or bundle differ; the policy
+            did not explore; the task pays for a signal that the log lacks; or log-probabilities,
+            costs or readings are impossible.
     """
     makers = {bundle.hash: bundle for bundle in (held, *others)}
     trajectories: list[Trajectory] = []
@@ -113,14 +114,14 @@ def _trajectory(episode: LoggedEpisode, contract: Contract) -> Trajectory:
 
 @dataclass(frozen=True)
 class Experience:
-    """Episodes laid out as rows (E, K): padded to the longest, which `valid` tells apart.
+    """E episodes as arrays (E, K), padded to the longest episode.
 
     Attributes:
         observation: (E, K + 1, n); a short episode's last reading is repeated.
         u: (E, K, actions); log_prob, reward: (E, K); costs: (E, K, costs).
-        valid: (E, K), a step that was taken. weight: valid and drawn from the policy.
-        ended: (E, K), the trajectory ends after this step: the episode's end, or because
-            the next action was overridden; over: nothing follows, the value there is 0.
+        valid: (E, K), a logged step, not padding. weight: valid and drawn from the policy.
+        ended: (E, K), the trajectory ends after this step, because the episode ended or the next
+            action was overridden; over: the episode is complete, so the value after it is 0.
     """
 
     observation: NDArray[np.float32]
@@ -135,10 +136,10 @@ class Experience:
 
     @staticmethod
     def of(trajectories: Sequence[Trajectory], contract: Contract) -> Experience:
-        """Lay out episodes.
+        """Return the arrays of trajectories.
 
         Raises:
-            LogError: there are none, or every step was overridden.
+            LogError: there is no trajectory, or every step was overridden.
         """
         if not trajectories:
             raise LogError("the logs hold no episode to learn from")

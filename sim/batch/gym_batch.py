@@ -107,10 +107,10 @@ class GymCopy:
 
 
 class GymBatch:
-    """The `Batch` of copies of an environment, one after another in this process.
+    """A `Batch` of environments, which step one after another in this process.
 
-    Each episode starts from a seed that the batch's generator draws. Such copies cannot be put
-    back in time: `snapshot`, `load`, `state` and `restore` are refused.
+    Each episode starts from a seed that the batch's generator draws. The state of such copies
+    cannot be restored: `snapshot`, `load`, `state` and `restore` raise TrainingError.
 
     Args:
         where: gym:MODULE:ID, which error messages name.
@@ -180,7 +180,11 @@ class GymBatch:
             raise TrainingError(f"{self._where}: a cost should be at least 0, received {least}")
 
     def _in_time(self, truncated: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return whose episode's time is over (N,), which has to be so where it was truncated."""
+        """Return which episodes have reached their length (N,).
+
+        Raises:
+            TrainingError: an episode was truncated before.
+        """
         over = self._elapsed >= self.contract.episode_steps
         if (early := truncated & ~over).any():
             raise TrainingError(
@@ -198,19 +202,19 @@ class GymBatch:
         return [costs[name] for name in self._names]
 
     def snapshot(self) -> Snapshot:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def load(self, snapshot: Snapshot, rows: NDArray[np.integer[Any]]) -> Array:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def state(self) -> dict[str, Any]:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def restore(self, state: dict[str, Any]) -> Array:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:
