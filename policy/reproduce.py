@@ -79,7 +79,7 @@ def command(
     is resumed, so that the command with more seeds adds runs.
 
     Args:
-        tasks: of the studies.
+        tasks: tasks to train on, among the five of the default.
         seeds: runs of each algorithm, with the seeds 0, 1, ...
         out: folder for the runs, the page and its pictures.
     """

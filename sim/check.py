@@ -41,7 +41,7 @@ def check_task(task: Task) -> None:
     """Check a task's parts one by one, then a batch of the task.
 
     Raises:
-        ConfigError: a part is wrong; the sentence says what would be right.
+        ConfigError: a part is wrong; the message names the right value.
     """
     name, robot = task.contract.task, task.robot
     model = robot.load_model()
@@ -113,10 +113,13 @@ def _check_rewards(task: Task, signals: Signals) -> None:
 
 
 def check_batch(make: Callable[[int, int], Batch]) -> None:
-    """Check copies of a task, given what makes them from their number and a seed.
+    """Check batches of a task.
+
+    Args:
+        make: returns a batch, given the number of copies and a seed.
 
     Raises:
-        ConfigError, TrainingError: says what is wrong, and what would be right.
+        ConfigError, TrainingError: a part is wrong; the message names the right value.
     """
     batch, again, other = make(COPIES, 1), make(COPIES, 1), make(COPIES + 2, 3)
     contract, rng = batch.contract, np.random.default_rng(2)

@@ -35,7 +35,7 @@ class FileTaskSpec(MujocoTaskSpec):
         """See `TaskSpec`.
 
         Raises:
-            ConfigError: there is no such file or name, it fails, or it makes something else.
+            ConfigError: there is no such file or name, the code fails, or its result is no task.
         """
         file, _, name = self.id.rpartition(":")
         path, module = Path(file), self._module
@@ -59,10 +59,10 @@ class FileTaskSpec(MujocoTaskSpec):
 
 
 def run_file(path: Path) -> ModuleType:
-    """Run a Python file, and return it as a module.
+    """Run a Python file, and return its module.
 
     Raises:
-        ConfigError: there is no such file, or it fails.
+        ConfigError: there is no such file, or the file fails.
     """
     if not path.is_file():
         raise ConfigError(f"there is no file {path}, looked for from {Path.cwd()}")
@@ -85,7 +85,7 @@ def _is_task_of(value: object, module: ModuleType) -> bool:
 
 
 def _without_traceback(path: Path, call: Callable[[], T]) -> T:
-    """Return what a user's code returns; an exception becomes a ConfigError that names the line."""
+    """Return the result of a user's code; an exception becomes a ConfigError with the line."""
     try:
         return call()
     except HoldfastError as error:

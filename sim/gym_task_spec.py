@@ -1,10 +1,10 @@
 """Environments of Gymnasium's kind that report a cost, as tasks: `gym:MODULE:ID`.
 
-MODULE is imported, or run if it is a file, FILE.py. The module's own `make` is used where it has
-one, as safety_gymnasium does, else Gymnasium's.
+MODULE is an importable module, or a file FILE.py, which runs. The module's own `make` makes the
+environment if there is one, as in safety_gymnasium; else Gymnasium's.
 
-The contract follows from the spaces. The policy observes, and is billed for, what exists in the
-simulation alone, so the safety monitor refuses the contract: such a policy never moves a robot.
+The contract follows from the spaces. Its observation and costs exist in the simulation alone, so
+the safety monitor refuses the contract: such a policy never moves a robot.
 """
 
 from __future__ import annotations

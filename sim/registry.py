@@ -1,4 +1,4 @@
-"""The tasks by name, with their parameters, and how a name becomes a task."""
+"""The tasks by name, with their parameters, and the resolution of names."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ GYM_PREFIX = "gym:"
 class TaskSpec(ABC):
     """A task by the id that a person gave.
 
-    Nothing of a user's file or module runs before the first use of the spec, and then it runs
-    once. Two specs of one id are equal. `holdfast.sim.registry.resolve` makes a spec from an id.
+    A user's file or module runs at the first use of the spec, once. Two specs of one id are equal.
+    `holdfast.sim.registry.resolve` makes a spec from an id.
 
     Attributes:
         id: as given: a registered task, FILE.py:NAME or gym:MODULE:ID.
-        has_limits: the task has cost limits of its own; without, the user has to give them.
+        has_limits: the task has cost limits of its own. Without, the user gives the limits.
 
     Raises:
         ConfigError, TrainingError: at the first use, if the id leads to no sound task.
@@ -84,7 +84,7 @@ class TaskSpec(ABC):
             copies: number of copies.
             seed: seed of everything that the batch draws.
             threads: threads of MuJoCo's physics; 0 for one per core.
-            contract: contract whose costs are billed, where its limits are not the task's own.
+            contract: the contract with other limits than the task's own; None: the task's own.
             randomise: ranges of the parameters that each copy draws.
             physics: MuJoCo's on this machine's cores, or MuJoCo Warp's on its GPU.
 
@@ -95,10 +95,10 @@ class TaskSpec(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Check that the task is what training takes it for (`holdfast.sim.check`).
+        """Check the task before training (`holdfast.sim.check`).
 
         Raises:
-            ConfigError, TrainingError: says what is wrong, and what would be right.
+            ConfigError, TrainingError: a part is wrong; the message names the right value.
         """
 
 

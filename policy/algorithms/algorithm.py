@@ -1,4 +1,4 @@
-"""The base class of algorithms: settings, sampling, the update, and what a checkpoint holds."""
+"""The base class of algorithms: settings, sampling, the update, and checkpoints."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ S = TypeVar("S", bound=OwnSettings)
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that an algorithm may use besides its own settings.
+    """Objects that an algorithm may use beside its settings.
 
     Attributes:
         networks: the policy in them is changed in place.
@@ -130,8 +130,8 @@ class Collected:
 class Algorithm(ABC, Generic[S]):
     """An algorithm that changes a policy, batch after batch.
 
-    A new algorithm is one file with a subclass, and one line in `ALGORITHMS`. `update` is what
-    every algorithm defines; the other methods have defaults for on-policy learning.
+    A new algorithm is one file with a subclass, and one line in `ALGORITHMS`. Every
+    algorithm defines `update`; the other methods have defaults for on-policy learning.
 
     Attributes:
         Settings: class of the algorithm's settings; the command line shows its fields as options.
@@ -177,7 +177,7 @@ class Algorithm(ABC, Generic[S]):
     def keeps_normaliser(self, result: UpdateResult) -> bool:
         """Return whether the normaliser must stay as it is after an update.
 
-        Updating the normaliser changes the policy; it is frozen while a behaviour policy is acting.
+        Updating the normaliser changes the policy, so a behaviour policy keeps a fixed normaliser.
         """
         return False
 
@@ -198,4 +198,4 @@ class Algorithm(ABC, Generic[S]):
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-        """Continue from what `tensors` and `data` returned."""
+        """Continue from the results of `tensors` and `data`."""

@@ -176,7 +176,7 @@ class _Acceptance:
     def __init__(self, dual: Dual, products: Array, c: Array, slack: Array) -> None:
         self.recovering, self.c = dual.case is Case.RECOVERY, c
         self.allowed = np.maximum(-c, 0.0) + slack
-        square = products.diagonal()[1:]  # of √(b_iᵀH⁻¹b_i): how far the region moves each cost
+        square = products.diagonal()[1:]  # √ of it is each cost's reach in the region
         self.nearness = np.where(square > TINY, 1.0 / np.sqrt(np.maximum(square, TINY)), 0.0)
         promised = dual.reward_factor * products[0, 0] + products[0, 1:] @ dual.cost_factors
         self.least_gain = min(0.0, promised)

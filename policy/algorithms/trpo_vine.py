@@ -128,7 +128,7 @@ class Vine:
     """Draws states while a batch is collected, then runs branches from these states.
 
     Args:
-        batch: the batch whose states are drawn.
+        batch: the batch of the drawn states.
         branches: another batch of the task, `settings.states` · `settings.branches` copies.
         generator: draws states, actions and the noise that branches share.
         gammas: (1 + m,), discounts of the reward and of each cost.

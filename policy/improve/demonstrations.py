@@ -124,7 +124,7 @@ def read(paths: Sequence[Path], contract: Contract, task: Task) -> Demonstration
 def _require_fit(run: Log, contract: Contract) -> None:
     """Raise unless a log has the contract's robot, task, timing, observation and action.
 
-    Limits, budgets and discounts may differ: training has to unlearn what they forbid.
+    Limits, budgets and discounts may differ, as demonstrations may break the limits.
     """
     for name in ("robot", "task", "period_s", "episode_steps", "observation", "action"):
         theirs, ours = getattr(run.info.contract, name), getattr(contract, name)

@@ -246,7 +246,7 @@ def finetune(
 
     Raises:
         BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or of
-            another bundle; a log holds what cannot be true; the task has changed since training;
+            another bundle; a log holds impossible values; the task has changed since training;
             or the result is not finite.
     """
     torch.set_num_threads(1)

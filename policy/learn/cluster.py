@@ -97,8 +97,8 @@ class Cluster:
     """A `Runner` of shards on a Ray cluster, to be closed. A cluster joined before is used.
 
     Args:
-        address: "local" starts Ray on this machine; "auto" finds the one that runs here;
-            "HOST:PORT" is a cluster's.
+        address: "local" starts Ray on this machine; "auto" finds this machine's cluster;
+            "HOST:PORT" is the address of another cluster.
         workers: number of workers, at most the number of shards; 0: one per CPU of the cluster.
         settings, contract: the learner's.
 
@@ -117,7 +117,7 @@ class Cluster:
         self._worker: Any = ray.remote(num_cpus=1)(Worker)
         self._duties = (versions_here(), settings.to_data(), contract.to_json())
         self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # without a shard, it is starting
+        self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # no shard: the worker is starting
         self._deaths = 0
         self.count = min(workers or int(ray.cluster_resources().get("CPU", 1)), settings.shards)
         try:

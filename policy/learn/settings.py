@@ -54,7 +54,7 @@ TaskOption = Annotated[TaskSpec | None, TASK_ID]
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a policy is trained.
+    """Settings of training.
 
     Attributes:
         task: a task by its id, FILE.py:NAME or gym:MODULE:ID.

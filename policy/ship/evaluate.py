@@ -92,7 +92,7 @@ def evaluate_actions(
     """Run full episodes with actions that ignore observations, otherwise as `evaluate` does.
 
     Args:
-        act: returns as many actions as its argument says, (count, actions), physical units.
+        act: given a count, returns actions (count, actions), physical units.
     """
     batch = settings.task.batch(episodes, seed, contract=contract, randomise=settings.randomise)
     steps = []

@@ -226,7 +226,7 @@ class TwinBoard(Board):
             self._truth.step(self.true_signals())
 
     def end_episode(self) -> None:
-        """Bill the last command and write the episode: the device was disarmed, or the twin ends."""
+        """Bill the last command and write the episode, at a disarm or at the twin's end."""
         self._settle()
         self._truth.end()
 
