@@ -29,6 +29,7 @@ TRAIN = [
     "safetensors>=0.4",
     "matplotlib>=3.8",
     "tensorboard>=2.16",
+    "scipy>=1.15",
 ]
 DDS = ["cyclonedds>=11"]
 ROS = [  # rclpy over Fast DDS for a Python without ROS 2; a sourced ROS 2 needs none of it
@@ -58,7 +59,6 @@ DEV = [
     "pytest-xdist>=3.5",
     "coverage[toml]>=7.10",
     "hypothesis>=6.100",
-    "scipy>=1.11",
     "ruff>=0.9",
     "mypy>=1.11",
     "types-PyYAML",

@@ -21,6 +21,7 @@ from holdfast.policy.algorithms.cpo import CPOSettings
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.train import last_means
+from holdfast.sim.registry import resolve
 
 RULES = {
     "both": {},
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     base = TrainSettings(
-        task=arguments.task, batch=arguments.batch, iterations=arguments.iterations
+        task=resolve(arguments.task), batch=arguments.batch, iterations=arguments.iterations
     )
     jobs = []
     for name in arguments.rules:

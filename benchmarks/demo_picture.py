@@ -24,7 +24,7 @@ def main() -> None:
     given = parser.parse_args()
     summary = plain.read_json(given.demo / SUMMARY, LogError)
     before, after = (reader.read(given.demo / summary[which]) for which in ("before", "after"))
-    task = registered(before.info.contract.task)
+    task = registered(before.info.contract.task).make()
     figure = figures.paths_figure(before, after, task)
     figure.savefig(given.out, dpi=110, metadata={"Software": None})
 

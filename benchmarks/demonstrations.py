@@ -26,7 +26,7 @@ from demonstrators import record_policy
 from holdfast.policy.improve.demonstrations import clone, read
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 TASK = "PointCircle-v0"
 LOOSE = 3.0
@@ -56,14 +56,14 @@ def demonstrators(base: TrainSettings) -> dict[str, TrainSettings]:
 def learn(job: tuple[str, int, argparse.Namespace]) -> tuple[str, int, dict[str, Figures]]:
     name, seed, arguments = job
     torch.set_num_threads(1)
-    base = TrainSettings(task=TASK, batch=arguments.batch, seed=seed)
+    base = TrainSettings(task=resolve(TASK), batch=arguments.batch, seed=seed)
     teacher = Learner(demonstrators(base)[name])
     for _ in range(arguments.demonstrator_iterations):
         teacher.iterate()
     pupil, scratch = Learner(base), Learner(base)
     with tempfile.TemporaryDirectory() as folder:
         run = record_policy(Path(folder) / "run", teacher.networks, arguments.episodes, 1000 + seed)
-        shown = clone(pupil.networks, read([run], pupil.contract, make(pupil.settings.task)), seed)
+        shown = clone(pupil.networks, read([run], pupil.contract, pupil.settings.task.make()), seed)
     records = [pupil.iterate() for _ in range(max(AFTER))]
     others = [scratch.iterate() for _ in range(max(AFTER))]
     rows = {"demonstrations": figures([shown]), "clone": figures(records[:1])}
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    base = TrainSettings(task=TASK, batch=arguments.batch)
+    base = TrainSettings(task=resolve(TASK), batch=arguments.batch)
     jobs = [
         (name, seed, arguments) for name in demonstrators(base) for seed in range(arguments.seeds)
     ]

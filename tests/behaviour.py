@@ -8,7 +8,7 @@ from torch import Tensor
 from holdfast.policy.algorithms.algorithm import Setup
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Networks, Normaliser
-from holdfast.sim.registry import make_batch
+from holdfast.sim.registry import resolve
 
 
 def small_policy() -> GaussianPolicy:
@@ -30,7 +30,7 @@ def behave(
 
 def setup_of(policy, seed, steps=1000):
     """Return what an algorithm of a policy is made from; no rollout is made of it."""
-    batch = make_batch("PointCircle-v0", 1, 0)
+    batch = resolve("PointCircle-v0").batch(1, 0)
     networks = Networks(batch.contract, policy, None, Normaliser(batch.contract.observation_size))
     generator = torch.Generator().manual_seed(seed)
     return Setup(networks, generator, batch, lambda copies: batch, steps, gamma=1.0, lam=1.0)

@@ -14,7 +14,7 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import Collector
 from holdfast.safety_monitor.messages import BudgetStatus, Proposal, Reading, State, Verdict
 from holdfast.signals import CATALOGUE, Array
-from holdfast.sim.registry import make_batch
+from holdfast.sim.registry import resolve
 
 
 def signals_in(networks: Networks, observation: Array) -> dict[str, Array]:
@@ -37,7 +37,7 @@ def record_policy(
         log_prob: log it; a demonstrator of another kind has none.
     """
     contract = networks.contract
-    batch = make_batch(contract.task, episodes, seed, contract=contract)
+    batch = resolve(contract.task).batch(episodes, seed, contract=contract)
     collector = Collector(batch, torch.Generator().manual_seed(seed))
     rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()

@@ -33,7 +33,7 @@ from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.messages import Proposal, Reading, State
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.signals import Array
-from holdfast.sim import registry as tasks
+from holdfast.sim.registry import resolve
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap
@@ -333,7 +333,7 @@ def demo_gap() -> Gap:
 
 def task_of(horizon_s: float) -> Task:
     """Return DriveCircle, for so long, and with budgets that stop nobody."""
-    task = tasks.make("DriveCircle-v0")
+    task = resolve("DriveCircle-v0").make()
     contract = task.contract
     costs = tuple(dataclasses.replace(c, limit=1e9, run_budget=1e9) for c in contract.costs)
     steps = round(horizon_s / contract.period_s)

@@ -21,8 +21,8 @@ from holdfast.robot.run.loop import Loop
 from holdfast.robot.run.run import Run
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
-from holdfast.sim import registry as tasks
 from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.registry import resolve
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap
 
@@ -69,7 +69,7 @@ class Policy:
 
 def run(policy: Path, config: Path | None, seed: int, episodes: int, gapped: bool) -> list[str]:
     """Return what stopped each episode, by code; "" for one that was completed."""
-    task = tasks.make("DriveCircle-v0")
+    task = resolve("DriveCircle-v0").make()
     board = TwinBoard(task, demo_gap() if gapped else Gap(), seed, True, Truth(task, seed, None))
     ends: list[str] = []
 

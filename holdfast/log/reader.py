@@ -72,6 +72,7 @@ class Log:
 
     Attributes:
         paths: its files; a bag may be split.
+        started_ns: wall-clock time at which the log begins, ns; 0 in format 4.
         tear: why the log cannot be read to its end; everything up to there is here. "" if it can.
         checked: every record stood under a checksum, and that was right.
         lost_steps: periods that the recorder had no room for. An episode that lacks one ends
@@ -83,6 +84,7 @@ class Log:
 
     paths: tuple[Path, ...]
     info: RunInfo
+    started_ns: int
     tear: str
     checked: bool
     lost_steps: int
@@ -107,9 +109,16 @@ class Log:
 
     @property
     def identity(self) -> str:
-        """What tells this run from others, and not from a copy that some tool wrote anew."""
-        text = self.info.to_json().encode() + self.steps[:1].tobytes()
-        return hashlib.sha256(text).hexdigest()
+        """Hash of the run's start: equal in all copies of a log, also in torn and in mended ones.
+
+        A run's name alone is its folder's, which another run may have too.
+        """
+        return hashlib.sha256(f"{self.started_ns} {self.info.to_json()}".encode()).hexdigest()
+
+    @property
+    def content(self) -> str:
+        """Hash of all periods, whatever the log says of the run; "" without a period."""
+        return hashlib.sha256(self.steps.tobytes()).hexdigest() if len(self.steps) else ""
 
     def sha256(self) -> str:
         """Return the SHA-256 of its files, one after another, in hex."""
@@ -140,24 +149,6 @@ def read(path: Path | str, contract: Contract | None = None) -> Log:
         raise LogError(f"{paths[0]}: cannot be read ({error.strerror})") from None
     except MemoryError:
         raise LogError(f"{paths[0]}: needs more memory than there is") from None
-
-
-def read_all(paths: Sequence[Path], contract: Contract | None = None) -> list[Log]:
-    """Read several logs, none of which may be another's copy.
-
-    Raises:
-        LogError: as for `read`; or the same run twice, whatever its files are called.
-    """
-    known: dict[str, Path] = {}
-    logs = []
-    for path in paths:
-        log = read(path, contract)
-        if log.identity in known:
-            before = known[log.identity]
-            raise LogError(f"{before} and {path} are the same run; give it once")
-        known[log.identity] = path
-        logs.append(log)
-    return logs
 
 
 def _find(path: Path) -> tuple[Path, ...]:
@@ -193,6 +184,7 @@ def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
             break
     try:
         info = _info(metadata, messages[log_format.RUN_TOPIC], tear)
+        started_ns = _started_ns(messages[log_format.RUN_TOPIC])
         _require_contract(info, contract)
         steps, reasons = _steps(info, messages[log_format.STEP_TOPIC])
         results = _results(info, messages[log_format.EPISODE_TOPIC])
@@ -201,7 +193,9 @@ def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
         raise LogError(f"holds what no run of its contract logs ({error})") from None
     episodes = _episodes(info, steps, reasons, results)
     lost_steps = int(steps["sequence"][-1]) + 1 - len(steps) if len(steps) else 0
-    return Log(tuple(paths), info, tear, checked, lost_steps, episodes, steps, reasons, events)
+    return Log(
+        tuple(paths), info, started_ns, tear, checked, lost_steps, episodes, steps, reasons, events
+    )
 
 
 def _info(metadata: Sequence[Mapping[str, str]], messages: Sequence[bytes], tear: str) -> RunInfo:
@@ -218,6 +212,12 @@ def _info(metadata: Sequence[Mapping[str, str]], messages: Sequence[bytes], tear
         lacks = "not a log of Holdfast's: it does not say which run it is of"
         raise LogError(f"{lacks}, up to where it is torn: {tear}" if tear else lacks)
     return infos[0]
+
+
+def _started_ns(messages: Sequence[bytes]) -> int:
+    """Return the stamp of the first `holdfast/run` message; 0 without one."""
+    stamps = Layout(log_format.RUN, {}).unpack(messages[:1])
+    return sum(int(s) * 10**9 + int(ns) for s, ns in stamps[["stamp.sec", "stamp.nanosec"]])
 
 
 def _require_contract(info: RunInfo, contract: Contract | None) -> None:

@@ -1,7 +1,7 @@
-"""Copies of a task stepped together: their physics apart, all the rest vectorised in NumPy.
+"""Copies of a task stepped together; all but the physics is vectorised in NumPy.
 
-Copies are independent: all randomness comes from one generator per batch, drawn in order of
-resets, so the same seed and actions give the same batch whatever the number of threads.
+All randomness comes from one generator per batch, in the order of resets. So equal seeds and
+actions give equal batches, with any number of threads.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from holdfast.sim.tasks.task import Task, World
 
 
 class MujocoBatch:
-    """The `Batch` of a task, with MuJoCo's physics on this machine's cores, or MuJoCo Warp's.
+    """A `Batch` of a task, with MuJoCo's physics on this machine's cores, or MuJoCo Warp's.
 
     Args:
-        task: what to simulate.
+        task: the task to simulate.
         copies: N.
-        seed: of the start states, and of what is randomised.
-        threads: of MuJoCo's physics; 0 for one per core.
-        randomise: what each copy has of its own, drawn with each start state.
-        warp: the device of MuJoCo Warp that the physics runs on; empty for MuJoCo's.
+        seed: seed of start states and of randomised parameters.
+        threads: threads of MuJoCo's physics; 0: one per core.
+        randomise: ranges of the parameters that each copy draws with each start state.
+        warp: MuJoCo Warp's device for the physics; empty: MuJoCo.
 
     Raises:
-        ConfigError: something cannot be randomised in this task; or Warp has no such device, or
+        ConfigError: a parameter cannot be randomised in this task; or Warp has no such device, or
             cannot simulate the robot.
     """
 
@@ -128,7 +128,7 @@ class MujocoBatch:
         return self._account({**body, **self.task.surroundings(body, self.world)})
 
     def _account(self, signals: dict[str, Array]) -> Step:
-        """Pay, bill and observe the step just made, and start over where it ended an episode."""
+        """Compute reward, costs and observation of the step just made, and reset ended copies."""
         reward, costs = self.task.reward(signals), self.cost_model(signals)
         observation = final = self._observation(signals)
         for name, values in (("reward", reward), ("cost", costs), ("observation", final)):
@@ -176,6 +176,6 @@ class MujocoBatch:
 def _physics(task: Task, models: list[mujoco.MjModel], threads: int, warp: str) -> Physics:
     if not warp:
         return MujocoPhysics(task, models, threads)
-    from holdfast.sim.batch.warp_physics import WarpPhysics  # not every install has it
+    from holdfast.sim.batch.warp_physics import WarpPhysics  # needs the extra [warp]
 
     return WarpPhysics(task, models, warp)

@@ -1,4 +1,4 @@
-"""What a robot is to a task: a model, a start, signals of its state, and how it is commanded."""
+"""The interface between robots and tasks: model, start states, signals and controls."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 class RobotModel(ABC):
-    """A body that tasks are given to. Everything is batched on the leading axes.
+    """A simulated robot. All arrays are batched on the leading axes.
 
     Attributes:
-        name: what contracts call it.
-        model_file: its MJCF.
+        name: the robot's name in contracts.
+        model_file: the robot's MJCF file.
         period_s: the control period, a whole number of the model's time steps.
-        action: what it is commanded by.
-        pose, motion: what its observation lists: where it is, and how it moves.
+        action: channels of the robot's action.
+        pose, motion: observation channels of the robot's pose and of its motion.
     """
 
     name: str
@@ -36,7 +36,7 @@ class RobotModel(ABC):
     motion: tuple[ObservationChannel, ...]
 
     def load_model(self) -> mujoco.MjModel:
-        """Return a fresh model, the caller's to change."""
+        """Return a new model, which the caller may change."""
         return mujoco.MjModel.from_xml_path(str(self.model_file))
 
     @abstractmethod
@@ -49,7 +49,7 @@ class RobotModel(ABC):
 
     @abstractmethod
     def control(self, action: Array) -> Array:
-        """Turn actions (..., actions) in physical units into actuator targets (..., nu)."""
+        """Return actuator controls (..., nu) for actions (..., actions) in physical units."""
 
     @abstractmethod
     def velocity(self, signals: Signals) -> Array:
@@ -60,24 +60,23 @@ class RobotModel(ABC):
         """Return the yaw (...) in the odom frame, rad."""
 
     def fallen(self, signals: Signals) -> NDArray[np.bool_]:
-        """Return whether the robot cannot go on (...): never, here."""
+        """Return whether the robot has fallen (...). By default a robot never falls."""
         return np.zeros(signals["position"].shape[:-1], dtype=bool)
 
 
 _FREE_Q, _FREE_V = 7, 6
-"""Coordinates and speeds of a free joint: x, y, z, and a quaternion or three rates."""
+"""Numbers of coordinates and speeds of a free joint: x, y, z, and a quaternion or three rates."""
 
 
 class FreeBase(RobotModel):
-    """A robot whose model's first joint is free: its base may be anywhere, turned in any way.
+    """A robot with a free base, which is the first joint of its model.
 
-    It says every catalogue signal that follows from such a base, and those of the other joints.
+    The signals are all catalogue signals of such a base, and those of the other joints.
     """
 
     @cached_property
     def stance(self) -> Array:
-        """The coordinates (nq,) that it starts from: the model's first keyframe, if it has one,
-        else its reference pose."""
+        """Start coordinates (nq,): the model's first keyframe, else its reference pose."""
         model = self.load_model()
         if not model.njnt or model.jnt_type[0] != mujoco.mjtJoint.mjJNT_FREE:
             raise ConfigError(f"{self.model_file}: its first joint should be free")
@@ -85,7 +84,7 @@ class FreeBase(RobotModel):
         return stance
 
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
-        """Start at rest, turned to any side. qpos (n, nq), qvel (n, nq − 1)."""
+        """Draw start states at rest with any yaw: qpos (n, nq), qvel (n, nq − 1)."""
         qpos = np.tile(self.stance, (n, 1))
         qpos[:, 0:2] += rng.uniform(-within_m, within_m, (n, 2))
         half = rng.uniform(-np.pi, np.pi, n) / 2.0
@@ -96,7 +95,7 @@ class FreeBase(RobotModel):
         return qpos, np.zeros((n, qpos.shape[1] - 1))
 
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
-        """Return the base's pose and motion, and the joints'."""
+        """Return pose and motion of the base, and of the joints."""
         roll, pitch, yaw = roll_pitch_yaw(qpos[..., 3:7])
         forward = qvel[..., 0] * np.cos(yaw) + qvel[..., 1] * np.sin(yaw)
         return {
@@ -115,11 +114,11 @@ class FreeBase(RobotModel):
         }
 
     def velocity(self, signals: Signals) -> Array:
-        """Return the base's velocity, as measured."""
+        """Return the base's measured velocity."""
         return signals["linear_velocity"]
 
     def heading(self, signals: Signals) -> Array:
-        """Return the yaw, as measured."""
+        """Return the measured yaw."""
         return signals["heading"][..., 0]
 
 
@@ -133,10 +132,10 @@ def roll_pitch_yaw(q: Array) -> tuple[Array, Array, Array]:
 
 
 def physics_steps(model: mujoco.MjModel, period_s: float) -> int:
-    """Return how many physics steps a control period has.
+    """Return the number of physics steps in a control period.
 
     Raises:
-        ConfigError: not a whole number of them.
+        ConfigError: the number is not whole.
     """
     steps = period_s / float(model.opt.timestep)
     if round(steps) < 1 or abs(steps - round(steps)) > 1e-9:
@@ -148,7 +147,7 @@ def physics_steps(model: mujoco.MjModel, period_s: float) -> int:
 
 
 def touches_anything(model: mujoco.MjModel) -> bool:
-    """Return whether there are contacts in a model: whether friction means anything in it."""
+    """Return whether a model can have contacts, so that friction has an effect."""
     off = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
     if model.opt.disableflags & off:
         return False

@@ -1,4 +1,4 @@
-"""The gap: how the robot behind the twin's port differs from the one that was trained on."""
+"""The gap: differences between the twin and the robot of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=Fal
 
 
 class OdometryNoise(BaseModel):
-    """What wheel odometry gets wrong, as standard deviations."""
+    """Standard deviations of the errors of wheel odometry."""
 
     model_config = _STRICT
 
@@ -28,7 +28,7 @@ class OdometryNoise(BaseModel):
 
 
 class LocalisationNoise(BaseModel):
-    """Of each reading of the pose, independent of the last, as standard deviations."""
+    """Standard deviations of the errors of each pose reading, which are independent."""
 
     model_config = _STRICT
 
@@ -37,15 +37,18 @@ class LocalisationNoise(BaseModel):
 
 
 class Gap(BaseModel):
-    """Factors on the nominal robot; the default is no gap.
+    """Differences from the nominal robot; the default is no gap.
 
     Attributes:
-        friction_scale: on the friction between tyres and floor.
+        wheel_radius_scale: factor on the wheels' radius.
+        mass_scale: factor on the masses and inertias of all bodies.
+        friction_scale: factor on the friction between tyres and floor.
         delay_steps: control periods between a command's arrival and the motors.
         left_wheel_gain: factor on the left motor's speed target.
-        localisation: the robot is told its pose from outside (motion capture, matched scans),
-            with this noise. None: pose from wheel odometry with the nominal radius. Cost caused by
-            a wrong radius or by slip is then not measured.
+        localisation: noise of a pose from outside (motion capture, matched scans). None: pose from
+            wheel odometry with the nominal radius. Cost caused by a wrong radius or by slip is
+            then not measured.
+        odometry_noise: noise of the wheel odometry.
     """
 
     model_config = _STRICT
@@ -63,13 +66,13 @@ def load_gap(path: Path) -> Gap:
     """Read a gap from a YAML file.
 
     Raises:
-        ConfigError: no such file, not YAML, or an unknown or impossible value.
+        ConfigError: there is no such file, it is no YAML, or a value is unknown or impossible.
     """
     return yaml_file.load(path, Gap)
 
 
 def apply(gap: Gap, model: mujoco.MjModel, wheel_radius_m: float) -> float:
-    """Change a drive robot's model by the gap; return how much higher its base stands, m."""
+    """Change a drive robot's model by the gap; return the rise of its base, m."""
     raised_m = wheel_radius_m * (gap.wheel_radius_scale - 1.0)
     for name in TYRES:
         tyre = model.geom(name)

@@ -1,4 +1,4 @@
-"""`twin_node`: a simulated robot as a ROS robot, complete enough to try everything on."""
+"""`twin_node`: the twin as a ROS 2 node, with all topics of a real robot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from holdfast.robot.ros.base_node import LOOK, DriverNode
 from holdfast.robot.ros.node import Option, run
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import Qos
-from holdfast.sim import registry as tasks
+from holdfast.sim.registry import resolve
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, load_gap
 from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
@@ -20,26 +20,26 @@ CLOCK = Qos(reliable=False, latched=False, depth=1)
 
 OPTIONS = (
     *LOOK,
-    Option("task", "DriveCircle-v0", "whose robot, and whose start poses"),
-    Option("gap", "", "file with how the robot differs from the simulator's; empty: not at all"),
-    Option("seed", 0, "of start poses and of noise", 0, 2**31 - 1),
-    Option("rate_hz", 50.0, "how often it measures", 1.0, 100.0),
-    Option("scan_rays", LIDAR_RAYS, "of its lidar; 0: it has none", 0, 3600),
-    Option("scan_frame", "base_scan", "frame of the lidar; parallel to the robot's"),
-    Option("publish_clock", False, "simulated time on /clock, for all that use_sim_time"),
+    Option("task", "DriveCircle-v0", "task with the robot and the start poses"),
+    Option("gap", "", "YAML file with the differences from the simulator's robot; empty: none"),
+    Option("seed", 0, "seed of start poses and of noise", 0, 2**31 - 1),
+    Option("rate_hz", 50.0, "rate of measurements, Hz", 1.0, 100.0),
+    Option("scan_rays", LIDAR_RAYS, "number of the lidar's rays; 0: no lidar", 0, 3600),
+    Option("scan_frame", "base_scan", "frame of the lidar, parallel to the robot's"),
+    Option("publish_clock", False, "publish simulated time on /clock, for nodes with use_sim_time"),
     Option("realtime_factor", 1.0, "simulated seconds per second, with publish_clock", 0.01, 100.0),
 )
 
 
 class TwinNode(DriverNode):
-    """The twin in a process of its own."""
+    """The node of the twin."""
 
     def __init__(self) -> None:
         super().__init__("twin_node", OPTIONS)
 
     def configure(self) -> None:
-        """Build the robot."""
-        task = tasks.make(self.option("task"))
+        """Make the simulated robot and its driver."""
+        task = resolve(self.option("task")).make()
         require_drive(task)
         gap = load_gap(Path(self.option("gap"))) if self.option("gap") else Gap()
         seed, factor = self.option("seed"), self.option("realtime_factor")

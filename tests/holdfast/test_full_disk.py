@@ -113,10 +113,10 @@ BREAKS = """
 import dataclasses
 from pathlib import Path
 import numpy as np
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 def task():
-    made = make("PointCircle-v0")
+    made = resolve("PointCircle-v0").make()
     made.contract = dataclasses.replace(made.contract, task="mine/Task-v0")
     reward, once = made.reward, Path("out/progress.jsonl").exists
     made.reward = lambda signals: reward(signals) * (np.nan if once() else 1.0)

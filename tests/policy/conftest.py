@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 def billed_twice(task_id):
     """PointCircle that is billed beyond 2.5 m from the middle, and beyond 6 m."""
-    task = tasks.make("PointCircle-v0")
+    task = tasks.resolve("PointCircle-v0").make()
     usual = {"function": "corridor", "gamma": 0.99, "lam": 1.0}
     task.contract = dataclasses.replace(
         task.contract,
@@ -35,6 +35,6 @@ def policy():
 
 @pytest.fixture
 def two_costs(monkeypatch):
-    """The id of a task with two costs, there while the test runs."""
+    """A task with two costs, registered while the test runs."""
     monkeypatch.setitem(tasks.TASKS, "holdfast/TwoCosts-v0", billed_twice)
-    return "holdfast/TwoCosts-v0"
+    return tasks.resolve("TwoCosts-v0")

@@ -29,9 +29,10 @@ from holdfast.sim.batch.randomise import load_randomisation
 ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast-robot[ray]'")
 from holdfast.policy.learn import cluster as module  # noqa: E402
 from holdfast.policy.learn.cluster import Cluster  # noqa: E402
+from holdfast.sim.registry import resolve  # noqa: E402
 
 SETTINGS = TrainSettings(
-    task="PointCircle-v0", seed=3, iterations=2, batch=1040, shards=5, critic_steps=5
+    task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, shards=5, critic_steps=5
 )
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "520", "--shards", "3", "--critic-steps", "2"]
 STEPS = 650
@@ -197,11 +198,11 @@ def test_a_worker_with_another_version_is_refused(started, monkeypatch):
 def test_a_worker_randomises_as_the_learner_does():
     """Whatever it ran before."""
     settings = dataclasses.replace(
-        SETTINGS, task="DriveCircle-v0", batch=2000, shards=2,
+        SETTINGS, task=resolve("DriveCircle-v0"), batch=2000, shards=2,
         randomise=load_randomisation(share.folder() / "config" / "randomise_drive.yaml"),
     )  # fmt: skip
     learner, worker = Learner(settings), module.Worker()
-    duties = dataclasses.asdict(settings), learner.contract.to_json()
+    duties = settings.to_data(), learner.contract.to_json()
     worker.prepare(module.versions_here(), *duties)
     for index in (1, 0, 1):
         weights, shard = (learner.policy, learner.normaliser), Shard(7, index)
@@ -213,12 +214,12 @@ def test_a_worker_randomises_as_the_learner_does():
 def test_versions_of_all_that_a_batch_depends_on_are_compared(name):
     other = {**module.versions_here(), name: "9.9"}
     with pytest.raises(TrainingError, match=rf"has {name} .+, the learner 9\.9"):
-        module.Worker().prepare(other, dataclasses.asdict(SETTINGS), "")
+        module.Worker().prepare(other, SETTINGS.to_data(), "")
 
 
 def test_a_worker_with_another_contract_is_refused():
     changed = dataclasses.replace(contract_of(SETTINGS), episode_steps=64).to_json()
-    duties = module.versions_here(), dataclasses.asdict(SETTINGS), changed
+    duties = module.versions_here(), SETTINGS.to_data(), changed
     with pytest.raises(TrainingError, match="another contract than the learner's"):
         module.Worker().prepare(*duties)
 

@@ -21,13 +21,14 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship import verify
-from holdfast.policy.ship.evaluate import evaluate, interval, judge_prediction, predict_costs
+from holdfast.policy.ship.evaluate import evaluate, interval, predict_costs, prediction_errors
 from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.sim.batch.randomise import Randomisation
+from holdfast.sim.registry import resolve
 
-SMALL = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, critic_steps=5)
+SMALL = TrainSettings(task=resolve("PointCircle-v0"), seed=3, batch=1040, critic_steps=5)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_how_well_the_cost_is_foretold_by_hand():
     prediction = Prediction((tuple(float(i) for i in range(9)),))
 
     def judged(ahead):
-        found = judge_prediction(contract, [np.full((4, 1), ahead)] * 2, costs, prediction)
+        found = prediction_errors(contract, [np.full((4, 1), ahead)] * 2, costs, prediction)
         return found["outside_corridor"]
 
     found = judged(3.0)
@@ -216,7 +217,7 @@ def test_the_prediction_covers_other_episodes_than_it_was_calibrated_on(shipped)
     prediction = Prediction.from_mapping(bundle.load(shipped).prediction)
     other = evaluate(networks, SMALL, 100, seed=77)
     ahead = predict_costs(networks, other)
-    covered = judge_prediction(networks.contract, ahead, other.costs, prediction)
+    covered = prediction_errors(networks.contract, ahead, other.costs, prediction)
     # With ten episodes to calibrate on, the share covered is Beta(9, 2), on average 0.82:
     # that it is below a half has a probability of 1e-2, below 0.4 of 2e-3.
     assert covered["outside_corridor"]["covered"]["0.8"] >= 0.4

@@ -25,9 +25,9 @@ from holdfast.policy.sampling.rollout import Collector
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import file_hash
 from holdfast.safety_monitor.messages import Check, Reason, State
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
-DRIVE = make("DriveCircle-v0")
+DRIVE = resolve("DriveCircle-v0").make()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,9 @@ def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
 @pytest.fixture
 def learner():
     return Learner(
-        TrainSettings(task="PointCircle-v0", algorithm="trpo", batch=4160, seed=1, critic_steps=40)
+        TrainSettings(
+            task=resolve("PointCircle-v0"), algorithm="trpo", batch=4160, seed=1, critic_steps=40
+        )
     )
 
 
@@ -160,7 +162,7 @@ def test_log_of_another_bundle_needs_that_bundle(tmp_path, held):
 
 
 def test_a_log_without_what_the_task_pays_for_is_refused(tmp_path, held):
-    gather = make("DriveGather-v0")
+    gather = resolve("DriveGather-v0").make()
     with pytest.raises(LogError, match="DriveGather-v0 pays for signal 'apples_taken', which"):
         read([logged(tmp_path / "run", held)], held, gather)
 
@@ -251,8 +253,10 @@ def test_one_run_is_given_once(tmp_path, held, how):
         rewritten(run / "run_0.mcap", other / "other_0.mcap", CompressionType.ZSTD)
     with pytest.raises(LogError, match="are the same run; give it once"):
         read([run, other], held, DRIVE)
-    again = logged(tmp_path / "tuesday", held)
-    assert len(read([run, again], held, DRIVE).trajectories) == 2
+    later = logged(
+        tmp_path / "tuesday", held, lambda one: dataclasses.replace(one, now_s=one.now_s + 1.0)
+    )
+    assert len(read([run, later], held, DRIVE).trajectories) == 2
 
 
 def test_what_is_not_finite_is_not_written(learner):

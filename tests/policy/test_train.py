@@ -19,8 +19,11 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
+from holdfast.sim.registry import resolve
 
-SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=2, batch=1040, critic_steps=5)
+SMALL = TrainSettings(
+    task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, critic_steps=5
+)
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "650", "--critic-steps", "2"]
 
 

@@ -20,7 +20,7 @@ from bundles import write_bundle
 from holdfast import share
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.messages import State
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 CONFIG = share.folder() / "config" / "drive_lidar.yaml"
 SEED, STEPS = 7, 80
@@ -35,7 +35,7 @@ def one_domain(monkeypatch):
 def test_a_policy_goes_among_posts_to_a_goal(tmp_path):
     """It turns slowly and creeps ahead. Where the twin was, every sector and every goal of the log
     is what the task says of that place."""
-    task = make("DriveGoal-v0")
+    task = resolve("DriveGoal-v0").make()
     contract = dataclasses.replace(task.contract, episode_steps=STEPS)
     policy = write_bundle(tmp_path / "policy.onnx", contract, action=(0.05, 0.5))
     gap, truth = tmp_path / "gap.yaml", tmp_path / "truth.jsonl"

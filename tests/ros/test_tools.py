@@ -18,7 +18,7 @@ from bundles import write_bundle
 from launching import launched, until
 
 from holdfast.robot import config as configs
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def rate_of(environment, topic):
 @pytest.mark.timeout(300)
 def test_from_goal_to_goal_among_posts(workspace, folder, ros):
     """A task that needs a lidar and a planner: the twin is both, real nodes see what it says."""
-    contract = dataclasses.replace(make("DriveGoal-v0").contract, episode_steps=72_000)
+    contract = dataclasses.replace(resolve("DriveGoal-v0").make().contract, episode_steps=72_000)
     write_bundle(folder / "goal.onnx", contract, action=(0.0, 0.5))
     config = f"robot_config:={configs.find('drive_lidar')}"
     twin, deploy = ("task:=DriveGoal-v0", config), (config, "enable_motion:=true")

@@ -10,7 +10,7 @@ from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 from holdfast.contract import ActionChannel, ObservationChannel, Recovery
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor import Agreement, Geofence, Limits, Monitor, Span, Tiers
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config" / "drive.yaml"
@@ -39,7 +39,7 @@ def test_plain_data_becomes_limits():
 
 def test_the_drive_robot_s_limits_fit_its_contract():
     loaded = Limits.from_mapping(yaml.safe_load(CONFIG.read_text())["monitor"])
-    Monitor(make("DriveCircle-v0").contract, loaded)
+    Monitor(resolve("DriveCircle-v0").make().contract, loaded)
 
 
 def test_what_older_logs_lack_is_not_checked():

@@ -16,7 +16,7 @@ from holdfast.errors import ConfigError
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.batch.randomise import Randomisation, gaussian, load_randomisation
 from holdfast.sim.check import check_batch
-from holdfast.sim.registry import TASKS, make, make_batch
+from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
 
 DRIVE_FILE = Path(__file__).parents[2] / "config" / "randomise_drive.yaml"
@@ -107,7 +107,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 )
 def test_what_does_not_exist_is_refused(task, settings, sentence):
     with pytest.raises(ConfigError, match=f"^randomisation: {sentence}"):
-        make_batch(task, 2, seed=0, randomise=Randomisation(**settings))
+        resolve(task).batch(2, seed=0, randomise=Randomisation(**settings))
 
 
 # The batch.
@@ -116,13 +116,13 @@ def test_what_does_not_exist_is_refused(task, settings, sentence):
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_task_stays_what_a_batch_should_be(name):
     """Seeds, states and snapshots go on exactly, with everything drawn that there is."""
-    task = make(name)
+    task = resolve(name).make()
     check_batch(lambda copies, seed: MujocoBatch(task, copies, seed, 0, all_that_exists(task)))
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_factors_of_1_change_nothing(name):
-    task = make(name)
+    task = resolve(name).make()
     ones = dict.fromkeys(("mass", "friction", "gain", "gain_each"), (1.0, 1.0))
     if task.robot.name == "point":
         del ones["friction"]
@@ -145,7 +145,7 @@ def rows_of(batch, other):
 @pytest.mark.parametrize("name", ["PointCircle-v0", "DriveCircle-v0", "AntCircle-v0"])
 def test_a_copy_is_what_plain_mujoco_does_with_its_parameters(name):
     """Masses and friction in its model, and what its actuators were told late and more."""
-    task = make(name)
+    task = resolve(name).make()
     friction = {} if name == "PointCircle-v0" else {"friction": (0.3, 2.0)}
     settings = Randomisation(mass=(0.5, 2.0), gain=(0.8, 1.2), delay_steps=(0, 3), **friction)
     batch = MujocoBatch(task, 6, seed=1, threads=2, randomise=settings)
@@ -174,7 +174,7 @@ def test_a_copy_is_what_plain_mujoco_does_with_its_parameters(name):
 
 
 def test_each_parameter_is_drawn_uniformly_and_anew_for_each_episode():
-    task = make("DriveCircle-v0")
+    task = resolve("DriveCircle-v0").make()
     batch = MujocoBatch(task, 400, seed=0, randomise=DRIVE)
     rows = batch._randomiser.rows
     first = {name: array.copy() for name, array in rows.items()}
@@ -200,7 +200,7 @@ def test_each_parameter_is_drawn_uniformly_and_anew_for_each_episode():
 
 
 def test_models_follow_the_rows_and_share_nothing():
-    task = make("DriveCircle-v0")
+    task = resolve("DriveCircle-v0").make()
     batch = MujocoBatch(task, 3, seed=0, randomise=DRIVE)
     models, rows = batch._randomiser.models, batch._randomiser.rows
     nominal = task.robot.load_model()
@@ -214,7 +214,7 @@ def test_models_follow_the_rows_and_share_nothing():
 
 
 def test_the_same_seed_draws_the_same_whatever_the_threads():
-    task = make("DriveGoal-v0")
+    task = resolve("DriveGoal-v0").make()
     settings = all_that_exists(task)
     actions = drawn(task, 40, 5)
     one, two = (MujocoBatch(task, 5, 3, threads, settings) for threads in (1, 3))
@@ -225,7 +225,7 @@ def test_the_same_seed_draws_the_same_whatever_the_threads():
 
 def test_costs_and_rewards_are_of_what_is_true():
     """With sensors off by metres, a robot that stands still in the corridor is billed nothing."""
-    task = make("DriveCircle-v0")
+    task = resolve("DriveCircle-v0").make()
     wild = Randomisation(noise={"position": 5.0, "forward_speed": 5.0}, bias={"position": 5.0})
     batch, plain = (MujocoBatch(task, 50, 0, 0, r) for r in (wild, None))
     plain.load(dataclasses.replace(batch.snapshot(), rows=rows_of(batch, plain)), np.arange(50))
@@ -239,7 +239,7 @@ def test_costs_and_rewards_are_of_what_is_true():
 
 
 def test_noise_is_of_each_reading_and_bias_of_a_whole_episode():
-    task = make("PointCircle-v0")
+    task = resolve("PointCircle-v0").make()
     settings = Randomisation(noise={"position": 0.3}, bias={"linear_velocity": 0.5})
     batch = MujocoBatch(task, 300, 0, 0, settings)
     off = []
@@ -256,7 +256,7 @@ def test_noise_is_of_each_reading_and_bias_of_a_whole_episode():
 
 
 def test_a_delay_is_whole_control_periods_and_starts_at_rest():
-    task = make("PointCircle-v0")
+    task = resolve("PointCircle-v0").make()
     batch = MujocoBatch(task, 4, seed=0, randomise=Randomisation(delay_steps=(0, 3)))
     delay = batch._randomiser.rows["delay"]
     delay[:] = [0, 1, 2, 3]
@@ -296,7 +296,7 @@ def test_normal_numbers_are_normal_and_independent():
 
 
 def test_a_robot_s_own_model_is_never_touched():
-    task = make("AntCircle-v0")
+    task = resolve("AntCircle-v0").make()
     before = copy.copy(task.robot.load_model())
     MujocoBatch(task, 2, 0, 0, all_that_exists(task)).reset()
     np.testing.assert_array_equal(task.robot.load_model().body_mass, before.body_mass)

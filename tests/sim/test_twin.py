@@ -21,13 +21,13 @@ from holdfast.errors import ConfigError
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.sim import registry as tasks
+from holdfast.sim.registry import resolve
 from holdfast.sim.robots import drive
 from holdfast.sim.twin import serve as twin
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, LocalisationNoise, OdometryNoise, apply, load_gap
 
-TASK = tasks.make("DriveCircle-v0")
+TASK = resolve("DriveCircle-v0").make()
 
 
 def board_of(gap=None, *, seed=1, lockstep=True, file=None):

@@ -12,7 +12,7 @@ from holdfast.robot.dds.types import message_class
 from holdfast.robot.topics.config import Source
 from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.robot.topics.fields import SourceReader
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, LocalisationNoise
 from holdfast.sim.twin.hardware import LIDAR_LEAST_M, LIDAR_RAYS, TwinHardware, other_sources
@@ -47,7 +47,7 @@ class Rig:
     """A twin, its driver, and who reads its topics as a file says."""
 
     def __init__(self, name, section=SECTION, rays=LIDAR_RAYS, seed=1):
-        self.task, self.wire, self.section = make(name), Wire(), section
+        self.task, self.wire, self.section = resolve(name).make(), Wire(), section
         truth = Truth(self.task, seed, None)
         self.board = TwinBoard(self.task, KNOWN_POSE, seed, False, truth)
         others = other_sources(self.task, section)
@@ -175,12 +175,16 @@ def test_any_signal_of_a_task_can_be_given_a_topic():
 
 def test_what_nobody_says_is_missed_in_a_sentence():
     with pytest.raises(ConfigError, match="'holdfast/DriveGoal-v0' needs scan too"):
-        require_measured(make("DriveGoal-v0"), Rig("DriveGoal-v0", rays=0).hardware.signals)
+        require_measured(
+            resolve("DriveGoal-v0").make(), Rig("DriveGoal-v0", rays=0).hardware.signals
+        )
     plain = configs.load(configs.find("drive")).topics()
     with pytest.raises(ConfigError, match="'holdfast/DriveGoal-v0' needs goal too"):
-        require_measured(make("DriveGoal-v0"), Rig("DriveGoal-v0", plain).hardware.signals)
+        require_measured(
+            resolve("DriveGoal-v0").make(), Rig("DriveGoal-v0", plain).hardware.signals
+        )
     with pytest.raises(ConfigError, match="needs apple_proximity, bombs_taken too"):
-        require_measured(make("DriveGather-v0"), Rig("DriveGather-v0").hardware.signals)
+        require_measured(resolve("DriveGather-v0").make(), Rig("DriveGather-v0").hardware.signals)
 
 
 def test_a_source_that_cannot_be_written_is_refused():

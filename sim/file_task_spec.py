@@ -1,4 +1,4 @@
-"""Tasks and environments in a file of one's own, as `path/to/my_task.py:MyTask`."""
+"""Tasks in a user's own file, as `path/to/my_task.py:MyTask`."""
 
 from __future__ import annotations
 
@@ -6,54 +6,63 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
 from holdfast.errors import ConfigError, HoldfastError
+from holdfast.sim.task_spec import OURS, MujocoTaskSpec
 from holdfast.sim.tasks.task import Task
-
-SUFFIX = ".py"
-OURS = "holdfast/"
-"""What the ids of Holdfast's own tasks begin with."""
-
-GYM_PREFIX = "gym:"
-"""What the ids of other people's environments begin with: gym:MODULE:ID."""
 
 T = TypeVar("T")
 
 
-def load(where: str) -> Task:
-    """Return the task that FILE.py:NAME makes, NAME being a class or a function without arguments.
+class FileTaskSpec(MujocoTaskSpec):
+    """The spec of FILE.py:NAME, NAME being a class or a function without arguments.
 
-    The file runs anew each time, with its folder at the end of the import path.
+    The file runs at the first use, once, with its folder at the end of the import path.
 
-    Raises:
-        ConfigError: there is no such file or name, it fails, or what it makes is no task.
+    Args:
+        task_id: FILE.py:NAME.
     """
-    file, _, name = where.rpartition(":")
-    path = Path(file)
-    module = run_file(path)
-    make = getattr(module, name, None)
-    if not callable(make):
-        tasks = [n for n, v in vars(module).items() if _is_task_of(v, module)]
-        raise ConfigError(f"{path}: has no '{name}'; its tasks are {', '.join(tasks) or 'none'}")
-    task = _without_traceback(path, make)
-    if not isinstance(task, Task):
-        raise ConfigError(f"{where}: should make a holdfast.sim.tasks.task.Task, it made {task!r}")
-    if task.contract.task.startswith(OURS):
-        raise ConfigError(
-            f"{where}: its contract's task should not begin with '{OURS}', as Holdfast's own do; "
-            f"it is '{task.contract.task}'"
-        )
-    return task
+
+    @cached_property
+    def _module(self) -> ModuleType:
+        return run_file(Path(self.id.rpartition(":")[0]))
+
+    def make(self) -> Task:
+        """See `TaskSpec`.
+
+        Raises:
+            ConfigError: there is no such file or name, the code fails, or its result is no task.
+        """
+        file, _, name = self.id.rpartition(":")
+        path, module = Path(file), self._module
+        make = getattr(module, name, None)
+        if not callable(make):
+            tasks = [n for n, v in vars(module).items() if _is_task_of(v, module)]
+            raise ConfigError(
+                f"{path}: has no '{name}'; its tasks are {', '.join(tasks) or 'none'}"
+            )
+        task = _without_traceback(path, make)
+        if not isinstance(task, Task):
+            raise ConfigError(
+                f"{self.id}: should make a holdfast.sim.tasks.task.Task, it made {task!r}"
+            )
+        if task.contract.task.startswith(OURS):
+            raise ConfigError(
+                f"{self.id}: its contract's task should not begin with '{OURS}', as Holdfast's own "
+                f"do; it is '{task.contract.task}'"
+            )
+        return task
 
 
 def run_file(path: Path) -> ModuleType:
-    """Run a Python file, and return it as a module.
+    """Run a Python file, and return its module.
 
     Raises:
-        ConfigError: there is no such file, or it fails.
+        ConfigError: there is no such file, or the file fails.
     """
     if not path.is_file():
         raise ConfigError(f"there is no file {path}, looked for from {Path.cwd()}")
@@ -76,7 +85,7 @@ def _is_task_of(value: object, module: ModuleType) -> bool:
 
 
 def _without_traceback(path: Path, call: Callable[[], T]) -> T:
-    """Return what a user's code returns; what it raises becomes a sentence that tells the line."""
+    """Return the result of a user's code; an exception becomes a ConfigError with the line."""
     try:
         return call()
     except HoldfastError as error:
