@@ -98,8 +98,9 @@ def check(text: str, signals: Mapping[str, SignalSpec]) -> Node:
     source = "(" + re.sub(r"\s", " ", text) + ")"
     try:
         tree = ast.parse(source, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except (SyntaxError, MemoryError, RecursionError) as error:
         column = max(getattr(error, "offset", None) or 0, 2) - 1
+        column = min(column, len(text.rstrip()) + 1)
         rest = text[column - 1 :].strip()
         received = f"'{shown(rest)}'" if rest else "its end"
         _refuse(column, f"the expression should be complete and well-formed, received {received}")
@@ -111,7 +112,7 @@ def check(text: str, signals: Mapping[str, SignalSpec]) -> Node:
             "max make one of several",
         )
     if not any(node.reads()):
-        _refuse(1, f"the cost should read a signal, received {shown(text.strip())}")
+        _refuse(1, f"the cost should read a signal, received '{shown(text.strip())}'")
     _bound(1, "characters, with all of its brackets", MAX_LENGTH, len(node.text))
     return node
 
@@ -119,7 +120,7 @@ def check(text: str, signals: Mapping[str, SignalSpec]) -> Node:
 def _refuse(where: ast.AST | int, sentence: str) -> NoReturn:
     """Raise a ContractError of a place: a column from 1, or what was parsed there."""
     column = where if isinstance(where, int) else getattr(where, "col_offset", 1)
-    raise ContractError(f"expression, column {column}: {sentence}")
+    raise ContractError(f"expression, column {max(column, 1)}: {sentence}")
 
 
 def _bound(where: ast.AST | int, what: str, most: int, received: int) -> None:
@@ -208,7 +209,7 @@ class _Checker:
 
     def _constant(self, tree: ast.AST, value: float) -> Node:
         if not math.isfinite(value):
-            _refuse(tree, f"'{self._source(tree)}' should be a finite number, received {value}")
+            _refuse(tree, f"a constant should be finite, received '{self._source(tree)}'")
         return Node("number", (), repr(value))
 
     def _spec(self, tree: ast.AST) -> SignalSpec:

@@ -1,8 +1,8 @@
 """Functions of checked trees: of one robot's numbers, and of many robots' arrays.
 
 Both are Python code, written by the same templates and compiled. Code is generated for speed: a
-tree of closures takes two to three times as long on one robot's numbers. It is made of the checked
-tree alone: templates of this file, indices, literals that `repr` wrote, and names of declared
+tree of closures takes about twice as long on one robot's numbers. It is made of the checked tree
+alone: templates of this file, indices, literals that `repr` wrote, and names of declared
 signals, which are identifiers. No text of a user is executed.
 
 The results agree bit for bit, because each operation is one that IEEE 754 rounds correctly, in one
@@ -32,6 +32,7 @@ class Dialect:
         signal: template of a signal's values as they are given.
         one: template of one of these.
         many: template of several of these.
+        truth: template of a comparison as a number.
         names: functions that the templates call.
     """
 
@@ -39,6 +40,7 @@ class Dialect:
     signal: str
     one: str
     many: str
+    truth: str
     names: Mapping[str, Any]
 
 
@@ -79,6 +81,7 @@ NUMBERS = Dialect(
     signal="values[{!r}]",
     one="{} + 0.0",  # a float also of an integer, as an array has it
     many="[*map(float, {})]",
+    truth="{} + 0.0",
     names={
         **{"abs": abs, "map": map, "float": float, "any": any, "all": all, "total": _total},
         **{"over": _over, "root": _root, "sine": _sine, "cosine": _cosine},
@@ -97,6 +100,7 @@ ARRAYS = Dialect(
     signal="array(values[{!r}]).T",
     one="{}",
     many="{}",
+    truth="array({})",  # NumPy adds bool and float slowly
     names={
         "array": lambda values: np.asarray(values, dtype=np.float64),
         **{"abs": np.abs, "total": _total, "over": np.divide, "root": np.sqrt},
@@ -118,7 +122,6 @@ TEMPLATES = {
     "neg": "-{}",
     "/": "over({}, {})",
     "not": "{} ^ True",
-    "as_number": "{} + 0.0",
     "abs": "abs({})",
     "sqrt": "root({})",
     "sin": "sine({})",
@@ -179,7 +182,9 @@ class _Writer:
     def function(self, root: Node) -> str:
         """Return the source of `evaluate(values)`."""
         value, doubts = self._write(root)
-        if not root.truth:
+        if root.truth:
+            value = self._let(self._dialect.truth.format(value.code))
+        else:
             doubts.append(_Doubt(self._each("{0} - {0}", [value]), False))
         terms = dict.fromkeys([value.code, *(doubt.value.code for doubt in doubts)])
         lines = [
@@ -245,7 +250,8 @@ class _Writer:
             exponent = float(node.args[1].text)
             power = "root({0})" if exponent == 0.5 else " * ".join(["{0}"] * int(exponent))
             return self._each(power, values[:1])
-        return self._each(TEMPLATES[node.op], values)
+        template = self._dialect.truth if node.op == "as_number" else TEMPLATES[node.op]
+        return self._each(template, values)
 
     def _logical(self, node: Node) -> tuple[_Value, list[_Doubt]]:
         """Write and/or: where the first operands decide, a later one need not be defined."""
