@@ -76,15 +76,17 @@ _INSTEAD = {
     "^": "; a power is written **",
     "=": "; equality is written ==",
 }
-_REFUSED: Mapping[type[ast.AST], str] = {
-    ast.IfExp: "'if'; multiply by a comparison, which is 0 or 1",
-    ast.Lambda: "'lambda'",
-    ast.Tuple: "a comma outside a function's brackets",
-    ast.List: "a list",
-    ast.ListComp: "'for'; any, all, sum, norm, min and max take whole signals",
-    ast.GeneratorExp: "'for'; any, all, sum, norm, min and max take whole signals",
-    ast.Starred: "* before an argument",
+_WHOLE = "; any, all, sum, norm, min and max take whole signals"
+_REFUSED: Mapping[type[ast.AST], tuple[str, str]] = {
+    ast.IfExp: ("'if'", "; multiply by a comparison, which is 0 or 1"),
+    ast.Lambda: ("'lambda'", ""),
+    ast.Tuple: ("a comma outside a function's brackets", ""),
+    ast.List: ("a list", ""),
+    ast.ListComp: ("'for'", _WHOLE),
+    ast.GeneratorExp: ("'for'", _WHOLE),
+    ast.Starred: ("* before an argument", ""),
 }
+"""What is not in the language, and what to write instead."""
 
 
 def check(text: str, signals: Mapping[str, SignalSpec]) -> Node:
@@ -93,11 +95,10 @@ def check(text: str, signals: Mapping[str, SignalSpec]) -> Node:
     Raises:
         ContractError: what is not in the language, in which column, and what would be right.
     """
+    text = re.sub(r"\s", " ", text)
     _scan(text)
-    # Within brackets a line may end anywhere, and column 0 of the text is offset 1.
-    source = "(" + re.sub(r"\s", " ", text) + ")"
-    try:
-        tree = ast.parse(source, mode="eval").body
+    try:  # within brackets, so that spaces come first and columns count from 1
+        tree = ast.parse(f"({text})", mode="eval").body
     except (SyntaxError, MemoryError, RecursionError) as error:
         column = max(getattr(error, "offset", None) or 0, 2) - 1
         column = min(column, len(text.rstrip()) + 1)
@@ -189,8 +190,8 @@ class _Checker:
         _bound(tree, "operators and functions within each other", MAX_DEPTH, depth)
         kind = self._kinds.get(type(tree))
         if kind is None:
-            what, _, instead = _REFUSED.get(type(tree), f"'{self._source(tree)}'").partition(";")
-            _refuse(tree, f"{what} is not in the language" + (f";{instead}" if instead else ""))
+            what, instead = _REFUSED.get(type(tree), (f"'{self._source(tree)}'", ""))
+            _refuse(tree, f"{what} is not in the language{instead}")
         return kind(tree, depth)
 
     def _source(self, tree: Any) -> str:
@@ -329,7 +330,7 @@ class _Checker:
             if pair[0].op == pair[1].op == "number":
                 received = f"received {pair[0].text} {op} {pair[1].text}"
                 _refuse(trees[i], f"a comparison should read a signal, {received}")
-            self._common_unit(trees[i], op, pair)
+            _common_unit(trees[i], op, pair)
             text = f"({pair[0].text} {op} {pair[1].text})"
             pairs.append(self._node_of(trees[i], op, pair, text, truth=True))
             chain += f" {op} {pair[1].text}"
@@ -388,7 +389,7 @@ class _Checker:
 
     def _made(self, tree: ast.AST, op: str, args: tuple[Node, ...], text: str) -> Node:
         """Return a number or numbers, of numbers."""
-        unit = self._common_unit(tree, op, args) if op in ONE_UNIT else _unit_of(op, args)
+        unit = _common_unit(tree, op, args) if op in ONE_UNIT else _unit_of(op, args)
         node = self._node_of(tree, op, args, text, unit)
         if all(arg.op == "number" for arg in args):
             return self._constant(tree, function(node, (), NUMBERS)({}))
@@ -415,21 +416,22 @@ class _Checker:
             partial = True
         return Node(op, args, text, sizes[0] if sizes else None, unit, truth, partial)
 
-    def _common_unit(self, tree: ast.AST, op: str, args: Sequence[Node]) -> units.Unit | None:
-        """Return the unit of numbers that are added or compared; a plain number has any."""
-        known = [arg.unit for arg in args if arg.unit is not None]
-        for unit in known[1:]:
-            if units.dimension(unit) != units.dimension(known[0]):
-                received = f"received {units.shown(known[0])} and {units.shown(unit)}"
-                _refuse(tree, f"{op} should have numbers of one unit, {received}")
-        return known[0] if known else None
-
 
 def _as_number(node: Node) -> Node:
     """Return a comparison as the number 0 or 1."""
     if not node.truth:
         return node
     return replace(node, op="as_number", args=(node,), truth=False)
+
+
+def _common_unit(tree: ast.AST, op: str, args: Sequence[Node]) -> units.Unit | None:
+    """Return the unit of numbers that are added or compared; a plain number has any."""
+    known = [arg.unit for arg in args if arg.unit is not None]
+    for unit in known[1:]:
+        if units.dimension(unit) != units.dimension(known[0]):
+            received = f"received {units.shown(known[0])} and {units.shown(unit)}"
+            _refuse(tree, f"{op} should have numbers of one unit, {received}")
+    return known[0] if known else None
 
 
 def _unit_of(op: str, args: Sequence[Node]) -> units.Unit | None:

@@ -106,7 +106,7 @@ VALUES = {
         ("all(not (joint_velocity > 3) and height > 1)", 1.0),
         ("3 - 2 - height", -3.0),
         ("8 / 2 / height", 1.0),
-        ("height\n\t> 1", 1.0),
+        ("height\n\t>\u00a01\u2003", 1.0),
         ("  .5 + 1. + 5e-1*height", 3.5),
         # What would be undefined does not count where a guard decides.
         ("forward_speed > 0.1 and height / forward_speed < 1.5", 0.0),
