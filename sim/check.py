@@ -93,7 +93,7 @@ def check_task(task: Task) -> None:
 def _check_signals(task: Task, signals: Signals) -> None:
     """The signals that are observed and billed are there, of the catalogue's or contract's size."""
     contract, name = task.contract, task.contract.task
-    needed = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
+    needed = dict.fromkeys((*contract.observed_signals, *CostModel(contract).signals))
     missing = [key for key in needed if key not in signals]
     _require(
         not missing,

@@ -200,7 +200,7 @@ class RosSection(_Strict):
                 names.append(signal)
         if twice := sorted({name for name in names if names.count(name) > 1} - {"scan"}):
             raise ConfigError(f"ros.sources: {', '.join(twice)} should come from one source alone")
-        if missing := sorted({*contract.signals, *also}.difference(names)):
+        if missing := sorted({*contract.observed_signals, *also}.difference(names)):
             raise ConfigError(f"ros.sources: nothing carries {', '.join(missing)}, which is needed")
         channels = [channel.name for channel in contract.action]
         for key, topic in (("command", self.command), ("proposal", self.proposal)):

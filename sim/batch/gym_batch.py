@@ -23,7 +23,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
+from holdfast.contract import ActionChannel, Contract, Cost, DeclaredSignal, ObservationChannel
 from holdfast.errors import ConfigError, ContractError, TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
@@ -122,8 +122,9 @@ def _contract(where: str, env: Any) -> Contract:
                 ActionChannel(f"action_{i}", "1", least, most, (most - least) / PERIOD_S)
                 for i, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True))
             ),
+            signals=(DeclaredSignal("reported_cost", len(costs), "1"),),
             costs=tuple(
-                Cost(name, "reported", {"index": float(i)}, 0.0, 0.0, gamma=0.99, lam=0.95)
+                Cost(name, f"reported_cost[{i}]", 0.0, 0.0, gamma=0.99, lam=0.95, at_most=None)
                 for i, name in enumerate(costs)
             ),
         )

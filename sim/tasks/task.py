@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.contract import Contract, Cost, ObservationChannel
+from holdfast.contract import Contract, Cost, DeclaredSignal, ObservationChannel
 from holdfast.signals import EPISODE_LEFT, Array, Signals
 from holdfast.sim.robots.robot import RobotModel
 
@@ -23,9 +23,17 @@ def contract_for(
     observation: tuple[ObservationChannel, ...],
     episode_steps: int,
     *costs: Cost,
+    signals: tuple[DeclaredSignal, ...] = (),
+    reward: str | None = None,
 ) -> Contract:
     """Return the contract of a task: the robot's name, period and action, what is observed, with
-    the share of the episode that is left, and what it costs."""
+    the share of the episode that is left, and what it costs.
+
+    Args:
+        signals: those beyond the catalogue, and ranges of sensors.
+        reward: the reward's expression, where there is one: what a robot did is then paid from
+            its log.
+    """
     return Contract(
         robot=robot.name,
         task=task,
@@ -34,6 +42,8 @@ def contract_for(
         observation=(*observation, ObservationChannel("episode_left", 1, "1", EPISODE_LEFT)),
         action=robot.action,
         costs=costs,
+        signals=signals,
+        reward=reward,
     )
 
 
