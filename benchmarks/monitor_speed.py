@@ -77,7 +77,7 @@ def make_contract() -> Contract:
             ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
         ),
         costs=tuple(
-            Cost(f"cost{i}", "corridor", {"x_limit_m": float(i + 1)}, 10.0, 30.0, 1.0, 0.95)
+            Cost(f"cost{i}", f"abs(position.x) > {float(i + 1)}", 10.0, 30.0, 1.0, 0.95)
             for i in range(3)
         ),
     )

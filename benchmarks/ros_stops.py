@@ -42,7 +42,7 @@ from holdfast.robot import config as configs
 SPEED, YAW_RATE = 0.9, 1.0
 STANDING = 0.05
 """m/s and rad/s."""
-FREE = Cost("outside_corridor", "corridor", {"x_limit_m": 1e3}, 10.0, 30.0, 1.0, 0.95)
+FREE = Cost("outside_corridor", "abs(position.x) > 1e3", 10.0, 30.0, 1.0, 0.95)
 Times = dict[str, list[tuple[float, float]]]
 """By what happened: ms to the first zero and to standing; NaN: no command was heard."""
 

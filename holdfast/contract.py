@@ -19,12 +19,23 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from holdfast import plain
+from holdfast import expressions, plain
 from holdfast.errors import ContractError
+from holdfast.expressions import CostExpression, SignalSpec
 from holdfast.plain import shown
-from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array
+from holdfast.signals import (
+    APPLIED_ACTION,
+    CATALOGUE,
+    EPISODE_LEFT,
+    TRANSFORMS,
+    Array,
+    Signal,
+)
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 named cost functions of this package where format 2 has expressions."""
+
+MAX_HISTORY = 100
 
 T = TypeVar("T")
 
@@ -40,19 +51,95 @@ def _check_parameters(where: str, parameters: Mapping[str, float]) -> None:
 
 
 @dataclass(frozen=True)
+class DeclaredSignal:
+    """A signal that the catalogue lacks, or one of the catalogue with the range of its sensor.
+
+    Attributes:
+        name: letters, digits and _.
+        size: how many values it has. unit: SI. frame: "odom", "base", or "" where it has none.
+        low, high: what its sensor can say, in `unit`; None: no bound. A value beyond is taken for
+            the bound, in training and on the robot alike.
+    """
+
+    name: str
+    size: int
+    unit: str
+    frame: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        where = f"signal '{shown(self.name)}'"
+        _require(
+            self.name.isidentifier() and self.name.isascii(),
+            f"{where}: its name should be made of letters, digits and _, and begin with a letter",
+        )
+        _require(
+            self.name not in (APPLIED_ACTION, EPISODE_LEFT),
+            f"{where}: the name is taken; choose another",
+        )
+        _require(self.size >= 1, f"{where}: size should be at least 1, received {self.size}")
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            _require(
+                value is None or math.isfinite(value),
+                f"{where}: {name} should be finite, received {value}",
+            )
+        _require(
+            self.low is None or self.high is None or self.low < self.high,
+            f"{where}: low {self.low} should be below high {self.high}",
+        )
+        if known := CATALOGUE.get(self.name):
+            same = (self.unit, self.frame) == (known.unit, known.frame)
+            _require(
+                same and known.size in (None, self.size),
+                f"{where}: should be as the catalogue has it: size {known.size or 'any'}, unit "
+                f"'{known.unit}', frame '{known.frame}'",
+            )
+
+
+@dataclass(frozen=True)
 class ObservationChannel:
-    """A piece of the observation: `size` values in `unit`, a transform of one signal."""
+    """A piece of the observation: `scale · transform(signal) + offset`, clipped to ±`clip`.
+
+    Attributes:
+        size: how many values it has: those of the transformed signal, times `history`.
+        unit: of the transformed signal, before `scale` and `offset`.
+        clip: the largest magnitude; None: not clipped.
+        history: of how many periods, the oldest first; before an episode's first period there
+            are the values of that one.
+    """
 
     name: str
     size: int
     unit: str
     signal: str
     transform: str = "identity"
+    scale: float = 1.0
+    offset: float = 0.0
+    clip: float | None = None
+    history: int = 1
+
+    def __post_init__(self) -> None:
+        where = f"observation channel '{self.name}'"
+        _require(
+            math.isfinite(self.scale) and self.scale != 0.0 and math.isfinite(self.offset),
+            f"{where}: scale should be finite and not 0, offset finite, received {self.scale} "
+            f"and {self.offset}",
+        )
+        _require(
+            self.clip is None or (math.isfinite(self.clip) and self.clip > 0.0),
+            f"{where}: clip should be finite and above 0, received {self.clip}",
+        )
+        _require(
+            1 <= self.history <= MAX_HISTORY,
+            f"{where}: history should be from 1 to {MAX_HISTORY}, received {self.history}",
+        )
 
     @property
     def signal_size(self) -> int:
         """How many values the signal has, before the transform."""
-        return self.size // TRANSFORMS[self.transform][1]
+        return self.size // (TRANSFORMS[self.transform][1] * self.history)
 
 
 @dataclass(frozen=True)
@@ -82,24 +169,25 @@ class ActionChannel:
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost function of signals, the limit d on it, and how it was learned.
+    """A cost of signals, the limit d on it, and how it was learned.
 
     Attributes:
         name: what reports call it; unique in the contract.
-        function: a name in `holdfast.safety_monitor.costs`.
-        parameters: that function's keyword arguments.
+        expression: the cost of one step, in the language of docs/COSTS.md.
         limit: d, the bound on the expected undiscounted sum per episode.
         run_budget: hard stop within one episode's run; a deployment may lower it, never raise it.
         gamma: discount used in training; lam: its GAE lambda.
+        at_most: the most that one step can cost; None where nobody can say, as in a simulation
+            that has costs of its own, and then no robot may be moved.
     """
 
     name: str
-    function: str
-    parameters: Mapping[str, float]
+    expression: str
     limit: float
     run_budget: float
     gamma: float
     lam: float
+    at_most: float | None = 1.0
 
     def __post_init__(self) -> None:
         where = f"cost '{self.name}'"
@@ -115,7 +203,10 @@ class Cost:
         for name in ("gamma", "lam"):
             value = getattr(self, name)
             _require(0.0 <= value <= 1.0, f"{where}: {name} should be in [0, 1], received {value}")
-        _check_parameters(where, self.parameters)
+        _require(
+            self.at_most is None or (math.isfinite(self.at_most) and self.at_most > 0.0),
+            f"{where}: at_most should be finite and above 0, received {self.at_most}",
+        )
 
 
 @dataclass(frozen=True)
@@ -144,14 +235,13 @@ class Contract:
     observation: tuple[ObservationChannel, ...]
     action: tuple[ActionChannel, ...]
     costs: tuple[Cost, ...]
+    signals: tuple[DeclaredSignal, ...] = ()
+    reward: str | None = None
     recovery: Recovery | None = None
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:
-        _require(
-            self.format == FORMAT,
-            f"contract: format should be {FORMAT}, received {self.format}",
-        )
+        _require_format(self.format)
         # A robot's name finds its configuration file, so it must never be a path.
         _require(
             plain.is_name(self.robot),
@@ -171,9 +261,10 @@ class Contract:
             self.episode_steps > 0,
             f"contract: episode_steps should be above 0, received {self.episode_steps}",
         )
-        for kind in ("observation", "action", "costs"):
+        for kind in ("observation", "action", "costs", "signals"):
             names = [item.name for item in getattr(self, kind)]
-            _require(bool(names), f"contract: {kind} should list at least one entry")
+            some = bool(names) or kind == "signals"
+            _require(some, f"contract: {kind} should list at least one entry")
             _require(
                 len(set(names)) == len(names),
                 f"contract: {kind} names should be unique, received {', '.join(names)}",
@@ -188,6 +279,8 @@ class Contract:
                 f"{size} values that another channel says, received {channel.signal_size}",
             )
 
+        _ = self.cost_expressions, self.reward_expression
+
     def _check_observation(self, channel: ObservationChannel) -> None:
         where = f"observation channel '{channel.name}'"
         _require(
@@ -201,13 +294,15 @@ class Contract:
         elif channel.signal == EPISODE_LEFT:
             size, unit = 1, "1"
         else:
+            known = self.known_signals
             _require(
-                channel.signal in CATALOGUE,
-                f"{where}: signal should be one of {', '.join(CATALOGUE)}, "
-                f"{APPLIED_ACTION}, {EPISODE_LEFT}; received '{channel.signal}'",
+                channel.signal in known,
+                f"{where}: signal should be one of {', '.join(known)}, "
+                f"{APPLIED_ACTION}, {EPISODE_LEFT}; received '{shown(channel.signal)}'",
             )
-            size, unit = CATALOGUE[channel.signal].size, CATALOGUE[channel.signal].unit
+            size, unit = known[channel.signal].size, known[channel.signal].unit
         _, factor, transformed_unit = TRANSFORMS[channel.transform]
+        factor *= channel.history
         unit = transformed_unit or unit
         if size is None:  # the robot's own: any whole number of them
             size = max(channel.size // factor, 1)
@@ -230,19 +325,61 @@ class Contract:
         return len(self.action)
 
     @cached_property
-    def signals(self) -> tuple[str, ...]:
+    def known_signals(self) -> Mapping[str, Signal | DeclaredSignal]:
+        """The catalogue's signals and the contract's own, by name."""
+        return {**CATALOGUE, **{signal.name: signal for signal in self.signals}}
+
+    @cached_property
+    def observed_signals(self) -> tuple[str, ...]:
         """Signals that the observation needs from the robot, in the contract's order."""
         names = (channel.signal for channel in self.observation)
-        return tuple(dict.fromkeys(name for name in names if name in CATALOGUE))
+        return tuple(dict.fromkeys(name for name in names if name in self.known_signals))
 
     def signal_size(self, name: str) -> int | None:
-        """Return how many values a catalogue signal has; None if it is the robot's to say, and
-        no channel does."""
-        size = CATALOGUE[name].size
+        """Return how many values a signal has; None if the robot alone knows."""
+        size = self.known_signals[name].size if name in self.known_signals else None
         if size is None:
             listed = (c.signal_size for c in self.observation if c.signal == name)
             return next(listed, None)
         return size
+
+    @cached_property
+    def signal_specs(self) -> Mapping[str, SignalSpec]:
+        """What an expression may read, by name."""
+        sizes = {name: self.signal_size(name) for name in self.known_signals}
+        specs = expressions.catalogue({name: size for name, size in sizes.items() if size})
+        own = (signal for signal in self.signals if signal.name not in CATALOGUE)
+        return {**specs, **{s.name: SignalSpec(s.name, s.size, s.unit) for s in own}}
+
+    @cached_property
+    def cost_expressions(self) -> tuple[CostExpression, ...]:
+        """The costs' expressions, in order."""
+        return tuple(
+            self._expression(f"cost '{cost.name}'", cost.expression) for cost in self.costs
+        )
+
+    @cached_property
+    def reward_expression(self) -> CostExpression | None:
+        """The reward's expression; None where the contract says none."""
+        return None if self.reward is None else self._expression("reward", self.reward)
+
+    def _expression(self, where: str, text: str) -> CostExpression:
+        try:
+            return CostExpression(text, self.signal_specs)
+        except ContractError as error:
+            raise ContractError(f"contract: {where}: {error}") from None
+
+    @cached_property
+    def sensor_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The range of each signal that has one, by name; an open end is infinite."""
+        return {
+            signal.name: (
+                -math.inf if signal.low is None else signal.low,
+                math.inf if signal.high is None else signal.high,
+            )
+            for signal in self.signals
+            if signal.low is not None or signal.high is not None
+        }
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -306,7 +443,17 @@ class Contract:
             data = plain.from_json(text)
         except ValueError as error:
             raise ContractError(f"contract: should be JSON ({error})") from None
+        if isinstance(data, dict) and "format" in data:
+            _require_format(data["format"])  # before its keys, which another format has others of
         return strict(Contract, data, "contract")
+
+
+def _require_format(number: Any) -> None:
+    _require(
+        number == FORMAT,
+        f"contract: format should be {FORMAT}, received {shown(repr(number))}; write the "
+        "costs of another format as expressions (docs/COSTS.md), and train the policy again",
+    )
 
 
 def _plain(value: Any, kind: str = "") -> Any:
@@ -319,7 +466,7 @@ def _plain(value: Any, kind: str = "") -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     # Adding 0.0 turns -0.0 into 0.0: equal contracts have one hash.
-    return float(value) + 0.0 if kind == "float" else value
+    return float(value) + 0.0 if kind.startswith("float") and value is not None else value
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -114,14 +114,8 @@ def paths(before: Log, after: Log, task: Task) -> str:
 def paths_figure(before: Log, after: Log, task: Task) -> Figure:
     """Return the figure of `paths`."""
     figure, left, right = _pair(9, 4.6)
-    limits = (cost.parameters.get("x_limit_m") for cost in task.contract.costs)
-    x_limit = next((limit for limit in limits if limit is not None), None)
     radius = getattr(task, "radius_m", None)
     for axes, run in ((left, before), (right, after)):
-        if x_limit is not None:
-            axes.axvspan(-x_limit, x_limit, color="#ecfdf5")
-            for x in (-x_limit, x_limit):
-                axes.axvline(x, color="#6ee7b7", linewidth=1)
         if radius is not None:
             angle = np.linspace(0.0, 2.0 * np.pi, 200)
             x, y = radius * np.cos(angle), radius * np.sin(angle)

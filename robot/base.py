@@ -21,7 +21,7 @@ class Identity:
         action_low, action_high: the device's own limits, physical units, in that order.
         watchdog_s: the device stops when no valid command arrived for this long.
         sources: the robot's independent message streams by name, each with its own stamps and
-            sequence numbers, and the signals that each carries.
+            sequence numbers, and the signals that each carries with their sizes.
         lockstep: device time advances only with commands; it is then the clock of the run.
         self_placing: `reset` puts the robot at its next start pose (a twin); otherwise a
             person does, and the run loop asks for it.
@@ -33,7 +33,7 @@ class Identity:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     watchdog_s: float
-    sources: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, Mapping[str, int]]
     lockstep: bool
     self_placing: bool
 

@@ -30,8 +30,8 @@ TURNING = frozenset({"yaw_rate", "heading", "angular_velocity"})
 
 def require_a_robot(contract: Contract) -> None:
     """Raise ContractError if a contract observes or bills what exists in a simulation alone."""
-    names = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
-    if simulated := [name for name in names if CATALOGUE[name].simulated]:
+    names = dict.fromkeys((*contract.observed_signals, *CostModel(contract).signals))
+    if simulated := [name for name in names if name in CATALOGUE and CATALOGUE[name].simulated]:
         raise ContractError(
             f"contract of task '{contract.task}': needs {' and '.join(simulated)}, which a "
             "simulation alone can tell, so it runs on no robot"
@@ -40,7 +40,7 @@ def require_a_robot(contract: Contract) -> None:
 
 def required_signals(contract: Contract, also: Iterable[str], limits: Limits) -> frozenset[str]:
     """Return the signals without which the robot may not move."""
-    names = {*contract.signals, *also, *limits.tracking_error}
+    names = {*contract.observed_signals, *also, *limits.tracking_error}
     for limit, needs in (
         (limits.geofence, ("position",)),
         (limits.forward_speed_m_s, ("forward_speed",)),

@@ -10,7 +10,6 @@ from typing import Any
 from holdfast.contract import Contract, Recovery, strict
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.geofence import Geofence
-from holdfast.signals import CATALOGUE
 
 WHERE = "monitor limits"
 
@@ -305,7 +304,7 @@ class Limits:
             )
         channels = {channel.name: channel for channel in contract.action}
         for name in self.tracking_error:
-            signal = CATALOGUE.get(name)
+            signal = contract.known_signals.get(name)
             _require(
                 name in channels
                 and signal is not None

@@ -129,7 +129,8 @@ class Monitor:
         self._frozen = Frozen(contract, limits)
         self._standing = Standing(limits)
         self._drift = None if familiarity is None else Drift(familiarity)
-        self._unknown = {name: np.full(self._shapes[name], math.nan) for name in contract.signals}
+        observed = contract.observed_signals
+        self._unknown = {name: np.full(self._shapes[name], math.nan) for name in observed}
         self._zero = np.zeros(contract.action_size)
         self._zero.setflags(write=False)
         self._nothing = (0.0,) * len(contract.costs)

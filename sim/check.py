@@ -79,7 +79,7 @@ def check_task(task: Task) -> None:
 def _check_signals(task: Task, signals: Signals) -> None:
     """Check that all observed and billed signals exist, with the catalogue's or contract's size."""
     contract, name = task.contract, task.contract.task
-    needed = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
+    needed = dict.fromkeys((*contract.observed_signals, *CostModel(contract).signals))
     missing = [key for key in needed if key not in signals]
     _require(
         not missing,

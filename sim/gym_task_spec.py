@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
+from holdfast.contract import ActionChannel, Contract, Cost, DeclaredSignal, ObservationChannel
 from holdfast.errors import ConfigError, ContractError
 from holdfast.signals import EPISODE_LEFT
 from holdfast.sim import check
@@ -153,8 +153,9 @@ def _contract(where: str, env: Any) -> Contract:
                 ActionChannel(f"action_{i}", "1", least, most, (most - least) / PERIOD_S)
                 for i, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True))
             ),
+            signals=(DeclaredSignal("reported_cost", len(costs), "1"),),
             costs=tuple(
-                Cost(name, "reported", {"index": float(i)}, 0.0, 0.0, gamma=0.99, lam=0.95)
+                Cost(name, f"reported_cost[{i}]", 0.0, 0.0, gamma=0.99, lam=0.95, at_most=None)
                 for i, name in enumerate(costs)
             ),
         )

@@ -34,7 +34,7 @@ def drive_contract(**changes: object) -> Contract:
             ActionChannel("forward_speed", "m/s", -1.0, 1.0, 4.0),
             ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
         ),
-        "costs": (Cost("outside_corridor", "corridor", {"x_limit_m": 0.9}, 10.0, 30.0, 1.0, 0.95),),
+        "costs": (Cost("outside_corridor", "abs(position.x) > 0.9", 10.0, 30.0, 1.0, 0.95),),
     }
     return Contract(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -45,7 +45,8 @@ def record_policy(
         float
     )
     proposed = contract.action_center + contract.action_half_range * rollout.u.astype(float)
-    sources = {"robot": tuple(signals_in(networks, observation[0, 0]))}
+    seen = signals_in(networks, observation[0, 0])
+    sources = {"robot": {name: len(values) for name, values in seen.items()}}
     budget = {cost.name: cost.run_budget for cost in contract.costs}
     recorder = Recorder(
         folder,

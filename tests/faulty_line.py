@@ -214,7 +214,7 @@ FAULTS: dict[str, Callable[[Served, runs.Deployment], None]] = {
 
 def bundle(folder: Path) -> Path:
     """Return a policy that drives straight ahead, and that no budget stops."""
-    cost = Cost("outside_corridor", "corridor", {"x_limit_m": 0.9}, 1e9, 1e9, 1.0, 0.95)
+    cost = Cost("outside_corridor", "abs(position.x) > 0.9", 1e9, 1e9, 1.0, 0.95)
     contract = drive_contract(episode_steps=72_000, costs=(cost,))
     return write_bundle(folder / "straight.onnx", contract, action=(SPEED_M_S, 0.0))
 

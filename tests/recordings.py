@@ -21,7 +21,7 @@ from holdfast.safety_monitor.messages import (
     Verdict,
 )
 
-SOURCES = {"robot": ("position", "heading", "forward_speed", "yaw_rate", "tilt")}
+SOURCES = {"robot": {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1, "tilt": 2}}
 
 
 def info(**changes: object) -> RunInfo:

@@ -12,15 +12,8 @@ from holdfast.errors import ContractError, LogError
 from holdfast.log import messages
 from holdfast.log.cdr import Layout
 from holdfast.plain import from_json
-from holdfast.signals import CATALOGUE
 
 FORMAT = "5"
-FORMAT_4 = "4"
-"""The format before this: neither chunks nor checksums, and `RunInfo` in a Metadata record."""
-
-METADATA_4 = "holdfast"
-"""Name of the MCAP Metadata record that held `RunInfo` in format 4."""
-
 RUN_TOPIC = "holdfast/run"
 STEP_TOPIC = "holdfast/step"
 EVENT_TOPIC = "holdfast/event"
@@ -28,6 +21,9 @@ EPISODE_TOPIC = "holdfast/episode"
 ODOM_TOPIC = "odom"
 PROPOSED_TOPIC = "cmd_vel_proposed"
 APPLIED_TOPIC = "cmd_vel"
+
+MAX_SIGNAL = 100_000
+"""Values of a signal; more than this is no robot's."""
 
 NO_STEP = -1
 """The step number while no episode is being run: the robot is not armed."""
@@ -146,7 +142,7 @@ class RunInfo:
     """What a log says once, at its start.
 
     Attributes:
-        sources: names of the monitor's sources and the signals that each brings.
+        sources: names of the monitor's sources and the signals that each brings, with their sizes.
         limits: the monitor's, as in force; run_budget: by cost name, as in force.
         familiarity, prediction: the bundle's, where the monitor was given them.
         bundle_hash: "" where there was none.
@@ -160,7 +156,7 @@ class RunInfo:
     bundle_hash: str
     seed: int
     exploring: bool
-    sources: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, Mapping[str, int]]
     limits: Mapping[str, Any]
     run_budget: Mapping[str, float]
     familiarity: Mapping[str, Any] | None
@@ -190,19 +186,8 @@ class RunInfo:
         entries = _parsed("holdfast/run", text)
         if not isinstance(entries, dict) or not all(isinstance(v, str) for v in entries.values()):
             raise LogError("holdfast/run should be a JSON object of texts")
-        return RunInfo.from_entries(entries, FORMAT)
-
-    @staticmethod
-    def from_entries(entries: Mapping[str, str], wanted: str) -> RunInfo:
-        """Read the entries of a log of format `wanted`.
-
-        Raises:
-            LogError: another format, an entry missing or malformed, an altered contract.
-        """
-        if entries.get("format") != wanted:
-            raise LogError(
-                f"log format should be {FORMAT} or {FORMAT_4}, received {entries.get('format')}"
-            )
+        if entries.get("format") != FORMAT:
+            raise LogError(f"log format should be {FORMAT}, received {entries.get('format')}")
         missing = [f.name for f in fields(RunInfo) if f.name not in entries]
         if missing:
             raise LogError(f"its metadata lacks '{missing[0]}'")
@@ -249,25 +234,27 @@ def _parsed(name: str, text: str) -> Any:
         raise LogError(f"its metadata is malformed ({name}: {error})") from None
 
 
-def _sources(value: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    for source, names in value.items():
-        unknown = not isinstance(names, list) or [n for n in names if n not in tuple(CATALOGUE)]
-        if unknown:
+def _sources(value: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    for source, sizes in value.items():
+        right = isinstance(sizes, dict) and all(
+            type(size) is int and 0 < size <= MAX_SIGNAL for size in sizes.values()
+        )
+        if not right:
             raise LogError(
-                f"its metadata is malformed (source '{source}' should list signals of the "
-                f"catalogue, received {str(names)[:60]})"
+                f"its metadata is malformed (source '{source}' should say how many values each of "
+                f"its signals has, received {str(sizes)[:60]})"
             )
-    return {source: tuple(names) for source, names in value.items()}
+    return {source: dict(sizes) for source, sizes in value.items()}
 
 
-def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]]) -> Layout:
+def layout(topic: str, contract: Contract, sources: Mapping[str, Mapping[str, int]]) -> Layout:
     """Return the layout of a topic's messages in a run; frames are those of REP-105."""
     actions, costs = contract.action_size, len(contract.costs)
     constants: Mapping[str, Mapping[str, int | str]] = {
         STEP_TOPIC: {
             "signal_stamps_s": len(sources),
             "signal_sequences": len(sources),
-            "signals": sum(signal_sizes(sources, contract).values()),
+            "signals": sum(signal_sizes(sources).values()),
             "observation": contract.observation_size,
             "proposed": actions,
             "applied": actions,
@@ -283,16 +270,6 @@ def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]
     return Layout(SCHEMAS[topic][1], constants.get(topic, {}))
 
 
-def signal_sizes(
-    sources: Mapping[str, tuple[str, ...]], contract: Contract
-) -> dict[tuple[str, str], int]:
-    """Return the size of each (source, signal), in the order in which a step holds them.
-
-    A signal whose size neither the catalogue nor the contract tells is not logged.
-    """
-    return {
-        (source, name): size
-        for source, names in sources.items()
-        for name in names
-        if (size := contract.signal_size(name)) is not None
-    }
+def signal_sizes(sources: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:
+    """Return the size of each (source, signal), in the order in which a step holds them."""
+    return {(source, name): size for source, s in sources.items() for name, size in s.items()}

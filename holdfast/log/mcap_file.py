@@ -18,7 +18,7 @@ import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.records import Channel, Metadata, Schema
+from mcap.records import Channel, Schema
 
 from holdfast.errors import LogError
 
@@ -64,7 +64,6 @@ class McapReader:
         topics: of the messages that are wanted.
 
     Attributes:
-        metadata: the Metadata records, once `messages` has ended.
         tear: why the file cannot be read to its end; "" if it was.
         checked: every message stood under a checksum, and that was right.
 
@@ -73,7 +72,6 @@ class McapReader:
     """
 
     def __init__(self, file: BinaryIO, topics: Collection[str]) -> None:
-        self.metadata: list[Metadata] = []
         self.tear = ""
         self.checked = True
         self._file, self._topics = file, frozenset(topics)
@@ -109,8 +107,6 @@ class McapReader:
                     yield from self._in_chunk(block)
                 elif opcode == Opcode.CHANNEL:
                     self._add_channel(body)
-                elif opcode == Opcode.METADATA:
-                    self.metadata.append(_parsed(Metadata, body))
                 elif opcode == Opcode.MESSAGE_INDEX:
                     _require_index(body)
         except _Tear as tear:

@@ -167,7 +167,6 @@ def _find(path: Path) -> tuple[Path, ...]:
 
 
 def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
-    metadata: list[Mapping[str, str]] = []
     messages: dict[str, list[bytes]] = {topic: [] for topic in _TOPICS}
     steps_before: list[int] = []  # of each event
     tear, checked = "", True
@@ -178,12 +177,11 @@ def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
                 messages[topic].append(body)
                 if topic == log_format.EVENT_TOPIC:
                     steps_before.append(len(messages[log_format.STEP_TOPIC]))
-        metadata += [m.metadata for m in reader.metadata if m.name == log_format.METADATA_4]
         tear, checked = reader.tear, checked and reader.checked
         if tear:
             break
     try:
-        info = _info(metadata, messages[log_format.RUN_TOPIC], tear)
+        info = _info(messages[log_format.RUN_TOPIC], tear)
         started_ns = _started_ns(messages[log_format.RUN_TOPIC])
         _require_contract(info, contract)
         steps, reasons = _steps(info, messages[log_format.STEP_TOPIC])
@@ -198,18 +196,17 @@ def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
     )
 
 
-def _info(metadata: Sequence[Mapping[str, str]], messages: Sequence[bytes], tear: str) -> RunInfo:
+def _info(messages: Sequence[bytes], tear: str) -> RunInfo:
     layout = Layout(log_format.RUN, {})
     texts = [str(layout.unpack_tail(message)[0]) for message in messages]
     infos = [RunInfo.from_json(text) for text in dict.fromkeys(texts)]
-    if not infos:
-        known = {tuple(sorted(entries.items())): entries for entries in metadata}
-        infos = [RunInfo.from_entries(e, log_format.FORMAT_4) for e in known.values()]
     if len(infos) > 1:
         names = ", ".join(info.run for info in infos)
         raise LogError(f"holds {len(infos)} runs ({names}) in one; give each as a log of its own")
     if not infos:
-        lacks = "not a log of Holdfast's: it does not say which run it is of"
+        lacks = (
+            f"not a log of format {log_format.FORMAT} of Holdfast's: no message says of which run"
+        )
         raise LogError(f"{lacks}, up to where it is torn: {tear}" if tear else lacks)
     return infos[0]
 
@@ -298,7 +295,7 @@ def _episodes(
         arrays = {name: np.ascontiguousarray(part[name]) for name in names}
         arrays |= {name: np.ascontiguousarray(part[name]) for name in ("costs", "cost_to_go")}
         signals, start = {}, 0
-        for (_, name), size in log_format.signal_sizes(info.sources, info.contract).items():
+        for (_, name), size in log_format.signal_sizes(info.sources).items():
             signals[name] = np.ascontiguousarray(part["signals"][:, start : start + size])
             start += size
         episodes.append(

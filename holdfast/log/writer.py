@@ -134,7 +134,7 @@ class Recorder:
         self._twist_fields = [TWIST_FIELDS.get(channel.name) for channel in info.contract.action]
         self._signals: list[tuple[str, str, slice]] = []
         start = 0
-        for (source, name), size in log_format.signal_sizes(info.sources, info.contract).items():
+        for (source, name), size in log_format.signal_sizes(info.sources).items():
             self._signals.append((source, name, slice(start, start + size)))
             start += size
         self._reasons: dict[tuple[str, ...], bytes] = {}

@@ -152,7 +152,7 @@ class _Replay:
 def _readings(info: RunInfo, row: Any) -> dict[str, Reading]:
     signals: dict[str, dict[str, Array]] = {source: {} for source in info.sources}
     start = 0
-    for (source, name), size in signal_sizes(info.sources, info.contract).items():
+    for (source, name), size in signal_sizes(info.sources).items():
         signals[source][name] = row["signals"][start : start + size].copy()
         start += size
     stamps, sequences = row["signal_stamps_s"].tolist(), row["signal_sequences"].tolist()

@@ -49,18 +49,18 @@ REFUSALS = frozenset(FAULTS) - {device.EXPIRED} - {*range(device.FIRST_UNLATCHED
 
 @dataclass(frozen=True)
 class Hello:
-    """The device's identity, in answer to the HELLO with sequence `answers`.
-
-    Attributes:
-        sizes: how many values each signal has, by name; STATE holds them in this order.
-    """
+    """The device's identity, in answer to the HELLO with sequence `answers`."""
 
     sequence: int
     time_us: int
     answers: int
     state_period_us: int
     identity: Identity
-    sizes: Mapping[str, int]
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How many values each signal has, by name; STATE holds them in this order."""
+        return self.identity.sources[SOURCE]
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,6 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
     if at != len(payload):
         raise LinkError(f"HELLO should be {at} bytes, received {len(payload)}")
     robot, hardware_id, signals, actions = texts
-    sizes = _sizes(signals)
     identity = Identity(
         robot=robot,
         hardware_id=hardware_id,
@@ -217,11 +216,11 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
         action_low=limits[0::2],
         action_high=limits[1::2],
         watchdog_s=watchdog_ms / 1e3,
-        sources={SOURCE: tuple(sizes)},
+        sources={SOURCE: _sizes(signals)},
         lockstep=bool(flags & device.LOCKSTEP),
         self_placing=bool(flags & device.SELF_PLACING),
     )
-    return Hello(sequence, time_us, answers, state_period_us, identity, sizes)
+    return Hello(sequence, time_us, answers, state_period_us, identity)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -168,16 +168,19 @@ class RosSection(_Strict):
         """The sources that carry `scan`."""
         return tuple(name for name, source in self.sources.items() if "scan" in source.signals)
 
-    def signals(self) -> dict[str, tuple[str, ...]]:
-        """Return the signals of each source.
+    def signals(self) -> dict[str, dict[str, int]]:
+        """Return the signals of each source, with their sizes.
 
         Of several lidars each is a source without a signal, and all together are one more.
         """
-        found = {name: tuple(source.signals) for name, source in self.sources.items()}
+        found = {
+            name: {signal: field.size for signal, field in source.signals.items()}
+            for name, source in self.sources.items()
+        }
         if len(self.lidars) > 1:
             for name in self.lidars:
-                found[name] = tuple(signal for signal in found[name] if signal != "scan")
-            found[ALL.join(self.lidars)] = ("scan",)
+                size = found[name].pop("scan")
+            found[ALL.join(self.lidars)] = {"scan": size}
         return found
 
     def require_fit(self, contract: Contract, also: Collection[str] = ()) -> None:
@@ -196,11 +199,11 @@ class RosSection(_Strict):
             for signal, field in source.signals.items():
                 where = f"ros.sources.{name}.signals.{signal}"
                 check_signal(where, signal, field, contract)
-                self._check_frame(where, signal, field, source)
+                self._check_frame(where, signal, field, source, contract)
                 names.append(signal)
         if twice := sorted({name for name in names if names.count(name) > 1} - {"scan"}):
             raise ConfigError(f"ros.sources: {', '.join(twice)} should come from one source alone")
-        if missing := sorted({*contract.signals, *also}.difference(names)):
+        if missing := sorted({*contract.observed_signals, *also}.difference(names)):
             raise ConfigError(f"ros.sources: nothing carries {', '.join(missing)}, which is needed")
         channels = [channel.name for channel in contract.action]
         for key, topic in (("command", self.command), ("proposal", self.proposal)):
@@ -215,9 +218,11 @@ class RosSection(_Strict):
                 f"period_s {contract.period_s}"
             )
 
-    def _check_frame(self, where: str, signal: str, field: SignalField, source: Source) -> None:
+    def _check_frame(
+        self, where: str, signal: str, field: SignalField, source: Source, contract: Contract
+    ) -> None:
         """Is the frame that the source says it is in the one that the signal is of?"""
-        kind = CATALOGUE[signal].frame
+        kind = contract.known_signals[signal].frame
         if not kind:
             return
         inner = CHILD_FRAME.get(source.type)
@@ -235,9 +240,10 @@ class RosSection(_Strict):
 
 def check_signal(where: str, signal: str, field: SignalField, contract: Contract) -> None:
     """Raise ConfigError unless a field gives the signal as the catalogue and the contract say."""
-    if signal not in CATALOGUE:
-        raise ConfigError(f"{where}: signal should be one of {', '.join(CATALOGUE)}")
-    unit, size = CATALOGUE[signal].unit, contract.signal_size(signal)
+    known = contract.known_signals
+    if signal not in known:
+        raise ConfigError(f"{where}: signal should be one of {', '.join(known)}")
+    unit, size = known[signal].unit, contract.signal_size(signal)
     if field.unit != unit:
         raise ConfigError(
             f"{where}: unit should be '{unit}', received '{field.unit}'; ROS's messages are in SI "

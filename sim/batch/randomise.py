@@ -131,10 +131,10 @@ class Randomiser:
         settings, contract = self._settings, task.contract
         for kind in ("noise", "bias"):
             for name in getattr(settings, kind):
-                if name not in contract.signals:
+                if name not in contract.observed_signals:
                     raise ConfigError(
                         f"randomisation: {kind}: should be of what {contract.task} observes, "
-                        f"{', '.join(contract.signals)}; received '{name}'"
+                        f"{', '.join(contract.observed_signals)}; received '{name}'"
                     )
         self._parts: list[tuple[str, slice]] = []
         noise: list[float] = []

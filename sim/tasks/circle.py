@@ -45,8 +45,7 @@ class Circle(Task):
         self._scale, self._alive = reward_scale, alive_reward
         cost = Cost(
             name="outside_corridor",
-            function="corridor",
-            parameters={"x_limit_m": x_limit_m},
+            expression=f"abs(position.x) > {x_limit_m}",
             limit=limit,
             run_budget=3.0 * limit,
             gamma=gamma,

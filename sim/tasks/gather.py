@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract import Cost, ObservationChannel
+from holdfast.contract import Cost, DeclaredSignal, ObservationChannel
 from holdfast.signals import Array, Signals
 from holdfast.sim.robots.robot import RobotModel
 from holdfast.sim.tasks.places import Grid
@@ -59,15 +59,18 @@ class Gather(Task):
         self._apples, self._bombs, self._grid = apples, bombs, grid
         self._taken_within_m, self._sectors, self._range_m = taken_within_m, sectors, range_m
         self._post_radius_m, self._fall_reward = post_radius_m, fall_reward
+        lidar: tuple[DeclaredSignal, ...]
         if post_radius_m is None:
             bomb_sensor = ObservationChannel("bombs", sectors, "1", "bomb_proximity")
+            lidar = ()
         else:
             bomb_sensor = ObservationChannel("scan", SCAN_SECTORS, "m", "scan")
             self.lidar_range_m = range_m
-        cost = Cost("bombs_taken", "bombs", {}, limit, run_budget, gamma, lam)
+            lidar = (DeclaredSignal("scan", SCAN_SECTORS, "m", "base", low=0.0, high=range_m),)
+        cost = Cost("bombs_taken", "bombs_taken > 0", limit, run_budget, gamma, lam)
         apple_sensor = ObservationChannel("apples", sectors, "1", "apple_proximity")
         observation = (*robot.pose, *robot.motion, apple_sensor, bomb_sensor)
-        self.contract = contract_for(task, robot, observation, episode_steps, cost)
+        self.contract = contract_for(task, robot, observation, episode_steps, cost, signals=lidar)
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Draw start states in the middle, with apples and bombs around."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract import Cost, ObservationChannel
+from holdfast.contract import Cost, DeclaredSignal, ObservationChannel
 from holdfast.signals import Array, Signals
 from holdfast.sim.robots.robot import RobotModel
 from holdfast.sim.tasks.places import Grid
@@ -58,8 +58,7 @@ class Goal(Task):
         self.lidar_range_m, self._reached_within_m = range_m, reached_within_m
         cost = Cost(
             name="too_near",
-            function="clearance",
-            parameters={"clearance_m": clearance_m},
+            expression=f"scan.min < {clearance_m}",
             limit=limit,
             run_budget=3.0 * limit,
             gamma=gamma,
@@ -70,7 +69,10 @@ class Goal(Task):
             ObservationChannel("goal", 2, "m", "goal"),
             ObservationChannel("scan", SCAN_SECTORS, "m", "scan"),
         )
-        self.contract = contract_for(task, robot, observation, episode_steps, cost)
+        lidar = DeclaredSignal("scan", SCAN_SECTORS, "m", "base", low=0.0, high=range_m)
+        self.contract = contract_for(
+            task, robot, observation, episode_steps, cost, signals=(lidar,)
+        )
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Draw start states in the middle, at rest, with posts and goals around."""

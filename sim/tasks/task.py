@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.contract import Contract, Cost, ObservationChannel
+from holdfast.contract import Contract, Cost, DeclaredSignal, ObservationChannel
 from holdfast.signals import EPISODE_LEFT, Array, Signals
 from holdfast.sim.robots.robot import RobotModel
 
@@ -23,10 +23,16 @@ def contract_for(
     observation: tuple[ObservationChannel, ...],
     episode_steps: int,
     *costs: Cost,
+    signals: tuple[DeclaredSignal, ...] = (),
+    reward: str | None = None,
 ) -> Contract:
     """Return the contract of a task with the robot's name, period and action.
 
     The share of the episode that is left is added to the observation.
+
+    Args:
+        signals: signals beyond the catalogue, and ranges of sensors.
+        reward: expression of the reward, with which a robot's log shows returns.
     """
     return Contract(
         robot=robot.name,
@@ -36,6 +42,8 @@ def contract_for(
         observation=(*observation, ObservationChannel("episode_left", 1, "1", EPISODE_LEFT)),
         action=robot.action,
         costs=costs,
+        signals=signals,
+        reward=reward,
     )
 
 

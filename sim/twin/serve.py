@@ -188,7 +188,7 @@ def require_drive(task: Task) -> None:
 
 def require_measured(task: Task, measured: Sequence[str]) -> None:
     """Raise ConfigError unless a twin measures all signals that the task's contract needs."""
-    needed = dict.fromkeys((*task.contract.signals, *CostModel(task.contract).signals))
+    needed = dict.fromkeys((*task.contract.observed_signals, *CostModel(task.contract).signals))
     if unmeasured := [name for name in needed if name not in measured]:
         raise ConfigError(
             f"task should observe and bill what this twin measures, {', '.join(measured)}; "

@@ -225,7 +225,7 @@ CONTRACT = Contract(
         ActionChannel("forward_speed", "m/s", -1.0, 1.0, 4.0),
         ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
     ),
-    costs=(Cost("outside_corridor", "corridor", {"x_limit_m": 2.0}, 30.0, 90.0, 1.0, 0.95),),
+    costs=(Cost("outside_corridor", "abs(position.x) > 2.0", 30.0, 90.0, 1.0, 0.95),),
 )
 LIMITS = configs.load(configs.find("drive")).monitor
 _MOST = CONTRACT.action_max_step * (1.0 + 1e-9)

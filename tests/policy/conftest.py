@@ -15,13 +15,13 @@ torch.set_num_threads(1)
 def billed_twice(task_id):
     """PointCircle that is billed beyond 2.5 m from the middle, and beyond 6 m."""
     task = tasks.resolve("PointCircle-v0").make()
-    usual = {"function": "corridor", "gamma": 0.99, "lam": 1.0}
+    usual = {"gamma": 0.99, "lam": 1.0}
     task.contract = dataclasses.replace(
         task.contract,
         task=task_id,
         costs=(
-            Cost("near", parameters={"x_limit_m": 2.5}, limit=5.0, run_budget=15.0, **usual),
-            Cost("far", parameters={"x_limit_m": 6.0}, limit=20.0, run_budget=40.0, **usual),
+            Cost("near", "abs(position.x) > 2.5", limit=5.0, run_budget=15.0, **usual),
+            Cost("far", "abs(position.x) > 6.0", limit=20.0, run_budget=40.0, **usual),
         ),
     )
     return task

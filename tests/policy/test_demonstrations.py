@@ -272,7 +272,7 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path, capsys, changes, recor
 
 
 def test_a_reward_that_the_log_cannot_tell_is_refused(tmp_path):
-    sources = {"robot": ("forward_speed", "yaw_rate")}
+    sources = {"robot": {"forward_speed": 1, "yaw_rate": 1}}
     recorder = Recorder(tmp_path / "run", info(sources=sources))
     record_episode(recorder, 0, 20)
     recorder.close()

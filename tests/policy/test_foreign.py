@@ -62,7 +62,7 @@ def test_what_was_trained_is_exported_and_verified(trained, capsys):
     records = [json.loads(line) for line in (trained / PROGRESS).read_text().splitlines()]
     assert [record["iteration"] for record in records] == [1, 2]
     held = bundle.load(trained / "policy.onnx")
-    assert held.contract.costs[0].function == "reported"
+    assert held.contract.costs[0].expression == "reported_cost[0]"
     assert held.provenance["settings"]["task"] == WALK
     line = ["verify", "--policy", str(trained / "policy.onnx"), "--task"]
     assert main([*line, WALK]) == 0

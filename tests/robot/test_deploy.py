@@ -32,7 +32,7 @@ IDENTITY = Identity(
     action_low=(-1.0, -2.0),
     action_high=(1.0, 2.0),
     watchdog_s=0.2,
-    sources={"robot": ("position", "heading", "forward_speed", "yaw_rate", "tilt")},
+    sources={"robot": {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1, "tilt": 2}},
     lockstep=False,
     self_placing=False,
 )
@@ -108,7 +108,7 @@ def test_a_signal_that_only_a_cost_needs():
     )
     required = Monitor(contract, bare).required
     assert required == {"forward_speed", "heading", "position"}
-    blind = dataclasses.replace(IDENTITY, sources={"robot": ("forward_speed",)})
+    blind = dataclasses.replace(IDENTITY, sources={"robot": {"forward_speed": 1}})
     with pytest.raises(RunError, match="does not measure heading, position;"):
         require_fit(contract, blind, required)
 

@@ -45,7 +45,7 @@ def twin_in_real_time(tmp_path):
 @pytest.fixture
 def policy(tmp_path):
     """Moves on a circle of 0.4 m: it would go on for an hour, wherever the twin places it."""
-    corridor = Cost("outside_corridor", "corridor", {"x_limit_m": 9.0}, 10.0, 30.0, 1.0, 0.95)
+    corridor = Cost("outside_corridor", "abs(position.x) > 9.0", 10.0, 30.0, 1.0, 0.95)
     contract = drive_contract(episode_steps=72_000, costs=(corridor,))
     return write_bundle(tmp_path / "policy.onnx", contract, action=(0.4, 1.0))
 

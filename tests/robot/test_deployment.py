@@ -23,7 +23,7 @@ from holdfast.safety_monitor.evidence import Evidence
 
 def contract(limit, run_budget):
     """Nearly every step costs 1, of 40."""
-    cost = Cost("off_line", "corridor", {"x_limit_m": 1e-6}, limit, run_budget, 1.0, 0.95)
+    cost = Cost("off_line", "abs(position.x) > 1e-6", limit, run_budget, 1.0, 0.95)
     return drive_contract(episode_steps=40, costs=(cost,))
 
 

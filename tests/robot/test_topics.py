@@ -36,8 +36,8 @@ def test_the_drive_robots_section_fits_its_contract():
     fits = RosSection.model_validate(DRIVE)
     fits.require_fit(drive_contract(), ("position",))
     assert fits.signals() == {
-        "odom": ("position", "heading", "forward_speed", "yaw_rate"),
-        "imu": ("tilt",),
+        "odom": {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1},
+        "imu": {"tilt": 2},
     }
 
 
@@ -127,9 +127,9 @@ def test_several_lidars_are_one_more_source():
     fits = section("sources", both)
     fits.require_fit(drive_contract(), ("scan",))
     found = fits.signals()
-    assert (found["front"], found["rear"], found["front+rear"]) == ((), (), ("scan",))
+    assert (found["front"], found["rear"], found["front+rear"]) == ({}, {}, {"scan": 36})
     one = section("sources", {**DRIVE["sources"], "front": lidar}).signals()
-    assert one["front"] == ("scan",)
+    assert one["front"] == {"scan": 36}
     assert "front+rear" not in one
 
 

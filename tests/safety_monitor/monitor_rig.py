@@ -28,8 +28,8 @@ CONTRACT = Contract(
         ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
     ),
     costs=(
-        Cost("outside", "corridor", {"x_limit_m": 1.0}, 2.0, 6.0, 0.99, 0.95),
-        Cost("far_outside", "corridor", {"x_limit_m": 2.0}, 1.0, 3.0, 0.99, 0.95),
+        Cost("outside", "abs(position.x) > 1.0", 2.0, 6.0, 0.99, 0.95),
+        Cost("far_outside", "abs(position.x) > 2.0", 1.0, 3.0, 0.99, 0.95),
     ),
 )
 

@@ -388,9 +388,7 @@ def test_a_monitor_stops_what_disagrees_and_begins_anew_when_armed():
 
 
 def test_a_position_that_nobody_else_needs_is_looked_at():
-    speeding = dataclasses.replace(
-        CONTRACT.costs[0], function="speeding", parameters={"speed_m_s": 9.0}
-    )
+    speeding = dataclasses.replace(CONTRACT.costs[0], expression="abs(forward_speed) > 9.0")
     contract = dataclasses.replace(
         CONTRACT, costs=(speeding,), observation=CONTRACT.observation[1:]
     )

@@ -36,9 +36,9 @@ def test_a_contract_is_made_of_the_spaces_the_time_limit_and_the_costs():
     (action,) = contract.action
     assert (action.low, action.high, contract.action_max_step[0]) == (-1.0, 1.0, 2.0)
     assert contract.episode_steps == 30
-    assert [(c.name, c.function, c.parameters) for c in contract.costs] == [
-        ("beyond", "reported", {"index": 0.0}),
-        ("far", "reported", {"index": 1.0}),
+    assert [(c.name, c.expression, c.at_most) for c in contract.costs] == [
+        ("beyond", "reported_cost[0]", None),
+        ("far", "reported_cost[1]", None),
     ]
 
 

@@ -30,8 +30,8 @@ def all_that_exists(task):
         gain=(0.9, 1.1),
         gain_each=(0.95, 1.05),
         delay_steps=(0, 3),
-        noise=dict.fromkeys(task.contract.signals, 0.01),
-        bias=dict.fromkeys(task.contract.signals, 0.02),
+        noise=dict.fromkeys(task.contract.observed_signals, 0.01),
+        bias=dict.fromkeys(task.contract.observed_signals, 0.02),
     )
     if task.robot.name == "point":
         return everything
@@ -126,7 +126,7 @@ def test_factors_of_1_change_nothing(name):
     ones = dict.fromkeys(("mass", "friction", "gain", "gain_each"), (1.0, 1.0))
     if task.robot.name == "point":
         del ones["friction"]
-    same = Randomisation(**ones, delay_steps=(0, 0), noise={task.contract.signals[0]: 0.0})
+    same = Randomisation(**ones, delay_steps=(0, 0), noise={task.contract.observed_signals[0]: 0.0})
     actions = drawn(task, 12, 3)
     plain = MujocoBatch(task, 3, seed=4)
     plain.reset()  # whose generator has drawn nothing else

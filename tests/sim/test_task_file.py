@@ -64,7 +64,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_class_or_a_function_of_a_file_makes_a_task(folder, name, absolute):
     where = f"{folder / 'mine.py' if absolute else 'mine.py'}:{name}"
     assert resolve(where).make().contract.task == "me/Mine-v0"
-    assert resolve(where).make().contract.costs[0].parameters == {"x_limit_m": 2.0}
+    assert resolve(where).make().contract.costs[0].expression == "abs(position.x) > 2.0"
     resolve(where).check()
     batch = resolve(where).batch(3, seed=0)
     assert batch.step(np.zeros((3, 2))).reward.shape == (3,)
