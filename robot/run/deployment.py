@@ -105,7 +105,7 @@ class Deployment:
                     "mean_keeps_limit_since"
                 ],
             }
-            evident = [f"{what} (since episode {n})" for what, n in since.items() if n is not None]
+            evident = [f"{what} (after {n} episodes)" for what, n in since.items() if n is not None]
             said.append(
                 f"evidence of {cost['episodes']} episodes, {name}: "
                 + ("; ".join(evident) or "not enough yet for an alarm or a certificate")

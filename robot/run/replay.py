@@ -251,7 +251,7 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
         step, seconds = int(steps["step"][first]), float(steps["now_s"][first] - steps["now_s"][0])
         where = "before its first step" if step == NO_STEP else f"at step {step}"
         console.print(
-            f"episode {number + 1}: {len(odd)} of {len(rows)} periods differ, first {where}, "
+            f"episode {number}: {len(odd)} of {len(rows)} periods differ, first {where}, "
             f"{seconds:.2f} s into the log"
         )
         said = (steps["state"][first], log.reasons[first], steps["applied"][first])
@@ -294,7 +294,7 @@ def _suppose(log: Log, now: Replayed, console: Console) -> None:
         holds = f"step {changed[0]}" if len(changed) else "its end"
         was = _row(rows, steps, steps["state"], steps["intervened"], log.reasons, "")
         new = _row(rows, steps, now.state, now.intervened, now.reasons, holds)
-        console.print(f"{number + 1:7}  logged{was}")
+        console.print(f"{number:7}  logged{was}")
         console.print(f"{'':7}  new   {new}")
     console.print(
         "What the new limits say holds up to the step in 'holds to', the first whose action "
