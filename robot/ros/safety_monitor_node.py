@@ -14,8 +14,9 @@ from holdfast.log.format import EpisodeResult
 from holdfast.log.writer import Recorder
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
+from holdfast.robot.run.by_request import EpisodesByRequest
 from holdfast.robot.run.loop import Loop, Proposer
-from holdfast.robot.run.watch import Watch
+from holdfast.robot.run.session import Session, episode_text
 from holdfast.robot.topics.graph import STATUS
 from holdfast.robot.topics.proposers import ExternalProposer, PolicyTopic
 from holdfast.robot.topics.robot import TopicRobot
@@ -56,7 +57,7 @@ class SafetyMonitorNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("safety_monitor_node", OPTIONS)
-        self._watch: Watch | None = None
+        self._episodes: EpisodesByRequest | None = None
         self._recorder: Recorder | None = None
         self._newest = super().health()
         self._published: tuple[State, str] | None = None
@@ -113,7 +114,7 @@ class SafetyMonitorNode(ManagedNode):
         return PolicyTopic(self.graph, section, assembly.bundle, self.option("explore"))
 
     def activate(self) -> None:
-        """Begin to watch: stopped, as ever."""
+        """Begin a run: stopped, as ever."""
         assembly = self._assembly = self._assemble()  # nothing of an earlier run lives on
         if self.option("record"):
             directory = self._log_directory(assembly)
@@ -130,10 +131,9 @@ class SafetyMonitorNode(ManagedNode):
             self._recorder,
             assembly.config,
         )
-        self._watch = Watch(
-            loop, assembly.config.ready_wait_s, self.option("episodes"), self._said, self._report
-        )
-        self._watch.start()
+        session = Session(loop, assembly.config.ready_wait_s, self._report, assembly.deployment)
+        self._episodes = EpisodesByRequest(session, self.option("episodes"), self._said)
+        self._episodes.begin()
 
     def _log_directory(self, assembly: Assembly) -> Path:
         """Return where to log: each activation of one process has a directory of its own."""
@@ -148,9 +148,9 @@ class SafetyMonitorNode(ManagedNode):
 
     def halt(self) -> None:
         """Publish zero, and end the log."""
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+        if self._episodes is not None:
+            self._episodes.close()
+            self._episodes = None
         self._robot.close()
         self._newest, self._published = INACTIVE, None
         self._publish_status(self._status())
@@ -163,13 +163,13 @@ class SafetyMonitorNode(ManagedNode):
                 self.get_logger().error(str(error))
 
     def _ask(self, what: str) -> tuple[bool, str]:
-        if self._watch is None:
+        if self._episodes is None:
             return False, "the safety monitor is not active"
-        done, sentence = getattr(self._watch, what)()
+        done, sentence = getattr(self._episodes, what)()
         self.get_logger().info(f"{what}: {sentence}")
         return done, sentence
 
-    # What the watch says.
+    # What the session says.
 
     def _said(self, number: int, verdict: Verdict) -> None:
         state, budget = verdict.state, verdict.budget
@@ -204,20 +204,12 @@ class SafetyMonitorNode(ManagedNode):
         return self._newest.status(name, self._robot.identity.hardware_id)
 
     def _report(self, result: EpisodeResult) -> None:
-        names = (cost.name for cost in self._assembly.contract.costs)
-        costs = ", ".join(f"{n} {v:g}" for n, v in zip(names, result.costs, strict=True))
-        ended = result.ended + (f": {result.text}" if result.text else "")
-        self.get_logger().info(
-            f"episode {result.episode}: {result.steps} steps, {costs}, "
-            f"{result.interventions} interventions, {result.deadline_misses} deadline misses, "
-            f"{ended}"
-        )
-        if self._assembly.deployment is not None:
-            self._assembly.deployment.add(result)
+        assembly = self._assembly
+        self.get_logger().info(episode_text(result, assembly.contract, assembly.run_budget))
 
     def health(self) -> Health:
         """Return what the monitor last said, and whether nobody is there to propose."""
-        if self._watch is None:
+        if self._episodes is None:
             return super().health()
         topic = self._assembly.config.topics().proposal.topic
         if self.option("proposals") == POLICY or self.count_publishers(topic):

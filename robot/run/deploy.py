@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,11 @@ from holdfast.log.format import EpisodeResult, RunInfo
 from holdfast.log.writer import Recorder
 from holdfast.robot.base import Robot
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
+from holdfast.robot.run.by_count import EpisodesByCount
 from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.loop import Loop
 from holdfast.robot.run.policy_process import PolicyProcess
-from holdfast.robot.run.run import Interrupted, Run
+from holdfast.robot.run.session import Interrupted, Session, cost_texts, episode_text
 from holdfast.robot.serial.robot import SerialRobot
 
 DDS = "dds:"
@@ -103,7 +103,8 @@ def command(settings: Settings) -> int:
         stack.callback(recorder.close)
         progress = Progress(info, settings.episodes, recorder, assembly.deployment)
         loop = Loop(robot, assembly.monitor, policy, bundle, recorder, config)
-        return progress.follow(Run(loop, config, settings.prompt, progress.add))
+        session = Session(loop, config.ready_wait_s, progress.add, assembly.deployment)
+        return progress.follow(EpisodesByCount(session, settings.prompt))
 
 
 def _config_path(settings: Settings) -> Path | None:
@@ -143,7 +144,7 @@ class Progress:
         self._console = Console(highlight=False, soft_wrap=True, markup=False)
         self._began_s = time.monotonic()
 
-    def follow(self, run: Run) -> int:
+    def follow(self, run: EpisodesByCount) -> int:
         """Run, write the summary whatever happens, and return the exit status."""
         task, robot = self._info.contract.task, self._info.identity["hardware_id"]
         self._console.print(f"{self._episodes} episodes of {task} on {robot}")
@@ -160,31 +161,10 @@ class Progress:
         return status
 
     def add(self, result: EpisodeResult) -> None:
-        """Say how an episode went, and count it for the deployment.
-
-        Raises:
-            RunError: the evidence cannot be written.
-        """
+        """Say how an episode went, and how many of the run's are done."""
         self._results.append(result)
-        width = len(str(self._episodes))
-        parts = [
-            f"episode {result.episode + 1:{width}}/{self._episodes}",
-            f"{result.steps} steps",
-            *self._costs(result.costs),
-            f"interventions {result.interventions}",
-            f"deadline misses {result.deadline_misses}",
-            result.ended + (f": {result.text}" if result.text else ""),
-        ]
-        self._console.print("  ".join(parts))
-        if self._deployment is not None:
-            self._deployment.add(result)
-
-    def _costs(self, values: Sequence[float]) -> list[str]:
-        budgets = self._info.run_budget
-        return [
-            f"{cost.name} {value:g} (d {cost.limit:g}, run budget {budgets[cost.name]:g})"
-            for cost, value in zip(self._info.contract.costs, values, strict=True)
-        ]
+        text = episode_text(result, self._info.contract, self._info.run_budget)
+        self._console.print(f"{text}  [{len(self._results)}/{self._episodes}]")
 
     def _write_summary(self, error: str) -> None:
         results, contract = self._results, self._info.contract
@@ -228,20 +208,17 @@ class Progress:
                 raise
             # The error that ended the run is said last, and decides the exit status.
             self._console.print(str(unwritten))
-        means = [values for values in summary["cost_mean"].values() if values is not None]
-        lost = f"  {self._recorder.lost} records lost" if self._recorder.lost else ""
-        self._console.print(
-            "  ".join(
-                [
-                    f"mean of {len(results)} episodes:",
-                    *(self._costs(means) if results else []),
-                    f"interventions {summary['interventions']}",
-                    f"deadline misses {summary['deadline_misses']}",
-                    f"stopped {summary['stopped_episodes']}",
-                    f"{steps / seconds:.0f} steps/s{lost}",
-                ]
-            )
+        means = [mean for mean in summary["cost_mean"].values() if mean is not None]
+        mean_texts = cost_texts(means, contract, self._info.run_budget) if results else ()
+        lost = f", {self._recorder.lost} records lost" if self._recorder.lost else ""
+        parts = (
+            *mean_texts,
+            f"{summary['interventions']} interventions",
+            f"{summary['deadline_misses']} deadline misses",
+            f"{summary['stopped_episodes']} stopped",
+            f"{steps / seconds:.0f} steps/s{lost}",
         )
+        self._console.print(f"mean of {len(results)} episodes: {', '.join(parts)}")
         for sentence in self._deployment.sentences() if self._deployment is not None else ():
             self._console.print(sentence)
         self._console.print(f"log: {self._recorder.path}")

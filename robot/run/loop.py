@@ -14,7 +14,7 @@ from holdfast.log.format import COMPLETED, NO_STEP, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder, Tick
 from holdfast.robot.base import Robot
 from holdfast.robot.config import RobotConfig
-from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State, Verdict
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.signals import Array
 
@@ -106,14 +106,14 @@ class Loop:
         self._no_prediction = np.full(len(self.contract.costs), math.nan)
         self.now_s = self._next_s = robot.now_s()
         self.sources: Mapping[str, Reading] = {}
-        self.open_account()
+        self.account = self._new_account()
 
-    def open_account(self) -> None:
-        """Count anew, for another episode."""
-        self.account = Account(np.zeros(len(self.contract.costs)))
+    def _new_account(self) -> Account:
+        return Account(np.zeros(len(self.contract.costs)))
 
     def begin_episode(self) -> None:
-        """Zero the monitor's accounts; the next period begins now."""
+        """Zero the accounts, the monitor's too; the next period begins now."""
+        self.account = self._new_account()
         self.now_s = self._next_s = self.robot.now_s()
         self.monitor.begin_episode(self.now_s)
         self.event("begin_episode")
@@ -166,11 +166,14 @@ class Loop:
         self._next_s += self.contract.period_s
 
     def tick(self, number: int, step: int) -> Verdict:
-        """One period, after `wait`. The last one of an episode disarms the robot.
+        """Run one period, after `wait`.
+
+        The last period of an episode, and one in which the monitor stops the robot, send nothing:
+        the caller has to disarm the robot.
 
         Args:
-            number: of the episode.
-            step: of the episode; NO_STEP while the robot is not armed.
+            number: number of the episode.
+            step: number of the action in its episode; NO_STEP while the robot is not armed.
         """
         armed = step != NO_STEP
         final = step == self.contract.episode_steps
@@ -191,8 +194,6 @@ class Loop:
         final = final or (armed and verdict.state is State.STOPPED)
         if armed and not final:
             self.robot.send(verdict.action, self._config.command_valid_for_s)
-        elif armed:
-            self.robot.disarm()
 
         self._sequence += 1  # first: a log that is lost must not make the next proposal an old one
         if self.recorder is not None:
@@ -232,20 +233,6 @@ class Loop:
             if faults and not known:
                 self._faults[code] = faults
                 self.stop(code, "; ".join(faults))
-
-
-OF_THE_EPISODE = frozenset({Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY})
-"""Checks that stop an episode; what any other check stops is a fault."""
-
-
-def causes(verdict: Verdict) -> tuple[Reason, Reason | None]:
-    """Return what stopped the robot, and the fault behind it if it was one."""
-    held = [r for r in verdict.reasons if r.state <= State.FALLBACK]
-    held.sort(key=lambda reason: (reason.code == "fallback_ended", reason.state))
-    fault = next((r for r in held if r.check not in OF_THE_EPISODE), held[0])
-    if fault.code == "fallback_ended" or fault.check in OF_THE_EPISODE:
-        return held[0], None
-    return fault, fault
 
 
 def _first(refusals: tuple[Reason, ...]) -> tuple[str, str]:
