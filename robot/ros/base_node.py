@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import config as configs
@@ -14,7 +13,8 @@ from holdfast.robot.serial.hardware import SerialHardware
 from holdfast.robot.serial.port import DEFAULT_BAUD
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.robot.topics.config import RosSection, Source
-from holdfast.robot.topics.driver import TF_MESSAGE, Driver, Hardware, MessageOptions
+from holdfast.robot.topics.driver import Driver, Hardware, MessageOptions
+from holdfast.robot.topics.message_types import TRANSFORMS
 
 LOOK = (
     Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
@@ -51,8 +51,7 @@ class DriverNode(ManagedNode):
 
     def section(self, robot: str) -> RosSection:
         """Return the topics of the robot's configuration file."""
-        path = self.option("robot_config")
-        return configs.load(Path(path) if path else configs.find(robot)).topics()
+        return configs.load(self.path("robot_config") or configs.find(robot)).topics()
 
     def message_options(self) -> MessageOptions:
         """Return what the parameters say of the messages.
@@ -62,16 +61,16 @@ class DriverNode(ManagedNode):
         """
         diagonals = []
         for name in ("pose_covariance_diagonal", "twist_covariance_diagonal"):
-            diagonal = tuple(self.option(name))
+            diagonal = self.numbers(name)
             if len(diagonal) != 6:
                 raise ConfigError(f"parameter {name} should be six numbers, received {diagonal}")
             diagonals.append(diagonal)
         return MessageOptions(
-            odom_frame=self.option("odom_frame"),
-            base_frame=self.option("base_frame"),
-            imu_frame=self.option("imu_frame"),
+            odom_frame=self.text("odom_frame"),
+            base_frame=self.text("base_frame"),
+            imu_frame=self.text("imu_frame"),
             wheels=self.texts("wheel_joints"),
-            publish_tf=self.option("publish_tf") and self._knows_transforms(),
+            publish_tf=self.flag("publish_tf") and self._knows_transforms(),
             pose_covariance=diagonals[0],
             twist_covariance=diagonals[1],
         )
@@ -79,7 +78,7 @@ class DriverNode(ManagedNode):
     def _knows_transforms(self) -> bool:
         """Return whether tf2_msgs is installed; ROS's Python packages on PyPI lack it."""
         try:
-            self.graph.message_class(TF_MESSAGE)
+            self.graph.message_class(TRANSFORMS)
         except ConfigError as error:
             self.get_logger().warning(f"publish_tf: no transforms are published; {error}")
             return False
@@ -143,15 +142,15 @@ class BaseNode(DriverNode):
 
     def configure(self) -> None:
         """Open the port, and greet the device."""
-        port = self.option("port")
+        port = self.text("port")
         if not port:
             raise ConfigError("parameter port should name a serial port, it is empty")
-        robot = SerialRobot.connect(f"serial:{port}?baud={self.option('baud')}")
+        robot = SerialRobot.connect(f"serial:{port}?baud={self.whole('baud')}")
         try:
             if robot.identity.lockstep:
                 raise ConfigError(f"{port}: a twin in lockstep cannot be driven in real time")
             section, options = self.section(robot.identity.robot), self.message_options()
-            clock, ticks = self.graph.now_s, self.option("ticks_per_turn")
+            clock, ticks = self.graph.now_s, self.whole("ticks_per_turn")
             self.make_driver(SerialHardware(robot, clock, ticks), section, options)
         except BaseException:
             robot.close()

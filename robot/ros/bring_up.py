@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from launch.action import Action
 from launch.actions import (
@@ -50,7 +49,7 @@ TEXTS = frozenset(
 """Arguments that are texts, whatever they look like: `hardware_id:=42` is one."""
 
 
-def node(executable: str, parameters: Mapping[str, Any]) -> LifecycleNode:
+def node(executable: str, parameters: Mapping[str, object]) -> LifecycleNode:
     """Return one of Holdfast's nodes, in the launch's namespace, named as its executable.
 
     Args:
@@ -67,7 +66,7 @@ def node(executable: str, parameters: Mapping[str, Any]) -> LifecycleNode:
     )
 
 
-def given(context: LaunchContext, names: Sequence[str]) -> dict[str, Any]:
+def given(context: LaunchContext, names: Sequence[str]) -> dict[str, object]:
     """Return those launch arguments that were given a value, with the type that YAML gives it.
 
     Raises:
@@ -81,14 +80,14 @@ def given(context: LaunchContext, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _typed(name: str, value: str) -> Any:
+def _typed(name: str, value: str) -> object:
     try:
         return yaml_file.parse(value).data
     except ValueError as error:
         raise RuntimeError(f"{name}:={value}: {error}") from None
 
 
-def filed(context: LaunchContext, executable: str, name: str) -> Any:
+def filed(context: LaunchContext, executable: str, name: str) -> object:
     """Return what the parameter file says of a node's parameter; None if it says nothing.
 
     Raises:
@@ -106,7 +105,7 @@ def filed(context: LaunchContext, executable: str, name: str) -> Any:
     return said
 
 
-def _mapping(data: Any) -> Mapping[str, Any]:
+def _mapping(data: object) -> Mapping[str, object]:
     """Return a mapping of a parameter file; empty, where the nodes will refuse what it is."""
     return data if isinstance(data, dict) else {}
 

@@ -6,17 +6,18 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.duration import Duration
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import Trigger
 
 from holdfast.errors import ConfigError
+from holdfast.robot.ros.handles import Node, Publisher
 from holdfast.robot.topics.graph import LONGEST_SLEEP_S, Qos
+from holdfast.robot.topics.message_types import M, MessageType
 
 SIM_STEP_S = 1e-3
 """How often simulated time is looked at by who waits for it."""
@@ -34,8 +35,8 @@ class RosGraph:
         self._topics = MutuallyExclusiveCallbackGroup()
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._made: list[tuple[Callable[[Any], bool], Any]] = []
-        self._publishers: list[Any] = []
+        self._take_back: list[Callable[[], bool]] = []
+        self._publishers: list[Publisher] = []
         self._warned_s: dict[str, float] = {}
 
     def use_clock(self, now_s: Callable[[], float]) -> None:
@@ -55,45 +56,45 @@ class RosGraph:
             simulated = self._node.get_clock().ros_time_is_active
             self._closing.wait(min(left_s, SIM_STEP_S if simulated else LONGEST_SLEEP_S))
 
-    def message_class(self, type_name: str) -> type[Any]:
-        """Return the class of "package/msg/Name".
+    def message_class(self, kind: MessageType[M]) -> type[M]:
+        """Return the class of a message type.
 
         Raises:
             ConfigError: there is no such type, or its package is not installed.
         """
-        package, _, name = type_name.partition("/msg/")
+        package, _, name = kind.partition("/msg/")
         try:
-            found: type[Any] = getattr(importlib.import_module(f"{package}.msg"), name)
+            found: type[M] = getattr(importlib.import_module(f"{package}.msg"), name)
         except (ValueError, AttributeError, ModuleNotFoundError) as error:
-            raise ConfigError(f"message type '{type_name}': is not installed ({error})") from None
+            raise ConfigError(f"message type '{kind}': is not installed ({error})") from None
         return found
 
     def subscribe(
-        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+        self, topic: str, kind: MessageType[M], qos: Qos, callback: Callable[[M], None]
     ) -> None:
         """Call back with every message that arrives."""
         made = self._node.create_subscription(
-            self.message_class(type_name),
+            self.message_class(kind),
             topic,
             callback,
             _profile(qos),
             callback_group=self._topics,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._made.append((self._node.destroy_subscription, made))
+        self._take_back.append(partial(self._node.destroy_subscription, made))
 
-    def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
+    def advertise(self, topic: str, kind: MessageType[M], qos: Qos) -> Callable[[M], None]:
         """Return what publishes a message, from any thread."""
         made = self._node.create_publisher(
-            self.message_class(type_name),
+            self.message_class(kind),
             topic,
             _profile(qos),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._made.append((self._node.destroy_publisher, made))
+        self._take_back.append(partial(self._node.destroy_publisher, made))
         self._publishers.append(made)
 
-        def publish(message: Any) -> None:
+        def publish(message: M) -> None:
             with self._lock:  # a callback may be under way when the graph is closed
                 if not self._closing.is_set():
                     made.publish(message)
@@ -125,7 +126,7 @@ class RosGraph:
 
         group = MutuallyExclusiveCallbackGroup()
         made = self._node.create_service(Trigger, name, respond, callback_group=group)
-        self._made.append((self._node.destroy_service, made))
+        self._take_back.append(partial(self._node.destroy_service, made))
 
     def flush(self) -> None:
         """Wait, within a limit, until what was published has arrived."""
@@ -147,9 +148,9 @@ class RosGraph:
         """Take back what was made."""
         with self._lock:
             self._closing.set()
-        for destroy, made in reversed(self._made):
-            destroy(made)
-        self._made.clear()
+        for take_back in reversed(self._take_back):
+            take_back()
+        self._take_back.clear()
         self._publishers.clear()
 
 

@@ -13,7 +13,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TypeAlias
 
 import rclpy
 from lifecycle_msgs.srv import ChangeState
@@ -31,6 +32,7 @@ from rclpy.exceptions import (
 )
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
@@ -39,6 +41,9 @@ from holdfast.robot.ros.diagnostics import Diagnostics, Health
 from holdfast.robot.ros.graph import RosGraph
 
 __all__ = ["Health", "ManagedNode", "Option", "run"]
+
+Value: TypeAlias = bool | int | float | str | list[str] | list[float]
+"""The value of a parameter."""
 
 THREADS = 10
 """Enough for topics, each service, timers and transitions: none of them waits for another."""
@@ -70,7 +75,7 @@ class Option:
     """
 
     name: str
-    default: Any
+    default: Value
     meaning: str
     least: float | None = None
     most: float | None = None
@@ -140,13 +145,34 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
         """Return how the node is, for the diagnostics."""
         return Health(0, "active" if self._active else "not active")
 
-    def option(self, name: str) -> Any:
-        """Return a parameter's value."""
-        return self.get_parameter(name).value
+    def flag(self, name: str) -> bool:
+        """Return a parameter that is true or false."""
+        return bool(self.get_parameter(name).value)
+
+    def whole(self, name: str) -> int:
+        """Return a parameter that is a whole number."""
+        return int(self.get_parameter(name).value)
+
+    def number(self, name: str) -> float:
+        """Return a parameter that is a number."""
+        return float(self.get_parameter(name).value)
+
+    def text(self, name: str) -> str:
+        """Return a parameter that is a text."""
+        return str(self.get_parameter(name).value)
+
+    def path(self, name: str) -> Path | None:
+        """Return a parameter that names a file; None where it is empty."""
+        text = self.text(name)
+        return Path(text) if text else None
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return a parameter that is a list of texts."""
-        return tuple(text for text in self.option(name) if text)
+        """Return a parameter that is a list of texts, without the empty ones."""
+        return tuple(str(text) for text in self.get_parameter(name).value if text)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return a parameter that is a list of numbers."""
+        return tuple(map(float, self.get_parameter(name).value))
 
     def say_health(self) -> None:
         """Publish the diagnostics now, because something changed."""
@@ -275,7 +301,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
                 )
                 raise ConfigError(f"parameter {name}: {self.get_name()} has no such one; {hint}")
 
-    def _judge_parameters(self, parameters: list[Any]) -> SetParametersResult:
+    def _judge_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             self._changed |= parameter.name in self._fixed
             if self._active and parameter.name in self._fixed:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,14 +15,8 @@ from holdfast.robot import config as configs
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, STATUS
-from holdfast.robot.topics.proposers import (
-    ARRAY,
-    OBSERVATION,
-    POLICY,
-    TEXT,
-    Question,
-    introduction,
-)
+from holdfast.robot.topics.message_types import ARRAY, TEXT, Float64MultiArray
+from holdfast.robot.topics.proposers import OBSERVATION, POLICY, Question, introduction
 
 OPTIONS = (
     Option("policy", "", "the bundle to run, an .onnx file"),
@@ -44,28 +37,27 @@ class PolicyNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the bundle, and find the topics."""
-        self._bundle = bundle = bundles.load(Path(self.option("policy")))
-        path = self.option("robot_config")
-        config = configs.load(Path(path) if path else configs.find(bundle.contract.robot))
+        self._bundle = bundle = bundles.load(Path(self.text("policy")))
+        config = configs.load(self.path("robot_config") or configs.find(bundle.contract.robot))
         section = config.topics()
         section.require_fit(bundle.contract)
         proposal = section.proposal
         names = bundle.contract.action_names
         self._codec = ActionCodec("ros.proposal.fields", proposal, self.graph, names)
         self._zero = np.zeros(bundle.contract.action_size)
-        self._publish = self.graph.advertise(proposal.topic, proposal.type, COMMAND)
+        self._publish = self.graph.advertise(proposal.topic, proposal.message_type, COMMAND)
         self._introduce = self.graph.advertise(POLICY, TEXT, STATUS)
         self.graph.subscribe(OBSERVATION, ARRAY, COMMAND, self._hear)
 
     def activate(self) -> None:
         """Say what runs here, and begin to answer."""
-        self._rng = np.random.default_rng(self.option("seed"))
-        self._explore = self.option("explore")
+        self._rng = np.random.default_rng(self.whole("seed"))
+        self._explore = self.flag("explore")
         message = self.graph.message_class(TEXT)()
         message.data = introduction(self._bundle, self._explore)
         self._introduce(message)
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: Float64MultiArray) -> None:
         contract = self._bundle.contract
         question = Question.of(message, contract.observation_size)
         if not self._active:

@@ -7,7 +7,8 @@ publishes zero when it is deactivated, shut down or interrupted.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from holdfast.errors import ConfigError, LogError
 from holdfast.log.format import EpisodeResult
@@ -18,11 +19,12 @@ from holdfast.robot.run.by_request import EpisodesByRequest
 from holdfast.robot.run.loop import Loop, Proposer
 from holdfast.robot.run.session import Session, episode_text
 from holdfast.robot.topics.graph import STATUS
+from holdfast.robot.topics.message_types import MessageType
 from holdfast.robot.topics.proposers import ExternalProposer, PolicyTopic
 from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor.messages import State, Verdict
 
-STATUS_TYPE = "diagnostic_msgs/msg/DiagnosticStatus"
+STATUS_TYPE = MessageType[DiagnosticStatus]("diagnostic_msgs/msg/DiagnosticStatus")
 POLICY, ANYBODY = "policy", "anybody"
 POWER_ON = "power_on"
 """Code of the stop that every run begins with."""
@@ -71,10 +73,10 @@ class SafetyMonitorNode(ManagedNode):
         contract, config = assembly.contract, assembly.config
         section = config.topics()
         section.require_fit(contract, assembly.monitor.required)
-        hardware_id = self.option("hardware_id") or f"{config.robot}@{self.get_namespace()}"
+        hardware_id = self.text("hardware_id") or f"{config.robot}@{self.get_namespace()}"
         self.name_hardware(hardware_id)
         self._robot = TopicRobot(
-            self.graph, section, contract, config.robot, hardware_id, self.option("enable_motion")
+            self.graph, section, contract, config.robot, hardware_id, self.flag("enable_motion")
         )
         require_fit(contract, self._robot.identity, assembly.monitor.required)
         if assembly.deployment is not None:
@@ -87,19 +89,19 @@ class SafetyMonitorNode(ManagedNode):
         self.graph.serve("~/reset", lambda: self._ask("reset"))
 
     def _assemble(self) -> Assembly:
-        path, config, evidence = map(self.option, ("policy", "robot_config", "evidence"))
-        if not path:
+        policy = self.path("policy")
+        if policy is None:
             raise ConfigError("parameter policy should name a bundle or a contract, it is empty")
         return assemble(
-            Path(path),
-            Path(config) if config else None,
+            policy,
+            self.path("robot_config"),
             self.texts("run_budget"),
-            Path(evidence) if evidence else None,
-            dry=not self.option("enable_motion"),
+            self.path("evidence"),
+            dry=not self.flag("enable_motion"),
         )
 
     def _find_proposer(self, assembly: Assembly) -> Proposer:
-        who, section = self.option("proposals"), assembly.config.topics()
+        who, section = self.text("proposals"), assembly.config.topics()
         if who == ANYBODY:
             hold_s = assembly.config.monitor.proposal_max_age_s
             return ExternalProposer(self.graph, section, assembly.contract, hold_s)
@@ -111,15 +113,15 @@ class SafetyMonitorNode(ManagedNode):
             raise ConfigError(
                 f"parameter proposals is '{POLICY}', so policy should name a bundle, an .onnx file"
             )
-        return PolicyTopic(self.graph, section, assembly.bundle, self.option("explore"))
+        return PolicyTopic(self.graph, section, assembly.bundle, self.flag("explore"))
 
     def activate(self) -> None:
         """Begin a run: stopped, as ever."""
         assembly = self._assembly = self._assemble()  # nothing of an earlier run lives on
-        if self.option("record"):
+        if self.flag("record"):
             directory = self._log_directory(assembly)
-            name, seed, explore = directory.resolve().name, *map(self.option, ("seed", "explore"))
-            info = assembly.info(name, self._robot, seed, explore)
+            name, seed = directory.resolve().name, self.whole("seed")
+            info = assembly.info(name, self._robot, seed, self.flag("explore"))
             self._recorder = Recorder(directory, info, self._robot.now_s())
             self._directory = directory
             self.get_logger().info(f"log: {self._recorder.path}")
@@ -132,15 +134,15 @@ class SafetyMonitorNode(ManagedNode):
             assembly.config,
         )
         session = Session(loop, assembly.config.ready_wait_s, self._report, assembly.deployment)
-        self._episodes = EpisodesByRequest(session, self.option("episodes"), self._said)
+        self._episodes = EpisodesByRequest(session, self.whole("episodes"), self._said)
         self._episodes.begin()
 
     def _log_directory(self, assembly: Assembly) -> Path:
         """Return where to log: each activation of one process has a directory of its own."""
-        given = self.option("log_dir")
-        if not given:
+        given = self.path("log_dir")
+        if given is None:
             return default_directory(assembly.contract)
-        directory, number = Path(given), 1
+        directory, number = given, 1
         while self._directory is not None and directory.exists():
             number += 1
             directory = Path(f"{given}-{number}")
@@ -199,7 +201,7 @@ class SafetyMonitorNode(ManagedNode):
         else:
             logger.error(health.sentence)
 
-    def _status(self) -> Any:
+    def _status(self) -> DiagnosticStatus:
         name = f"{self.get_fully_qualified_name().lstrip('/')}: state"
         return self._newest.status(name, self._robot.identity.hardware_id)
 
@@ -212,7 +214,7 @@ class SafetyMonitorNode(ManagedNode):
         if self._episodes is None:
             return super().health()
         topic = self._assembly.config.topics().proposal.topic
-        if self.option("proposals") == POLICY or self.count_publishers(topic):
+        if self.text("proposals") == POLICY or self.count_publishers(topic):
             return self._newest
         health = self._newest
         sentence = f"{health.sentence} (nobody publishes {self.resolve_topic_name(topic)})"

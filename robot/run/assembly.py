@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from holdfast import __version__, plain, yaml_file
 from holdfast.bundle import reader as bundles
@@ -240,8 +239,9 @@ def default_directory(contract: Contract) -> Path:
     )
 
 
-def _plain(limits: Limits) -> Any:
+def _plain(limits: Limits) -> dict[str, object]:
     """Return limits as JSON data."""
-    return json.loads(
+    data: dict[str, object] = json.loads(
         json.dumps(vars(limits), default=lambda v: dict(v) if isinstance(v, Mapping) else vars(v))
     )
+    return data

@@ -11,7 +11,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -167,39 +166,8 @@ class Progress:
         self._console.print(f"{text}  [{len(self._results)}/{self._episodes}]")
 
     def _write_summary(self, error: str) -> None:
-        results, contract = self._results, self._info.contract
-        seconds = time.monotonic() - self._began_s
-        steps = sum(result.steps for result in results)
-        costs = {
-            cost.name: [result.costs[i] for result in results]
-            for i, cost in enumerate(contract.costs)
-        }
-        summary: dict[str, Any] = {
-            "run": self._info.run,
-            "robot": contract.robot,
-            "hardware_id": self._info.identity["hardware_id"],
-            "task": contract.task,
-            "contract_hash": contract.hash,
-            "bundle_hash": self._info.bundle_hash,
-            "seed": self._info.seed,
-            "exploring": self._info.exploring,
-            "log": self._recorder.path.name,
-            "error": error,
-            "wall_s": seconds,
-            "steps": steps,
-            "interventions": sum(result.interventions for result in results),
-            "deadline_misses": sum(result.deadline_misses for result in results),
-            "stopped_episodes": sum(bool(result.code) for result in results),
-            "lost_records": self._recorder.lost,
-            "limit": {cost.name: cost.limit for cost in contract.costs},
-            "run_budget": dict(self._info.run_budget),
-            "cost_mean": {
-                name: sum(values) / len(values) if values else None
-                for name, values in costs.items()
-            },
-            "evidence": None if self._deployment is None else self._deployment.summary(),
-            "episodes": [dataclasses.asdict(result) for result in results],
-        }
+        results, seconds = self._results, time.monotonic() - self._began_s
+        summary = {**self._identity(), **self._account(), "error": error, "wall_s": seconds}
         path = self._recorder.path.parent / SUMMARY_FILE
         try:
             files.write(path, json.dumps(summary, indent=2) + "\n")
@@ -208,17 +176,57 @@ class Progress:
                 raise
             # The error that ended the run is said last, and decides the exit status.
             self._console.print(str(unwritten))
-        means = [mean for mean in summary["cost_mean"].values() if mean is not None]
-        mean_texts = cost_texts(means, contract, self._info.run_budget) if results else ()
-        lost = f", {self._recorder.lost} records lost" if self._recorder.lost else ""
-        parts = (
-            *mean_texts,
+        contract, budgets = self._info.contract, self._info.run_budget
+        means = [mean for mean in self._cost_means().values() if mean is not None]
+        parts = [
+            *(cost_texts(means, contract, budgets) if results else ()),
             f"{summary['interventions']} interventions",
             f"{summary['deadline_misses']} deadline misses",
             f"{summary['stopped_episodes']} stopped",
-            f"{steps / seconds:.0f} steps/s{lost}",
-        )
+            f"{sum(result.steps for result in results) / seconds:.0f} steps/s",
+        ]
+        if self._recorder.lost:
+            parts.append(f"{self._recorder.lost} records lost")
         self._console.print(f"mean of {len(results)} episodes: {', '.join(parts)}")
         for sentence in self._deployment.sentences() if self._deployment is not None else ():
             self._console.print(sentence)
         self._console.print(f"log: {self._recorder.path}")
+
+    def _identity(self) -> dict[str, object]:
+        """Return what the summary says of the run before its first episode."""
+        info, contract = self._info, self._info.contract
+        return {
+            "run": info.run,
+            "robot": contract.robot,
+            "hardware_id": info.identity["hardware_id"],
+            "task": contract.task,
+            "contract_hash": contract.hash,
+            "bundle_hash": info.bundle_hash,
+            "seed": info.seed,
+            "exploring": info.exploring,
+            "log": self._recorder.path.name,
+            "limit": {cost.name: cost.limit for cost in contract.costs},
+            "run_budget": dict(info.run_budget),
+        }
+
+    def _account(self) -> dict[str, object]:
+        """Return what the summary says of the episodes."""
+        results = self._results
+        return {
+            "steps": sum(result.steps for result in results),
+            "interventions": sum(result.interventions for result in results),
+            "deadline_misses": sum(result.deadline_misses for result in results),
+            "stopped_episodes": sum(bool(result.code) for result in results),
+            "lost_records": self._recorder.lost,
+            "cost_mean": self._cost_means(),
+            "evidence": None if self._deployment is None else self._deployment.summary(),
+            "episodes": [dataclasses.asdict(result) for result in results],
+        }
+
+    def _cost_means(self) -> dict[str, float | None]:
+        """Return each cost's mean over the episodes, by name; None without an episode."""
+        results = self._results
+        return {
+            cost.name: sum(r.costs[i] for r in results) / len(results) if results else None
+            for i, cost in enumerate(self._info.contract.costs)
+        }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from holdfast import files, plain
 from holdfast.errors import ConfigError, FileError, RunError
@@ -79,7 +78,7 @@ class Deployment:
         except FileError as error:
             raise RunError(f"the evidence cannot be written: {error}", "evidence_lost") from None
 
-    def summary(self) -> dict[str, dict[str, Any]]:
+    def summary(self) -> dict[str, dict[str, float | None]]:
         """Return, by cost name, the mean and after how many episodes what became evident."""
         episodes = self.evidence.episodes
         return {

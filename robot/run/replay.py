@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -149,7 +149,7 @@ class _Replay:
         self.begun += 1
 
 
-def _readings(info: RunInfo, row: Any) -> dict[str, Reading]:
+def _readings(info: RunInfo, row: np.void) -> dict[str, Reading]:
     signals: dict[str, dict[str, Array]] = {source: {} for source in info.sources}
     start = 0
     for (source, name), size in signal_sizes(info.sources, info.contract).items():
@@ -304,7 +304,7 @@ def _suppose(log: Log, now: Replayed, console: Console) -> None:
 
 def _row(
     rows: NDArray[np.intp],
-    steps: NDArray[Any],
+    steps: NDArray[np.void],
     state: NDArray[np.uint8],
     intervened: NDArray[np.bool_],
     reasons: tuple[tuple[str, ...], ...],

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
+from holdfast.robot.topics.message_types import Message, MessageType
 from holdfast.signals import CATALOGUE
 
 Name = Annotated[str, Field(pattern=r"^[~/]?\w[\w/]*$")]
@@ -126,6 +127,11 @@ class Source(_Strict):
     reliable: bool = False
     signals: dict[str, SignalField]
 
+    @property
+    def message_type(self) -> MessageType[Message]:
+        """The type of its messages, for a graph."""
+        return MessageType[Message](self.type)
+
 
 class ActionTopic(_Strict):
     """A topic that actions travel on: a path for each action channel, by its name."""
@@ -134,6 +140,11 @@ class ActionTopic(_Strict):
     type: TypeName
     frame: str = ""
     fields: dict[str, str]
+
+    @property
+    def message_type(self) -> MessageType[Message]:
+        """The type of its messages, for a graph."""
+        return MessageType[Message](self.type)
 
 
 class Frames(_Strict):

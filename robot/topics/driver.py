@@ -12,25 +12,29 @@ import contextlib
 import math
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from holdfast.errors import ConfigError, RefusedError
+from holdfast.robot.topics import message_types as msg
 from holdfast.robot.topics.config import RosSection, Source
 from holdfast.robot.topics.fields import ActionCodec, SourceWriter, set_stamp
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, Qos, names
 from holdfast.robot.topics.requests import Request, Requests
-from holdfast.robot.topics.robot import BOOL, E_STOP, E_STOP_RESET, E_STOP_TRIGGER
+from holdfast.robot.topics.robot import E_STOP, E_STOP_RESET, E_STOP_TRIGGER
 from holdfast.signals import Array
 
 ODOM, IMU, JOINTS, SCAN = "odom", "imu", "joint_states", "scan"
-TF, TF_STATIC, TF_MESSAGE = "tf", "tf_static", "tf2_msgs/msg/TFMessage"
+TF, TF_STATIC = "tf", "tf_static"
 """Relative, so that robots in namespaces of their own keep their transforms apart."""
+
 
 ANSWER_LIMIT_S = 2.0
 STANDING_M_S, STANDING_RAD_S = 0.05, 0.1
 _TF = Qos(reliable=True, latched=False, depth=100)
+
+S = TypeVar("S", bound=msg.Stamped)
 
 
 @dataclass(frozen=True)
@@ -181,37 +185,39 @@ class Driver:
         self.faults: tuple[str, ...] = ()
         self.refused = ""
         self._said_stopped: bool | None = None
-        self._publishers = {
-            topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
-        }
+        self._advertise(graph)
         self._extra_sources = [
-            (SourceWriter(name, source, graph), graph.advertise(source.topic, source.type, PLAIN))
+            (
+                SourceWriter(name, source, graph),
+                graph.advertise(source.topic, source.message_type, PLAIN),
+            )
             for name, source in (extra_sources or {}).items()
         ]
-        if options.publish_tf:
-            self._say_mounts()
-        graph.subscribe(command.topic, command.type, COMMAND, self._hear)
+        graph.subscribe(command.topic, command.message_type, COMMAND, self._hear)
         graph.serve(E_STOP_TRIGGER, lambda: self._ask("trigger"))
         graph.serve(E_STOP_RESET, lambda: self._ask("reset"))
 
-    def _topics(self) -> list[tuple[str, str, Qos]]:
+    def _advertise(self, graph: Graph) -> None:
         options = self._options
-        topics = [
-            (ODOM, "nav_msgs/msg/Odometry", PLAIN),
-            (IMU, "sensor_msgs/msg/Imu", PLAIN),
-            (E_STOP, BOOL, STATUS),
-        ]
+        self._say_odometry = graph.advertise(ODOM, msg.ODOMETRY, PLAIN)
+        self._say_imu = graph.advertise(IMU, msg.IMU, PLAIN)
+        self._say_e_stop = graph.advertise(E_STOP, msg.BOOL, STATUS)
+        self._say_joints: Callable[[msg.JointState], None] | None = None
+        self._say_scan: Callable[[msg.LaserScan], None] | None = None
+        self._say_transforms: Callable[[msg.TFMessage], None] | None = None
         if options.wheels:
-            topics.append((JOINTS, "sensor_msgs/msg/JointState", PLAIN))
+            self._say_joints = graph.advertise(JOINTS, msg.JOINT_STATE, PLAIN)
         if options.scan_range_m[1] > 0.0:
-            topics.append((SCAN, "sensor_msgs/msg/LaserScan", PLAIN))
+            self._say_scan = graph.advertise(SCAN, msg.LASER_SCAN, PLAIN)
         if options.publish_tf:
-            topics += [(TF, TF_MESSAGE, _TF), (TF_STATIC, TF_MESSAGE, STATUS)]
-        return topics
+            self._say_transforms = graph.advertise(TF, msg.TRANSFORMS, _TF)
+            say_mounts = graph.advertise(TF_STATIC, msg.TRANSFORMS, STATUS)
+            if mounts := self._mounts():
+                say_mounts(self._transforms(mounts))
 
     # From the graph's threads.
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: msg.Message) -> None:
         stamp_s = self._codec.stamp_s(message, self._graph.now_s())
         command = _Command(stamp_s, self._codec.action(message))
         with self._lock:
@@ -252,9 +258,9 @@ class Driver:
         stopped = bool(self.faults)
         if stopped is not self._said_stopped:
             self._said_stopped = stopped
-            message = self._graph.message_class(BOOL)()
+            message = self._graph.message_class(msg.BOOL)()
             message.data = stopped
-            self._publishers[E_STOP](message)
+            self._say_e_stop(message)
 
     def _look_who_commands(self) -> None:
         """Stop if two publishers command; of a new one obey nothing before a command to stand."""
@@ -338,27 +344,26 @@ class Driver:
     # Messages.
 
     def _say(self, measured: HardwareState) -> None:
-        options = self._options
-        self._publishers[ODOM](self._odometry(measured))
-        self._publishers[IMU](self._imu(measured))
-        if options.wheels:
-            self._publishers[JOINTS](self._joints(measured))
-        if measured.scan_m and SCAN in self._publishers:
-            self._publishers[SCAN](self._scan(measured))
-        if options.publish_tf:
-            self._publishers[TF](self._transform(measured))
+        self._say_odometry(self._odometry(measured))
+        self._say_imu(self._imu(measured))
+        if self._say_joints is not None:
+            self._say_joints(self._joints(measured))
+        if measured.scan_m and self._say_scan is not None:
+            self._say_scan(self._scan(measured))
+        if self._say_transforms is not None:
+            self._say_transforms(self._transforms([self._pose(measured)]))
         for writer, publish in self._extra_sources:
             publish(writer.message(measured.extra_sources, measured.stamp_s))
 
-    def _message(self, type_name: str, stamp_s: float, frame: str) -> Any:
-        message = self._graph.message_class(type_name)()
+    def _message(self, kind: msg.MessageType[S], stamp_s: float, frame: str) -> S:
+        message = self._graph.message_class(kind)()
         set_stamp(message.header.stamp, stamp_s)
         message.header.frame_id = frame
         return message
 
-    def _odometry(self, measured: HardwareState) -> Any:
+    def _odometry(self, measured: HardwareState) -> msg.Odometry:
         options = self._options
-        message = self._message("nav_msgs/msg/Odometry", measured.stamp_s, options.odom_frame)
+        message = self._message(msg.ODOMETRY, measured.stamp_s, options.odom_frame)
         message.child_frame_id = options.base_frame
         message.pose.pose.position.x, message.pose.pose.position.y, yaw = measured.pose
         _turn(message.pose.pose.orientation, 0.0, 0.0, yaw)
@@ -368,24 +373,22 @@ class Driver:
             message.twist.covariance[7 * i] = float(options.twist_covariance[i])
         return message
 
-    def _imu(self, measured: HardwareState) -> Any:
-        message = self._message("sensor_msgs/msg/Imu", measured.stamp_s, self._options.imu_frame)
+    def _imu(self, measured: HardwareState) -> msg.Imu:
+        message = self._message(msg.IMU, measured.stamp_s, self._options.imu_frame)
         roll, pitch = measured.tilt
         _turn(message.orientation, roll, pitch, measured.pose[2])
         _set_vector(message.angular_velocity, measured.angular_velocity)
         _set_vector(message.linear_acceleration, measured.acceleration)
         return message
 
-    def _joints(self, measured: HardwareState) -> Any:
-        message = self._message("sensor_msgs/msg/JointState", measured.stamp_s, "")
+    def _joints(self, measured: HardwareState) -> msg.JointState:
+        message = self._message(msg.JOINT_STATE, measured.stamp_s, "")
         message.name = list(self._options.wheels)
         message.position = list(measured.wheel_rad)
         return message
 
-    def _scan(self, measured: HardwareState) -> Any:
-        message = self._message(
-            "sensor_msgs/msg/LaserScan", measured.stamp_s, self._options.scan_frame
-        )
+    def _scan(self, measured: HardwareState) -> msg.LaserScan:
+        message = self._message(msg.LASER_SCAN, measured.stamp_s, self._options.scan_frame)
         count = len(measured.scan_m)
         message.angle_increment = math.tau / count
         message.angle_max = math.tau * (count - 1) / count
@@ -393,24 +396,17 @@ class Driver:
         message.ranges = list(measured.scan_m)
         return message
 
-    def _transform(self, measured: HardwareState) -> Any:
+    def _pose(self, measured: HardwareState) -> msg.TransformStamped:
         options, (x, y, yaw) = self._options, measured.pose
-        return self._transforms(
-            [
-                self._moved(
-                    measured.stamp_s, options.odom_frame, options.base_frame, (x, y, 0.0), yaw
-                )
-            ]
-        )
+        position = (x, y, 0.0)
+        return self._moved(measured.stamp_s, options.odom_frame, options.base_frame, position, yaw)
 
-    def _say_mounts(self) -> None:
+    def _mounts(self) -> list[msg.TransformStamped]:
         options, now_s = self._options, self._graph.now_s()
-        moved = [
+        return [
             self._moved(now_s, options.base_frame, frame, position)
             for frame, position in options.mounts.items()
         ]
-        if moved:
-            self._publishers[TF_STATIC](self._transforms(moved))
 
     def _moved(
         self,
@@ -419,20 +415,20 @@ class Driver:
         child: str,
         position: tuple[float, float, float],
         yaw: float = 0.0,
-    ) -> Any:
-        transform = self._message("geometry_msgs/msg/TransformStamped", stamp_s, parent)
+    ) -> msg.TransformStamped:
+        transform = self._message(msg.TRANSFORM, stamp_s, parent)
         transform.child_frame_id = child
         _set_vector(transform.transform.translation, position)
         _turn(transform.transform.rotation, 0.0, 0.0, yaw)
         return transform
 
-    def _transforms(self, transforms: list[Any]) -> Any:
-        message = self._graph.message_class(TF_MESSAGE)()
+    def _transforms(self, transforms: list[msg.TransformStamped]) -> msg.TFMessage:
+        message = self._graph.message_class(msg.TRANSFORMS)()
         message.transforms = transforms
         return message
 
 
-def _turn(quaternion: Any, roll: float, pitch: float, yaw: float) -> None:
+def _turn(quaternion: msg.Quaternion, roll: float, pitch: float, yaw: float) -> None:
     """Set a geometry_msgs/Quaternion: yaw about z, then pitch about y, then roll about x."""
     cr, sr = math.cos(roll / 2.0), math.sin(roll / 2.0)
     cp, sp = math.cos(pitch / 2.0), math.sin(pitch / 2.0)
@@ -443,5 +439,5 @@ def _turn(quaternion: Any, roll: float, pitch: float, yaw: float) -> None:
     quaternion.z = cr * cp * sy - sr * sp * cy
 
 
-def _set_vector(vector: Any, values: Sequence[float]) -> None:
+def _set_vector(vector: msg.Vector3, values: Sequence[float]) -> None:
     vector.x, vector.y, vector.z = values

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import SupportsFloat, cast
 
 import numpy as np
 
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.config import ActionTopic, Joints, Ranges, SignalField, Source
 from holdfast.robot.topics.graph import Graph
+from holdfast.robot.topics.message_types import (
+    ChildFramed,
+    JointState,
+    LaserScan,
+    Message,
+    Quaternion,
+    Stamped,
+    Time,
+)
 from holdfast.signals import CATALOGUE, Array
 
 _PATH = re.compile(r"\w+(\.\w+)*(\[\d+\])?")
@@ -43,7 +52,7 @@ class SourceReader:
 
     def __init__(self, name: str, source: Source, graph: Graph) -> None:
         self._source = source
-        example = graph.message_class(source.type)()
+        example = graph.message_class(source.message_type)()
         self._stamped = hasattr(example, "header")
         self._has_child = hasattr(example, "child_frame_id")
         self._name = name
@@ -58,7 +67,7 @@ class SourceReader:
             if (variance := _Variances.of(path, field.how, example)) is not None
         ]
 
-    def read(self, message: Any) -> dict[str, Array]:
+    def read(self, message: Message) -> dict[str, Array]:
         """Return the message's signals; what it does not hold, or says it does not know, is NaN."""
         found = {signal: read(message) for signal, read in self._parts}
         for signal, variances in self._variances:
@@ -66,11 +75,11 @@ class SourceReader:
                 found[signal] = np.full_like(found[signal], math.nan)
         return found
 
-    def stamp_s(self, message: Any, now_s: float) -> float:
+    def stamp_s(self, message: Message, now_s: float) -> float:
         """Return when it was measured: a zero stamp, or none, means now."""
-        return stamp_s(message.header.stamp) or now_s if self._stamped else now_s
+        return message_stamp_s(message, now_s) if self._stamped else now_s
 
-    def problem(self, message: Any) -> str:
+    def problem(self, message: Message) -> str:
         """Return why nothing of the message may be used, as a sentence, or ""."""
         if wrong := self.wrong_frame(message):
             return wrong
@@ -79,13 +88,15 @@ class SourceReader:
                 return f"{self._source.topic}: {problem}, so it does not measure {signal}"
         return ""
 
-    def wrong_frame(self, message: Any) -> str:
+    def wrong_frame(self, message: Message) -> str:
         """Return what is wrong with its frames as a sentence, or ""."""
         frames = []
         if self._stamped:
-            frames.append(("frame_id", message.header.frame_id, self._source.frame))
+            frame_id = cast("Stamped", message).header.frame_id
+            frames.append(("frame_id", frame_id, self._source.frame))
         if self._has_child:
-            frames.append(("child_frame_id", message.child_frame_id, self._source.child_frame))
+            frame_id = cast("ChildFramed", message).child_frame_id
+            frames.append(("child_frame_id", frame_id, self._source.child_frame))
         for field, found, wanted in frames:
             if wanted and found.lstrip("/") != wanted.lstrip("/"):
                 key = f"ros.sources.{self._name}.{field.removesuffix('_id')}"
@@ -116,18 +127,23 @@ class SourceWriter:
         self._codec = ActionCodec(where, topic, graph, paths)
         self._signals = tuple(source.signals)
 
-    def message(self, signals: Mapping[str, Array], time_s: float) -> Any:
+    def message(self, signals: Mapping[str, Array], time_s: float) -> Message:
         """Return signals as a message."""
         values = np.concatenate([signals[name] for name in self._signals])
         return self._codec.message(values, time_s)
 
 
-def stamp_s(stamp: Any) -> float:
+def stamp_s(stamp: Time) -> float:
     """Return a builtin_interfaces/Time in seconds."""
     return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
-def set_stamp(stamp: Any, time_s: float) -> None:
+def message_stamp_s(message: Message, now_s: float) -> float:
+    """Return the stamp of a message that has a header, in seconds; a zero stamp means now."""
+    return stamp_s(cast("Stamped", message).header.stamp) or now_s
+
+
+def set_stamp(stamp: Time, time_s: float) -> None:
     """Set a builtin_interfaces/Time."""
     stamp.sec, stamp.nanosec = divmod(round(time_s * 1e9), 1_000_000_000)
 
@@ -149,32 +165,33 @@ class ActionCodec:
     def __init__(
         self, where: str, topic: ActionTopic, graph: Graph, channels: Iterable[str]
     ) -> None:
-        self._frame, self._class = topic.frame, graph.message_class(topic.type)
+        self._frame, self._class = topic.frame, graph.message_class(topic.message_type)
         self._paths = [topic.fields[name] for name in channels]
         example = self._blank()
         self.stamped = hasattr(example, "header")
         self._get = [_float_getter(f"{where}.{path}", path, example) for path in self._paths]
         self._set = [_setter(path) for path in self._paths]
 
-    def message(self, action: Array, time_s: float) -> Any:
+    def message(self, action: Array, time_s: float) -> Message:
         """Return an action as a message."""
         message = self._blank()
         if self.stamped:
-            set_stamp(message.header.stamp, time_s)
-            message.header.frame_id = self._frame
+            header = cast("Stamped", message).header
+            set_stamp(header.stamp, time_s)
+            header.frame_id = self._frame
         for put, value in zip(self._set, action.tolist(), strict=True):
             put(message, value)
         return message
 
-    def action(self, message: Any) -> Array:
+    def action(self, message: Message) -> Array:
         """Return a message as an action; what it does not hold is NaN."""
         return np.array([_or_nan(get, message) for get in self._get])
 
-    def stamp_s(self, message: Any, now_s: float) -> float:
+    def stamp_s(self, message: Message, now_s: float) -> float:
         """Return when it was made: a zero stamp, or none, means now."""
-        return stamp_s(message.header.stamp) or now_s if self.stamped else now_s
+        return message_stamp_s(message, now_s) if self.stamped else now_s
 
-    def _blank(self) -> Any:
+    def _blank(self) -> Message:
         message = self._class()
         for path in self._paths:
             _make_room(message, path)
@@ -184,7 +201,7 @@ class ActionCodec:
 # Below: paths into messages.
 
 
-def _reader(where: str, field: SignalField, example: Any) -> Callable[[Any], Array]:
+def _reader(where: str, field: SignalField, example: Message) -> Callable[[Message], Array]:
     """Return what reads a signal from a message; paths are tried on an example."""
     if field.fields is not None:
         for path in field.fields:
@@ -196,12 +213,12 @@ def _reader(where: str, field: SignalField, example: Any) -> Callable[[Any], Arr
     if field.joints is not None:
         return _joint_reader(where, field.joints, example)
     (path,) = field.paths
-    get = _getter(f"{where}.{path}", path, example)
+    get = cast("Callable[[Message], Quaternion]", _getter(f"{where}.{path}", path, example))
     for part in "wxyz":
         _float_getter(f"{where}.{path}.{part}", f"{path}.{part}", example)
     make = {"yaw": _yaw, "roll_pitch": _roll_pitch, "wxyz": _wxyz}[field.how]
 
-    def read(message: Any) -> Array:
+    def read(message: Message) -> Array:
         q = get(message)
         norm = math.sqrt(q.w * q.w + q.x * q.x + q.y * q.y + q.z * q.z)
         if not abs(norm - 1.0) <= _UNIT_NORM:
@@ -223,7 +240,7 @@ class _Variances:
         self._path, self._get, self._entries = path, attrgetter(path), entries
 
     @staticmethod
-    def of(path: str, how: str, example: Any) -> _Variances | None:
+    def of(path: str, how: str, example: Message) -> _Variances | None:
         """Return the variances of what a path leads to; None where the message has none."""
         names = path.partition("[")[0].split(".")
         for i, name in enumerate(names):
@@ -235,7 +252,7 @@ class _Variances:
                     return _Variances(where, _entries(names, how, count))
         return None
 
-    def problem(self, message: Any) -> str:
+    def problem(self, message: Message) -> str:
         """Return what is wrong with them, or ""."""
         covariance = self._get(message)
         if covariance[0] == -1.0:
@@ -271,20 +288,17 @@ def _wxyz(w: float, x: float, y: float, z: float) -> tuple[float, ...]:
     return w, x, y, z
 
 
-def _scan_reader(where: str, ranges: Ranges, example: Any) -> Callable[[Any], Array]:
+def _scan_reader(where: str, ranges: Ranges, example: Message) -> Callable[[Message], Array]:
     needed = ("angle_min", "angle_increment", "range_min", "range_max")
     for path in needed:
         _float_getter(f"{where}.{path}", path, example)
     get = _getter(f"{where}.{ranges.field}", ranges.field, example)
 
-    def read(message: Any) -> Array:
-        return sectors(
-            np.asarray(get(message), dtype=np.float64),
-            message.angle_min,
-            message.angle_increment,
-            (message.range_min, message.range_max),
-            ranges,
-        )
+    def read(message: Message) -> Array:
+        scan, measured = cast("LaserScan", message), cast("Sequence[float]", get(message))
+        limits = scan.range_min, scan.range_max
+        array = np.asarray(measured, dtype=np.float64)
+        return sectors(array, scan.angle_min, scan.angle_increment, limits, ranges)
 
     return read
 
@@ -348,18 +362,19 @@ def nearest(scans: Sequence[Array]) -> Array:
     return result
 
 
-def _joint_reader(where: str, joints: Joints, example: Any) -> Callable[[Any], Array]:
+def _joint_reader(where: str, joints: Joints, example: Message) -> Callable[[Message], Array]:
     get = _getter(f"{where}.{joints.field}", joints.field, example)
     _getter(f"{where}.name", "name", example)
 
-    def read(message: Any) -> Array:
-        values = dict(zip(message.name, get(message), strict=False))
+    def read(message: Message) -> Array:
+        found = cast("Sequence[float]", get(message))
+        values = dict(zip(cast("JointState", message).name, found, strict=False))
         return np.array([float(values.get(name, math.nan)) for name in joints.names])
 
     return read
 
 
-def _getter(where: str, path: str, example: Any) -> Callable[[Any], Any]:
+def _getter(where: str, path: str, example: Message) -> Callable[[Message], object]:
     """Return what follows a path into a message, tried on an example.
 
     Raises:
@@ -370,7 +385,7 @@ def _getter(where: str, path: str, example: Any) -> Callable[[Any], Any]:
     names, _, index = path.rstrip("]").partition("[")
     follow = attrgetter(names)
 
-    def get(message: Any) -> Any:
+    def get(message: Message) -> object:
         return follow(message)[int(index)] if index else follow(message)
 
     try:
@@ -381,14 +396,14 @@ def _getter(where: str, path: str, example: Any) -> Callable[[Any], Any]:
     return get
 
 
-def _float_getter(where: str, path: str, example: Any) -> Callable[[Any], Any]:
-    get = _getter(where, path, example)
+def _float_getter(where: str, path: str, example: Message) -> Callable[[Message], SupportsFloat]:
+    get = cast("Callable[[Message], SupportsFloat]", _getter(where, path, example))
     if not isinstance(get(example), float):
         raise ConfigError(f"{where}: should be a number with a fraction")
     return get
 
 
-def _or_nan(get: Callable[[Any], Any], message: Any) -> float:
+def _or_nan(get: Callable[[Message], SupportsFloat], message: Message) -> float:
     """A list in a message may be shorter than what is read from it."""
     try:
         return float(get(message))
@@ -396,21 +411,21 @@ def _or_nan(get: Callable[[Any], Any], message: Any) -> float:
         return math.nan
 
 
-def _setter(path: str) -> Callable[[Any, float], None]:
+def _setter(path: str) -> Callable[[Message, float], None]:
     names, _, index = path.rstrip("]").partition("[")
     holder, _, last = names.rpartition(".")
-    follow: Callable[[Any], Any] = attrgetter(holder) if holder else lambda message: message
+    follow: Callable[[Message], object] = attrgetter(holder) if holder else lambda message: message
 
-    def put(message: Any, value: float) -> None:
+    def put(message: Message, value: float) -> None:
         if index:
-            getattr(follow(message), last)[int(index)] = value
+            cast("MutableSequence[float]", getattr(follow(message), last))[int(index)] = value
         else:
             setattr(follow(message), last, value)
 
     return put
 
 
-def _make_room(message: Any, path: str) -> None:
+def _make_room(message: Message, path: str) -> None:
     """Lengthen the list that a path like "data[3]" leads into."""
     names, bracket, index = path.rstrip("]").partition("[")
     if not bracket or not index.isdecimal():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from holdfast.robot.topics.message_types import M, MessageType
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,19 @@ class Graph(Protocol):
         Measured on monotonic time, and never longer than `LONGEST_SLEEP_S`.
         """
 
-    def message_class(self, type_name: str) -> type[Any]:
-        """Return the class of a message type, "package/msg/Name"; its instances have defaults.
+    def message_class(self, kind: MessageType[M]) -> type[M]:
+        """Return the class of a message type; its instances have defaults.
 
         Raises:
             ConfigError: there is no such type here.
         """
 
     def subscribe(
-        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+        self, topic: str, kind: MessageType[M], qos: Qos, callback: Callable[[M], None]
     ) -> None:
         """Call back with every message that arrives."""
 
-    def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
+    def advertise(self, topic: str, kind: MessageType[M], qos: Qos) -> Callable[[M], None]:
         """Return what publishes a message, from any thread."""
 
     def publishers(self, topic: str) -> Mapping[str, str]:

@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from holdfast.errors import ConfigError
 from holdfast.robot.topics.config import RosSection
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, names
+from holdfast.robot.topics.message_types import ARRAY, TEXT, Float64MultiArray, Message, String
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
 
@@ -25,8 +25,6 @@ OBSERVATION = "observation"
 
 POLICY = "policy"
 """The latched topic on which the policy node says, in JSON, what it runs: std_msgs/String."""
-
-ARRAY, TEXT = "std_msgs/msg/Float64MultiArray", "std_msgs/msg/String"
 
 SAME_STAMP_S = 1e-6
 """Stamps travel as nanoseconds in one message and as seconds in another."""
@@ -54,7 +52,7 @@ class Question:
     may_move: bool
     observation: Array
 
-    def message(self, graph: Graph) -> Any:
+    def message(self, graph: Graph) -> Float64MultiArray:
         """Return it as a std_msgs/Float64MultiArray."""
         message = graph.message_class(ARRAY)()
         message.layout.data_offset = 2
@@ -62,7 +60,7 @@ class Question:
         return message
 
     @staticmethod
-    def of(message: Any, size: int) -> Question | None:
+    def of(message: Float64MultiArray, size: int) -> Question | None:
         """Read it back; None if it is no question about an observation of that size, or its stamp
         is no time."""
         data = np.array(message.data, dtype=np.float64)
@@ -114,16 +112,16 @@ class PolicyTopic:
         self._sequence = -1
         self.late = False
         self._publish = graph.advertise(OBSERVATION, ARRAY, COMMAND)
-        graph.subscribe(topic.topic, topic.type, COMMAND, self._hear)
+        graph.subscribe(topic.topic, topic.message_type, COMMAND, self._hear)
         graph.subscribe(POLICY, TEXT, STATUS, self._meet)
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: Message) -> None:
         proposed = self._codec.stamp_s(message, self._graph.now_s()), self._codec.action(message)
         with self._arrived:
             self._newest = proposed
             self._arrived.notify()
 
-    def _meet(self, message: Any) -> None:
+    def _meet(self, message: String) -> None:
         self._introduced = message.data
 
     def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
@@ -200,9 +198,9 @@ class ExternalProposer:
         self._newest: tuple[float, Array] | None = None
         self._asked_s, self._sequence = -math.inf, -1
         self._topic, self._age_s, self._old = topic.topic, 0.0, 0
-        graph.subscribe(topic.topic, topic.type, PLAIN, self._hear)
+        graph.subscribe(topic.topic, topic.message_type, PLAIN, self._hear)
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: Message) -> None:
         now_s = self._graph.now_s()
         proposed = self._codec.stamp_s(message, now_s), self._codec.action(message)
         with self._lock:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -17,10 +16,10 @@ from holdfast.robot.base import Identity
 from holdfast.robot.topics.config import ALL, RosSection, Source
 from holdfast.robot.topics.fields import ActionCodec, SourceReader, nearest
 from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS, Graph, names
+from holdfast.robot.topics.message_types import BOOL, Bool, Message
 from holdfast.safety_monitor.messages import Reading
 from holdfast.signals import Array
 
-BOOL = "std_msgs/msg/Bool"
 E_STOP = "hardware/e_stop"
 E_STOP_TRIGGER = "hardware/e_stop_trigger"
 E_STOP_RESET = "hardware/e_stop_reset"
@@ -116,11 +115,11 @@ class TopicRobot:
         self._command_topic = command.topic if enable_motion else ""
         if rivals := self._rivals():
             raise LinkError(f"{hardware_id}: {rivals}")
-        self._publish: Callable[[Any], None] | None = None
+        self._publish: Callable[[Message], None] | None = None
         if enable_motion:
-            self._publish = graph.advertise(command.topic, command.type, COMMAND)
+            self._publish = graph.advertise(command.topic, command.message_type, COMMAND)
         self._bool = graph.message_class(BOOL)
-        self._say_e_stop: Callable[[Any], None] | None = None
+        self._say_e_stop: Callable[[Bool], None] | None = None
         if E_STOP not in section.stop_topics:
             self._say_e_stop = graph.advertise(E_STOP, BOOL, STATUS)
             graph.serve(E_STOP_TRIGGER, self._trigger)
@@ -133,7 +132,7 @@ class TopicRobot:
             graph.subscribe(topic, BOOL, qos, self._hardware_says(topic))
 
     def _listen(self, name: str, source: Source, reader: SourceReader) -> None:
-        def hear(message: Any) -> None:
+        def hear(message: Message) -> None:
             now_s = self._graph.now_s()
             problem, signals = reader.problem(message), reader.read(message)
             with self._lock:
@@ -146,10 +145,11 @@ class TopicRobot:
                 heard.reading = Reading(reader.stamp_s(message, now_s), number, signals)
                 heard.taken = False
 
-        self._graph.subscribe(source.topic, source.type, PLAIN if source.reliable else SENSOR, hear)
+        qos = PLAIN if source.reliable else SENSOR
+        self._graph.subscribe(source.topic, source.message_type, qos, hear)
 
-    def _hardware_says(self, topic: str) -> Callable[[Any], None]:
-        def hear(message: Any) -> None:
+    def _hardware_says(self, topic: str) -> Callable[[Bool], None]:
+        def hear(message: Bool) -> None:
             with self._lock:
                 self._hardware[topic] = bool(message.data)
                 if message.data:
