@@ -1,6 +1,7 @@
 """`policy_node`: answers the safety monitor's observations with a bundle's actions.
 
-It proposes motion only while it is told that it may, and has no other way to the robot.
+The node proposes motion only while the observation permits motion, and has no other way to the
+robot.
 """
 
 from __future__ import annotations
@@ -19,24 +20,22 @@ from holdfast.robot.topics.message_types import ARRAY, TEXT, Float64MultiArray
 from holdfast.robot.topics.proposers import OBSERVATION, POLICY, Question, introduction
 
 OPTIONS = (
-    Option("policy", "", "the bundle to run, an .onnx file"),
-    Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
-    Option(
-        "explore", False, "sample actions from the policy, to learn from the log; else its mean"
-    ),
-    Option("seed", 0, "of the sampled actions", 0, 2**31 - 1),
+    Option("policy", "", "bundle to run, an .onnx file"),
+    Option("robot_config", "", "configuration file of the robot; empty: the installed file"),
+    Option("explore", False, "sample actions, to learn from the log; false: the mean action"),
+    Option("seed", 0, "random seed of the sampled actions", 0, 2**31 - 1),
 )
 
 
 class PolicyNode(ManagedNode):
-    """The policy in a process of its own."""
+    """The policy, in a process of its own."""
 
     def __init__(self) -> None:
         super().__init__("policy_node", OPTIONS)
         self._answered = 0
 
     def configure(self) -> None:
-        """Load the bundle, and find the topics."""
+        """Load the bundle and find the topics."""
         self._bundle = bundle = bundles.load(Path(self.text("policy")))
         config = configs.load(self.path("robot_config") or configs.find(bundle.contract.robot))
         section = config.topics()
@@ -50,7 +49,7 @@ class PolicyNode(ManagedNode):
         self.graph.subscribe(OBSERVATION, ARRAY, COMMAND, self._hear)
 
     def activate(self) -> None:
-        """Say what runs here, and begin to answer."""
+        """Publish which bundle runs here, and begin to answer."""
         self._rng = np.random.default_rng(self.whole("seed"))
         self._explore = self.flag("explore")
         message = self.graph.message_class(TEXT)()
@@ -74,7 +73,7 @@ class PolicyNode(ManagedNode):
         self._answered += 1
 
     def health(self) -> Health:
-        """Count what was answered."""
+        """Return the node's state and the number of answered observations."""
         answered = {"observations answered": str(self._answered)}
         return dataclasses.replace(super().health(), values=answered)
 

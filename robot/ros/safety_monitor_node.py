@@ -1,7 +1,7 @@
-"""`safety_monitor_node`: nothing reaches the robot but what the safety monitor lets through.
+"""`safety_monitor_node`: only commands that the safety monitor lets through reach the robot.
 
-It has the only publisher of the command, runs on a timer thread of its own, starts stopped, and
-publishes zero when it is deactivated, shut down or interrupted.
+The node has the only publisher of the command, runs its periods on a thread of their own, starts
+stopped, and publishes zero when it is deactivated, shut down or interrupted.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor.messages import State, Verdict
 
 STATUS_TYPE = MessageType[DiagnosticStatus]("diagnostic_msgs/msg/DiagnosticStatus")
-POLICY, ANYBODY = "policy", "anybody"
+POLICY, EXTERNAL = "policy", "external"
 POWER_ON = "power_on"
-"""Code of the stop that every run begins with."""
+"""Code of the stop in which every run begins."""
 
 INACTIVE = Health(1, "INACTIVE: the safety monitor is not active", {"state": "INACTIVE"})
 LEVELS = {
@@ -39,23 +39,34 @@ LEVELS = {
 }
 
 OPTIONS = (
-    Option("policy", "", "the bundle (.onnx), or a contract (.yaml) where others propose"),
-    Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
-    Option("proposals", POLICY, "who proposes: 'policy', our node; 'anybody', by themselves"),
-    Option("explore", False, "the policy node samples its actions: log their probabilities"),
-    Option("seed", 0, "the policy node's, for the log", 0, 2**31 - 1),
-    Option("enable_motion", False, "publish commands; otherwise everything runs but that"),
-    Option("episodes", 1, "how many follow one another after an arming", 1, 1_000_000),
+    Option("policy", "", "bundle (.onnx) to run, or contract (.yaml) for external proposals"),
+    Option("robot_config", "", "configuration file of the robot; empty: the installed file"),
+    Option(
+        "proposals",
+        POLICY,
+        "source of proposals: 'policy', Holdfast's policy node; 'external', a teleoperation or a "
+        "navigation",
+    ),
+    Option("explore", False, "the policy node samples its actions; logs their probabilities"),
+    Option("seed", 0, "random seed of the policy node, for the log", 0, 2**31 - 1),
+    Option("enable_motion", False, "publish commands; false: everything else runs"),
+    Option(
+        "episodes",
+        1,
+        "number of episodes that follow one another after an arming",
+        1,
+        1_000_000,
+    ),
     Option("run_budget", [""], "NAME=VALUE for each cost whose run budget is tightened"),
-    Option("evidence", "", "file that keeps what episodes say of the mean cost; empty: none"),
-    Option("record", True, "write the run's log"),
-    Option("log_dir", "", "the run's directory; empty: runs/<task>-<date>-<time>"),
-    Option("hardware_id", "", "this very unit; empty: the robot's name and namespace"),
+    Option("evidence", "", "file with the evidence of all runs on the mean cost; empty: none"),
+    Option("record", True, "write the log of the run"),
+    Option("log_dir", "", "directory of the log; empty: runs/<task>-<date>-<time>"),
+    Option("hardware_id", "", "name of this unit; empty: the robot's name and namespace"),
 )
 
 
 class SafetyMonitorNode(ManagedNode):
-    """The monitor in a process of its own."""
+    """The safety monitor, in a process of its own."""
 
     def __init__(self) -> None:
         super().__init__("safety_monitor_node", OPTIONS)
@@ -68,7 +79,7 @@ class SafetyMonitorNode(ManagedNode):
     # The lifecycle.
 
     def configure(self) -> None:
-        """Load and check everything, and find the topics."""
+        """Load and check policy, configuration and evidence, and find the topics."""
         assembly = self._assemble()
         contract, config = assembly.contract, assembly.config
         section = config.topics()
@@ -102,12 +113,12 @@ class SafetyMonitorNode(ManagedNode):
 
     def _find_proposer(self, assembly: Assembly) -> Proposer:
         who, section = self.text("proposals"), assembly.config.topics()
-        if who == ANYBODY:
+        if who == EXTERNAL:
             hold_s = assembly.config.monitor.proposal_max_age_s
             return ExternalProposer(self.graph, section, assembly.contract, hold_s)
         if who != POLICY:
             raise ConfigError(
-                f"parameter proposals should be '{POLICY}' or '{ANYBODY}', received '{who}'"
+                f"parameter proposals should be '{POLICY}' or '{EXTERNAL}', received '{who}'"
             )
         if assembly.bundle is None:
             raise ConfigError(
@@ -116,8 +127,8 @@ class SafetyMonitorNode(ManagedNode):
         return PolicyTopic(self.graph, section, assembly.bundle, self.flag("explore"))
 
     def activate(self) -> None:
-        """Begin a run: stopped, as ever."""
-        assembly = self._assembly = self._assemble()  # nothing of an earlier run lives on
+        """Begin a run, with the monitor stopped."""
+        assembly = self._assembly = self._assemble()  # a new monitor for each run
         if self.flag("record"):
             directory = self._log_directory(assembly)
             name, seed = directory.resolve().name, self.whole("seed")
@@ -138,7 +149,7 @@ class SafetyMonitorNode(ManagedNode):
         self._episodes.begin()
 
     def _log_directory(self, assembly: Assembly) -> Path:
-        """Return where to log: each activation of one process has a directory of its own."""
+        """Return the directory of the log; each activation of a process has another one."""
         given = self.path("log_dir")
         if given is None:
             return default_directory(assembly.contract)
@@ -149,7 +160,7 @@ class SafetyMonitorNode(ManagedNode):
         return directory
 
     def halt(self) -> None:
-        """Publish zero, and end the log."""
+        """Publish zero, and close the log."""
         if self._episodes is not None:
             self._episodes.close()
             self._episodes = None
@@ -161,7 +172,7 @@ class SafetyMonitorNode(ManagedNode):
             recorder, self._recorder = self._recorder, None
             try:
                 recorder.close()
-            except LogError as error:  # it must not keep the node from stopping
+            except LogError as error:  # the node has to stop all the same
                 self.get_logger().error(str(error))
 
     def _ask(self, what: str) -> tuple[bool, str]:
@@ -182,7 +193,7 @@ class SafetyMonitorNode(ManagedNode):
             values[f"{cost.name} predicted"] = f"{budget.predicted[i]:g}"
             values[f"{cost.name} run budget"] = f"{budget.run_budget[i]:g}"
         why = f": {verdict.reasons[0].text}" if verdict.reasons else ""
-        # A reason in READY, as motion that nobody commanded, is worth a look as well.
+        # A reason in READY, such as motion without a command, is a warning too.
         level = max(LEVELS[state], int(bool(verdict.reasons)))
         self._newest = Health(level, state.name + why, values)
         if (state, codes) != self._published:
@@ -210,7 +221,7 @@ class SafetyMonitorNode(ManagedNode):
         self.get_logger().info(episode_text(result, assembly.contract, assembly.run_budget))
 
     def health(self) -> Health:
-        """Return what the monitor last said, and whether nobody is there to propose."""
+        """Return the monitor's newest status, with a warning if nobody publishes proposals."""
         if self._episodes is None:
             return super().health()
         topic = self._assembly.config.topics().proposal.topic

@@ -1,9 +1,9 @@
-"""The driver: a robot's hardware as topics, as a ROS user expects a mobile base to be.
+"""The driver: the topics of a mobile base over its hardware.
 
-It publishes what the hardware measures, obeys commands, stops the hardware by itself when none
-came for a while or when two publishers send them, and has the emergency stop: that must not depend
-on the safety monitor's process. What the hardware is, a device behind a serial port or a simulated
-robot, is a `Hardware`.
+The driver publishes measurements, obeys commands, and stops the hardware by itself when no command
+came for a while or when two publishers send commands. The driver also has the emergency stop, which
+must not depend on the safety monitor's process. A device behind a serial port and a simulated robot
+are both a `Hardware`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from holdfast.signals import Array
 
 ODOM, IMU, JOINTS, SCAN = "odom", "imu", "joint_states", "scan"
 TF, TF_STATIC = "tf", "tf_static"
-"""Relative, so that robots in namespaces of their own keep their transforms apart."""
+"""Names without "/": robots in different namespaces have transforms of their own."""
 
 
 ANSWER_LIMIT_S = 2.0
@@ -39,15 +39,16 @@ S = TypeVar("S", bound=msg.Stamped)
 
 @dataclass(frozen=True)
 class HardwareState:
-    """What the hardware measured at one time, SI units; NaN for what it does not.
+    """The measurements of one time, SI units; NaN for a value that is not measured.
 
     Attributes:
+        stamp_s: time of the measurements, s.
         pose: x, y in m and yaw in rad, in the odom frame.
-        velocity: forward in m/s, yaw rate in rad/s.
+        velocity: forward speed in m/s, yaw rate in rad/s.
         tilt: roll and pitch, rad.
-        acceleration, angular_velocity: of the base, along and about its own axes.
-        wheel_rad: how far each wheel has turned.
-        scan_m: ranges of a lidar, counter-clockwise from straight ahead; empty without one.
+        acceleration, angular_velocity: along and about the axes of the base, m/s² and rad/s.
+        wheel_rad: angle through which each wheel has turned, rad.
+        scan_m: ranges of a lidar, m, counter-clockwise from straight ahead; empty: no lidar.
         extra_sources: further signals, by catalogue name.
     """
 
@@ -63,46 +64,46 @@ class HardwareState:
 
 
 class Hardware(Protocol):
-    """What a driver needs of the hardware; used from the driver's thread alone.
+    """The interface to the hardware, used from the driver's thread alone.
 
     Attributes:
-        actions: names of its action channels, in its order.
+        actions: names of the action channels, in the hardware's order.
     """
 
     actions: tuple[str, ...]
 
     def wait(self, wake: int) -> HardwareState | None:
-        """Let a moment pass, or less if there is something to be read from the descriptor `wake`.
+        """Wait for a moment, or until the descriptor `wake` can be read.
 
         Returns:
-            What was measured, if there is something new.
+            The new measurements; None if there are none.
         """
 
     def faults(self) -> tuple[str, ...]:
-        """Say what it has latched, a sentence each."""
+        """Return a sentence for each latched fault."""
 
     def obey(self, action: Array, valid_for_s: float) -> None:
-        """Move so for a while; what it has latched has precedence.
+        """Obey an action for a while; a latched fault has precedence.
 
         Raises:
-            RefusedError: it does not move; a later command to stand still may be obeyed.
+            RefusedError: the hardware does not move; a later command of zero may be obeyed.
         """
 
     def halt(self) -> None:
-        """Stand still; needs no reset."""
+        """Stand still; the next command needs no reset."""
 
     def stop(self) -> None:
-        """Latch a stop."""
+        """Stand still, and latch the stop."""
 
     def reset(self) -> None:
-        """Take back what is latched; nothing moves by that.
+        """Release all latched faults; the hardware does not move.
 
         Raises:
-            RefusedError: all stays latched.
+            RefusedError: all faults stay latched.
         """
 
     def close(self) -> None:
-        """Stand still, and let go of it."""
+        """Stand still, and close the hardware."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +118,11 @@ class MessageOptions:
 
     Attributes:
         odom_frame, base_frame, imu_frame, scan_frame: names of frames.
-        wheels: the joints' names; empty: no joint_states.
-        publish_tf: also publish the pose as a transform, and where the mounts are.
-        mounts: position on the base of each frame that is parallel to it, m.
-        pose_covariance, twist_covariance: their diagonals, for who fuses odometry with others.
-        scan_range_m: the lidar's least and largest range.
+        wheels: names of the wheels' joints; empty: no joint_states.
+        publish_tf: also publish the pose and the mounts as transforms.
+        mounts: position on the base, m, of each frame whose axes are parallel to the base's.
+        pose_covariance, twist_covariance: diagonals of the odometry's covariances.
+        scan_range_m: least and largest range of the lidar, m; a largest range of 0: no lidar.
     """
 
     odom_frame: str = "odom"
@@ -137,20 +138,20 @@ class MessageOptions:
 
 
 class Driver:
-    """Runs the hardware; call `turn` again and again.
+    """Runs the hardware; `turn` is to be called again and again.
 
     Args:
-        section: the command's topic.
-        extra_sources: sources of the section that the hardware also measures and that are on no
-            topic above.
+        section: the robot's topics, of which the driver uses the command's.
+        extra_sources: sources of the section that the hardware measures beyond odometry, IMU,
+            joints and scan.
 
     Attributes:
-        faults: what the hardware had latched in the last turn.
+        faults: faults that the hardware had latched in the last turn, a sentence each.
         refused: why the hardware refused the newest command; empty if it did not.
 
     Raises:
-        ConfigError: a type or a field of it does not exist, or cannot be written; or the command
-            has other channels than the hardware.
+        ConfigError: a type or a field does not exist or cannot be written, or the command has
+            other channels than the hardware.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class Driver:
         self._command: _Command | None = None
         self._obeyed: _Command | None = None
         self._command_topic = command.topic
-        self._writer: set[str] = set()  # whose commands are obeyed, once one was to stand still
+        self._writer: set[str] = set()  # the publisher that is obeyed, after a first zero
         self._stood = False
         self._contested = ""
         self._requests = Requests("the driver")
@@ -221,7 +222,7 @@ class Driver:
         stamp_s = self._codec.stamp_s(message, self._graph.now_s())
         command = _Command(stamp_s, self._codec.action(message))
         with self._lock:
-            # Here, for the driver's thread may see the one after it alone.
+            # Noted here, because the driver's thread may miss all commands but the newest.
             self._stood = self._stood or not command.action.any()
             self._command = command
         self._rouse()
@@ -232,16 +233,16 @@ class Driver:
         return self._requests.result(request, ANSWER_LIMIT_S)
 
     def _rouse(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is roused already
+        with contextlib.suppress(BlockingIOError):  # the driver's thread is awake already
             self._wake.send(b"!")
 
     # The driver's own thread.
 
     def turn(self) -> None:
-        """Let a moment pass: measure, obey, publish.
+        """Measure, obey and publish once.
 
         Raises:
-            LinkError: the hardware was lost; it stops by itself.
+            LinkError: the hardware was lost, and stops by itself.
         """
         measured = self._hardware.wait(self._woken.fileno())
         with contextlib.suppress(BlockingIOError):
@@ -263,7 +264,7 @@ class Driver:
             self._say_e_stop(message)
 
     def _look_who_commands(self) -> None:
-        """Stop if two publishers command; of a new one obey nothing before a command to stand."""
+        """Stop if two publishers command; obey a new publisher only after its first zero."""
         writers = self._graph.publishers(self._command_topic)
         if len(writers) > 1:
             if not self._contested:
@@ -279,7 +280,7 @@ class Driver:
                 self._command, self._stood = None, False
 
     def _drive(self) -> None:
-        """Obey a new command; stand still when the newest one has run out."""
+        """Obey a new command; stand still when the newest command has run out."""
         with self._lock:
             command = self._command
         left_s = 0.0 if command is None else self._left_s(command)
@@ -291,21 +292,23 @@ class Driver:
                 self._obey(command, left_s)
 
     def _obey(self, command: _Command, left_s: float) -> None:
-        """Pass a command on. One that is refused loses nothing: the hardware stands, and the next
-        command to stand still asks again."""
+        """Pass a command on.
+
+        After a refusal the hardware stands, and the next command of zero asks again.
+        """
         try:
             self._hardware.obey(command.action, left_s)
         except RefusedError as error:
-            if str(error) != self.refused:  # commands repeat it many times a second
+            if str(error) != self.refused:  # once, not for each of many commands a second
                 self._graph.warn(f"{error}; the next command to stand still asks again")
             self.refused = str(error)
         else:
             self.refused = ""
 
     def _left_s(self, command: _Command) -> float:
-        """Return for how long a command may still be obeyed; 0 if it never may be."""
+        """Return how long a command may still be obeyed, s; 0 if it may not be."""
         age_s = self._graph.now_s() - command.stamp_s
-        # A stamp from the future would hold for too long; NaN fails every comparison.
+        # A command from the future would hold for too long; NaN fails every comparison.
         usable = -self._timeout_s <= age_s and all(map(math.isfinite, command.action.tolist()))
         return min(self._timeout_s - age_s, self._timeout_s) if usable else 0.0
 
@@ -332,13 +335,13 @@ class Driver:
             request.answer(True, "released; the safety monitor has yet to be reset and armed")
 
     def rest(self) -> None:
-        """Let the hardware stand still, until the next turn."""
+        """Let the hardware stand still until the next turn."""
         with self._lock:
             self._command = None
         self._hardware.halt()
 
     def close(self) -> None:
-        """Stop the hardware, and let go of it."""
+        """Stop and close the hardware."""
         self._hardware.close()
 
     # Messages.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from holdfast.errors import ConfigError
-from holdfast.robot.ros.base_node import LOOK, DriverNode
+from holdfast.robot.ros.base_node import MESSAGE_OPTIONS, DriverNode
 from holdfast.robot.ros.node import Option, run
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import Qos
@@ -19,14 +19,14 @@ from holdfast.sim.twin.serve import require_drive, require_measured
 TICK = Qos(reliable=False, latched=False, depth=1)
 
 OPTIONS = (
-    *LOOK,
-    Option("task", "DriveCircle-v0", "whose robot, and whose start poses"),
-    Option("gap", "", "file with how the robot differs from the simulator's; empty: not at all"),
-    Option("seed", 0, "of start poses and of noise", 0, 2**31 - 1),
-    Option("rate_hz", 50.0, "how often it measures", 1.0, 100.0),
-    Option("scan_rays", LIDAR_RAYS, "of its lidar; 0: it has none", 0, 3600),
-    Option("scan_frame", "base_scan", "frame of the lidar; parallel to the robot's"),
-    Option("publish_clock", False, "simulated time on /clock, for all that use_sim_time"),
+    *MESSAGE_OPTIONS,
+    Option("task", "DriveCircle-v0", "task whose robot and start poses are simulated"),
+    Option("gap", "", "gap file: how the twin differs from the simulator; empty: none"),
+    Option("seed", 0, "random seed of start poses and noise", 0, 2**31 - 1),
+    Option("rate_hz", 50.0, "measurements per second", 1.0, 100.0),
+    Option("scan_rays", LIDAR_RAYS, "number of rays of the lidar; 0: no lidar", 0, 3600),
+    Option("scan_frame", "base_scan", "frame of the lidar; its axes are parallel to the base's"),
+    Option("publish_clock", False, "publish simulated time on /clock"),
     Option("realtime_factor", 1.0, "simulated seconds per second, with publish_clock", 0.01, 100.0),
 )
 
