@@ -1,7 +1,7 @@
-"""What Holdfast uses of rclpy's nodes and of the handles that a node makes.
+"""The part of rclpy's nodes and of their handles that Holdfast uses.
 
-rclpy is not there wherever types are checked, so a checker takes its classes for anything; these
-protocols say what is used.
+rclpy is not installed wherever types are checked, so that a type checker skips its classes; these
+protocols let our calls be checked all the same.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class EpisodesByRequest:
         while not self._closing.is_set():
             try:
                 self._period()
-            except Exception as error:  # whatever it is, the robot stops and the thread goes on
+            except Exception as error:  # after any error the robot stops and the thread goes on
                 self._fail(error)
                 self._closing.wait(self._session.loop.contract.period_s)
         self._shut()
@@ -113,8 +113,8 @@ class EpisodesByRequest:
             self._resetting = request
             session.begin()  # what an episode spent stopped it, and is the next one's no more
         elif request.kind == "disarm":
-            session.end("disarmed", "somebody disarmed it")
-            self._give_up("somebody disarmed it")
+            session.end("disarmed", "the robot was disarmed on request")
+            self._give_up("the robot was disarmed on request")
             request.answer(True, "disarmed")
         elif session.starting or session.armed:
             request.answer(False, "it is armed already, or about to be")

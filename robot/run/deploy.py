@@ -1,6 +1,7 @@
-"""`holdfast deploy`: run a policy on a robot, behind the monitor, into a log.
+"""`holdfast deploy`: run a policy on a robot, behind the safety monitor, and log the run.
 
-This process is the monitor's: it alone has the robot's port. The policy runs in another.
+This process is the monitor's, and has the only connection to the robot. The policy runs in another
+process.
 """
 
 from __future__ import annotations
@@ -34,26 +35,28 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run, on what, and where to log it.
+    """The policy and the robot of a run, and the place of its log.
 
     Attributes:
-        robot: its address: "serial:PORT[?baud=N]" for a device on a port, or
+        robot: address of the robot: "serial:PORT[?baud=N]" for a device on a port, or
             "dds:CONFIG[?namespace=NAME&node=NAME]" for a robot of a ROS graph, without ROS: CONFIG
-            is its configuration file or an installed one's name. `holdfast twin` prints one.
+            is the robot's configuration file, or the name of an installed one. `holdfast twin`
+            prints the address of its robot.
         policy: the bundle, an ONNX file that `holdfast export` wrote.
-        episodes: how many; each has the contract's number of steps.
-        explore: sample actions from the policy, to learn from the log; otherwise its mean.
-        seed: of the sampled actions.
-        out: the run's directory, for log and summary; must hold no log yet. Default:
+        episodes: number of episodes; each has the contract's number of steps.
+        explore: sample actions from the policy, to learn from the log; otherwise the mean action
+            is proposed.
+        seed: random seed of the sampled actions.
+        out: directory for log and summary; must hold no log yet. Default:
             runs/<task>-<date>-<time>.
         config: the robot's configuration file. Default: config/<robot>.yaml.
         run_budget: NAME=VALUE for each cost whose run budget is tightened, in cost units.
-        evidence: a file that keeps, over many runs, what the episodes of this robot under this
-            contract say of its mean cost; made if missing. Once it is evident that the mean is
-            above its limit d, or that the run budget is hit too often, the robot is not started
-            any more. A policy that learned from the alarm needs a new file. Default: none.
-        prompt: ask a person to place a robot that cannot place itself before each episode;
-            otherwise an episode starts where the last one ended.
+        evidence: file with the evidence of all runs of this robot under this contract on the mean
+            cost; made if missing. Once it is evident that the mean is above its limit d, or that
+            the run budget is hit too often, the robot is not started any more. A policy that
+            learned from the alarm needs a new file. Default: none.
+        prompt: before each episode, ask a person to place a robot that cannot place itself;
+            otherwise an episode starts where the last episode ended.
     """
 
     robot: str
@@ -75,9 +78,9 @@ class Settings:
 
 
 def command(settings: Settings) -> int:
-    """Run a policy on a robot, behind the safety monitor, and log everything.
+    """Run a policy on a robot, behind the safety monitor, and log the run.
 
-    Exit status: 0 when all episodes were run, also if the budget stopped some; 1 when a fault
+    Exit status: 0 when all episodes were run, also if a budget stopped some of them; 1 when a fault
     ended the run; 130 after Ctrl-C. The robot is stopped in each case.
     """
     assembly = assemble(
@@ -107,7 +110,7 @@ def command(settings: Settings) -> int:
 
 
 def _config_path(settings: Settings) -> Path | None:
-    """Return the configuration file that was named, one way or the other."""
+    """Return the configuration file that the settings name, or None."""
     if not settings.robot.startswith(DDS):
         return settings.config
     if settings.config is not None:
@@ -118,11 +121,11 @@ def _config_path(settings: Settings) -> Path | None:
 
 
 def connect(address: str, assembly: Assembly) -> Robot:
-    """Connect to a robot by its address.
+    """Connect to the robot at an address.
 
     Raises:
-        ConfigError: the address is written otherwise, or its topics lack something.
-        LinkError: nothing answers.
+        ConfigError: the address is written otherwise, or a needed topic is missing.
+        LinkError: no robot answers.
     """
     if address.startswith(DDS):
         from holdfast.robot.dds.robot import DdsRobot  # not every install has it
@@ -132,7 +135,7 @@ def connect(address: str, assembly: Assembly) -> Robot:
 
 
 class Progress:
-    """Says between episodes how the run goes, and writes its summary in the end."""
+    """Prints how each episode went, and writes the summary of the run."""
 
     def __init__(
         self, info: RunInfo, episodes: int, recorder: Recorder, deployment: Deployment | None
@@ -144,7 +147,7 @@ class Progress:
         self._began_s = time.monotonic()
 
     def follow(self, run: EpisodesByCount) -> int:
-        """Run, write the summary whatever happens, and return the exit status."""
+        """Run the episodes, write the summary in any case, and return the exit status."""
         task, robot = self._info.contract.task, self._info.identity["hardware_id"]
         self._console.print(f"{self._episodes} episodes of {task} on {robot}")
         status, error = 0, ""
@@ -160,7 +163,7 @@ class Progress:
         return status
 
     def add(self, result: EpisodeResult) -> None:
-        """Say how an episode went, and how many of the run's are done."""
+        """Print how an episode went, and how many episodes of the run are done."""
         self._results.append(result)
         text = episode_text(result, self._info.contract, self._info.run_budget)
         self._console.print(f"{text}  [{len(self._results)}/{self._episodes}]")
@@ -174,7 +177,7 @@ class Progress:
         except FileError as unwritten:
             if not error:
                 raise
-            # The error that ended the run is said last, and decides the exit status.
+            # The error that ended the run is printed last, and decides the exit status.
             self._console.print(str(unwritten))
         contract, budgets = self._info.contract, self._info.run_budget
         means = [mean for mean in self._cost_means().values() if mean is not None]
@@ -193,7 +196,7 @@ class Progress:
         self._console.print(f"log: {self._recorder.path}")
 
     def _identity(self) -> dict[str, object]:
-        """Return what the summary says of the run before its first episode."""
+        """Return the part of the summary that is known before the first episode."""
         info, contract = self._info, self._info.contract
         return {
             "run": info.run,
@@ -210,7 +213,7 @@ class Progress:
         }
 
     def _account(self) -> dict[str, object]:
-        """Return what the summary says of the episodes."""
+        """Return the part of the summary that counts the episodes."""
         results = self._results
         return {
             "steps": sum(result.steps for result in results),

@@ -22,7 +22,7 @@ from holdfast.safety_monitor.messages import Check, Reason, State, Verdict
 
 _log = logging.getLogger(__name__)
 
-OF_THE_EPISODE = frozenset({Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY})
+EPISODE_CHECKS = frozenset({Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY})
 """Checks that end an episode without fault; a stop by any other check is a fault."""
 
 
@@ -242,8 +242,8 @@ def causes(verdict: Verdict) -> tuple[Reason, Reason | None]:
     """Return why the robot was stopped, and that again if it was a fault."""
     held = [r for r in verdict.reasons if r.state <= State.FALLBACK]
     held.sort(key=lambda reason: (reason.code == "fallback_ended", reason.state))
-    fault = next((r for r in held if r.check not in OF_THE_EPISODE), held[0])
-    if fault.code == "fallback_ended" or fault.check in OF_THE_EPISODE:
+    fault = next((r for r in held if r.check not in EPISODE_CHECKS), held[0])
+    if fault.code == "fallback_ended" or fault.check in EPISODE_CHECKS:
         return held[0], None
     return fault, fault
 
