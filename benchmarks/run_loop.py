@@ -27,8 +27,8 @@ from holdfast import child
 from holdfast.bundle.reader import Bundle
 from holdfast.log.writer import Recorder
 from holdfast.robot.run import deploy
+from holdfast.robot.run.by_count import EpisodesByCount
 from holdfast.robot.run.policy_process import PolicyProcess
-from holdfast.robot.run.run import Run
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.monitor import Monitor
 
@@ -44,7 +44,7 @@ SECTIONS: dict[str, tuple[type, str]] = {
     "judge": (Monitor, "step"),
     "send": (SerialRobot, "send"),
     "record": (Recorder, "step"),
-    "whole period": (Run, "_tick"),
+    "whole period": (EpisodesByCount, "_period"),
 }
 
 

@@ -141,7 +141,7 @@ def costs(before: Log, after: Log, k: int) -> str:
     budget = before.info.run_budget[cost.name]
     for axes, run, colour in ((left, before, BEFORE), (right, after, AFTER)):
         values = np.array([episode.result.costs[k] for episode in run.episodes])
-        axes.scatter(range(1, len(values) + 1), values, s=12, color=colour, zorder=3)
+        axes.scatter(range(len(values)), values, s=12, color=colour, zorder=3)
         axes.axhline(values.mean(), color=colour, label=f"mean {values.mean():.1f}")
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label=f"limit d = {cost.limit:g}")
         axes.axhline(budget, color="#111827", linestyle=":", label=f"run budget {budget:g}")
@@ -167,7 +167,7 @@ def budget(before: Log, after: Log, k: int) -> str:
                   label="spent + expected to come")  # fmt: skip
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
         axes.axhline(run_budget, color="#111827", linestyle=":", label="run budget: hard stop")
-        axes.set(xlabel=f"time in episode {episode.result.episode + 1} [s]")
+        axes.set(xlabel=f"time in episode {episode.result.episode} [s]")
     left.set_ylabel(cost.name)
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
@@ -187,7 +187,7 @@ def verdicts(before: Log, after: Log) -> str:
         grid = np.full((len(run.episodes), length), np.nan)
         for i, episode in enumerate(run.episodes):
             grid[i, : len(episode.state)] = episode.state
-        extent = (0.0, length * contract.period_s, len(grid) + 0.5, 0.5)
+        extent = (0.0, length * contract.period_s, len(grid) - 0.5, -0.5)
         axes.imshow(grid, aspect="auto", interpolation="nearest", cmap=colours, norm=norm,
                     extent=extent)  # fmt: skip
         axes.set(xlabel="time in episode [s]")

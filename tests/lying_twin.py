@@ -26,8 +26,9 @@ from holdfast.contract import Contract
 from holdfast.errors import HoldfastError
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
+from holdfast.robot.run.by_count import EpisodesByCount
 from holdfast.robot.run.loop import Loop
-from holdfast.robot.run.run import Run
+from holdfast.robot.run.session import Session
 from holdfast.robot.serial.device import Device
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.messages import Proposal, Reading, State
@@ -426,8 +427,9 @@ def play(case: Case) -> Outcome:
         monitor = Monitor(task.contract, config.monitor)
         driver = Driver(task.contract, situation, begins_s)
         loop = Loop(liar, monitor, driver, None, notes, config)  # type: ignore[arg-type]
+        session = Session(loop, config.ready_wait_s, lambda result: None)
         with suppress(HoldfastError):
-            Run(loop, config, False, lambda result: None).run(1)
+            EpisodesByCount(session, prompt=False).run(1)
         for _ in range(40):  # it rolls out
             board.advance()
     return judge(case, board, liar, notes, begins_s)

@@ -17,8 +17,9 @@ from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, train
 from holdfast.robot.run.assembly import assemble
+from holdfast.robot.run.by_count import EpisodesByCount
 from holdfast.robot.run.loop import Loop
-from holdfast.robot.run.run import Run
+from holdfast.robot.run.session import Session
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
 from holdfast.sim.batch.randomise import load_randomisation
@@ -81,6 +82,7 @@ def run(policy: Path, config: Path | None, seed: int, episodes: int, gapped: boo
         while len(ends) < episodes:
             assembly = assemble(policy, config, (), None)
             loop = Loop(robot, assembly.monitor, proposer, assembly.bundle, None, assembly.config)
+            session = Session(loop, assembly.config.ready_wait_s, report)
             with suppress(HoldfastError):  # a fault ended the run: it is in `ends`
-                Run(loop, assembly.config, False, report).run(episodes - len(ends))
+                EpisodesByCount(session, prompt=False).run(episodes - len(ends))
     return ends

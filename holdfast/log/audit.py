@@ -76,7 +76,7 @@ def require_log_prob(log: Log, episode: Episode, bundle: Bundle) -> int:
     if wrong.any():
         k = int(wrong.argmax())
         raise LogError(
-            f"{log.path}: episode {episode.result.episode + 1}, step {rows[k]}: log_prob should be "
+            f"{log.path}: episode {episode.result.episode}, step {rows[k]}: log_prob should be "
             f"{again[k]:.6g}, as {bundle.path} says of this action, received {logged[k]:.6g}"
         )
     return len(rows)
@@ -107,7 +107,7 @@ def billed(log: Log, episode: Episode) -> Array:
         k, i = np.argwhere(~right)[0].tolist()
         name = log.info.contract.costs[i].name
         raise LogError(
-            f"{log.path}: episode {episode.result.episode + 1}, step {k + 1}: cost '{name}' should "
+            f"{log.path}: episode {episode.result.episode}, step {k + 1}: cost '{name}' should "
             f"be {told[k, i]:g}, as its signals say, received {logged[k, i]:g}"
         )
     costs: Array = np.where(logged == largest, logged, told)
@@ -132,7 +132,7 @@ def require_possible(log: Log, episode: Episode, signals: Collection[str]) -> No
         most = np.abs(array[np.isfinite(array)]).max(initial=0.0)
         if most > LARGEST:
             raise LogError(
-                f"{log.path}: episode {episode.result.episode + 1}: {name} should be within "
+                f"{log.path}: episode {episode.result.episode}: {name} should be within "
                 f"{LARGEST:g} in SI units, received {most:g}"
             )
 

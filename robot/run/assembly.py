@@ -1,4 +1,4 @@
-"""Putting a run together: what a contract, a robot's configuration and its records make of it."""
+"""Assembling a run from a policy, a robot's configuration and a deployment's evidence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from holdfast import __version__, plain, yaml_file
 from holdfast.bundle import reader as bundles
@@ -36,13 +35,13 @@ BUNDLE_SUFFIX = ".onnx"
 
 @dataclass(frozen=True)
 class Assembly:
-    """What a run is made of, checked against one another.
+    """The parts of a run, checked against one another.
 
     Attributes:
-        bundle: None where proposals come from elsewhere; then only a contract was given.
-        deployment: None where no evidence is kept.
-        familiarity, prediction: what the monitor was given of the bundle's.
-        run_budget: by cost name, as in force.
+        bundle: None for external proposals, for which only a contract is given.
+        deployment: the evidence in its file; None: no evidence is kept.
+        familiarity, prediction: those of the bundle that the monitor uses; None: not used.
+        run_budget: run budget in force, by cost name.
     """
 
     contract: Contract
@@ -55,7 +54,7 @@ class Assembly:
     run_budget: Mapping[str, float]
 
     def info(self, run: str, robot: Robot, seed: int, exploring: bool) -> RunInfo:
-        """Return what the log says once, at its start."""
+        """Return the information that the log has once, at its start."""
         deployment, familiarity, prediction = self.deployment, self.familiarity, self.prediction
         return RunInfo(
             run=run,
@@ -82,17 +81,17 @@ def assemble(
     evidence: Path | None,
     dry: bool = False,
 ) -> Assembly:
-    """Load and check what a run is made of.
+    """Load and check the parts of a run.
 
     Args:
-        policy: a bundle, or a contract's YAML file where proposals come from elsewhere.
-        config: the robot's configuration file; None: the installed one of the contract's robot.
+        policy: a bundle, or the YAML file of a contract for external proposals.
+        config: the robot's configuration file; None: the installed file of the contract's robot.
         run_budget: NAME=VALUE for each cost whose run budget is tightened.
-        evidence: the file that keeps it; None: none is kept.
-        dry: nothing will be sent, so the robot will not follow, and is not expected to.
+        evidence: the file of the evidence; None: no evidence is kept.
+        dry: no command will be sent, so the robot is not expected to follow any.
 
     Raises:
-        BundleError, ContractError, ConfigError: something is wrong, or does not fit another.
+        BundleError, ContractError, ConfigError: a part is wrong, or does not fit another part.
     """
     bundle = bundles.load(policy) if policy.suffix == BUNDLE_SUFFIX else None
     contract = load_contract(policy) if bundle is None else bundle.contract
@@ -133,10 +132,10 @@ def assemble(
 def knowledge(
     bundle: Bundle | None, config: RobotConfig
 ) -> tuple[Familiarity | None, Prediction | None]:
-    """Return what the monitor of this robot is to know of this bundle.
+    """Return the familiarity and the prediction of a bundle that a robot's monitor uses.
 
     Raises:
-        BundleError: it is malformed.
+        BundleError: one of them is malformed.
     """
     familiarity = prediction = None
     if bundle is not None and bundle.familiarity is not None:
@@ -151,10 +150,10 @@ def knowledge(
 
 
 def load_contract(path: Path) -> Contract:
-    """Read a contract that no bundle carries, from a YAML file.
+    """Read a contract from a YAML file, for external proposals.
 
     Raises:
-        ContractError: it cannot be read, or is no contract.
+        ContractError: the file cannot be read, or is no contract.
     """
     data = yaml_file.read(path, ContractError).data
     try:
@@ -164,14 +163,14 @@ def load_contract(path: Path) -> Contract:
 
 
 def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:
-    """Raise unless a robot can do what a contract wants.
+    """Check that a robot can run under a contract.
 
     Args:
-        required: signals without which the monitor lets nothing move.
+        required: signals that the monitor needs before it lets a robot move.
 
     Raises:
-        RunError: its action channels are others, or in another order; it allows less than the
-            contract, measures less, or stops itself too soon.
+        RunError: the robot has other action channels, or another order of them; its limits are
+            tighter than the contract's; a signal is missing; its watchdog is too short.
     """
     if identity.actions != contract.action_names:
         raise RunError(
@@ -199,10 +198,10 @@ def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> N
 
 
 def parse_budget(texts: Sequence[str]) -> dict[str, float]:
-    """Read NAME=VALUE texts.
+    """Read run budgets from NAME=VALUE texts.
 
     Raises:
-        ConfigError: one is written otherwise, or a name is given twice.
+        ConfigError: a text is written otherwise, or a name comes twice.
     """
     budget: dict[str, float] = {}
     for text in texts:
@@ -219,7 +218,7 @@ def parse_budget(texts: Sequence[str]) -> dict[str, float]:
 
 
 def versions() -> Mapping[str, str]:
-    """Return the versions of what runs here."""
+    """Return the versions of Python and of the packages that a run uses."""
     packages = ("numpy", "onnxruntime", "pyserial", "mcap")
     return {
         "holdfast": __version__,
@@ -229,7 +228,7 @@ def versions() -> Mapping[str, str]:
 
 
 def default_directory(contract: Contract) -> Path:
-    """Return where a run is logged that nobody named a place for: a directory not there yet."""
+    """Return the default directory of a run's log, which does not exist yet."""
     task = re.sub(r"[^A-Za-z0-9_-]", "-", contract.task.rpartition("/")[2])
     name = f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
     numbered = (f"{name}-{number}" for number in itertools.count(2))
@@ -240,8 +239,9 @@ def default_directory(contract: Contract) -> Path:
     )
 
 
-def _plain(limits: Limits) -> Any:
+def _plain(limits: Limits) -> dict[str, object]:
     """Return limits as JSON data."""
-    return json.loads(
+    data: dict[str, object] = json.loads(
         json.dumps(vars(limits), default=lambda v: dict(v) if isinstance(v, Mapping) else vars(v))
     )
+    return data

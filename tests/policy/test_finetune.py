@@ -197,7 +197,7 @@ def at_step(step, **values):
         ({"costs": (1e300,)}, "should be 1, as its signals say, received 1e\\+300"),
         ({"costs": (math.nan,)}, "should be 1, as its signals say, received nan"),
         ({"costs": (0.0,)}, "should be 1, as its signals say, received 0"),
-        ({"log_prob": -1.0}, "episode 1, step 3: log_prob should be .* received -1"),
+        ({"log_prob": -1.0}, "episode 0, step 3: log_prob should be .* received -1"),
         ({"log_prob": 1e300}, "log_prob should be .* received 1e\\+300"),
         ({"proposed": [0.5, 0.9]}, "log_prob should be"),
         ({"observation": np.full(9, 1e300)}, "log_prob should be"),

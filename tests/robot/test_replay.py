@@ -115,7 +115,7 @@ def test_a_verdict_that_differs_is_found(log, tmp_path, capsys, values, sentence
     rows = (log.steps["episode"] == 1).sum()
     first, _ = said.split("\n", 1)
     assert first == (
-        f"episode 2: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log"
+        f"episode 1: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log"
     )
     assert f"  {sentence}" in said
     assert "  now:    ACTIVE, action [" in said
@@ -171,7 +171,7 @@ def test_other_limits_are_shown_as_a_table(folder, log, capsys):
     supposed = replay.replay(log, configs.load(folder / "slow.yaml").monitor)
     for number, (was, would) in enumerate(zip(logged, new, strict=True)):
         episode = log.episodes[number]
-        assert was[0] == str(number + 1)
+        assert was[0] == str(number)
         assert was[2:5] == [str((episode.state == s).sum()) for s in (4, 3, 2)]
         assert was[5] == str(episode.result.interventions)
         rows = (log.steps["episode"] == number) & (log.steps["step"] != log_format.NO_STEP)
@@ -261,7 +261,7 @@ def test_log_probabilities_are_those_of_the_bundle_that_ran(folder, log, tmp_pat
     path = altered(log, index, tmp_path, log_prob=wrong)
     assert main(["replay", str(path), *arguments]) == 1
     err = capsys.readouterr().err
-    assert "episode 2, step 7: log_prob should be" in err
+    assert "episode 1, step 7: log_prob should be" in err
     assert err.count("\n") == 1
     other = write_bundle(tmp_path / "other.onnx", seed=4)
     assert main(["replay", str(folder / "run"), "--policy", str(other)]) == 1

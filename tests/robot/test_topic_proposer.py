@@ -15,12 +15,11 @@ from holdfast.bundle.reader import load, log_prob
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, STATUS
+from holdfast.robot.topics.message_types import ARRAY, TEXT
 from holdfast.robot.topics.proposers import (
-    ARRAY,
     OBSERVATION,
     OLD_IN_TURN,
     POLICY,
-    TEXT,
     ExternalProposer,
     PolicyTopic,
     Question,

@@ -43,7 +43,7 @@ class Teleoperation:
 def deployment(folder):
     given = {
         "policy": "contract.yaml",
-        "proposals": "anybody",
+        "proposals": "external",
         "enable_motion": True,
         "record": False,
     }

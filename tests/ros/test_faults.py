@@ -162,7 +162,7 @@ def test_a_log_that_finds_no_room_is_what_the_stop_is_for(driven, folder):
         client.bring_up(MONITOR)
         client.drives()
         until(lambda: any("File too large" in status.message for status in client.statuses))
-        assert "watch_failed" in client.codes
+        assert "log_lost" in client.codes
         client.until_stands()
         client.ready()
         done, sentence = client.ask("arm")

@@ -44,7 +44,7 @@ MISTAKES = [
     ({"policy": "contract.yaml"}, "so policy should name a bundle, an .onnx file"),
     (
         {"policy": "circle.onnx", "proposals": "me"},
-        "parameter proposals should be 'policy' or 'anybody', received 'me'",
+        "parameter proposals should be 'policy' or 'external', received 'me'",
     ),
     (
         {"policy": "circle.onnx", "robot_config": "wrong_field.yaml"},
