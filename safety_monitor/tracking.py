@@ -142,12 +142,13 @@ class Astray:
             if now_s - self._slipped_s > allowed.settle_s:
                 off_rad_s += outside(values["yaw_rate"][0], self._commands.asked(self._turn))
             self._off_rad = max(self._off_rad + off_rad_s * passed_s, 0.0)
-        if self._off_m > allowed.most_m:
-            text = f"forward_speed has led {self._off_m:.3f} m away from its commands"
-            stop(reasons, Check.ENVELOPE, "forward_speed_not_tracking", text)
-        if self._off_rad > allowed.most_rad:
-            text = f"yaw_rate has led {self._off_rad:.3f} rad away from its commands"
-            stop(reasons, Check.ENVELOPE, "yaw_rate_not_tracking", text)
+        for name, off, most, unit in (
+            ("forward_speed", self._off_m, allowed.most_m, "m"),
+            ("yaw_rate", self._off_rad, allowed.most_rad, "rad"),
+        ):
+            if off > most:
+                text = f"{name} has led {off:.3f} {unit} away from its commands"
+                stop(reasons, Check.ENVELOPE, f"{name}_not_tracking", text)
 
 
 def outside(value: float, asked: list[float]) -> float:
