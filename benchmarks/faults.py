@@ -181,35 +181,43 @@ def line_and_processes(seeds: int, config: Path | None, only: str) -> list[Outco
     return outcomes
 
 
+POLICIES = (0, 1, 2)
+"""Seeds of the demo's first policies whose ordinary episodes are run: they drive differently."""
+
+
 def false_alarms(
     episodes: int, jobs: int, config: Path | None, work: Path
 ) -> tuple[list[str], dict[str, Any]]:
-    """Run ordinary episodes of the demo's policy; return lines, and counts by code."""
+    """Run ordinary episodes of the demo's policies; return lines, and counts by seed and code."""
     import ordinary  # and so torch: the other parts need neither
 
-    policy = ordinary.demo_policy(work, 0)
-    each, counts, began = 10, Counter(), time.monotonic()  # type: int, Counter[str], float
-    todo = [(policy, config, seed, each, True) for seed in range(-(-episodes // each))]
+    each, began = 10, time.monotonic()
+    twins = -(-episodes // (each * len(POLICIES)))
+    policies = {seed: ordinary.demo_policy(work / f"seed{seed}", seed) for seed in POLICIES}
+    todo = [(policies[s], config, twin, each, True) for s in POLICIES for twin in range(twins)]
+    counts: dict[int, Counter[str]] = {seed: Counter() for seed in POLICIES}
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for ends in pool.imap_unordered(_ordinary, todo):
-            counts.update(ends)
+        for index, ends in enumerate(pool.imap(_ordinary, todo)):
+            counts[POLICIES[index // twins]].update(ends)
             print(
-                f"{counts.total()} of {episodes} ordinary episodes, "
+                f"{(index + 1) * each} of {len(todo) * each} ordinary episodes, "
                 f"{time.monotonic() - began:.0f} s",
                 file=sys.stderr,
             )
-    rows = [[code or "completed", str(n)] for code, n in counts.most_common()]
+    codes = [code for code, _ in sum(counts.values(), Counter()).most_common()]
+    rows = [[code or "completed", *(str(counts[s][code]) for s in POLICIES)] for code in codes]
     lines = [
         "## False alarms",
         "",
-        f"{counts.total()} ordinary episodes of the policy that `holdfast demo` trains first",
-        f"(seed 0), exploring, on the demo's gap: twins with the seeds 0 to {len(todo) - 1}, ten",
-        "episodes each. `run_budget_spent` and the fence are no false alarms: they are what this",
-        "policy does there.",
+        f"{len(todo) * each} ordinary episodes, exploring, on the demo's gap. The policies are",
+        f"those that `holdfast demo` trains first with the seeds {', '.join(map(str, POLICIES))}.",
+        f"Each runs on twins with the seeds 0 to {twins - 1}, ten episodes a twin.",
+        "`run_budget_spent` and the fence are no false alarms: they are what these policies do",
+        "there.",
         "",
-        *table(("ended by", "episodes"), rows),
+        *table(("ended by", *(f"policy {seed}" for seed in POLICIES)), rows),
     ]
-    return lines, dict(counts)
+    return lines, {str(seed): dict(counts[seed]) for seed in POLICIES}
 
 
 def _ordinary(arguments: tuple[Path, Path | None, int, int, bool]) -> list[str]:
