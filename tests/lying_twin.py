@@ -401,6 +401,7 @@ class Outcome:
         first, seen_s: the first reason that was given, and when.
         stopped_by: why the robot was stopped; "" if nothing stopped it.
         verdict: see `judge`.
+        noticed, noticed_s: the first reason that was given other than those of the fence, and when.
     """
 
     case: Case
@@ -410,6 +411,8 @@ class Outcome:
     stopped_by: str
     motion: Motion
     verdict: str
+    noticed: str = ""
+    noticed_s: float | None = None
 
 
 def play(case: Case) -> Outcome:
@@ -452,6 +455,7 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
     said = [(t, code) for t, code, _ in notes.said if t >= begins_s - 1e-6]
     matters_s = from_s if moved.in_time else from_s + SEEN_S
     rests_s = from_s + (math.inf if moved.standing_s is None else moved.standing_s)
+    noticed = [(t, code) for t, code in said if "geofence" not in code]
     harm = max((h for t, _, h in liar.lies if matters_s <= t <= rests_s), default=0.0)
     if not shows or not moved.moved:
         verdict = "harmless"
@@ -473,4 +477,6 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
         stopped_by=notes.stopped[1] if notes.stopped else "",
         motion=moved,
         verdict=verdict,
+        noticed=noticed[0][1] if noticed else "",
+        noticed_s=noticed[0][0] - from_s if noticed else None,
     )
