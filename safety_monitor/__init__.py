@@ -3,7 +3,7 @@
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.geofence import Geofence
-from holdfast.safety_monitor.limits import Agreement, Limits, Span, Tiers
+from holdfast.safety_monitor.limits import Agreement, Following, Limits, Span, Tiers
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,
@@ -22,6 +22,7 @@ __all__ = [
     "Check",
     "Evidence",
     "Familiarity",
+    "Following",
     "Geofence",
     "Limits",
     "Monitor",

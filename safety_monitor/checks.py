@@ -49,6 +49,7 @@ def required_signals(contract: Contract, also: Iterable[str], limits: Limits) ->
         (limits.joint_position_rad, ("joint_position",)),
         (limits.joint_velocity_rad_s, ("joint_velocity",)),
         (limits.footprint_radius_m, ("scan", "heading")),
+        (limits.following, ("forward_speed", "yaw_rate")),
     ):
         if limit is not None:
             names.update(needs)

@@ -13,7 +13,7 @@ from holdfast.safety_monitor.geofence import Geofence
 
 WHERE = "monitor limits"
 
-OPTIONAL = ("agreement", "pose_frozen_s", "velocity_frozen_s", "coasting_s")
+OPTIONAL = ("agreement", "following", "pose_frozen_s", "velocity_frozen_s", "coasting_s")
 """Keys that may be missing, because logs of before 2026-12 lack them: then not checked."""
 
 
@@ -63,24 +63,26 @@ class Agreement:
     """How far position and heading may disagree with speed and yaw rate.
 
     In every step some disagreement is forgiven; the rest adds up, and stops the robot beyond
-    `along_m`, `across_m` or `heading_rad`.
+    `along_m`, `across_m` or `heading_rad`. Between two readings that differ, a speed and a yaw
+    rate may have had any value between them: that is forgiven too.
 
     Attributes:
         distance_share: of the distance just made; forgiven along the way alone: wheels of
             another size.
-        slip_m_per_rad: of the turn just made: wheels that slip in curves, and an axle that does
-            not lie below the base's origin.
+        axle_m: how far before the base's origin the axle lies whose wheels do not steer; the
+            origin swings about it, which no forward speed tells.
         creep_m_s: of the time.
-        spin_s: of a change of speed beyond what `deceleration_m_s2` allows, m per m/s; forgiven
-            along the way alone: wheels that spin or lock.
+        floor_m_s2: the floor can change the robot's velocity by at least so much. Where the
+            wheels' velocity changes faster they may slip, and the way may be any between theirs
+            and that of a velocity which changes by so much.
         along_m, across_m: the most that may remain along the way, and across it.
         turn_share, creep_rad_s, heading_rad: the same of the heading and the yaw rate.
     """
 
     distance_share: float
-    slip_m_per_rad: float
+    axle_m: float
     creep_m_s: float
-    spin_s: float
+    floor_m_s2: float
     along_m: float
     across_m: float
     turn_share: float
@@ -95,18 +97,61 @@ class Agreement:
                 0.0 <= value < 0.5,
                 f"{where}.{name} should be at least 0 and below 0.5, received {value}",
             )
-        for name in ("slip_m_per_rad", "creep_m_s", "spin_s", "creep_rad_s"):
-            value = getattr(self, name)
-            _require(
-                math.isfinite(value) and value >= 0.0,
-                f"{where}.{name} should be finite and at least 0, received {value}",
-            )
-        for name in ("along_m", "across_m", "heading_rad"):
-            value = getattr(self, name)
-            _require(
-                math.isfinite(value) and value > 0.0,
-                f"{where}.{name} should be finite and above 0, received {value}",
-            )
+        _require(
+            math.isfinite(self.axle_m),
+            f"{where}.axle_m should be finite, received {self.axle_m}",
+        )
+        _require_at_least_0(self, ("creep_m_s", "creep_rad_s"), where)
+        _require_above_0(self, ("floor_m_s2", "along_m", "across_m", "heading_rad"), where)
+
+
+@dataclass(frozen=True)
+class Following:
+    """How far the robot may go, and turn, in another way than it was told.
+
+    In every step some of what lies outside of the newest commands is forgiven; the rest adds up,
+    and stops the robot beyond `most_m` or `most_rad`.
+
+    Attributes:
+        lag_s: the motion may be that of any command that was in force so long ago or later.
+        creep_m_s, creep_rad_s: of the time.
+        turn_rad_per_m: of the commanded way: motors of unequal gain turn the robot.
+        settle_s: for so long after wheels may have slipped (`Agreement.floor_m_s2`) the yaw rate
+            is not judged: what turns the robot then is the floor.
+        most_m, most_rad: the most that may remain of the way, and of the turn.
+    """
+
+    lag_s: float
+    creep_m_s: float
+    creep_rad_s: float
+    turn_rad_per_m: float
+    settle_s: float
+    most_m: float
+    most_rad: float
+
+    def require_sense(self, where: str) -> None:
+        """Check that each limit is finite and not negative; `where` begins the sentence."""
+        some = ("lag_s", "creep_m_s", "creep_rad_s", "turn_rad_per_m", "settle_s")
+        _require_at_least_0(self, some, where)
+        _require_above_0(self, ("most_m", "most_rad"), where)
+
+
+def _require_at_least_0(limits: object, names: tuple[str, ...], where: str) -> None:
+    for name in names:
+        value = getattr(limits, name)
+        _require(
+            math.isfinite(value) and value >= 0.0,
+            f"{where}.{name} should be finite and at least 0, received {value}",
+        )
+
+
+def _require_above_0(limits: object, names: tuple[str, ...], where: str) -> None:
+    for name in names:
+        value = getattr(limits, name)
+        _require(
+            math.isfinite(value) and value > 0.0,
+            f"{where}.{name} should be finite and above 0, received {value}",
+        )
 
 
 @dataclass(frozen=True)
@@ -154,12 +199,14 @@ class Limits:
             their steps; of those that the bundle's prediction was calibrated on.
         recovery: the robot's own; None: the contract's, if it has one.
         agreement: how far position and heading may disagree with the speeds.
+        following: how far forward speed and yaw rate may lead away from their commands; needs
+            agreement, which says where wheels slip.
         pose_frozen_s: for how long position and heading may stay the same to the last bit while
             motion is commanded.
         velocity_frozen_s: the same of all measured speeds together.
         coasting_s: for how long the robot may move while zero is commanded, in any state.
 
-    The last four are None where they are missing, as they are in older logs.
+    The last five are None where they are missing, as they are in older logs.
     """
 
     source_max_age_s: float
@@ -191,6 +238,7 @@ class Limits:
     episode_coverage: float
     recovery: Recovery | None
     agreement: Agreement | None = None
+    following: Following | None = None
     pose_frozen_s: float | None = None
     velocity_frozen_s: float | None = None
     coasting_s: float | None = None
@@ -218,6 +266,13 @@ class Limits:
                 tiers.require_order(name)
         if self.agreement is not None:
             self.agreement.require_sense("agreement")
+        if self.following is not None:
+            self.following.require_sense("following")
+            _require(
+                self.agreement is not None,
+                "following should come with agreement, whose floor_m_s2 tells where wheels slip; "
+                "received no agreement",
+            )
         for name in ("joint_position_rad", "joint_velocity_rad_s"):
             for joint, bounds in enumerate(getattr(self, name) or ()):
                 if bounds is not None:
@@ -303,6 +358,11 @@ class Limits:
                 f"{size or 'none'}",
             )
         channels = {channel.name: channel for channel in contract.action}
+        _require(
+            self.following is None or {"forward_speed", "yaw_rate"} <= channels.keys(),
+            "following should be null for a robot that is not commanded by forward_speed and "
+            f"yaw_rate; channels are {', '.join(channels)}",
+        )
         for name in self.tracking_error:
             signal = contract.known_signals.get(name)
             _require(

@@ -402,6 +402,7 @@ class Outcome:
         first, seen_s: the first reason that was given, and when.
         stopped_by: why the robot was stopped; "" if nothing stopped it.
         verdict: see `judge`.
+        noticed, noticed_s: the first reason that was given other than those of the fence, and when.
     """
 
     case: Case
@@ -411,6 +412,8 @@ class Outcome:
     stopped_by: str
     motion: Motion
     verdict: str
+    noticed: str = ""
+    noticed_s: float | None = None
 
 
 def play(case: Case) -> Outcome:
@@ -441,7 +444,8 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
     Returns:
         An outcome whose verdict is "stopped": the robot was stopped, and moved no further after
         the deadline than its stopping distance; "harmless": the lie never showed, the robot
-        stood all the time, or the lie stayed within the robot's margins; "stands": the robot
+        stood all the time, or from the deadline on, for as long as the robot moved, the lie was
+        within the robot's margins, and the robot inside of its fence; "stands": the robot
         moved no further, but nobody stopped it; "held": the robot drove on, and was stopped
         inside of its fence; else "FAILS".
     """
@@ -451,12 +455,15 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
     stopped = notes.stopped is not None
     moved = motion(board, from_s, stopped)
     said = [(t, code) for t, code, _ in notes.said if t >= begins_s - 1e-6]
-    harm = max((harmed for _, _, harmed in liar.lies), default=0.0)
+    matters_s = from_s if moved.in_time else from_s + SEEN_S
+    rests_s = from_s + (math.inf if moved.standing_s is None else moved.standing_s)
+    noticed = [(t, code) for t, code in said if "geofence" not in code]
+    harm = max((h for t, _, h in liar.lies if matters_s <= t <= rests_s), default=0.0)
     if not shows or not moved.moved:
         verdict = "harmless"
     elif moved.in_time and stopped:
         verdict = "stopped"
-    elif harm < 1.0:
+    elif harm < 1.0 and not moved.beyond_m:
         verdict = "harmless"
     elif moved.in_time:
         verdict = "stands"
@@ -472,4 +479,6 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
         stopped_by=notes.stopped[1] if notes.stopped else "",
         motion=moved,
         verdict=verdict,
+        noticed=noticed[0][1] if noticed else "",
+        noticed_s=noticed[0][0] - from_s if noticed else None,
     )

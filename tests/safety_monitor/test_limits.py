@@ -9,7 +9,7 @@ from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
 
 from holdfast.contract import ActionChannel, ObservationChannel, Recovery
 from holdfast.errors import ConfigError
-from holdfast.safety_monitor import Agreement, Geofence, Limits, Monitor, Span, Tiers
+from holdfast.safety_monitor import Agreement, Following, Geofence, Limits, Monitor, Span, Tiers
 from holdfast.sim.registry import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ CONFIGS = [
     for path in sorted((ROOT / folder).glob("*.yaml"))
     if "\nmonitor:" in path.read_text()
 ]
-OPTIONAL = {"agreement", "pose_frozen_s", "velocity_frozen_s", "coasting_s"}
+OPTIONAL = {"agreement", "following", "pose_frozen_s", "velocity_frozen_s", "coasting_s"}
 
 
 def changed(name, value):
@@ -50,9 +50,9 @@ def test_what_older_logs_lack_is_not_checked():
 
 AGREEMENT = {
     "distance_share": 0.125,
-    "slip_m_per_rad": 0.25,
+    "axle_m": -0.25,
     "creep_m_s": 0.0625,
-    "spin_s": 0.375,
+    "floor_m_s2": 1.5,
     "along_m": 0.5,
     "across_m": 0.25,
     "turn_share": 0.25,
@@ -63,7 +63,7 @@ AGREEMENT = {
 
 def test_an_agreement_is_plain_data():
     read = Limits.from_mapping(changed("agreement", AGREEMENT)).agreement
-    assert read == Agreement(0.125, 0.25, 0.0625, 0.375, 0.5, 0.25, 0.25, 0.125, 0.5)
+    assert read == Agreement(0.125, -0.25, 0.0625, 1.5, 0.5, 0.25, 0.25, 0.125, 0.5)
     with pytest.raises(ConfigError, match=r"limits\.agreement: missing across_m"):
         Limits.from_mapping(
             changed(
@@ -77,8 +77,10 @@ def test_an_agreement_is_plain_data():
 def test_an_agreement_makes_sense(name):
     if name.endswith("share"):
         wrong, right, should = (-1e-9, 0.5, math.nan), (0.0, 0.499), "at least 0 and below 0.5"
-    elif name in ("along_m", "across_m", "heading_rad"):
+    elif name in ("floor_m_s2", "along_m", "across_m", "heading_rad"):
         wrong, right, should = (0.0, -1.0, math.nan, math.inf), (1e-9, 9.0), "finite and above 0"
+    elif name == "axle_m":
+        wrong, right, should = (-math.inf, math.nan, math.inf), (-1.0, 0.0, 1.0), "finite"
     else:
         wrong, right, should = (-1e-9, math.nan, math.inf), (0.0, 9.0), "finite and at least 0"
     for value in wrong:
@@ -89,6 +91,70 @@ def test_an_agreement_makes_sense(name):
         )
     for value in right:
         limits(agreement=Agreement(**{**AGREEMENT, name: value}))
+
+
+FOLLOWING = {
+    "lag_s": 0.25,
+    "creep_m_s": 0.0625,
+    "creep_rad_s": 0.125,
+    "turn_rad_per_m": 0.375,
+    "settle_s": 0.5,
+    "most_m": 0.75,
+    "most_rad": 1.5,
+}
+
+
+def test_a_following_is_plain_data():
+    data = changed("agreement", AGREEMENT) | {"following": FOLLOWING}
+    read = Limits.from_mapping(data).following
+    assert read == Following(0.25, 0.0625, 0.125, 0.375, 0.5, 0.75, 1.5)
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+def test_a_following_makes_sense(name):
+    if name.startswith("most"):
+        wrong, right, should = (0.0, -1.0, math.nan, math.inf), (1e-9, 9.0), "finite and above 0"
+    else:
+        wrong, right, should = (-1e-9, math.nan, math.inf), (0.0, 9.0), "finite and at least 0"
+    agreement = Agreement(**AGREEMENT)
+    for value in wrong:
+        with pytest.raises(ConfigError) as caught:
+            limits(agreement=agreement, following=Following(**{**FOLLOWING, name: value}))
+        assert str(caught.value) == (
+            f"monitor limits: following.{name} should be {should}, received {value}"
+        )
+    for value in right:
+        limits(agreement=agreement, following=Following(**{**FOLLOWING, name: value}))
+
+
+def test_a_following_needs_to_know_where_wheels_slip():
+    with pytest.raises(ConfigError, match="following should come with agreement, whose floor_m_s2"):
+        limits(following=Following(**FOLLOWING))
+
+
+@pytest.mark.parametrize("channel", ["forward_speed", "yaw_rate"])
+def test_a_following_is_for_robots_that_are_commanded_by_speed_and_yaw_rate(channel):
+    action = tuple(
+        ActionChannel("other", c.unit, c.low, c.high, c.max_rate_per_s) if c.name == channel else c
+        for c in CONTRACT.action
+    )
+    asked = limits(
+        agreement=Agreement(**AGREEMENT), following=Following(**FOLLOWING), tracking_error={}
+    )
+    asked.require_fit(CONTRACT)
+    with pytest.raises(ConfigError, match=r"following should be null .* channels are"):
+        asked.require_fit(dataclasses.replace(CONTRACT, action=action))
+
+
+def test_a_following_needs_what_it_looks_at():
+    asked = limits(
+        agreement=Agreement(**AGREEMENT),
+        following=Following(**FOLLOWING),
+        forward_speed_m_s=None,
+        yaw_rate_rad_s=None,
+        tracking_error={},
+    )
+    assert {"forward_speed", "yaw_rate"} <= Monitor(CONTRACT, asked).required
 
 
 @pytest.mark.parametrize("name", ["pose_frozen_s", "velocity_frozen_s", "coasting_s"])

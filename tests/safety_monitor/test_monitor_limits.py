@@ -296,7 +296,8 @@ ALSO = {
     "fallback_max_s",
     "episode_coverage",
     "recovery",  # no number; test_recovery.py
-    "agreement",  # seven numbers; test_consistency.py
+    "agreement",  # nine numbers; test_consistency.py
+    "following",  # seven numbers; test_tracking.py
     "pose_frozen_s",  # test_frozen.py
     "velocity_frozen_s",
     "coasting_s",  # test_standing.py

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, MOVING, STILL, Rig, limits
 
-from holdfast.safety_monitor import Agreement, Evidence, Familiarity, Reading, State
+from holdfast.safety_monitor import Agreement, Evidence, Familiarity, Following, Reading, State
 
 FAMILIAR = Familiarity((0.0,) * 7, ((0.0,) * 7,) * 7, 1.0, 30.0, 0.05, 100, 0)
 SLOW = limits(
@@ -14,7 +14,8 @@ SLOW = limits(
     release_steps=3,
     fallback_max_s=60.0,
     proposal_lost_s=60.0,
-    agreement=Agreement(0.0, 0.0, 0.0, 0.0, 60.0, 60.0, 0.0, 0.0, 60.0),
+    agreement=Agreement(0.0, 0.0, 0.0, 20.0, 60.0, 60.0, 0.0, 0.0, 60.0),
+    following=Following(0.0, 0.0, 0.0, 0.0, 0.0, 60.0, 60.0),
     pose_frozen_s=60.0,
     velocity_frozen_s=60.0,
     coasting_s=60.0,
@@ -42,8 +43,8 @@ def new():
     return Rig(SLOW, familiarity=FAMILIAR, evidence=Evidence(CONTRACT))
 
 
-OFF = {"forward_speed": [-0.9]}
-"""Far from any command that is given here."""
+OFF = {"forward_speed": [-0.9], "yaw_rate": [-2.0]}
+"""Far from any command that is given here; its wheels slip when they no longer say so."""
 
 
 def used(state):
@@ -53,10 +54,12 @@ def used(state):
     rig.to_active()
     rig.monitor._drift._whitening = np.eye(7)  # odd
     predicted = np.array([9.0, 0.0])  # slowed
+    steps = []
 
     def step(proposal, cost_to_go=None, age_s=0.0):
         rig.tick()
-        sources = rig.read(**OFF)
+        sources = rig.read(**OFF if len(steps) < 3 else {})
+        steps.append(rig.now_s)
         sources["base"] = dataclasses.replace(sources["base"], stamp_s=rig.now_s - age_s)
         sources["lidar"] = Reading(rig.now_s, rig.sequence, {})
         rig.step(proposal, sources, cost_to_go, dt_s=0.0)
@@ -100,14 +103,28 @@ HEARD = {
 UNTIL_ARMED = {
     "_ramp_only",
     "_tracking._last_s",
-    "_tracking._commands",
+    "_tracking._commands._commands",
     "_tracking._off_s",
+    "_tracking._astray._commands._commands",
+    "_tracking._astray._floor._velocity",
+    "_tracking._astray._floor._at_s",
+    "_tracking._astray._slipped_s",
+    "_tracking._astray._off_m",
+    "_tracking._astray._off_rad",
     "_consistency._travel._sum",
     "_consistency._travel._rate",
     "_consistency._travel._at_s",
+    "_consistency._travel.doubt",
+    "_consistency._slip._sum",
+    "_consistency._slip._rate",
+    "_consistency._slip._at_s",
+    "_consistency._slip.doubt",
+    "_consistency._floor._velocity",
+    "_consistency._floor._at_s",
     "_consistency._turn._sum",
     "_consistency._turn._rate",
     "_consistency._turn._at_s",
+    "_consistency._turn.doubt",
     "_consistency._position",
     "_consistency._axes",
     "_consistency._heading",
