@@ -27,12 +27,15 @@ a solver starts from is in it, so where a copy gets to follows from its row, con
 class Physics(Protocol):
     """What moves the bodies of N copies of a task, each with a model of its own or all with one."""
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """Run one control period in every copy, in place.
 
         Args:
             state: (N, size), rows as of `STATE`.
             control: (N, nu), what the actuators are told all the while.
+
+        Returns:
+            (N, nsensordata), what the models' sensors read in the period's last physics step.
 
         Raises:
             TrainingError: a copy diverged.
@@ -67,7 +70,7 @@ class MujocoPhysics:
         self._trajectory = np.empty((copies, self._steps, mujoco.mj_stateSize(model, STATE)))
         self._sensors = np.empty((copies, self._steps, model.nsensordata))
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """See `Physics`."""
         self._control[:] = control[:, None]
         self._pool.rollout(
@@ -85,6 +88,7 @@ class MujocoPhysics:
         if (self._trajectory[:, -1, 0] <= state[:, 0]).any():
             raise diverged(self._task)
         state[:] = self._trajectory[:, -1]
+        return self._sensors[:, -1]
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""

@@ -67,14 +67,14 @@ class Legged(FreeBase):
         stance: Array = named.get("init_qpos", model.qpos0).copy()
         return stance
 
-    def load_model(self) -> mujoco.MjModel:
-        """Return a fresh model, the caller's to change."""
-        spec = mujoco.MjSpec.from_file(str(self.model_file))
+    def spec(self) -> mujoco.MjSpec:
+        """Return Gymnasium's model with the integrator and the solver changed."""
+        spec = super().spec()
         spec.option.timestep = self.timestep_s
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
         spec.compiler.discardvisual = True  # textures of 0.5 MB, in every copy's own model
-        return spec.compile()
+        return spec
 
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
         """Start on its feet, nearly at rest. qpos (n, nq), qvel (n, nv)."""
