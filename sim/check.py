@@ -76,7 +76,8 @@ def check_task(task: Task) -> None:
         )
     actions = np.zeros((COPIES, task.contract.action_size))
     _require_shape(f"{name}: control", robot.control(actions), (COPIES, model.nu))
-    signals = task.signals(qpos, qvel, world)
+    none_read = np.zeros((COPIES, model.nsensordata))
+    signals = {**task.signals(qpos, qvel, world), **robot.sensed(none_read)}
     _check_signals(task, signals)
     _check_rewards(task, signals)
     for i in range(COPIES):
