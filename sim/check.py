@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from holdfast.signals import CATALOGUE, Signals
 from holdfast.sim.batch.batch import Batch, Step
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.registry import make, make_batch, own_contract
+from holdfast.sim.response import Trial, implausible
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.tasks.task_file import GYM_PREFIX
@@ -36,6 +38,32 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
     received = np.shape(array)
     _require(received == shape, f"{where} should have shape {shape}, received {received}")
+
+
+def command(task: str) -> int:
+    """Check a task: that it is what training takes it for, and what the robot does in it.
+
+    The robot is told each action alone, at its lowest and at its highest, and then to do nothing;
+    which signals moved, and by how much, is printed, and what is implausible of that. The exit
+    status is 1 if anything is.
+
+    Args:
+        task: one of Holdfast's, or your own as FILE.py:NAME or gym:MODULE:ID.
+    """
+    check(task)
+    print(f"{task}: shapes, signals, seeds and saved states are as they should be")
+    if task.startswith(GYM_PREFIX):
+        return 0
+    trial = Trial(make(task))
+    responses = list(trial.responses())
+    print(f"\nWhat each action does, held for {trial.held * trial.task.contract.period_s:.2f} s:")
+    for response in responses:
+        print(f"  {response}")
+    found = list(implausible(trial, responses))
+    print("\nImplausible:" if found else "\nNothing of that is implausible.")
+    for sentence in found:
+        print(f"  {sentence}")
+    return 1 if found else 0
 
 
 def check(task_id: str) -> None:
@@ -68,14 +96,15 @@ def check_task(task: Task) -> None:
     qpos, qvel, world = task.reset(np.random.default_rng(0), COPIES)
     _require_shape(f"{name}: reset: qpos", qpos, (COPIES, model.nq))
     _require_shape(f"{name}: reset: qvel", qvel, (COPIES, model.nv))
+    for part, state in (("qpos", qpos), ("qvel", qvel)):
+        _require(np.isfinite(state).all(), f"{name}: reset: {part} should be finite")
     for key, array in world.items():
         _require(
             len(array) == COPIES and array.dtype.kind in "fib",
             f"{name}: reset: world['{key}'] should be numbers or bools with the {COPIES} copies "
             f"on the leading axis, received {array.dtype} of shape {array.shape}",
         )
-    actions = np.zeros((COPIES, task.contract.action_size))
-    _require_shape(f"{name}: control", robot.control(actions), (COPIES, model.nu))
+    _check_control(task, model)
     none_read = np.zeros((COPIES, model.nsensordata))
     signals = {**task.signals(qpos, qvel, world), **robot.sensed(none_read)}
     _check_signals(task, signals)
@@ -89,6 +118,35 @@ def check_task(task: Task) -> None:
                 f"{name}: signal '{key}' of a copy should not depend on the other copies",
             )
     check_batch(lambda copies, seed: MujocoBatch(task, copies, seed))
+
+
+def _check_control(task: Task, model: mujoco.MjModel) -> None:
+    """Actuators are told finite numbers, of each action alone as of many, whatever the action."""
+    contract, robot = task.contract, task.robot
+    name, where = contract.task, f"{contract.task}: control"
+    _require(model.nu > 0, f"{name}: the model should have an actuator at least")
+    inside = np.random.default_rng(0).uniform(
+        contract.action_low, contract.action_high, (COPIES, contract.action_size)
+    )
+    inside[0], inside[1], inside[2] = 0.0, contract.action_low, contract.action_high
+    given = inside.copy()
+    told = robot.control(given)
+    _require(isinstance(told, np.ndarray), f"{where} should return an array, received {told!r}")
+    _require_shape(where, told, (COPIES, model.nu))
+    _require(np.array_equal(given, inside), f"{where} should not change the action it is given")
+    _require(told.dtype.kind in "fi", f"{where} should be numbers, received {told.dtype}")
+    for action, values in zip(inside, told, strict=True):
+        _require(
+            np.isfinite(values).all(),
+            f"{where} should be finite, received {values.tolist()} of the action "
+            f"{np.round(action, 4).tolist()}",
+        )
+        alone = robot.control(action.copy())
+        _require_shape(f"{where} of one action", alone, (model.nu,))
+        _require(
+            np.allclose(alone, values, rtol=1e-12, atol=1e-12),
+            f"{where} of a copy should not depend on the other copies",
+        )
 
 
 def _check_signals(task: Task, signals: Signals) -> None:

@@ -120,10 +120,10 @@ class MujocoBatch:
     def signals(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
         """Return all true signals of some copies, as they are now."""
         world = {name: array[which] for name, array in self.world.items()}
-        body = self._body(which)
+        body = self.body(which)
         return {**body, **self.task.surroundings(body, world)}
 
-    def _body(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
+    def body(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
         """Return the robots' own signals."""
         robot = self.task.robot
         body = robot.signals(self.qpos[which], self.qvel[which])
@@ -149,11 +149,15 @@ class MujocoBatch:
             )
         self.applied[:] = self.contract.admissible(self.applied, action)
         target = self.task.robot.control(self.applied)
+        if not np.isfinite(target).all():  # of which MuJoCo would make zeros, without a word
+            raise TrainingError(
+                f"{self.contract.task}: control should return finite numbers, received {target}"
+            )
         readings = self._physics.advance(self._state, self._randomiser.act(target, self.elapsed))
         if self._senses:
             self._readings[:] = readings
         self.elapsed += 1
-        body = self._body()
+        body = self.body()
         self.task.advance(body, self.world)
         return self._account({**body, **self.task.surroundings(body, self.world)})
 

@@ -51,11 +51,12 @@ class Quadruped(FreeBase):
 
     def __init__(self) -> None:
         self.action = tuple(_channels())
-        self._standing = np.tile(list(STANDING_RAD.values()), len(LEGS))
+        self._standing: Array = np.tile(list(STANDING_RAD.values()), len(LEGS))
 
     def control(self, action: Array) -> Array:
         """Return joint angles, rad."""
-        return action + self._standing
+        angles: Array = action + self._standing
+        return angles
 
     def fallen(self, signals: Signals) -> NDArray[np.bool_]:
         """Return whether the trunk is tilted by more than 60 degrees (...)."""
