@@ -70,6 +70,7 @@ COMMANDS = {
         "train",
         "holdfast.policy.train:command_defaults",
     ),
+    "check": Command("holdfast.sim.response:command", "check a robot and its task", "train"),
     "export": Command(
         "holdfast.policy.ship.export:command", "export a trained policy to ONNX", "train"
     ),

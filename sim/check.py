@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,15 +55,17 @@ def check_task(task: Task) -> None:
     qpos, qvel, world = task.reset(np.random.default_rng(0), COPIES)
     _require_shape(f"{name}: reset: qpos", qpos, (COPIES, model.nq))
     _require_shape(f"{name}: reset: qvel", qvel, (COPIES, model.nv))
+    for part, state in (("qpos", qpos), ("qvel", qvel)):
+        _require(np.isfinite(state).all(), f"{name}: reset: {part} should be finite")
     for key, array in world.items():
         _require(
             len(array) == COPIES and array.dtype.kind in "fib",
             f"{name}: reset: world['{key}'] should be numbers or bools with the {COPIES} copies "
             f"on the leading axis, received {array.dtype} of shape {array.shape}",
         )
-    actions = np.zeros((COPIES, task.contract.action_size))
-    _require_shape(f"{name}: control", robot.control(actions), (COPIES, model.nu))
-    signals = task.signals(qpos, qvel, world)
+    _check_control(task, model)
+    none_read = np.zeros((COPIES, model.nsensordata))
+    signals = {**task.signals(qpos, qvel, world), **robot.sensed(none_read)}
     _check_signals(task, signals)
     _check_rewards(task, signals)
     for i in range(COPIES):
@@ -74,6 +77,35 @@ def check_task(task: Task) -> None:
                 f"{name}: signal '{key}' of a copy should not depend on the other copies",
             )
     check_batch(lambda copies, seed: MujocoBatch(task, copies, seed))
+
+
+def _check_control(task: Task, model: mujoco.MjModel) -> None:
+    """Actuators are told finite numbers, of each action alone as of many, whatever the action."""
+    contract, robot = task.contract, task.robot
+    name, where = contract.task, f"{contract.task}: control"
+    _require(model.nu > 0, f"{name}: the model should have an actuator at least")
+    inside = np.random.default_rng(0).uniform(
+        contract.action_low, contract.action_high, (COPIES, contract.action_size)
+    )
+    inside[0], inside[1], inside[2] = 0.0, contract.action_low, contract.action_high
+    given = inside.copy()
+    told = robot.control(given)
+    _require(isinstance(told, np.ndarray), f"{where} should return an array, received {told!r}")
+    _require_shape(where, told, (COPIES, model.nu))
+    _require(np.array_equal(given, inside), f"{where} should not change the action it is given")
+    _require(told.dtype.kind in "fi", f"{where} should be numbers, received {told.dtype}")
+    for action, values in zip(inside, told, strict=True):
+        _require(
+            np.isfinite(values).all(),
+            f"{where} should be finite, received {values.tolist()} of the action "
+            f"{np.round(action, 4).tolist()}",
+        )
+        alone = robot.control(action.copy())
+        _require_shape(f"{where} of one action", alone, (model.nu,))
+        _require(
+            np.allclose(alone, values, rtol=1e-12, atol=1e-12),
+            f"{where} of a copy should not depend on the other copies",
+        )
 
 
 def _check_signals(task: Task, signals: Signals) -> None:

@@ -8,9 +8,13 @@ from holdfast.errors import ConfigError
 from holdfast.sim.file_task_spec import FileTaskSpec
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.robots.legged import Ant, Humanoid
+from holdfast.sim.robots.omni import Omni
 from holdfast.sim.robots.point import Point
+from holdfast.sim.robots.quadruped import Quadruped
+from holdfast.sim.robots.skid import Skid
 from holdfast.sim.task_spec import GYM_PREFIX, OURS, SUFFIX, MujocoTaskSpec, TaskSpec
 from holdfast.sim.tasks.circle import Circle
+from holdfast.sim.tasks.follow import Follow
 from holdfast.sim.tasks.gather import Gather
 from holdfast.sim.tasks.goal import Goal
 from holdfast.sim.tasks.places import Grid
@@ -58,6 +62,19 @@ TASKS: Mapping[str, Callable[[str], Task]] = {
         task, Drive(), grid=Grid(columns=7, spacing_m=0.8, jitter_m=0.15),
         posts=8, post_radius_m=0.1, range_m=3.0, reached_within_m=0.3, clearance_m=0.35,
         episode_steps=400, limit=10.0, gamma=0.99, lam=0.95,
+    ),
+    "holdfast/SkidCircle-v0": lambda task: Circle(
+        task, Skid(), radius_m=3.0, x_limit_m=1.8,
+        episode_steps=300, limit=10.0, gamma=0.99, lam=0.95,
+    ),
+    "holdfast/OmniGoal-v0": lambda task: Goal(
+        task, Omni(), grid=Grid(columns=7, spacing_m=1.2, jitter_m=0.2),
+        posts=8, post_radius_m=0.1, range_m=4.0, reached_within_m=0.3, clearance_m=0.5,
+        episode_steps=400, limit=10.0, gamma=0.99, lam=0.95,
+    ),
+    "holdfast/QuadrupedFollow-v0": lambda task: Follow(
+        task, Quadruped(), fastest=(0.5, 0.2, 0.5), x_limit_m=0.6, tilt_rad=0.35,
+        episode_steps=250, limit=10.0, tilt_limit=5.0, gamma=0.99, lam=0.95,
     ),
 }  # fmt: skip
 

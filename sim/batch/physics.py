@@ -29,12 +29,15 @@ warm start, so the next row follows from row, controls and model alone."""
 class Physics(Protocol):
     """Simulates the bodies of N copies of a task, which share a model or have a model each."""
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """Run one control period in every copy, in place.
 
         Args:
             state: (N, size), rows with the content `STATE`.
             control: (N, nu), constant actuator controls.
+
+        Returns:
+            (N, nsensordata), what the models' sensors read in the period's last physics step.
 
         Raises:
             TrainingError: a copy diverged.
@@ -69,7 +72,7 @@ class MujocoPhysics:
         self._trajectory = np.empty((copies, self._steps, mujoco.mj_stateSize(model, STATE)))
         self._sensors = np.empty((copies, self._steps, model.nsensordata))
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """See `Physics`."""
         self._control[:] = control[:, None]
         self._pool.rollout(
@@ -87,6 +90,7 @@ class MujocoPhysics:
         if (self._trajectory[:, -1, 0] <= state[:, 0]).any():
             raise diverged(self._task)
         state[:] = self._trajectory[:, -1]
+        return self._sensors[:, -1]
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""

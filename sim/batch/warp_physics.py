@@ -95,7 +95,7 @@ class WarpPhysics:
             mjw.step(self._model, self._data)
         mjw.get_state(self._model, self._data, self._state, STATE)
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """See `Physics`.
 
         Raises:
@@ -110,6 +110,7 @@ class WarpPhysics:
             else:
                 self._period()
             after, overflow = self._state.numpy(), self._data.overflow.numpy()
+            readings: Array = self._data.sensordata.numpy().astype(np.float64)
         # MuJoCo would restart such a copy; Warp does not.
         if not (np.abs(after) <= mujoco.mjMAXVAL).all():  # NaN fails this comparison too
             raise diverged(self._task)
@@ -120,6 +121,7 @@ class WarpPhysics:
                 f"({mjw.OverflowType(lost).name}); MuJoCo has no such limit"
             )
         state[:] = after
+        return readings
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""

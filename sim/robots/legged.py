@@ -66,14 +66,14 @@ class Legged(FreeBase):
         stance: Array = named.get("init_qpos", model.qpos0).copy()
         return stance
 
-    def load_model(self) -> mujoco.MjModel:
-        """Return a new model, which the caller may change."""
-        spec = mujoco.MjSpec.from_file(str(self.model_file))
+    def spec(self) -> mujoco.MjSpec:
+        """Return Gymnasium's model with the integrator and the solver changed."""
+        spec = super().spec()
         spec.option.timestep = self.timestep_s
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
-        spec.compiler.discardvisual = True  # textures take 0.5 MB in each copy's model
-        return spec.compile()
+        spec.compiler.discardvisual = True  # textures of 0.5 MB, in every copy's own model
+        return spec
 
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
         """Draw standing start states, nearly at rest: qpos (n, nq), qvel (n, nv)."""

@@ -29,7 +29,7 @@ from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap
 
 BUDGET = 5.0
-OFF_LINE = Cost("off_line", "corridor", {"x_limit_m": 1e-6}, 5.0, BUDGET, 1.0, 0.95)
+OFF_LINE = Cost("off_line", "abs(position.x) > 1e-6", 5.0, BUDGET, 1.0, 0.95)
 """Nearly every step costs 1."""
 
 

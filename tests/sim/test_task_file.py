@@ -188,7 +188,7 @@ def test_a_base_that_is_not_free_is_refused(tmp_path):
     robot.model_file.write_text(
         '<mujoco><worldbody><body><joint type="slide"/><geom size="1"/></body></worldbody></mujoco>'
     )
-    with pytest.raises(ConfigError, match=r"slider\.xml: its first joint should be free"):
+    with pytest.raises(ConfigError, match=r"slider\.xml: its base should have a free joint"):
         robot.start(np.random.default_rng(0), 1, 0.0)
 
 
