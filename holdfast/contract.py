@@ -6,22 +6,19 @@ in the bundle, in every log, and in the gate that a run must pass before it star
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
 from holdfast import plain
 from holdfast.errors import ContractError
 from holdfast.plain import shown
+from holdfast.schema import NAME, NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
 from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array
 
 FORMAT = 1
@@ -32,11 +29,6 @@ T = TypeVar("T")
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ContractError(message)
-
-
-def _check_parameters(where: str, parameters: Mapping[str, float]) -> None:
-    for name, value in parameters.items():
-        _require(math.isfinite(value), f"{where}: {name} should be finite, received {value}")
 
 
 @dataclass(frozen=True)
@@ -63,20 +55,15 @@ class ActionChannel:
     unit: str
     low: float
     high: float
-    max_rate_per_s: float
+    max_rate_per_s: Annotated[float, POSITIVE]
 
     def __post_init__(self) -> None:
         where = f"action channel '{self.name}'"
-        finite = all(map(math.isfinite, (self.low, self.high, self.max_rate_per_s)))
-        _require(finite, f"{where}: low, high and max_rate_per_s should be finite")
+        check(self, ContractError, where)
         _require(self.low < self.high, f"{where}: low {self.low} should be below high {self.high}")
         _require(
             self.low <= 0.0 <= self.high,
             f"{where}: limits [{self.low}, {self.high}] should include 0, the stopping action",
-        )
-        _require(
-            self.max_rate_per_s > 0.0,
-            f"{where}: max_rate_per_s should be above 0, received {self.max_rate_per_s}",
         )
 
 
@@ -96,26 +83,18 @@ class Cost:
     name: str
     function: str
     parameters: Mapping[str, float]
-    limit: float
+    limit: Annotated[float, NOT_NEGATIVE]
     run_budget: float
-    gamma: float
-    lam: float
+    gamma: Annotated[float, SHARE]
+    lam: Annotated[float, SHARE]
 
     def __post_init__(self) -> None:
         where = f"cost '{self.name}'"
+        check(self, ContractError, where)
         _require(
-            math.isfinite(self.limit) and self.limit >= 0.0,
-            f"{where}: limit should be finite and at least 0, received {self.limit}",
+            self.run_budget >= self.limit,
+            f"{where}: run_budget {self.run_budget} should be at least the limit {self.limit}",
         )
-        _require(
-            math.isfinite(self.run_budget) and self.run_budget >= self.limit,
-            f"{where}: run_budget {self.run_budget} should be finite and at least the limit "
-            f"{self.limit}",
-        )
-        for name in ("gamma", "lam"):
-            value = getattr(self, name)
-            _require(0.0 <= value <= 1.0, f"{where}: {name} should be in [0, 1], received {value}")
-        _check_parameters(where, self.parameters)
 
 
 @dataclass(frozen=True)
@@ -126,7 +105,7 @@ class Recovery:
     parameters: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        _check_parameters(f"recovery '{self.name}'", self.parameters)
+        check(self, ContractError, f"recovery '{self.name}'")
 
 
 @dataclass(frozen=True)
@@ -137,10 +116,10 @@ class Contract:
         ContractError: a field contradicts another or the signal catalogue.
     """
 
-    robot: str
+    robot: Annotated[str, NAME]  # it finds a configuration file, so it must never be a path
     task: str
-    period_s: float
-    episode_steps: int
+    period_s: Annotated[float, POSITIVE]
+    episode_steps: Annotated[int, Range(1)]
     observation: tuple[ObservationChannel, ...]
     action: tuple[ActionChannel, ...]
     costs: tuple[Cost, ...]
@@ -152,25 +131,12 @@ class Contract:
             self.format == FORMAT,
             f"contract: format should be {FORMAT}, received {self.format}",
         )
-        # A robot's name finds its configuration file, so it must never be a path.
-        _require(
-            plain.is_name(self.robot),
-            f"contract: robot should be made of letters, digits, _ and - alone, received "
-            f"'{shown(self.robot)}'",
-        )
-        for text in _texts(_plain(self)):
+        check(self, ContractError, "contract")
+        for text in _texts(to_plain(self)):
             _require(
                 text.isprintable(),
                 f"contract: names should be printable, received '{shown(text)}'",
             )
-        _require(
-            math.isfinite(self.period_s) and self.period_s > 0.0,
-            f"contract: period_s should be above 0, received {self.period_s}",
-        )
-        _require(
-            self.episode_steps > 0,
-            f"contract: episode_steps should be above 0, received {self.episode_steps}",
-        )
         for kind in ("observation", "action", "costs"):
             names = [item.name for item in getattr(self, kind)]
             _require(bool(names), f"contract: {kind} should list at least one entry")
@@ -288,7 +254,7 @@ class Contract:
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no spaces, no NaN."""
-        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(to_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @cached_property
     def hash(self) -> str:
@@ -306,20 +272,7 @@ class Contract:
             data = plain.from_json(text)
         except ValueError as error:
             raise ContractError(f"contract: should be JSON ({error})") from None
-        return strict(Contract, data, "contract")
-
-
-def _plain(value: Any, kind: str = "") -> Any:
-    """Return JSON data; `kind` is the annotation, so that 10 and 10.0 have one text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: _plain(getattr(value, f.name), str(f.type)) for f in fields}
-    if isinstance(value, Mapping):
-        return {key: _plain(item, "float") for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    # Adding 0.0 turns -0.0 into 0.0: equal contracts have one hash.
-    return float(value) + 0.0 if kind == "float" else value
+        return read(Contract, data, "contract", ContractError, complete=True)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -341,44 +294,4 @@ def strict(cls: type[T], data: Any, where: str) -> T:
     Raises:
         ContractError: names the place, what was found and what would be right.
     """
-    _require(isinstance(data, dict), f"{where}: should be a mapping, received {shown(repr(data))}")
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    missing = [name for name in names if name not in data]
-    unknown = [str(name) for name in data if name not in names]
-    guess = plain.meant(unknown[0], missing) if unknown else ""
-    guess = guess or f"; known are {', '.join(names)}"
-    _require(not unknown, f"{where}: unknown {', '.join(map(shown, unknown))}{guess}")
-    _require(not missing, f"{where}: missing {', '.join(missing)}")
-    hints = get_type_hints(cls)
-    return cls(**{n: _convert(hints[n], data[n], f"{where}.{n}") for n in names})
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    """Return `value` as the annotated `kind`, or raise ContractError."""
-    if type(None) in get_args(kind):
-        inner = next(arg for arg in get_args(kind) if arg is not type(None))
-        return None if value is None else _convert(inner, value, where)
-    if get_origin(kind) is tuple:
-        _require(
-            isinstance(value, list),
-            f"{where}: should be a list, received {shown(repr(value))}",
-        )
-        item = get_args(kind)[0]
-        return tuple(_convert(item, v, f"{where}[{i}]") for i, v in enumerate(value))
-    if get_origin(kind) is Mapping:
-        _require(
-            isinstance(value, dict),
-            f"{where}: should be a mapping, received {shown(repr(value))}",
-        )
-        item = get_args(kind)[1]
-        return MappingProxyType({k: _convert(item, v, f"{where}.{k}") for k, v in value.items()})
-    if dataclasses.is_dataclass(kind):
-        return strict(kind, value, where)  # type: ignore[arg-type]
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        # False for NaN, infinity and integers that no float can hold.
-        finite = abs(value) <= sys.float_info.max
-        _require(finite, f"{where}: should be a finite number, received {shown(repr(value))}")
-        return float(value)
-    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    _require(right, f"{where}: should be {kind.__name__}, received {shown(repr(value))}")
-    return value
+    return read(cls, data, where, ContractError, complete=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -20,7 +21,7 @@ CONTRACT = drive_contract()
 
 def section(**changes: object) -> RosSection:
     """Return the drive robot's topics; without `stop_topics` the robot has no e-stop of its own."""
-    return configs.load(configs.find("drive")).topics().model_copy(update=changes)
+    return dataclasses.replace(configs.load(configs.find("drive")).topics(), **changes)
 
 
 class Body:

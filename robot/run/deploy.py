@@ -5,14 +5,13 @@ This process is the monitor's: it alone has the robot's port. The policy runs in
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from holdfast.robot.run.loop import Loop
 from holdfast.robot.run.policy_process import PolicyProcess
 from holdfast.robot.run.run import Interrupted, Run
 from holdfast.robot.serial.robot import SerialRobot
+from holdfast.schema import Range, check, to_plain
 
 DDS = "dds:"
 INTERRUPTED = 130
@@ -59,9 +59,9 @@ class Settings:
 
     robot: str
     policy: Path
-    episodes: int = 1
+    episodes: Annotated[int, Range(1)] = 1
     explore: bool = False
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     out: Path | None = None
     config: Path | None = None
     run_budget: tuple[str, ...] = ()
@@ -69,10 +69,7 @@ class Settings:
     prompt: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"{name} should be at least {least}, received {value}")
+        check(self, ConfigError)
 
 
 def command(settings: Settings) -> int:
@@ -218,7 +215,7 @@ class Progress:
                 for name, values in costs.items()
             },
             "evidence": None if self._deployment is None else self._deployment.summary(),
-            "episodes": [dataclasses.asdict(result) for result in results],
+            "episodes": [to_plain(result) for result in results],
         }
         path = self._recorder.path.parent / SUMMARY_FILE
         try:

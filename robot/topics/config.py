@@ -8,17 +8,21 @@ explains the section.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
+from holdfast.schema import POSITIVE, Matching
 from holdfast.signals import CATALOGUE
 
-Name = Annotated[str, Field(pattern=r"^[~/]?\w[\w/]*$")]
-TypeName = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
+Name = Annotated[
+    str, Matching(re.compile(r"[~/]?\w[\w/]*"), "a topic's name, as odom or /base/odom")
+]
+TypeName = Annotated[str, Matching(re.compile(r"\w+/msg/\w+"), "a type, as nav_msgs/msg/Odometry")]
 
 HOWS = ("fields", "yaw", "roll_pitch", "wxyz", "ranges", "joints")
 
@@ -29,18 +33,16 @@ CHILD_FRAME = {"nav_msgs/msg/Odometry": "twist."}
 """Fields that are given in the message's `child_frame_id`, not in its header's frame."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Joints(_Strict):
+@dataclass(frozen=True)
+class Joints:
     """Joints of a JointState, in the contract's order: the message's own may be any."""
 
     field: str
-    names: list[str]
+    names: tuple[str, ...]
 
 
-class Ranges(_Strict):
+@dataclass(frozen=True)
+class Ranges:
     """How a LaserScan becomes the signal `scan`, nearest things by sector as seen from the base.
 
     Attributes:
@@ -56,14 +58,15 @@ class Ranges(_Strict):
     """
 
     field: str = "ranges"
-    position_m: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 0.0]
+    position_m: tuple[float, float] = (0.0, 0.0)
     yaw_rad: float = 0.0
     upside_down: bool = False
-    no_return: Annotated[str, Field(pattern=r"^(far|near|stop)$")] = "stop"
-    unseen: Annotated[str, Field(pattern=r"^(far|stop)$")] = "stop"
+    no_return: Literal["far", "near", "stop"] = "stop"
+    unseen: Literal["far", "stop"] = "stop"
 
 
-class SignalField(_Strict):
+@dataclass(frozen=True)
+class SignalField:
     """Where in a message a signal is, and its unit: exactly one of the following.
 
     Attributes:
@@ -73,18 +76,16 @@ class SignalField(_Strict):
     """
 
     unit: str
-    fields: list[str] | None = None
+    fields: tuple[str, ...] | None = None
     yaw: str | None = None
     roll_pitch: str | None = None
     wxyz: str | None = None
     ranges: Ranges | None = None
     joints: Joints | None = None
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SignalField:
+    def __post_init__(self) -> None:
         if sum(getattr(self, how) is not None for how in HOWS) != 1:
             raise ValueError(f"should have exactly one of {', '.join(HOWS)}")
-        return self
 
     @property
     def how(self) -> str:
@@ -95,7 +96,7 @@ class SignalField(_Strict):
     def paths(self) -> tuple[str, ...]:
         """The fields that it reads."""
         if self.fields is not None:
-            return tuple(self.fields)
+            return self.fields
         part = self.ranges or self.joints
         return (part.field if part else getattr(self, self.how),)
 
@@ -109,7 +110,8 @@ class SignalField(_Strict):
         return {"yaw": 1, "roll_pitch": 2, "wxyz": 4}.get(self.how, CATALOGUE["scan"].size or 0)
 
 
-class Source(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class Source:
     """A topic that signals come from.
 
     Attributes:
@@ -124,27 +126,30 @@ class Source(_Strict):
     frame: str | None = None
     child_frame: str | None = None
     reliable: bool = False
-    signals: dict[str, SignalField]
+    signals: Mapping[str, SignalField]
 
 
-class ActionTopic(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class ActionTopic:
     """A topic that actions travel on: a path for each action channel, by its name."""
 
     topic: Name
     type: TypeName
     frame: str = ""
-    fields: dict[str, str]
+    fields: Mapping[str, str]
 
 
-class Frames(_Strict):
+@dataclass(frozen=True)
+class Frames:
     """Names of frames: REP-105's two, and those of sensors that are parallel to the base."""
 
     odom: str = "odom"
     base: str = "base_link"
-    aligned: list[str] = []
+    aligned: tuple[str, ...] = ()
 
 
-class RosSection(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class RosSection:
     """A robot as its topics.
 
     Attributes:
@@ -157,11 +162,13 @@ class RosSection(_Strict):
     """
 
     frames: Frames = Frames()
-    sources: dict[str, Source]
+    sources: Mapping[str, Source]
     command: ActionTopic
     proposal: ActionTopic
-    command_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    stop_topics: dict[Name, Annotated[str, Field(pattern=r"^(latched|plain)$")]] = {}
+    command_timeout_s: Annotated[float, POSITIVE]
+    stop_topics: Mapping[Name, Literal["latched", "plain"]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def lidars(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.evaluate import evaluate, interval, judge_prediction, predict_costs
 from holdfast.policy.ship.export import checkpoint_of, export
-from holdfast.safety_monitor.familiarity import Drift, Familiarity
+from holdfast.safety_monitor.familiarity import Drift
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.sim.batch.randomise import Randomisation
 
@@ -98,7 +98,7 @@ def test_provenance(shipped):
 def test_the_bundle_knows_what_the_simulation_shows(shipped):
     """Episodes of other seeds than it was fitted on are familiar; what never happens is not."""
     held = bundle.load(shipped)
-    familiarity = Familiarity.from_mapping(held.familiarity)
+    familiarity = held.familiarity
     familiarity.require_size(held.contract.observation_size)
     assert (familiarity.episodes, familiarity.logged) == (10, 0)
     assert familiarity.false_alarm_rate == 0.1
@@ -136,10 +136,10 @@ def known(shipped, tmp_path, episodes):
 
 def test_what_a_robot_has_seen_is_familiar_too(shipped, tmp_path):
     path, logged = known(shipped, tmp_path, 24)
-    familiarity = Familiarity.from_mapping(bundle.load(path).familiarity)
+    familiarity = bundle.load(path).familiarity
     assert (familiarity.episodes, familiarity.logged) == (10, 12)
     assert familiarity.false_alarm_rate == 0.1  # ten episodes show no lower one
-    alone = Familiarity.from_mapping(bundle.load(shipped).familiarity)
+    alone = bundle.load(shipped).familiarity
     for one, strange in ((familiarity, False), (alone, True)):
         drift = Drift(one)
         for observation in logged[0]:
@@ -207,13 +207,13 @@ def test_the_prediction_is_reported_for_each_cost_and_goes_with_the_bundle(shipp
     assert 0.0 <= found["covered"]["0.5"] <= found["covered"]["0.9"] <= 1.0
     for place in ("start", "middle"):
         assert abs(found[place]["mean_error"]) <= found[place]["rmse"]
-    (shortfalls,) = Prediction.from_mapping(held.prediction).shortfalls
+    (shortfalls,) = held.prediction.shortfalls
     assert len(shortfalls) == 10
 
 
 def test_the_prediction_covers_other_episodes_than_it_was_calibrated_on(shipped):
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
-    prediction = Prediction.from_mapping(bundle.load(shipped).prediction)
+    prediction = bundle.load(shipped).prediction
     other = evaluate(networks, SMALL, 100, seed=77)
     ahead = predict_costs(networks, other)
     covered = judge_prediction(networks.contract, ahead, other.costs, prediction)

@@ -196,7 +196,7 @@ FAMILIARITY = {
 def test_when_familiarity_is_used(tmp_path, setting, logged, used):
     entries = {"familiarity": json.dumps({**FAMILIARITY, "logged": logged})}
     bundle = load(write_bundle(tmp_path / "policy.onnx", entries=entries))
-    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": setting})
+    config = dataclasses.replace(configs.load(configs.find("drive")), familiarity=setting)
     familiarity, prediction = knowledge(bundle, config)
     assert (familiarity is not None) is used
     assert prediction is None
@@ -204,7 +204,7 @@ def test_when_familiarity_is_used(tmp_path, setting, logged, used):
 
 def test_what_a_bundle_does_not_know_is_not_used(tmp_path):
     bundle = load(write_bundle(tmp_path / "policy.onnx"))
-    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": "always"})
+    config = dataclasses.replace(configs.load(configs.find("drive")), familiarity="always")
     assert knowledge(bundle, config) == (None, None)
 
 

@@ -192,7 +192,7 @@ def test_a_kill_while_it_writes_leaves_a_whole_file(tmp_path):
         ("", "evidence.json: should be JSON"),
         ("[1]", "should hold the evidence of a deployment"),
         ('{"hardware_id": "twin-1"}', "should hold the evidence of a deployment"),
-        ('{"hardware_id": "twin-1", "evidence": 7}', "saved evidence: should be a mapping"),
+        ('{"hardware_id": "twin-1", "evidence": 7}', "saved evidence should be a mapping"),
     ],
 )
 def test_files_that_are_no_evidence(tmp_path, text, sentence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
@@ -164,7 +165,7 @@ def test_two_monitors_that_ask(here, there, bundle):
 def test_answers_need_a_stamp(here, bundle):
     topic = {"type": "geometry_msgs/msg/Twist", "fields": {}}
     topic["fields"] = {"forward_speed": "linear.x", "yaw_rate": "angular.z"}
-    proposal = section().proposal.model_copy(update=topic)
+    proposal = dataclasses.replace(section().proposal, **topic)
     with pytest.raises(ConfigError, match=r"geometry_msgs/msg/Twist has none"):
         PolicyTopic(here, section(proposal=proposal), bundle, explore=False)
 

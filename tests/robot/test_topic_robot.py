@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
@@ -275,6 +276,6 @@ def test_a_clock_that_stands_still(here):
 
 
 def test_topics_that_do_not_exist(here):
-    command = section().command.model_copy(update={"type": "some_msgs/msg/Thing"})
+    command = dataclasses.replace(section().command, type="some_msgs/msg/Thing")
     with pytest.raises(ConfigError, match="'some_msgs/msg/Thing' is not known without ROS"):
         robot(here, command=command)

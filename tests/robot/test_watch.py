@@ -45,7 +45,7 @@ class Rig:
             pose_frozen_s=None,
             velocity_frozen_s=None,
         )
-        config = config.model_copy(update={"monitor": limits})
+        config = dataclasses.replace(config, monitor=limits)
         self.here, self.body = here, Body(there)
         topic = section().proposal
         self.codec = ActionCodec("proposal", topic, there, contract.action_names)
