@@ -24,6 +24,7 @@ from holdfast.policy.learn.settings import (
 )
 from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.ship.evaluate import Evaluation, evaluate, evaluate_actions
+from holdfast.schema import to_plain
 from holdfast.signals import Array
 
 PROBE = "probe.json"
@@ -65,7 +66,7 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
     console.print(table(measured, contract))
     report = {
         "format": FORMAT,
-        "settings": dataclasses.asdict(settings),
+        "settings": to_plain(settings),
         "contract": contract.to_json(),
         "policies": {name: evaluation.summary() for name, evaluation in measured.items()},
     }

@@ -6,7 +6,6 @@ that was lost with its worker is run again by another, and only what a shard ret
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import socket
@@ -28,6 +27,7 @@ from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Normaliser
 from holdfast.policy.sampling.rollout import Rollout
 from holdfast.policy.sampling.shards import Shard
+from holdfast.schema import to_plain
 from holdfast.sim.registry import make_batch
 
 ANSWERS_S = 5.0
@@ -116,7 +116,7 @@ class Cluster:
     ) -> None:
         self._joined = join(address, workers)
         self._worker: Any = ray.remote(num_cpus=1)(Worker)
-        self._duties = (versions_here(), dataclasses.asdict(settings), contract.to_json())
+        self._duties = (versions_here(), to_plain(settings), contract.to_json())
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # without a shard, it is starting
         self._deaths = 0

@@ -29,6 +29,7 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import Collector, Estimates, Rollout, estimate, rows
 from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.sampling.shards import SequentialRunner, ShardedCollector
+from holdfast.schema import to_plain
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch
 from holdfast.sim.registry import make_batch
@@ -224,7 +225,7 @@ class Learner:
         tensors |= self.fitting.tensors() | self.algorithm.tensors()
         tensors["generator"] = self.generator.get_state()
         data = {
-            "settings": dataclasses.asdict(self.settings),
+            "settings": to_plain(self.settings),
             "contract": self.contract.to_json(),
             "iteration": self.iteration,
             "steps": self.steps,
