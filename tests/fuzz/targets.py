@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from device_rig import WATCHDOG_US, Bench, Rig
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ContractError, LogError
@@ -23,6 +22,7 @@ from holdfast.robot import config as configs
 from holdfast.robot.serial import device, link
 from holdfast.safety_monitor import Monitor, Proposal, Reading, State
 from holdfast.signals import Array
+from tests.helpers.robots.device_rig import WATCHDOG_US, Bench, Rig
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -6,10 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from bundles import drive_contract
 from mcap.writer import CompressionType, IndexType, Writer
-from mended import rewritten
-from recordings import info, record_episode, tick
 
 from holdfast.errors import LogError
 from holdfast.log import format as log_format
@@ -17,6 +14,9 @@ from holdfast.log import writer as recorder
 from holdfast.log.format import RunInfo
 from holdfast.log.reader import Event, read
 from holdfast.log.writer import Recorder
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.data.mended import rewritten
+from tests.helpers.data.recordings import info, record_episode, tick
 
 
 @pytest.fixture

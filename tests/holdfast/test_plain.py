@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bundles import drive_contract
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from holdfast.robot import config as configs
 from holdfast.robot.run.assembly import default_directory, load_contract
 from holdfast.share import folder
 from holdfast.sim.twin.gap import load_gap
+from tests.helpers.data.bundles import drive_contract
 
 # YAML.
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import gone, until
 
 from holdfast import share
 from holdfast.cli import main
@@ -24,7 +23,9 @@ from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.sampling.shards import Shard
 from holdfast.policy.train import CHECKPOINT
+from holdfast.schema import to_plain
 from holdfast.sim.batch.randomise import load_randomisation
+from tests.helpers.robots.runs import gone, until
 
 ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast[ray]'")
 from holdfast.policy.learn import cluster as module  # noqa: E402
@@ -201,7 +202,7 @@ def test_a_worker_randomises_as_the_learner_does():
         randomise=load_randomisation(share.folder() / "config" / "randomise_drive.yaml"),
     )  # fmt: skip
     learner, worker = Learner(settings), module.Worker()
-    duties = dataclasses.asdict(settings), learner.contract.to_json()
+    duties = to_plain(settings), learner.contract.to_json()
     worker.prepare(module.versions_here(), *duties)
     for index in (1, 0, 1):
         weights, shard = (learner.policy, learner.normaliser), Shard(7, index)
@@ -213,12 +214,12 @@ def test_a_worker_randomises_as_the_learner_does():
 def test_versions_of_all_that_a_batch_depends_on_are_compared(name):
     other = {**module.versions_here(), name: "9.9"}
     with pytest.raises(TrainingError, match=rf"has {name} .+, the learner 9\.9"):
-        module.Worker().prepare(other, dataclasses.asdict(SETTINGS), "")
+        module.Worker().prepare(other, to_plain(SETTINGS), "")
 
 
 def test_a_worker_with_another_contract_is_refused():
     changed = dataclasses.replace(contract_of(SETTINGS), episode_steps=64).to_json()
-    duties = module.versions_here(), dataclasses.asdict(SETTINGS), changed
+    duties = module.versions_here(), to_plain(SETTINGS), changed
     with pytest.raises(TrainingError, match="another contract than the learner's"):
         module.Worker().prepare(*duties)
 

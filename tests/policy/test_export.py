@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bundles import drive_contract
 
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPERATORS
@@ -26,6 +25,7 @@ from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.safety_monitor.familiarity import Drift
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.sim.batch.randomise import Randomisation
+from tests.helpers.data.bundles import drive_contract
 
 SMALL = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, critic_steps=5)
 
@@ -356,15 +356,12 @@ NESTED = "[" * 100_000 + "]" * 100_000
         (lambda data: data["settings"].update(hidden=[10**9, 10**9]), "layer 1 should be 1000000"),
         (lambda data: data["settings"].update(hidden="ab"), "layer 1 should be 2 units"),
         (lambda data: data["settings"].update(hidden=[64]), "layer 2 should be 2 units"),
-        (
-            lambda data: data["settings"]["own"].pop("step"),
-            "its settings are not as holdfast train",
-        ),
-        (lambda data: data["settings"].pop("seed"), "its settings are not as holdfast train"),
+        (lambda data: data["settings"]["own"].pop("step"), r"settings\.own: missing step"),
+        (lambda data: data["settings"].pop("seed"), "settings: missing seed"),
         (lambda data: data["settings"].pop("own"), "its settings are not as holdfast train"),
-        (lambda data: data["settings"].update(task=3), "its settings are not as holdfast train"),
-        (lambda data: data["settings"].update(seed=None), "its settings are not as holdfast train"),
-        (lambda data: data["settings"].update(more=1), "its settings are not as holdfast train"),
+        (lambda data: data["settings"].update(task=3), "settings.task should be text, received 3"),
+        (lambda data: data["settings"].update(seed=None), "settings.seed should be a whole"),
+        (lambda data: data["settings"].update(more=1), "settings: unknown more; known are"),
     ],
 )
 def test_a_training_state_that_contradicts_itself_is_one_sentence(

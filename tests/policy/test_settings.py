@@ -19,6 +19,7 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of, defaults, settings_from
 from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.optimise.trust_region import StepSettings
+from holdfast.schema import to_plain
 from holdfast.sim.registry import make
 
 POINT = TrainSettings(task="PointCircle-v0")
@@ -116,7 +117,7 @@ def test_settings_survive_json():
     for preset, algorithm in itertools.product(("holdfast", "paper"), ALGORITHMS):
         usual = defaults(preset, "PointCircle-v0", algorithm)
         settings = dataclasses.replace(usual, limit=(3.0,))
-        carried = json.loads(json.dumps(dataclasses.asdict(settings)))
+        carried = json.loads(json.dumps(to_plain(settings)))
         assert settings_from(carried) == settings
 
 
@@ -134,7 +135,7 @@ FORMAT_2 = {
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "off-policy"])
 def test_settings_of_an_earlier_checkpoint_are_converted(algorithm):
-    shared = json.loads(json.dumps(dataclasses.asdict(POINT)))
+    shared = json.loads(json.dumps(to_plain(POINT)))
     del shared["own"], shared["physics"]  # the first of them had no choice of physics
     settings = settings_from({**shared, **FORMAT_2, "algorithm": algorithm})
     assert settings.physics == "mujoco"
@@ -146,7 +147,7 @@ def test_settings_of_an_earlier_checkpoint_are_converted(algorithm):
 
 
 def test_an_off_policy_run_of_an_earlier_checkpoint_is_refused():
-    shared = json.loads(json.dumps(dataclasses.asdict(POINT)))
+    shared = json.loads(json.dumps(to_plain(POINT)))
     del shared["own"]
     with pytest.raises(TrainingError, match="off-policy run of checkpoint format 2 cannot"):
         settings_from({**shared, **FORMAT_2, "algorithm": "off-policy"})

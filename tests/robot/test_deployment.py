@@ -9,8 +9,6 @@ import subprocess
 import sys
 
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
 
 from holdfast.contract import Cost
 from holdfast.errors import ConfigError, RunError
@@ -19,6 +17,8 @@ from holdfast.log.reader import read
 from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.evidence import Evidence
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
 
 
 def contract(limit, run_budget):

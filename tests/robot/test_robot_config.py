@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from bundles import drive_contract
 
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.safety_monitor.limits import Limits
+from tests.helpers.data.bundles import drive_contract
 
 
 @pytest.fixture

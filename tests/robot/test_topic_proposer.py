@@ -6,11 +6,8 @@ import dataclasses
 import math
 import time
 
-import graphs
 import numpy as np
 import pytest
-from bundles import write_bundle
-from topic_rig import CONTRACT, section
 
 from holdfast.bundle.reader import load, log_prob
 from holdfast.errors import ConfigError
@@ -27,6 +24,9 @@ from holdfast.robot.topics.proposers import (
     Question,
     introduction,
 )
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.robots.topic_rig import CONTRACT, section
+from tests.helpers.ros import graphs
 
 OBSERVED = np.linspace(-1.0, 1.0, CONTRACT.observation_size)
 HOLD_S = 0.25

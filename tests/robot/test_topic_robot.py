@@ -6,17 +6,17 @@ import dataclasses
 import math
 import time
 
-import graphs
 import numpy as np
 import pytest
-import topic_rig
-from topic_rig import CONTRACT, Body, call, section
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.topics.config import Ranges, SignalField, Source
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import SENSOR, STATUS
 from holdfast.robot.topics.robot import STALL_S, TopicRobot
+from tests.helpers.robots import topic_rig
+from tests.helpers.robots.topic_rig import CONTRACT, Body, call, section
+from tests.helpers.ros import graphs
 
 SCAN = "sensor_msgs/msg/LaserScan"
 FORWARD = np.array([0.5, 0.0])

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import yaml
-from bundles import drive_contract
 
 from holdfast import share
 from holdfast.contract import ActionChannel, ObservationChannel
@@ -14,6 +13,7 @@ from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.topics.config import RosSection
 from holdfast.schema import MismatchError, build
+from tests.helpers.data.bundles import drive_contract
 
 DRIVE = yaml.safe_load(configs.find("drive").read_text())["ros"]
 ROBOTS = sorted(

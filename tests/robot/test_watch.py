@@ -8,11 +8,8 @@ import threading
 import time
 from contextlib import contextmanager
 
-import graphs
 import numpy as np
 import pytest
-from bundles import drive_contract
-from topic_rig import Body, call, section
 
 from holdfast.errors import LogError
 from holdfast.log.reader import read
@@ -28,6 +25,9 @@ from holdfast.robot.topics.proposers import ExternalProposer
 from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor import Monitor
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.robots.topic_rig import Body, call, section
+from tests.helpers.ros import graphs
 
 SPEED = 0.4
 

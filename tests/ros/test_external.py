@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
 
 from geometry_msgs.msg import TwistStamped
-from system import DRIVES, MONITOR, TWIN, system, until
+
+from tests.helpers.ros.system import DRIVES, MONITOR, TWIN, system, until
 
 
 class Teleoperation:

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
 
-from system import MONITOR, POLICY, TWIN, Client, Node, until
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, Node, until
 
 START = [
     (TWIN, {"task": 3}, "parameter task should be a text"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from bundles import drive_contract
 
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
@@ -20,6 +19,7 @@ from holdfast.safety_monitor.messages import (
     State,
     Verdict,
 )
+from tests.helpers.data.bundles import drive_contract
 
 SOURCES = {"robot": ("position", "heading", "forward_speed", "yaw_rate", "tilt")}
 

@@ -6,14 +6,14 @@ import dataclasses
 import time
 from typing import Any
 
-import graphs
 import numpy as np
-from bundles import drive_contract
 
 from holdfast.robot import config as configs
 from holdfast.robot.topics.config import RosSection
 from holdfast.robot.topics.fields import ActionCodec, set_stamp
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.ros import graphs
 
 ODOMETRY, IMU, BOOL = "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu", "std_msgs/msg/Bool"
 CONTRACT = drive_contract()
