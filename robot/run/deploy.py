@@ -5,9 +5,10 @@ This process is the monitor's: it alone has the robot's port. The policy runs in
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,16 @@ from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.loop import Loop
 from holdfast.robot.run.policy_process import PolicyProcess
 from holdfast.robot.run.run import Interrupted, Run
-from holdfast.robot.serial.robot import SerialRobot
 from holdfast.schema import Range, check, to_plain
 
 DDS = "dds:"
+TRANSPORTS: Mapping[str, str] = {
+    "serial": "holdfast.robot.serial.robot",
+    "dds": "holdfast.robot.dds.robot",
+}
+"""By the scheme of a robot's address, the module whose `connect` reaches it. The module is imported
+when it is needed: not every install has what it imports."""
+
 INTERRUPTED = 130
 SUMMARY_FILE = "summary.json"
 
@@ -121,11 +128,15 @@ def connect(address: str, assembly: Assembly) -> Robot:
         ConfigError: the address is written otherwise, or its topics lack something.
         LinkError: nothing answers.
     """
-    if address.startswith(DDS):
-        from holdfast.robot.dds.robot import DdsRobot  # not every install has it
-
-        return DdsRobot(address, assembly.config, assembly.contract, assembly.monitor.required)
-    return SerialRobot.connect(address)
+    scheme, colon, _ = address.partition(":")
+    if not colon or scheme not in TRANSPORTS:
+        known = " or ".join(f"{each}:" for each in TRANSPORTS)
+        raise ConfigError(f"robot should begin with {known}, received '{address}'")
+    transport = importlib.import_module(TRANSPORTS[scheme])
+    robot: Robot = transport.connect(
+        address, assembly.config, assembly.contract, assembly.monitor.required
+    )
+    return robot
 
 
 class Progress:

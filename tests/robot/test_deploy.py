@@ -10,9 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-import runs
 import yaml
-from bundles import drive_contract, write_bundle
 
 from holdfast import share
 from holdfast.bundle.reader import load
@@ -24,6 +22,8 @@ from holdfast.robot.run import deploy
 from holdfast.robot.run.assembly import knowledge, parse_budget, require_fit
 from holdfast.robot.run.deploy import Settings
 from holdfast.safety_monitor.monitor import Monitor
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
 
 IDENTITY = Identity(
     robot="drive",
@@ -128,7 +128,7 @@ def test_run_budgets_are_read():
         ({"run_budget": ("outside_corridor=31",)}, ContractError, "at most the contract's 30"),
         ({"run_budget": ("bumps=1",)}, ContractError, "bumps"),
         ({"config": "nothing.yaml"}, ConfigError, "cannot be read"),
-        ({"robot": "usb0"}, ConfigError, r"robot should be 'serial:PORT"),
+        ({"robot": "usb0"}, ConfigError, "robot should begin with serial: or dds:, rec"),
         ({"robot": "serial:/dev/nothing"}, LinkError, "/dev/nothing: there is no such port"),
         ({"policy": "nothing.onnx"}, BundleError, r"nothing\.onnx: cannot be read"),
     ],
