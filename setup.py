@@ -16,7 +16,6 @@ RUN = [
     "lz4>=4.0",  # chunks of logs, as mcap needs it too
     "zstandard>=0.22",  # chunks of logs, as mcap needs it too
     "pyyaml>=6.0",
-    "pydantic>=2.5",
     "tyro>=0.9.4",
     "rich>=13",
 ]

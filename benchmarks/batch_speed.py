@@ -8,7 +8,7 @@ what a machine with two cores free would show; other work on the machine hardly 
 Start states and actions are seeded. Memory is how much the process grew. With --randomise the
 batch's copies differ, the open loop's do not; a reset is in the time, once in PERIODS steps.
 
-    python benchmarks/batch_speed.py [--tasks PointCircle-v0 ...] [--copies 64 256 1024]
+    python -m benchmarks.batch_speed [--tasks PointCircle-v0 ...] [--copies 64 256 1024]
         [--randomise config/randomise_drive.yaml]
 """
 

@@ -3,7 +3,7 @@
 The four go on in turn, an iteration each, for the machine's speed drifts; medians, and quartiles of
 the ratio to one batch. Prints the table of docs/CLUSTER.md.
 
-    python benchmarks/cluster_speed.py
+    python -m benchmarks.cluster_speed
 """
 
 from __future__ import annotations

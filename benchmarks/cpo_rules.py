@@ -4,7 +4,7 @@ And how the critics are fitted, and what is there without a limit.
 Trains each combination over several seeds and prints a table: mean over seeds (and its range)
 of the return and cost of the last 20 iterations, and the share of steps that were taken.
 
-    python benchmarks/cpo_rules.py --task PointCircle-v0 --iterations 60 --seeds 5
+    python -m benchmarks.cpo_rules --task PointCircle-v0 --iterations 60 --seeds 5
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The README's picture: a demo's paths before and after it learned from its log.
 
-python benchmarks/demo_picture.py [--demo runs/demo] [--out docs/demo.png]
+python -m benchmarks.demo_picture [--demo runs/demo] [--out docs/demo.png]
 """
 
 from __future__ import annotations

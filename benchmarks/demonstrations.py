@@ -4,14 +4,13 @@ Policies that are unsafe under the task's limit are trained and logged in simula
 looser limit, and TRPO's under none. Each is cloned from its log, and CPO goes on from the clone.
 Prints a table: mean over seeds, and range, of return and cost per episode.
 
-    python benchmarks/demonstrations.py --seeds 3
+    python -m benchmarks.demonstrations --seeds 3
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,14 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from cpo_rules import spread
-from demonstrators import record_policy
-
+from benchmarks.cpo_rules import spread
 from holdfast.policy.improve.demonstrations import clone, read
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.sim.registry import resolve
+from tests.helpers.data.demonstrators import record_policy
 
 TASK = "PointCircle-v0"
 LOOSE = 3.0

@@ -1,6 +1,6 @@
 """How soon and how wrongly the evidence over episodes speaks, beside three other tests.
 
-    python benchmarks/evidence.py --out docs/EVIDENCE.md
+    python -m benchmarks.evidence --out docs/EVIDENCE.md
 
 Everything is seeded; a run takes about two minutes on one core. With the `ville` package
 installed (0.1.0 made the committed table), its betting confidence sequence is compared too.

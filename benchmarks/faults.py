@@ -1,6 +1,6 @@
 """The fault campaign: which lies, losses and deaths the robot survives, and how far it gets.
 
-    python benchmarks/faults.py --out docs/FAULTS.md --json docs/results/faults.json --alarms 1000
+    python -m benchmarks.faults --out docs/FAULTS.md --json docs/results/faults.json --alarms 1000
 
 Every kind of fault, about every signal, the command path and the clock, while the robot stands,
 sets off, turns and drives at full speed, in lockstep; then faults of the line and of processes, in
@@ -24,11 +24,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-import faulty_line
-from lies import ABSENT, KINDS, NONE
-from lying_twin import GROUPS, SITUATIONS, Case, Outcome, play
+from tests.helpers.faults import faulty_line
+from tests.helpers.faults.lies import ABSENT, KINDS, NONE
+from tests.helpers.faults.lying_twin import GROUPS, SITUATIONS, Case, Outcome, play
 
 
 def cases(seeds: int, gapped: bool = False, config: Path | None = None) -> list[Case]:
@@ -222,7 +220,7 @@ def false_alarms(
 
 
 def _ordinary(arguments: tuple[Path, Path | None, int, int, bool]) -> list[str]:
-    import ordinary
+    from tests.helpers.faults import ordinary
 
     return ordinary.run(*arguments)
 
@@ -239,7 +237,7 @@ def page(
     lines = [
         "# Fault campaign: what a robot does whose sensors, commands, clock or line are wrong",
         "",
-        "Made by `python benchmarks/faults.py --out docs/FAULTS.md --json docs/results/faults.json",
+        "Made by `python -m benchmarks.faults --out docs/FAULTS.md --json docs/results/faults.json",
         "--alarms 1000`. The robot is the drive twin with `config/drive.yaml`, behind the real run",
         "loop, monitor, link and device. The policy is not clever: it stands, sets off, turns on a",
         "circle of 0.4 m, or drives straight at its fence, which is 3 m from the middle, at 1 m/s.",

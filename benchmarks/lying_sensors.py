@@ -15,19 +15,14 @@ import math
 import multiprocessing
 import os
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from lies import KINDS, Maker, Quantity
-from lying_twin import Case, Outcome, play
-
 from holdfast.signals import Array
+from tests.helpers.faults.lies import KINDS, Maker, Quantity
+from tests.helpers.faults.lying_twin import Case, Outcome, play
 
 AHEAD = {"ahead": 0.0, "to the left": math.pi / 2.0, "behind": math.pi}
 SPEEDS_M_S, JUMPS_M = (0.5, 0.3, 0.2), (0.5, 2.0)

@@ -1,6 +1,6 @@
 """How long a step of the safety monitor takes, and whether it keeps memory.
 
-    python benchmarks/monitor_speed.py [--attempts N] [--growth]
+    python -m benchmarks.monitor_speed [--attempts N] [--growth]
 
 A step of a 24-value observation from four sources with three costs: lean (finite, fresh, the
 contract, magnitudes, tracking, budgets), usual (a geofence too, as config/drive.yaml has it) and

@@ -6,7 +6,7 @@ as far as a batch can be so (mass, friction, gain, delay, noise); and the twin w
 itself, whose odometry, wheels and pose are its own. Nothing stops an episode, so that costs are
 whole. Means over episodes; prints a row per policy.
 
-    python benchmarks/randomisation.py [--seeds 3] [--iterations 65] [--episodes 100]
+    python -m benchmarks.randomisation [--seeds 3] [--iterations 65] [--episodes 100]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From proposal to command: what the safety monitor's node adds, beside a bare relay.
 
-    python benchmarks/ros_latency.py --policy B.onnx
+    python -m benchmarks.ros_latency --policy B.onnx
 
 B.onnx is any bundle of robot `drive`; it is run faster than it was made for, which a benchmark
 may. One listener hears three topics: the proposal, the monitor's command, and what a bare rclpy
@@ -28,18 +28,14 @@ import onnx
 import rclpy
 import tyro
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "ros"))
-
 from geometry_msgs.msg import TwistStamped
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile
-from system import MONITOR, POLICY, TWIN, Client, Node, environment
 
 from holdfast.bundle import reader as bundles
 from holdfast.contract import Contract
 from holdfast.robot import config as configs
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, Node, environment
 
 QOS = QoSProfile(depth=10)
 RELAYED = "cmd_vel_relayed"

@@ -5,7 +5,7 @@ in brackets the 10th and the 90th percentile, and the best, which other work on 
 disturbed least. Beside wall time stands CPU time, of all threads, which other work hardly touches;
 it leaves out that threads wait for each other. Prints the tables that docs/SPEED.md explains.
 
-    python benchmarks/training_speed.py [--tables whole update memory growth]
+    python -m benchmarks.training_speed [--tables whole update memory growth]
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import torch
-from batch_speed import PERIODS, open_loop, spread, times
 
+from benchmarks.batch_speed import PERIODS, open_loop, spread, times
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, defaults
 from holdfast.sim.registry import resolve

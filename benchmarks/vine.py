@@ -3,7 +3,7 @@
 Prints, over several seeds, the return at a quarter, a half and all of the steps: its mean over
 seeds and its range.
 
-    python benchmarks/vine.py --task PointCircle-v0 --steps 800000 --seeds 5
+    python -m benchmarks.vine --task PointCircle-v0 --steps 800000 --seeds 5
 """
 
 from __future__ import annotations

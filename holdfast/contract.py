@@ -6,16 +6,13 @@ in the bundle, in every log, and in the gate that a run must pass before it star
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
@@ -23,14 +20,8 @@ from holdfast import expressions, plain
 from holdfast.errors import ContractError
 from holdfast.expressions import CostExpression, SignalSpec
 from holdfast.plain import shown
-from holdfast.signals import (
-    APPLIED_ACTION,
-    CATALOGUE,
-    EPISODE_LEFT,
-    TRANSFORMS,
-    Array,
-    Signal,
-)
+from holdfast.schema import NAME, NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
+from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array, Signal
 
 FORMAT = 2
 """Format 1 named cost functions of this package where format 2 has expressions."""
@@ -45,11 +36,6 @@ def _require(condition: bool, message: str) -> None:
         raise ContractError(message)
 
 
-def _check_parameters(where: str, parameters: Mapping[str, float]) -> None:
-    for name, value in parameters.items():
-        _require(math.isfinite(value), f"{where}: {name} should be finite, received {value}")
-
-
 @dataclass(frozen=True)
 class DeclaredSignal:
     """A signal that the catalogue lacks, or one of the catalogue with the range of its sensor.
@@ -62,7 +48,7 @@ class DeclaredSignal:
     """
 
     name: str
-    size: int
+    size: Annotated[int, Range(1)]
     unit: str
     frame: str = ""
     low: float | None = None
@@ -70,6 +56,7 @@ class DeclaredSignal:
 
     def __post_init__(self) -> None:
         where = f"signal '{shown(self.name)}'"
+        check(self, ContractError, where)
         _require(
             self.name.isidentifier() and self.name.isascii(),
             f"{where}: its name should be made of letters, digits and _, and begin with a letter",
@@ -78,13 +65,6 @@ class DeclaredSignal:
             self.name not in (APPLIED_ACTION, EPISODE_LEFT),
             f"{where}: the name is taken; choose another",
         )
-        _require(self.size >= 1, f"{where}: size should be at least 1, received {self.size}")
-        for name in ("low", "high"):
-            value = getattr(self, name)
-            _require(
-                value is None or math.isfinite(value),
-                f"{where}: {name} should be finite, received {value}",
-            )
         _require(
             self.low is None or self.high is None or self.low < self.high,
             f"{where}: low {self.low} should be below high {self.high}",
@@ -117,24 +97,13 @@ class ObservationChannel:
     transform: str = "identity"
     scale: float = 1.0
     offset: float = 0.0
-    clip: float | None = None
-    history: int = 1
+    clip: Annotated[float, POSITIVE] | None = None
+    history: Annotated[int, Range(1, MAX_HISTORY)] = 1
 
     def __post_init__(self) -> None:
         where = f"observation channel '{self.name}'"
-        _require(
-            math.isfinite(self.scale) and self.scale != 0.0 and math.isfinite(self.offset),
-            f"{where}: scale should be finite and not 0, offset finite, received {self.scale} "
-            f"and {self.offset}",
-        )
-        _require(
-            self.clip is None or (math.isfinite(self.clip) and self.clip > 0.0),
-            f"{where}: clip should be finite and above 0, received {self.clip}",
-        )
-        _require(
-            1 <= self.history <= MAX_HISTORY,
-            f"{where}: history should be from 1 to {MAX_HISTORY}, received {self.history}",
-        )
+        check(self, ContractError, where)
+        _require(self.scale != 0.0, f"{where}: scale should not be 0")
 
     @property
     def signal_size(self) -> int:
@@ -150,20 +119,15 @@ class ActionChannel:
     unit: str
     low: float
     high: float
-    max_rate_per_s: float
+    max_rate_per_s: Annotated[float, POSITIVE]
 
     def __post_init__(self) -> None:
         where = f"action channel '{self.name}'"
-        finite = all(map(math.isfinite, (self.low, self.high, self.max_rate_per_s)))
-        _require(finite, f"{where}: low, high and max_rate_per_s should be finite")
+        check(self, ContractError, where)
         _require(self.low < self.high, f"{where}: low {self.low} should be below high {self.high}")
         _require(
             self.low <= 0.0 <= self.high,
             f"{where}: limits [{self.low}, {self.high}] should include 0, the stopping action",
-        )
-        _require(
-            self.max_rate_per_s > 0.0,
-            f"{where}: max_rate_per_s should be above 0, received {self.max_rate_per_s}",
         )
 
 
@@ -183,29 +147,18 @@ class Cost:
 
     name: str
     expression: str
-    limit: float
+    limit: Annotated[float, NOT_NEGATIVE]
     run_budget: float
-    gamma: float
-    lam: float
-    at_most: float | None = 1.0
+    gamma: Annotated[float, SHARE]
+    lam: Annotated[float, SHARE]
+    at_most: Annotated[float, POSITIVE] | None = 1.0
 
     def __post_init__(self) -> None:
         where = f"cost '{self.name}'"
+        check(self, ContractError, where)
         _require(
-            math.isfinite(self.limit) and self.limit >= 0.0,
-            f"{where}: limit should be finite and at least 0, received {self.limit}",
-        )
-        _require(
-            math.isfinite(self.run_budget) and self.run_budget >= self.limit,
-            f"{where}: run_budget {self.run_budget} should be finite and at least the limit "
-            f"{self.limit}",
-        )
-        for name in ("gamma", "lam"):
-            value = getattr(self, name)
-            _require(0.0 <= value <= 1.0, f"{where}: {name} should be in [0, 1], received {value}")
-        _require(
-            self.at_most is None or (math.isfinite(self.at_most) and self.at_most > 0.0),
-            f"{where}: at_most should be finite and above 0, received {self.at_most}",
+            self.run_budget >= self.limit,
+            f"{where}: run_budget {self.run_budget} should be at least the limit {self.limit}",
         )
 
 
@@ -217,7 +170,7 @@ class Recovery:
     parameters: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        _check_parameters(f"recovery '{self.name}'", self.parameters)
+        check(self, ContractError, f"recovery '{self.name}'")
 
 
 @dataclass(frozen=True)
@@ -228,10 +181,10 @@ class Contract:
         ContractError: a field contradicts another or the signal catalogue.
     """
 
-    robot: str
+    robot: Annotated[str, NAME]  # it finds a configuration file, so it must never be a path
     task: str
-    period_s: float
-    episode_steps: int
+    period_s: Annotated[float, POSITIVE]
+    episode_steps: Annotated[int, Range(1)]
     observation: tuple[ObservationChannel, ...]
     action: tuple[ActionChannel, ...]
     costs: tuple[Cost, ...]
@@ -242,25 +195,12 @@ class Contract:
 
     def __post_init__(self) -> None:
         _require_format(self.format)
-        # A robot's name finds its configuration file, so it must never be a path.
-        _require(
-            plain.is_name(self.robot),
-            f"contract: robot should be made of letters, digits, _ and - alone, received "
-            f"'{shown(self.robot)}'",
-        )
-        for text in _texts(_plain(self)):
+        check(self, ContractError, "contract")
+        for text in _texts(to_plain(self)):
             _require(
                 text.isprintable(),
                 f"contract: names should be printable, received '{shown(text)}'",
             )
-        _require(
-            math.isfinite(self.period_s) and self.period_s > 0.0,
-            f"contract: period_s should be above 0, received {self.period_s}",
-        )
-        _require(
-            self.episode_steps > 0,
-            f"contract: episode_steps should be above 0, received {self.episode_steps}",
-        )
         for kind in ("observation", "action", "costs", "signals"):
             names = [item.name for item in getattr(self, kind)]
             some = bool(names) or kind == "signals"
@@ -425,7 +365,7 @@ class Contract:
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no spaces, no NaN."""
-        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(to_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @cached_property
     def hash(self) -> str:
@@ -445,7 +385,7 @@ class Contract:
             raise ContractError(f"contract: should be JSON ({error})") from None
         if isinstance(data, dict) and "format" in data:
             _require_format(data["format"])  # before its keys, which another format has others of
-        return strict(Contract, data, "contract")
+        return read(Contract, data, "contract", ContractError, complete=True)
 
 
 def _require_format(number: Any) -> None:
@@ -454,19 +394,6 @@ def _require_format(number: Any) -> None:
         f"contract: format should be {FORMAT}, received {shown(repr(number))}; write the "
         "costs of another format as expressions (docs/COSTS.md), and train the policy again",
     )
-
-
-def _plain(value: Any, kind: str = "") -> Any:
-    """Return JSON data; `kind` is the annotation, so that 10 and 10.0 have one text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: _plain(getattr(value, f.name), str(f.type)) for f in fields}
-    if isinstance(value, Mapping):
-        return {key: _plain(item, "float") for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    # Adding 0.0 turns -0.0 into 0.0: equal contracts have one hash.
-    return float(value) + 0.0 if kind.startswith("float") and value is not None else value
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -488,44 +415,4 @@ def strict(cls: type[T], data: Any, where: str) -> T:
     Raises:
         ContractError: names the place, what was found and what would be right.
     """
-    _require(isinstance(data, dict), f"{where}: should be a mapping, received {shown(repr(data))}")
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    missing = [name for name in names if name not in data]
-    unknown = [str(name) for name in data if name not in names]
-    guess = plain.meant(unknown[0], missing) if unknown else ""
-    guess = guess or f"; known are {', '.join(names)}"
-    _require(not unknown, f"{where}: unknown {', '.join(map(shown, unknown))}{guess}")
-    _require(not missing, f"{where}: missing {', '.join(missing)}")
-    hints = get_type_hints(cls)
-    return cls(**{n: _convert(hints[n], data[n], f"{where}.{n}") for n in names})
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    """Return `value` as the annotated `kind`, or raise ContractError."""
-    if type(None) in get_args(kind):
-        inner = next(arg for arg in get_args(kind) if arg is not type(None))
-        return None if value is None else _convert(inner, value, where)
-    if get_origin(kind) is tuple:
-        _require(
-            isinstance(value, list),
-            f"{where}: should be a list, received {shown(repr(value))}",
-        )
-        item = get_args(kind)[0]
-        return tuple(_convert(item, v, f"{where}[{i}]") for i, v in enumerate(value))
-    if get_origin(kind) is Mapping:
-        _require(
-            isinstance(value, dict),
-            f"{where}: should be a mapping, received {shown(repr(value))}",
-        )
-        item = get_args(kind)[1]
-        return MappingProxyType({k: _convert(item, v, f"{where}.{k}") for k, v in value.items()})
-    if dataclasses.is_dataclass(kind):
-        return strict(kind, value, where)  # type: ignore[arg-type]
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        # False for NaN, infinity and integers that no float can hold.
-        finite = abs(value) <= sys.float_info.max
-        _require(finite, f"{where}: should be a finite number, received {shown(repr(value))}")
-        return float(value)
-    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    _require(right, f"{where}: should be {kind.__name__}, received {shown(repr(value))}")
-    return value
+    return read(cls, data, where, ContractError, complete=True)

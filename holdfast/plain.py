@@ -27,6 +27,9 @@ MAX_DEPTH = 32
 MAX_DIGITS = 39
 """Longest whole number: 128 bits, as NumPy's generators keep them. Every float can hold these."""
 
+Place = tuple["str | int", ...]
+"""Keys and indices that lead to a piece of data."""
+
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 """A plain name: one that may become part of a path, and is never a path itself."""
 
@@ -120,14 +123,14 @@ def from_json(text: str) -> Any:
 _TOO_DEEP = f"should nest at most {MAX_DEPTH} deep"
 
 
-def _check(node: Any, place: tuple[str, ...], halves: bool) -> None:
+def _check(node: Any, place: Place, halves: bool) -> None:
     """Refuse what nests too deeply, a number that is not finite, and half a character.
 
     Args:
-        place: keys and indices that lead to the node.
-        halves: whether texts may hold any.
+        place: of the node.
+        halves: whether texts may hold half a character.
     """
-    where = f"{shown('.'.join(place))}: " if place else ""
+    where = f"{dotted(place)} " if place else ""
     if isinstance(node, float) and not math.isfinite(node):
         raise ValueError(f"{where}should be a finite number, received {node}")
     if isinstance(node, str) and halves:
@@ -136,7 +139,7 @@ def _check(node: Any, place: tuple[str, ...], halves: bool) -> None:
         if len(place) >= MAX_DEPTH:
             raise ValueError(_TOO_DEEP)
         for key, item in node.items() if isinstance(node, dict) else enumerate(node):
-            _check(item, (*place, str(key)), halves)
+            _check(item, (*place, key), halves)
 
 
 def whole_characters(text: str) -> str:
@@ -189,6 +192,12 @@ def shown(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def dotted(place: Place) -> str:
+    """Return a place as "sources.odom.fields[0]"."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+    return shown(text.removeprefix("."))
 
 
 def is_name(text: str) -> bool:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import PydanticInvalidForJsonSchema, TypeAdapter, ValidationError
 from yaml.events import (
     AliasEvent,
     DocumentEndEvent,
@@ -28,13 +27,13 @@ from yaml.events import (
     StreamStartEvent,
 )
 
-from holdfast import plain
+from holdfast import plain, schema
 from holdfast.errors import ConfigError, HoldfastError
+from holdfast.plain import Place, dotted
 
 MAX_BYTES = 2**18
 
 T = TypeVar("T")
-Place = tuple["str | int", ...]
 
 # YAML 1.2.2, 10.3.2: the core schema's tags of plain scalars.
 _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
@@ -58,11 +57,10 @@ class Document:
     data: Any = None
     lines: dict[Place, int] = field(default_factory=dict)
 
-    def where(self, place: Place) -> str:
-        """Return "line 3: a.b" of a place, or of the nearest thing that holds it."""
+    def line(self, place: Place) -> str:
+        """Return "line 3: " of a place, or of the nearest thing that holds it; "" of the whole."""
         known = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
-        line = f"line {self.lines[known]}: " if known else ""
-        return line + (_dotted(place) or "the file")
+        return f"line {self.lines[known]}: " if known else ""
 
 
 def parse(text: str) -> Document:
@@ -118,7 +116,7 @@ def _events(text: str) -> Iterator[Event]:
 def _node(event: Event, events: Iterator[Event], place: Place, lines: dict[Place, int]) -> Any:
     line = _line(event)
     if isinstance(event, ScalarEvent):
-        return _scalar(event, f"line {line}: " + (f"{_dotted(place)}: " if place else ""))
+        return _scalar(event, f"line {line}: " + (f"{dotted(place)} " if place else ""))
     if len(place) >= plain.MAX_DEPTH:
         raise ValueError(f"line {line}: should nest at most {plain.MAX_DEPTH} deep")
     if isinstance(event, MappingStartEvent):
@@ -128,7 +126,7 @@ def _node(event: Event, events: Iterator[Event], place: Place, lines: dict[Place
             inner = (*place, key)
             if key in made:
                 raise ValueError(
-                    f"line {line}: {_dotted(inner)} is there already, in line {lines[inner]}"
+                    f"line {line}: {dotted(inner)} is there already, in line {lines[inner]}"
                 )
             lines[inner] = line
             made[key] = _node(next(events), events, inner, lines)
@@ -154,7 +152,7 @@ def _scalar(event: ScalarEvent, where: str) -> Any:
 
 def _key(event: Event, place: Place) -> str:
     line = _line(event)
-    inside = f"{_dotted(place)}: " if place else ""
+    inside = f"{dotted(place)}: " if place else ""
     if not isinstance(event, ScalarEvent):
         raise ValueError(f"line {line}: {inside}a key should be text, received a list or mapping")
     key = _scalar(event, f"line {line}: {inside}a key ")
@@ -167,10 +165,6 @@ def _key(event: Event, place: Place) -> str:
 
 def _line(event: Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
-
-
-def _dotted(place: Place) -> str:
-    return plain.shown(".".join(map(str, place)))
 
 
 def read(path: Path, error: type[HoldfastError] = ConfigError) -> Document:
@@ -186,54 +180,22 @@ def read(path: Path, error: type[HoldfastError] = ConfigError) -> Document:
         raise error(f"{path}: {wrong}") from None
 
 
-def load(path: Path, kind: type[T]) -> T:
-    """Return what a file holds as a type says; all defaults, if it holds nothing.
+def load(
+    path: Path,
+    kind: type[T],
+    error: type[HoldfastError] = ConfigError,
+    complete: bool = False,
+) -> T:
+    """Return the dataclass that a file holds; all defaults, if it holds nothing.
 
     Args:
-        kind: a type that pydantic validates.
-
-    Raises:
-        ConfigError: no such file, not strict YAML, or an unknown or impossible value.
+        error: what is raised where there is no such file, it is not strict YAML, or has an
+            unknown or impossible value.
+        complete: see `schema.read`.
     """
-    document = read(path)
-    adapter = TypeAdapter(kind)
+    document = read(path, error)
     try:
-        return adapter.validate_python({} if document.data is None else document.data)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except ValidationError as error:
-        place, said = _mistake(error, adapter)
-        raise ConfigError(f"{path}: {document.where(place)}: {said}") from None
-
-
-_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_NO_MAPPING = ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
-
-
-def _mistake(error: ValidationError, adapter: TypeAdapter[Any]) -> tuple[Place, str]:
-    """Return where the first mistake is, and what it is: a key that is misspelt, if there is one,
-    for it is what makes another one missing."""
-    errors = error.errors(include_url=False, include_context=False)
-    first = min(errors, key=lambda each: each["type"] not in _UNKNOWN)
-    place, kind, message = first["loc"], first["type"], first["msg"]
-    if kind in _UNKNOWN:
-        return place, f"is not known{plain.meant(str(place[-1]), _keys(adapter))}"
-    if kind == "missing":
-        return place, "field required"
-    if kind in _NO_MAPPING:
-        message = "should be a mapping"
-    received = plain.shown(repr(first["input"]))
-    return place, f"{message[:1].lower()}{message[1:]}, received {received}"
-
-
-def _keys(adapter: TypeAdapter[Any]) -> Iterator[str]:
-    """Yield every key that a type knows, at any depth."""
-    try:
-        found: list[Any] = [adapter.json_schema()]
-    except PydanticInvalidForJsonSchema:
-        return
-    while found:
-        node = found.pop()
-        if isinstance(node, dict):
-            yield from node.get("properties", ())
-            found += node.values()
+        return schema.build(kind, {} if document.data is None else document.data, complete)
+    except schema.MismatchError as wrong:
+        line = document.line(wrong.near)
+        raise error(f"{path}: {line}{wrong.sentence('')}") from None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -28,6 +28,7 @@ from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
+from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.sim.batch.randomise import load_randomisation
 from holdfast.sim.twin.gap import load_gap
 
@@ -52,19 +53,15 @@ class DemoSettings:
     """
 
     out: Path = Path("runs/demo")
-    seed: int = 0
-    limit: float | None = None
-    iterations: int = 65
-    episodes: int = 80
-    rounds: int = 5
+    seed: Annotated[int, Range(0)] = 0
+    limit: Annotated[float, NOT_NEGATIVE] | None = None
+    iterations: Annotated[int, Range(1)] = 65
+    episodes: Annotated[int, Range(2)] = 80
+    rounds: Annotated[int, Range(0)] = 5
     gap: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("iterations", 1), ("episodes", 2), ("rounds", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"{name} should be at least {least}, received {getattr(self, name)}"
-                )
+        check(self, ConfigError)
 
 
 def command(settings: DemoSettings) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
-
-from holdfast import plain, share, yaml_file
+from holdfast import share, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.config import RosSection
 from holdfast.safety_monitor.limits import Limits
+from holdfast.schema import NAME, POSITIVE
 
-Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Seconds = Annotated[float, POSITIVE]
 
 
-class RobotConfig(BaseModel):
+@dataclass(frozen=True)
+class RobotConfig:
     """The configuration of a robot. All times are in seconds.
 
     Attributes:
@@ -33,15 +34,13 @@ class RobotConfig(BaseModel):
         ros: topics of a robot in a ROS graph; None: the robot has none.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    robot: Annotated[str, Field(pattern=f"^{plain.NAME.pattern}$")]
+    robot: Annotated[str, NAME]
     proposal_wait_s: Seconds
     lockstep_wait_s: Seconds
     command_valid_for_s: Seconds
     ready_wait_s: Seconds
     familiarity: Literal["never", "logged", "always"]
-    monitor: Annotated[InstanceOf[Limits], BeforeValidator(Limits.from_mapping)]
+    monitor: Limits
     ros: RosSection | None = None
 
     def require_fit(self, contract: Contract) -> None:

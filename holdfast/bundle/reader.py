@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -25,7 +25,12 @@ from holdfast.bundle.graph import ROWS, check_graph
 from holdfast.bundle.onnx_file import Message, read_model
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ContractError, FileError
+from holdfast.safety_monitor.familiarity import Familiarity
+from holdfast.safety_monitor.prediction import Prediction
+from holdfast.schema import read
 from holdfast.signals import Array
+
+T = TypeVar("T")
 
 FORMAT = "2"
 KEYS = ("format", "contract", "golden", "familiarity", "prediction", "provenance", "digest")
@@ -75,7 +80,7 @@ class Bundle:
 
     Attributes:
         hash: SHA-256 of the file, in hex.
-        familiarity: what the exporter measured of the observations, or None.
+        familiarity: of observations, as the exporter measured it, or None.
         prediction: how much more than cost-to-go an episode may cost, as measured, or None.
         provenance: versions, seeds, hashes, parent and what training measured.
         row_s: how long the outputs for one observation take here, s: the median.
@@ -85,8 +90,8 @@ class Bundle:
     hash: str
     contract: Contract
     golden: Golden
-    familiarity: Mapping[str, Any] | None
-    prediction: Mapping[str, Any] | None
+    familiarity: Familiarity | None
+    prediction: Prediction | None
     provenance: Mapping[str, Any]
     _session: Any = field(repr=False, compare=False)
     row_s: float = field(default=0.0, compare=False)
@@ -156,8 +161,8 @@ def from_bytes(data: bytes, path: Path) -> Bundle:
             hash=hashlib.sha256(data).hexdigest(),
             contract=contract,
             golden=_golden(entries["golden"], contract),
-            familiarity=_mapping(entries, "familiarity"),
-            prediction=_mapping(entries, "prediction"),
+            familiarity=_record(entries, "familiarity", Familiarity),
+            prediction=_record(entries, "prediction", Prediction),
             provenance=_mapping(entries, "provenance") or {},
             _session=_session(data),
         )
@@ -273,6 +278,11 @@ def _mapping(entries: Mapping[str, str], name: str) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise BundleError(f"holdfast_{name} should be a mapping, received {entries[name][:40]}")
     return value
+
+
+def _record(entries: Mapping[str, str], name: str, kind: type[T]) -> T | None:
+    data = _json(entries[name], name)
+    return None if data is None else read(kind, data, name, BundleError, complete=True)
 
 
 def _golden(text: str, contract: Contract) -> Golden:

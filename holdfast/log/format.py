@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 from holdfast.contract import Contract
-from holdfast.errors import ContractError, LogError
+from holdfast.errors import LogError
 from holdfast.log import messages
 from holdfast.log.cdr import Layout
 from holdfast.plain import from_json
+from holdfast.safety_monitor.familiarity import Familiarity
+from holdfast.safety_monitor.prediction import Prediction
+from holdfast.schema import MismatchError, Range, build, to_plain
 
 FORMAT = "5"
 RUN_TOPIC = "holdfast/run"
@@ -156,11 +159,11 @@ class RunInfo:
     bundle_hash: str
     seed: int
     exploring: bool
-    sources: Mapping[str, Mapping[str, int]]
+    sources: Mapping[str, Mapping[str, Annotated[int, Range(1, MAX_SIGNAL)]]]
     limits: Mapping[str, Any]
     run_budget: Mapping[str, float]
-    familiarity: Mapping[str, Any] | None
-    prediction: Mapping[str, Any] | None
+    familiarity: Familiarity | None
+    prediction: Prediction | None
     evidence: Mapping[str, Any] | None
     identity: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -168,7 +171,7 @@ class RunInfo:
 
     def to_json(self) -> str:
         """Return the text of the log's first message."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "contract"}
+        values = {k: v for k, v in to_plain(self).items() if k != "contract"}
         return json.dumps({
             "format": FORMAT,
             "contract": self.contract.to_json(),
@@ -191,40 +194,18 @@ class RunInfo:
         missing = [f.name for f in fields(RunInfo) if f.name not in entries]
         if missing:
             raise LogError(f"its metadata lacks '{missing[0]}'")
+        texts = ("run", "bundle_hash")
+        data = {
+            f.name: entries[f.name] if f.name in texts else _parsed(f.name, entries[f.name])
+            for f in fields(RunInfo)
+        }
         try:
-            contract = Contract.from_json(entries["contract"])
-        except (ContractError, RecursionError) as error:
-            raise LogError(f"its metadata is malformed ({error})") from None
-        if contract.hash != entries.get("contract_hash"):
+            info = build(RunInfo, data, complete=True)
+        except MismatchError as error:
+            raise LogError(f"its metadata is malformed ({error.sentence('')})") from None
+        if info.contract.hash != entries.get("contract_hash"):
             raise LogError("its contract does not have the hash that it was logged under")
-        values: dict[str, Any] = {name: entries[name] for name in ("run", "bundle_hash")}
-        for name, kind in _KINDS.items():
-            value = _parsed(name, entries[name])
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise LogError(f"its metadata is malformed ({name} is {entries[name][:40]})")
-            values[name] = value
-        values["sources"] = _sources(values["sources"])
-        budget = values["run_budget"].values()
-        if not all(isinstance(v, float | int) and not isinstance(v, bool) for v in budget):
-            raise LogError("its metadata is malformed (run_budget should be numbers by cost)")
-        return RunInfo(contract=contract, **values)
-
-
-_OPTIONAL = (dict, type(None))
-_KINDS: Mapping[str, Any] = {
-    "seed": int,
-    "exploring": bool,
-    "sources": dict,
-    "limits": dict,
-    "run_budget": dict,
-    "familiarity": _OPTIONAL,
-    "prediction": _OPTIONAL,
-    "evidence": _OPTIONAL,
-    "identity": dict,
-    "versions": dict,
-    "clock_offset_s": (int, float),
-}
-"""What each JSON entry of a run's metadata should be."""
+        return info
 
 
 def _parsed(name: str, text: str) -> Any:
@@ -232,19 +213,6 @@ def _parsed(name: str, text: str) -> Any:
         return from_json(text)
     except ValueError as error:
         raise LogError(f"its metadata is malformed ({name}: {error})") from None
-
-
-def _sources(value: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    for source, sizes in value.items():
-        right = isinstance(sizes, dict) and all(
-            type(size) is int and 0 < size <= MAX_SIGNAL for size in sizes.values()
-        )
-        if not right:
-            raise LogError(
-                f"its metadata is malformed (source '{source}' should say how many values each of "
-                f"its signals has, received {str(sizes)[:60]})"
-            )
-    return {source: dict(sizes) for source, sizes in value.items()}
 
 
 def layout(topic: str, contract: Contract, sources: Mapping[str, Mapping[str, int]]) -> Layout:

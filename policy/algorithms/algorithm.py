@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from holdfast.errors import TrainingError
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Networks, Normaliser
 from holdfast.policy.sampling.rollout import Estimates, Rollout, rows
 from holdfast.policy.sampling.samples import Samples
+from holdfast.schema import check
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch
 
@@ -70,6 +72,9 @@ class UpdateResult:
 @dataclass(frozen=True)
 class OwnSettings:
     """Settings of one algorithm; without fields, the algorithm has none."""
+
+    def __post_init__(self) -> None:
+        check(self, TrainingError)
 
     @classmethod
     def paper(cls: type[S]) -> S:

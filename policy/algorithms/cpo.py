@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.optimise.dual import TINY, Case, Dual, solve_dual
 from holdfast.policy.optimise.trust_region import StepSettings, Trial, TrustRegion
 from holdfast.policy.sampling.samples import Samples
-from holdfast.ranges import at_least, share
+from holdfast.schema import NOT_NEGATIVE, SHARE
 from holdfast.signals import Array
 
 
@@ -37,12 +37,8 @@ class CPOSettings(TRPOSettings):
             added to the excess J_C − d.
     """
 
-    slack: float = 0.1
-    correction: float = 0.1
-
-    def __post_init__(self) -> None:
-        at_least(0, self, "slack")
-        share(self, "correction")
+    slack: Annotated[float, NOT_NEGATIVE] = 0.1
+    correction: Annotated[float, SHARE] = 0.1
 
     @classmethod
     def paper(cls) -> CPOSettings:

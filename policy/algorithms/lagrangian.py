@@ -12,16 +12,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from torch import Tensor
 
+from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import BatchEstimate, S, Setup
 from holdfast.policy.algorithms.penalty import Penalised
 from holdfast.policy.algorithms.ppo import PPO, PPOSettings
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
-from holdfast.ranges import at_least
+from holdfast.schema import NOT_NEGATIVE, check
 from holdfast.signals import Array
 
 
@@ -39,12 +40,12 @@ class MultiplierSettings:
         kd: gain on the rise of the excess from one iteration to the next.
     """
 
-    kp: float = 0.1
-    ki: float = 0.02
-    kd: float = 0.1
+    kp: Annotated[float, NOT_NEGATIVE] = 0.1
+    ki: Annotated[float, NOT_NEGATIVE] = 0.02
+    kd: Annotated[float, NOT_NEGATIVE] = 0.1
 
     def __post_init__(self) -> None:
-        at_least(0, self, "kp", "ki", "kd")
+        check(self, TrainingError)
 
 
 class Lagrangian(Penalised[S]):

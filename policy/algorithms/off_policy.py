@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from holdfast.policy.models.layers import ROWS
 from holdfast.policy.models.networks import Networks, Normaliser
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.samples import Samples, surrogates
-from holdfast.ranges import above_zero, at_least, one_of, share
+from holdfast.schema import POSITIVE, SHARE, Range
 from holdfast.signals import Array
 
 Weighting = Literal["trajectory", "per-decision", "surrogate"]
@@ -115,20 +115,13 @@ class OffPolicySettings(OwnSettings):
     """
 
     behaviour: str = ""
-    refresh: int = 3
+    refresh: Annotated[int, Range(1)] = 3
     weights: Weighting = "per-decision"
     wide: Wide = "refuse"
-    min_share: float = 0.3
-    max_weight: float = 10.0
-    gradient_steps: int = 10
-    gradient_rate: float = 3e-3
-
-    def __post_init__(self) -> None:
-        one_of(Weighting, self, "weights")
-        one_of(Wide, self, "wide")
-        at_least(1, self, "refresh", "gradient_steps")
-        above_zero(self, "max_weight", "gradient_rate")
-        share(self, "min_share")
+    min_share: Annotated[float, SHARE] = 0.3
+    max_weight: Annotated[float, POSITIVE] = 10.0
+    gradient_steps: Annotated[int, Range(1)] = 10
+    gradient_rate: Annotated[float, POSITIVE] = 3e-3
 
 
 class OffPolicy(Algorithm[OffPolicySettings]):

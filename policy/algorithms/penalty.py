@@ -12,7 +12,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, S, Se
 from holdfast.policy.algorithms.ppo import PPO, PPOSettings
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.sampling.samples import Samples
+from holdfast.schema import NOT_NEGATIVE
 from holdfast.signals import Array
 
 
@@ -94,10 +95,7 @@ class TRPOPenaltySettings(TRPOSettings):
         penalty: price of each cost in units of reward, in the contract's order.
     """
 
-    penalty: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        _require_prices(self.penalty)
+    penalty: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
 
 
 class TRPOPenalty(FixedPenalty[TRPOPenaltySettings]):
@@ -120,11 +118,7 @@ class PPOPenaltySettings(PPOSettings):
         penalty: price of each cost in units of reward, in the contract's order.
     """
 
-    penalty: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_prices(self.penalty)
+    penalty: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
 
 
 class PPOPenalty(FixedPenalty[PPOPenaltySettings]):
@@ -137,8 +131,3 @@ class PPOPenalty(FixedPenalty[PPOPenaltySettings]):
     def penalty(self) -> tuple[float, ...]:
         """See `FixedPenalty`."""
         return self.settings.penalty
-
-
-def _require_prices(penalty: tuple[float, ...]) -> None:
-    if not all(value >= 0.0 for value in penalty):
-        raise TrainingError(f"penalty should be at least 0, received {penalty}")

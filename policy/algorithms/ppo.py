@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from holdfast.policy.algorithms.algorithm import (
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
 from holdfast.policy.sampling.samples import Samples, surrogates
-from holdfast.ranges import above_zero, at_least
+from holdfast.schema import POSITIVE, Range
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,10 @@ class EpochSettings(OwnSettings):
         policy_rate: Adam's learning rate for the policy.
     """
 
-    kl_limit: float = 0.03
-    epochs: int = 10
-    policy_minibatch: int = 1000
-    policy_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        above_zero(self, "kl_limit", "policy_rate")
-        at_least(1, self, "epochs", "policy_minibatch")
+    kl_limit: Annotated[float, POSITIVE] = 0.03
+    epochs: Annotated[int, Range(1)] = 10
+    policy_minibatch: Annotated[int, Range(1)] = 1000
+    policy_rate: Annotated[float, POSITIVE] = 1e-3
 
 
 E = TypeVar("E", bound=EpochSettings)
@@ -111,11 +107,7 @@ class PPOSettings(EpochSettings):
         clip: ε, bound on the importance ratio's distance from 1.
     """
 
-    clip: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        above_zero(self, "clip")
+    clip: Annotated[float, POSITIVE] = 0.2
 
 
 P = TypeVar("P", bound=PPOSettings)

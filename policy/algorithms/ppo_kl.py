@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from holdfast.policy.algorithms.algorithm import BatchEstimate, Setup, UpdateRes
 from holdfast.policy.algorithms.ppo import Epochs, EpochSettings
 from holdfast.policy.models.gaussian import Linearisation
 from holdfast.policy.sampling.samples import Samples
-from holdfast.ranges import at_least
+from holdfast.schema import NOT_NEGATIVE
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,7 @@ class PPOKLSettings(EpochSettings):
         kl_rate: α of the dual ascent, λ ← (λ + α (KL/kl_limit − 1))₊.
     """
 
-    kl_rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(0, self, "kl_rate")
+    kl_rate: Annotated[float, NOT_NEGATIVE] = 0.5
 
 
 class PPOKL(Epochs[PPOKLSettings]):

@@ -12,6 +12,7 @@ on, so that Q̂(s, a) − Q̂(s, a') is due to the first action and not to chanc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
 from holdfast.policy.sampling.samples import Samples
-from holdfast.ranges import at_least
+from holdfast.schema import Range
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch, Snapshot
 
@@ -40,14 +41,9 @@ class VineSettings(TRPOSettings):
             the episode's end.
     """
 
-    states: int = 200
-    branches: int = 4
-    branch_steps: int = 25
-
-    def __post_init__(self) -> None:
-        at_least(1, self, "states")
-        at_least(2, self, "branches")
-        at_least(0, self, "branch_steps")
+    states: Annotated[int, Range(1)] = 200
+    branches: Annotated[int, Range(2)] = 4
+    branch_steps: Annotated[int, Range(0)] = 25
 
 
 class TRPOVine(TRPO[VineSettings]):

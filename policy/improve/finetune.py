@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.ship.export import checkpoint_of, export, file_hash
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, Range, check, to_plain
 from holdfast.signals import Array
 from holdfast.sim.task_spec import TaskSpec
 
@@ -55,28 +56,20 @@ class FinetuneSettings:
         step: size of each constrained step, and how it is computed.
     """
 
-    seed: int = 0
-    target: float = 0.5
-    bound: float = 1.0
-    max_kl: float = 0.15
-    min_share: float = 0.3
-    steps: int = 30
-    critic_steps: int = 400
-    critic_minibatch: int = 512
-    critic_rate: float = 1e-3
-    slack: float = 0.1
+    seed: Annotated[int, Range(0)] = 0
+    target: Annotated[float, Range(0.0, 1.0, above=True)] = 0.5
+    bound: Annotated[float, NOT_NEGATIVE] = 1.0
+    max_kl: Annotated[float, POSITIVE] = 0.15
+    min_share: Annotated[float, PROPER_SHARE] = 0.3
+    steps: Annotated[int, Range(1)] = 30
+    critic_steps: Annotated[int, Range(1)] = 400
+    critic_minibatch: Annotated[int, Range(1)] = 512
+    critic_rate: Annotated[float, POSITIVE] = 1e-3
+    slack: Annotated[float, NOT_NEGATIVE] = 0.1
     step: StepSettings = field(default_factory=lambda: StepSettings(delta=0.01, fisher_rows=10_000))
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.target <= 1.0:
-            raise TrainingError(f"target should be in (0, 1], received {self.target}")
-        if not 0.0 < self.min_share < 1.0:
-            raise TrainingError(f"min_share should be in (0, 1), received {self.min_share}")
-        if not (self.max_kl > 0.0 and self.bound >= 0.0):
-            raise TrainingError(
-                f"max_kl should be above 0 and bound at least 0, "
-                f"received {self.max_kl} and {self.bound}"
-            )
+        check(self, TrainingError)
 
 
 @dataclass(frozen=True)
@@ -279,7 +272,7 @@ def finetune(
     extra = {
         "parent": held.hash,
         "logs": [dict(entry) for entry in made.logs],
-        "finetune": {"settings": asdict(settings), **learned},
+        "finetune": {"settings": to_plain(settings), **learned},
     }
     return export(child, out, held.provenance["evaluation_episodes"], extra, task)
 

@@ -17,8 +17,8 @@ from holdfast.errors import HoldfastError, TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import OwnSettings
 from holdfast.policy.learn.shaping import ShapingSettings
-from holdfast.ranges import above_zero, at_least, one_of, share
 from holdfast.safety_monitor.costs import CostModel
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 from holdfast.sim.registry import registered, resolve, trained_on
@@ -94,43 +94,33 @@ class TrainSettings:
     )
     algorithm: AlgorithmName = "cpo"
     preset: Preset = "holdfast"
-    seed: int = 0
-    iterations: int = 70
+    seed: Annotated[int, Range(0)] = 0
+    iterations: Annotated[int, Range(1)] = 70
     batch: int = 20_000
-    episodes: int = 1
-    shards: int = 0
-    limit: tuple[float, ...] = ()
+    episodes: Annotated[int, Range(1)] = 1
+    shards: Annotated[int, Range(0)] = 0
+    limit: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
     randomise: Annotated[Randomisation | None, RANDOMISATION_FILE] = None
     physics: PhysicsName = "mujoco"
-    hidden: tuple[int, ...] = (64, 64)
-    initial_std: float = 1.0
-    gamma: float = 0.99
-    lam: float = 0.95
-    cost_gamma: float | None = None
-    cost_lam: float | None = None
-    critic_steps: int = 160
-    critic_minibatch: int = 256
-    critic_rate: float = 1e-3
+    hidden: tuple[Annotated[int, Range(1)], ...] = (64, 64)
+    initial_std: Annotated[float, POSITIVE] = 1.0
+    gamma: Annotated[float, SHARE] = 0.99
+    lam: Annotated[float, SHARE] = 0.95
+    cost_gamma: Annotated[float, SHARE] | None = None
+    cost_lam: Annotated[float, SHARE] | None = None
+    critic_steps: Annotated[int, Range(1)] = 160
+    critic_minibatch: Annotated[int, Range(1)] = 256
+    critic_rate: Annotated[float, POSITIVE] = 1e-3
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
     own: OwnSettings = field(default_factory=OwnSettings)
 
     def __post_init__(self) -> None:
-        one_of(AlgorithmName, self, "algorithm")
-        one_of(Preset, self, "preset")
-        one_of(PhysicsName, self, "physics")
-        at_least(0, self, "seed", "shards")
+        check(self, TrainingError)
         if self.shards and self.physics == "warp":
             raise TrainingError(
                 "physics warp runs one batch on a GPU, and shards are for cores; "
                 "leave --physics or --ray and --shards out"
             )
-        at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
-        above_zero(self, "initial_std", "critic_rate")
-        share(self, "gamma", "lam")
-        if not all(units >= 1 for units in self.hidden):
-            raise TrainingError(f"hidden should list units of at least 1, received {self.hidden}")
-        if not all(value >= 0.0 for value in self.limit):
-            raise TrainingError(f"limit should be at least 0, received {self.limit}")
         kind = ALGORITHMS[self.algorithm].Settings
         if type(self.own) is OwnSettings:
             object.__setattr__(self, "own", kind())
@@ -142,7 +132,7 @@ class TrainSettings:
 
     def to_data(self) -> dict[str, Any]:
         """Return the settings as JSON data, the task as its id; `settings_from` reads them."""
-        return {**dataclasses.asdict(self), "task": self.task.id}
+        return {**to_plain(self), "task": self.task.id}
 
     def copies(self, contract: Contract) -> int:
         """Return the number of simulated copies of a batch, a multiple of the shards.
@@ -179,21 +169,16 @@ def settings_from(data: Mapping[str, Any], task: TaskSpec | None = None) -> Trai
             off-policy run of an earlier version, whose settings cannot be converted.
     """
     try:
-        return _settings_from({**data, "task": trained_on(data["task"], task)})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        data = data if "own" in data else _converted(data)
+        known = {**data, "own": {}, "task": trained_on(data["task"], task)}
+    except (KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"its settings are not as holdfast train writes them ({error})"
         ) from None
-
-
-def _settings_from(data: Mapping[str, Any]) -> TrainSettings:
-    if "own" not in data:
-        data = _converted(data)
-    settings: TrainSettings = _filled(TrainSettings(algorithm=data["algorithm"]), data)
-    if data["randomise"] is not None:
-        randomise = Randomisation(**data["randomise"])
-        settings = dataclasses.replace(settings, randomise=randomise)
-    return settings
+    settings = read(TrainSettings, known, "settings", TrainingError, complete=True)
+    kind = ALGORITHMS[settings.algorithm].Settings
+    own = read(kind, data["own"], "settings.own", TrainingError, complete=True)
+    return dataclasses.replace(settings, own=own)
 
 
 GROUPS_OF_FORMAT_2 = ("step", "cpo", "vine", "ppo", "multiplier", "penalty", "off_policy")
@@ -211,20 +196,6 @@ def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
     flat |= data["cpo"] | data["vine"] | data["ppo"]
     names = (field.name for field in dataclasses.fields(ALGORITHMS[algorithm].Settings))
     return {**known, "own": {name: flat[name] for name in names}}
-
-
-def _filled(usual: Any, data: Mapping[str, Any]) -> Any:
-    """Return a dataclass like `usual` with the values of JSON data, also of nested groups."""
-    if differing := data.keys() ^ vars(usual).keys():
-        raise ValueError(f"missing or unknown: {', '.join(sorted(differing))}")
-    values: dict[str, Any] = {}
-    for name, held in vars(usual).items():
-        value = data[name]
-        if dataclasses.is_dataclass(held):
-            values[name] = _filled(held, value)
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return dataclasses.replace(usual, **values)
 
 
 def defaults(preset: Preset, task: TaskSpec, algorithm: AlgorithmName = "cpo") -> TrainSettings:

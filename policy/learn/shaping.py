@@ -9,6 +9,7 @@ danger before the cost is billed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from holdfast.errors import TrainingError
 from holdfast.policy.models.layers import ROWS, mlp
-from holdfast.ranges import at_least
+from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.signals import Array
 
 RATE = 1e-2
@@ -37,14 +39,13 @@ class ShapingSettings:
         predictor_hidden: the predictor's hidden units.
     """
 
-    horizon: int = 0
-    shaping: float = 1.0
-    predictor_steps: int = 25
-    predictor_hidden: int = 32
+    horizon: Annotated[int, Range(0)] = 0
+    shaping: Annotated[float, NOT_NEGATIVE] = 1.0
+    predictor_steps: Annotated[int, Range(1)] = 25
+    predictor_hidden: Annotated[int, Range(1)] = 32
 
     def __post_init__(self) -> None:
-        at_least(0, self, "horizon", "shaping")
-        at_least(1, self, "predictor_steps", "predictor_hidden")
+        check(self, TrainingError)
 
 
 def cost_within(costs: Array, ended: NDArray[np.bool_], horizon: int) -> NDArray[np.bool_]:

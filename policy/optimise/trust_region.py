@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from holdfast.errors import TrainingError
 from holdfast.policy.models.gaussian import FisherMatrix, GaussianPolicy, kl
 from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
-from holdfast.ranges import above_zero, at_least
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,15 @@ class StepSettings:
         backtracks: most steps of the line search.
     """
 
-    delta: float = 0.02
-    damping: float = 0.1
-    cg_iterations: int = 10
-    fisher_rows: int = 4000
-    backtrack: float = 0.8
-    backtracks: int = 12
+    delta: Annotated[float, POSITIVE] = 0.02
+    damping: Annotated[float, NOT_NEGATIVE] = 0.1
+    cg_iterations: Annotated[int, Range(1)] = 10
+    fisher_rows: Annotated[int, Range(1)] = 4000
+    backtrack: Annotated[float, POSITIVE] = 0.8
+    backtracks: Annotated[int, Range(1)] = 12
 
     def __post_init__(self) -> None:
-        above_zero(self, "delta", "backtrack")
-        at_least(0, self, "damping")
-        at_least(1, self, "cg_iterations", "fisher_rows", "backtracks")
+        check(self, TrainingError)
 
 
 @dataclass(frozen=True)

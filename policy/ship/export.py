@@ -33,6 +33,7 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import evaluate, predict_costs, prediction_errors
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
+from holdfast.schema import to_plain
 from holdfast.signals import Array
 from holdfast.sim.task_spec import TaskSpec
 
@@ -210,8 +211,8 @@ def serialise(
         "format": bundle.FORMAT,
         "contract": contract.to_json(),
         "golden": json.dumps(_golden(module, np.concatenate(episodes))),
-        "familiarity": json.dumps(familiarity.to_mapping()),
-        "prediction": json.dumps(prediction.to_mapping()),
+        "familiarity": json.dumps(to_plain(familiarity)),
+        "prediction": json.dumps(to_plain(prediction)),
         "provenance": json.dumps(provenance, sort_keys=True),
         "digest": bundle.PLACEHOLDER,
     }

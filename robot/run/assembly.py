@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import itertools
-import json
 import platform
 import re
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from holdfast import __version__, plain, yaml_file
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
-from holdfast.contract import Contract, strict
+from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError, RunError
 from holdfast.log.format import RunInfo
 from holdfast.robot import config as configs
@@ -26,9 +25,9 @@ from holdfast.robot.run.deployment import Deployment
 from holdfast.safety_monitor.checks import require_a_robot
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
-from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.prediction import Prediction
+from holdfast.schema import to_plain
 
 BUNDLE_SUFFIX = ".onnx"
 
@@ -55,7 +54,7 @@ class Assembly:
 
     def info(self, run: str, robot: Robot, seed: int, exploring: bool) -> RunInfo:
         """Return the information that the log has once, at its start."""
-        deployment, familiarity, prediction = self.deployment, self.familiarity, self.prediction
+        deployment = self.deployment
         return RunInfo(
             run=run,
             contract=self.contract,
@@ -63,12 +62,12 @@ class Assembly:
             seed=seed,
             exploring=exploring,
             sources=robot.identity.sources,
-            limits=_plain(self.config.monitor),
+            limits=to_plain(self.config.monitor),
             run_budget=self.run_budget,
-            familiarity=None if familiarity is None else familiarity.to_mapping(),
-            prediction=None if prediction is None else prediction.to_mapping(),
+            familiarity=self.familiarity,
+            prediction=self.prediction,
             evidence=None if deployment is None else deployment.evidence.to_mapping(),
-            identity=dataclasses.asdict(robot.identity),
+            identity=to_plain(robot.identity),
             versions=versions(),
             clock_offset_s=robot.clock_offset_s(),
         )
@@ -106,7 +105,7 @@ def assemble(
             velocity_frozen_s=None,
             coasting_s=None,
         )
-        robot_config = robot_config.model_copy(update={"monitor": limits})
+        robot_config = dataclasses.replace(robot_config, monitor=limits)
     tightened = parse_budget(run_budget)
     familiarity, prediction = knowledge(bundle, robot_config)
     deployment = None if evidence is None else Deployment(evidence, Evidence(contract, tightened))
@@ -132,21 +131,15 @@ def assemble(
 def knowledge(
     bundle: Bundle | None, config: RobotConfig
 ) -> tuple[Familiarity | None, Prediction | None]:
-    """Return the familiarity and the prediction of a bundle that a robot's monitor uses.
-
-    Raises:
-        BundleError: one of them is malformed.
-    """
-    familiarity = prediction = None
-    if bundle is not None and bundle.familiarity is not None:
-        familiarity = Familiarity.from_mapping(bundle.familiarity)
-        if config.familiarity == "never" or (
-            config.familiarity == "logged" and not familiarity.logged
-        ):
-            familiarity = None
-    if bundle is not None and bundle.prediction is not None:
-        prediction = Prediction.from_mapping(bundle.prediction)
-    return familiarity, prediction
+    """Return the familiarity and the prediction of a bundle that a robot's monitor uses."""
+    if bundle is None:
+        return None, None
+    familiarity = bundle.familiarity
+    if config.familiarity == "never" or (
+        config.familiarity == "logged" and familiarity and not familiarity.logged
+    ):
+        familiarity = None
+    return familiarity, bundle.prediction
 
 
 def load_contract(path: Path) -> Contract:
@@ -155,11 +148,7 @@ def load_contract(path: Path) -> Contract:
     Raises:
         ContractError: the file cannot be read, or is no contract.
     """
-    data = yaml_file.read(path, ContractError).data
-    try:
-        return strict(Contract, data, "contract")
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from None
+    return yaml_file.load(path, Contract, ContractError, complete=True)
 
 
 def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:
@@ -237,11 +226,3 @@ def default_directory(contract: Contract) -> Path:
         for free in itertools.chain((name,), numbered)
         if not (Path("runs") / free).exists()
     )
-
-
-def _plain(limits: Limits) -> dict[str, object]:
-    """Return limits as JSON data."""
-    data: dict[str, object] = json.loads(
-        json.dumps(vars(limits), default=lambda v: dict(v) if isinstance(v, Mapping) else vars(v))
-    )
-    return data

@@ -6,12 +6,14 @@ process.
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import json
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 
@@ -26,9 +28,16 @@ from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.loop import Loop
 from holdfast.robot.run.policy_process import PolicyProcess
 from holdfast.robot.run.session import Interrupted, Session, cost_texts, episode_text
-from holdfast.robot.serial.robot import SerialRobot
+from holdfast.schema import Range, check, to_plain
 
 DDS = "dds:"
+TRANSPORTS: Mapping[str, str] = {
+    "serial": "holdfast.robot.serial.robot",
+    "dds": "holdfast.robot.dds.robot",
+}
+"""By the scheme of a robot's address, the module whose `connect` reaches it. The module is imported
+when it is needed: not every install has what it imports."""
+
 INTERRUPTED = 130
 SUMMARY_FILE = "summary.json"
 
@@ -61,9 +70,9 @@ class Settings:
 
     robot: str
     policy: Path
-    episodes: int = 1
+    episodes: Annotated[int, Range(1)] = 1
     explore: bool = False
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     out: Path | None = None
     config: Path | None = None
     run_budget: tuple[str, ...] = ()
@@ -71,10 +80,7 @@ class Settings:
     prompt: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"{name} should be at least {least}, received {value}")
+        check(self, ConfigError)
 
 
 def command(settings: Settings) -> int:
@@ -127,11 +133,15 @@ def connect(address: str, assembly: Assembly) -> Robot:
         ConfigError: the address is written otherwise, or a needed topic is missing.
         LinkError: no robot answers.
     """
-    if address.startswith(DDS):
-        from holdfast.robot.dds.robot import DdsRobot  # not every install has it
-
-        return DdsRobot(address, assembly.config, assembly.contract, assembly.monitor.required)
-    return SerialRobot.connect(address)
+    scheme, colon, _ = address.partition(":")
+    if not colon or scheme not in TRANSPORTS:
+        known = " or ".join(f"{each}:" for each in TRANSPORTS)
+        raise ConfigError(f"robot should begin with {known}, received '{address}'")
+    transport = importlib.import_module(TRANSPORTS[scheme])
+    robot: Robot = transport.connect(
+        address, assembly.config, assembly.contract, assembly.monitor.required
+    )
+    return robot
 
 
 class Progress:
@@ -223,7 +233,7 @@ class Progress:
             "lost_records": self._recorder.lost,
             "cost_mean": self._cost_means(),
             "evidence": None if self._deployment is None else self._deployment.summary(),
-            "episodes": [dataclasses.asdict(result) for result in results],
+            "episodes": [to_plain(result) for result in results],
         }
 
     def _cost_means(self) -> dict[str, float | None]:

@@ -23,11 +23,10 @@ from holdfast.log.reader import Event, Log
 from holdfast.robot import config as configs
 from holdfast.robot.run.deployment import count
 from holdfast.safety_monitor.evidence import Evidence
-from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State
 from holdfast.safety_monitor.monitor import Monitor
-from holdfast.safety_monitor.prediction import Prediction
+from holdfast.schema import read
 from holdfast.signals import Array
 
 
@@ -188,10 +187,10 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
         if info.evidence is not None:
             evidence = Evidence(info.contract, info.run_budget)
             evidence.restore(info.evidence)
-        known = None if info.familiarity is None else Familiarity.from_mapping(info.familiarity)
-        margin = None if info.prediction is None else Prediction.from_mapping(info.prediction)
-        used = limits or Limits.from_mapping(info.limits)
-        monitor = Monitor(info.contract, used, info.run_budget, known, evidence, margin)
+        used = limits or read(Limits, info.limits, "monitor limits", LogError)
+        monitor = Monitor(
+            info.contract, used, info.run_budget, info.familiarity, evidence, info.prediction
+        )
         return _Replay(log, monitor, evidence).run()
     except (HoldfastError, ValueError, TypeError, KeyError) as error:
         # Errors other than ours: metadata of the right types with contents that no run writes.

@@ -7,14 +7,16 @@ import errno
 import os
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 import numpy as np
 import serial
 
+from holdfast.contract import Contract
 from holdfast.errors import ConfigError, LinkError, RefusedError
 from holdfast.robot.base import Identity
+from holdfast.robot.config import RobotConfig
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.obedience import Obedience
 from holdfast.robot.serial.port import ClockOffset, claim, open_port, parse_address, release
@@ -455,3 +457,10 @@ def _wrong_with(hello: link.Hello) -> str:
             f"received '{','.join(identity.actions)}'"
         )
     return ""
+
+
+def connect(
+    address: str, config: RobotConfig, contract: Contract, required: Collection[str]
+) -> SerialRobot:
+    """Return the robot at an address; the device itself says what it measures and obeys."""
+    return SerialRobot.connect(address)

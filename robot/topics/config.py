@@ -6,18 +6,22 @@ so that every mistake is found before the robot moves. docs/ROS.md explains the 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.message_types import Message, MessageType
+from holdfast.schema import POSITIVE, Matching
 from holdfast.signals import CATALOGUE
 
-Name = Annotated[str, Field(pattern=r"^[~/]?\w[\w/]*$")]
-TypeName = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
+Name = Annotated[
+    str, Matching(re.compile(r"[~/]?\w[\w/]*"), "a topic's name, as odom or /base/odom")
+]
+TypeName = Annotated[str, Matching(re.compile(r"\w+/msg/\w+"), "a type, as nav_msgs/msg/Odometry")]
 
 HOWS = ("fields", "yaw", "roll_pitch", "wxyz", "ranges", "joints")
 
@@ -28,18 +32,16 @@ CHILD_FRAME = {"nav_msgs/msg/Odometry": "twist."}
 """Prefix of the fields that are along `child_frame_id` instead of the header's frame."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Joints(_Strict):
+@dataclass(frozen=True)
+class Joints:
     """Joints of a JointState, in the contract's order; the message may have another order."""
 
     field: str
-    names: list[str]
+    names: tuple[str, ...]
 
 
-class Ranges(_Strict):
+@dataclass(frozen=True)
+class Ranges:
     """How a LaserScan becomes the signal `scan`: nearest things by sector, seen from the base.
 
     Attributes:
@@ -55,14 +57,15 @@ class Ranges(_Strict):
     """
 
     field: str = "ranges"
-    position_m: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 0.0]
+    position_m: tuple[float, float] = (0.0, 0.0)
     yaw_rad: float = 0.0
     upside_down: bool = False
-    no_return: Annotated[str, Field(pattern=r"^(far|near|stop)$")] = "stop"
-    unseen: Annotated[str, Field(pattern=r"^(far|stop)$")] = "stop"
+    no_return: Literal["far", "near", "stop"] = "stop"
+    unseen: Literal["far", "stop"] = "stop"
 
 
-class SignalField(_Strict):
+@dataclass(frozen=True)
+class SignalField:
     """The unit of a signal and its place in a message, given in exactly one of the ways below.
 
     Attributes:
@@ -74,18 +77,16 @@ class SignalField(_Strict):
     """
 
     unit: str
-    fields: list[str] | None = None
+    fields: tuple[str, ...] | None = None
     yaw: str | None = None
     roll_pitch: str | None = None
     wxyz: str | None = None
     ranges: Ranges | None = None
     joints: Joints | None = None
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SignalField:
+    def __post_init__(self) -> None:
         if sum(getattr(self, how) is not None for how in HOWS) != 1:
             raise ValueError(f"should have exactly one of {', '.join(HOWS)}")
-        return self
 
     @property
     def how(self) -> str:
@@ -96,7 +97,7 @@ class SignalField(_Strict):
     def paths(self) -> tuple[str, ...]:
         """The paths of the fields that are read."""
         if self.fields is not None:
-            return tuple(self.fields)
+            return self.fields
         part = self.ranges or self.joints
         return (part.field if part else getattr(self, self.how),)
 
@@ -110,7 +111,8 @@ class SignalField(_Strict):
         return {"yaw": 1, "roll_pitch": 2, "wxyz": 4}.get(self.how, CATALOGUE["scan"].size or 0)
 
 
-class Source(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class Source:
     """A topic that carries signals.
 
     Attributes:
@@ -124,7 +126,7 @@ class Source(_Strict):
     frame: str | None = None
     child_frame: str | None = None
     reliable: bool = False
-    signals: dict[str, SignalField]
+    signals: Mapping[str, SignalField]
 
     @property
     def message_type(self) -> MessageType[Message]:
@@ -132,13 +134,14 @@ class Source(_Strict):
         return MessageType[Message](self.type)
 
 
-class ActionTopic(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class ActionTopic:
     """A topic that carries actions: the path of each action channel, by the channel's name."""
 
     topic: Name
     type: TypeName
     frame: str = ""
-    fields: dict[str, str]
+    fields: Mapping[str, str]
 
     @property
     def message_type(self) -> MessageType[Message]:
@@ -146,15 +149,17 @@ class ActionTopic(_Strict):
         return MessageType[Message](self.type)
 
 
-class Frames(_Strict):
+@dataclass(frozen=True)
+class Frames:
     """Names of the frames of REP-105, and of the frames of sensors parallel to the base."""
 
     odom: str = "odom"
     base: str = "base_link"
-    aligned: list[str] = []
+    aligned: tuple[str, ...] = ()
 
 
-class RosSection(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class RosSection:
     """The topics of a robot.
 
     Attributes:
@@ -169,11 +174,13 @@ class RosSection(_Strict):
     """
 
     frames: Frames = Frames()
-    sources: dict[str, Source]
+    sources: Mapping[str, Source]
     command: ActionTopic
     proposal: ActionTopic
-    command_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    stop_topics: dict[Name, Annotated[str, Field(pattern=r"^(latched|plain)$")]] = {}
+    command_timeout_s: Annotated[float, POSITIVE]
+    stop_topics: Mapping[Name, Literal["latched", "plain"]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def lidars(self) -> tuple[str, ...]:

@@ -9,42 +9,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field
-from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from holdfast import yaml_file
 from holdfast.errors import ConfigError
+from holdfast.schema import ASCENDING, NOT_NEGATIVE, Range, check
 from holdfast.signals import Array, Signals
 from holdfast.sim.robots.robot import touches_anything
 from holdfast.sim.tasks.task import Task
 
-
-def _pair(limits: Any) -> Any:
-    try:
-        low, high = limits
-        ordered = low <= high
-    except (TypeError, ValueError):
-        ordered = False
-    if not ordered:
-        raise PydanticCustomError("range", "should be [low, high], with low at most high")
-    return limits
+_Factor = Annotated[float, Range(0.0, 100.0, above=True)]
+_Count = Annotated[int, Range(0, 100)]
+_Spread = Annotated[float, NOT_NEGATIVE]
+Factors = Annotated[tuple[_Factor, _Factor], ASCENDING]
+Counts = Annotated[tuple[_Count, _Count], ASCENDING]
 
 
-_Factor = Annotated[float, Field(gt=0.0, le=100.0, strict=True)]
-_Count = Annotated[int, Field(ge=0, le=100, strict=True)]
-_Spread = Annotated[float, Field(ge=0.0, strict=True)]
-Factors = Annotated[tuple[_Factor, _Factor], BeforeValidator(_pair)]
-Counts = Annotated[tuple[_Count, _Count], BeforeValidator(_pair)]
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True)
 class Randomisation:
     """Ranges [low, high] from which each copy draws its parameters uniformly.
 
@@ -63,8 +50,11 @@ class Randomisation:
     gain: Factors | None = None
     gain_each: Factors | None = None
     delay_steps: Counts | None = None
-    noise: Mapping[str, _Spread] = Field(default_factory=dict)
-    bias: Mapping[str, _Spread] = Field(default_factory=dict)
+    noise: Mapping[str, _Spread] = field(default_factory=dict)
+    bias: Mapping[str, _Spread] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self, ConfigError, "randomisation")
 
 
 def load_randomisation(path: Path) -> Randomisation:

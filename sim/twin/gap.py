@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import mujoco
-from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast import yaml_file
+from holdfast.schema import NOT_NEGATIVE, Range
 
 CASTER = "caster"
 TYRES = ("left_tyre", "right_tyre")
 
-_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+Spread = Annotated[float, NOT_NEGATIVE]
 
 
-class OdometryNoise(BaseModel):
+@dataclass(frozen=True)
+class OdometryNoise:
     """Standard deviations of the errors of wheel odometry."""
 
-    model_config = _STRICT
-
-    position_m_per_sqrt_m: Annotated[float, Field(ge=0.0)] = 0.0
-    heading_rad_per_sqrt_m: Annotated[float, Field(ge=0.0)] = 0.0
-    velocity_m_s: Annotated[float, Field(ge=0.0)] = 0.0
-    yaw_rate_rad_s: Annotated[float, Field(ge=0.0)] = 0.0
+    position_m_per_sqrt_m: Spread = 0.0
+    heading_rad_per_sqrt_m: Spread = 0.0
+    velocity_m_s: Spread = 0.0
+    yaw_rate_rad_s: Spread = 0.0
 
 
-class LocalisationNoise(BaseModel):
+@dataclass(frozen=True)
+class LocalisationNoise:
     """Standard deviations of the errors of each pose reading, which are independent."""
 
-    model_config = _STRICT
-
-    position_m: Annotated[float, Field(ge=0.0)]
-    heading_rad: Annotated[float, Field(ge=0.0)]
+    position_m: Spread
+    heading_rad: Spread
 
 
-class Gap(BaseModel):
+@dataclass(frozen=True)
+class Gap:
     """Differences from the nominal robot; the default is no gap.
 
     Attributes:
@@ -51,13 +51,11 @@ class Gap(BaseModel):
         odometry_noise: noise of the wheel odometry.
     """
 
-    model_config = _STRICT
-
-    wheel_radius_scale: Annotated[float, Field(ge=0.5, le=2.0)] = 1.0
-    mass_scale: Annotated[float, Field(ge=0.2, le=5.0)] = 1.0
-    friction_scale: Annotated[float, Field(ge=0.05, le=5.0)] = 1.0
-    delay_steps: Annotated[int, Field(ge=0, le=20)] = 0
-    left_wheel_gain: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    wheel_radius_scale: Annotated[float, Range(0.5, 2.0)] = 1.0
+    mass_scale: Annotated[float, Range(0.2, 5.0)] = 1.0
+    friction_scale: Annotated[float, Range(0.05, 5.0)] = 1.0
+    delay_steps: Annotated[int, Range(0, 20)] = 0
+    left_wheel_gain: Annotated[float, Range(0.0, 2.0)] = 1.0
     localisation: LocalisationNoise | None = None
     odometry_noise: OdometryNoise = OdometryNoise()
 

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from device_rig import WATCHDOG_US, Bench, Rig
-from expression_texts import SPECS, Texts
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ContractError, LogError
@@ -27,6 +25,8 @@ from holdfast.robot import config as configs
 from holdfast.robot.serial import device, link
 from holdfast.safety_monitor import Monitor, Proposal, Reading, State
 from holdfast.signals import Array
+from tests.helpers.data.expression_texts import SPECS, Texts
+from tests.helpers.robots.device_rig import WATCHDOG_US, Bench, Rig
 
 CORPUS = Path(__file__).parent / "corpus"
 

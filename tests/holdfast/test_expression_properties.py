@@ -8,12 +8,12 @@ import struct
 
 import numpy as np
 import pytest
-from expression_texts import SPECS, Texts
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from holdfast.errors import ContractError
 from holdfast.expressions import CostExpression
+from tests.helpers.data.expression_texts import SPECS, Texts
 
 EXAMPLES = settings(
     max_examples=100,

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from recordings import info, record_episode
-from runs import until
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.log.writer import Recorder
+from tests.helpers.data.recordings import info, record_episode
+from tests.helpers.robots.runs import until
 
 SMALL = ["--task", "DriveCircle-v0", "--batch", "250", "--critic-steps", "1"]
 LARGEST = 2000

@@ -15,8 +15,6 @@ import pytest
 import zstandard
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
-from mended import rewritten
-from recordings import info, record_episode
 
 from holdfast.errors import LogError
 from holdfast.log import format as log_format
@@ -25,6 +23,8 @@ from holdfast.log import writer as recorder
 from holdfast.log.mcap_file import MAGIC
 from holdfast.log.reader import read
 from holdfast.log.writer import Recorder
+from tests.helpers.data.mended import rewritten
+from tests.helpers.data.recordings import info, record_episode
 
 RECORD = struct.Struct("<BQ")
 

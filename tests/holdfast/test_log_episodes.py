@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mcap.writer import CompressionType
-from mended import forged, rewritten
-from recordings import info, record_episode
 
 from holdfast.errors import LogError
 from holdfast.log import reader
 from holdfast.log.episodes import episodes, runs
 from holdfast.log.writer import Recorder
 from holdfast.sim.registry import resolve
+from tests.helpers.data.mended import forged, rewritten
+from tests.helpers.data.recordings import info, record_episode
 
 DRIVE = resolve("DriveCircle-v0").make()
 RUN_NAME = "run-000"

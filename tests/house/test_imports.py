@@ -21,7 +21,7 @@ HEAVY = {
 }
 BASE_INSTALL = {
     *("numpy", "onnxruntime", "serial", "cobs", "mcap", "lz4", "zstandard"),
-    *("yaml", "pydantic", "tyro", "rich"),
+    *("yaml", "tyro", "rich"),
 }
 
 

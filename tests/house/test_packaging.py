@@ -28,7 +28,6 @@ ROSDEP = {
     "lz4": "",
     "zstandard": "",
     "pyyaml": "python3-yaml",
-    "pydantic": "python3-pydantic",
     "tyro": "",
     "rich": "python3-rich",
 }

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from behaviour import small_policy
 
 from holdfast.contract import Cost
 from holdfast.sim import registry as tasks
+from tests.helpers.data.behaviour import small_policy
 
 torch.set_num_threads(1)
 

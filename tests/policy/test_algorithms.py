@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from behaviour import behave, setup_of
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.cli import main
@@ -24,6 +23,7 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy, kl
 from holdfast.policy.sampling.samples import Samples, surrogates
 from holdfast.sim.registry import resolve
+from tests.helpers.data.behaviour import behave, setup_of
 
 NAMES = tuple(ALGORITHMS)
 ESTIMATE = BatchEstimate(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import gone, until
 
 from holdfast import share
 from holdfast.cli import main
@@ -25,6 +24,7 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.sampling.shards import Shard
 from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.batch.randomise import load_randomisation
+from tests.helpers.robots.runs import gone, until
 
 ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast-robot[ray]'")
 from holdfast.policy.learn import cluster as module  # noqa: E402

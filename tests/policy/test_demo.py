@@ -7,8 +7,6 @@ import subprocess
 from math import cos, sin
 
 import pytest
-from bundles import drive_contract
-from recordings import info, record_episode
 
 from holdfast.bundle import reader as bundle
 from holdfast.errors import ConfigError, LogError
@@ -16,6 +14,8 @@ from holdfast.log import reader as log
 from holdfast.log.writer import Recorder
 from holdfast.policy import report
 from holdfast.policy.demo import Demo, DemoSettings
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.data.recordings import info, record_episode
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

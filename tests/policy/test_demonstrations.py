@@ -8,9 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from bundles import drive_contract
-from demonstrators import record_policy
-from recordings import info, record_episode, tick
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
@@ -25,6 +22,9 @@ from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import export, file_hash
 from holdfast.policy.train import CHECKPOINT, MET_WITHIN, PROGRESS
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.data.demonstrators import record_policy
+from tests.helpers.data.recordings import info, record_episode, tick
 
 SMALL = TrainSettings(
     task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, critic_steps=5

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bundles import drive_contract
 
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPERATORS
@@ -24,10 +23,11 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.evaluate import evaluate, interval, predict_costs, prediction_errors
 from holdfast.policy.ship.export import checkpoint_of, export
-from holdfast.safety_monitor.familiarity import Drift, Familiarity
+from holdfast.safety_monitor.familiarity import Drift
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import drive_contract
 
 SMALL = TrainSettings(task=resolve("PointCircle-v0"), seed=3, batch=1040, critic_steps=5)
 
@@ -100,7 +100,7 @@ def test_provenance(shipped):
 def test_the_bundle_knows_what_the_simulation_shows(shipped):
     """Episodes of other seeds than it was fitted on are familiar; what never happens is not."""
     held = bundle.load(shipped)
-    familiarity = Familiarity.from_mapping(held.familiarity)
+    familiarity = held.familiarity
     familiarity.require_size(held.contract.observation_size)
     assert (familiarity.episodes, familiarity.logged) == (10, 0)
     assert familiarity.false_alarm_rate == 0.1
@@ -138,10 +138,10 @@ def known(shipped, tmp_path, episodes):
 
 def test_what_a_robot_has_seen_is_familiar_too(shipped, tmp_path):
     path, logged = known(shipped, tmp_path, 24)
-    familiarity = Familiarity.from_mapping(bundle.load(path).familiarity)
+    familiarity = bundle.load(path).familiarity
     assert (familiarity.episodes, familiarity.logged) == (10, 12)
     assert familiarity.false_alarm_rate == 0.1  # ten episodes show no lower one
-    alone = Familiarity.from_mapping(bundle.load(shipped).familiarity)
+    alone = bundle.load(shipped).familiarity
     for one, strange in ((familiarity, False), (alone, True)):
         drift = Drift(one)
         for observation in logged[0]:
@@ -210,13 +210,13 @@ def test_the_prediction_is_reported_for_each_cost_and_goes_with_the_bundle(shipp
     assert 0.0 <= found["covered"]["0.5"] <= found["covered"]["0.9"] <= 1.0
     for place in ("start", "middle"):
         assert abs(found[place]["mean_error"]) <= found[place]["rmse"]
-    (shortfalls,) = Prediction.from_mapping(held.prediction).shortfalls
+    (shortfalls,) = held.prediction.shortfalls
     assert len(shortfalls) == 10
 
 
 def test_the_prediction_covers_other_episodes_than_it_was_calibrated_on(shipped):
     networks, _ = checkpoint.load_networks(checkpoint_of(shipped))
-    prediction = Prediction.from_mapping(bundle.load(shipped).prediction)
+    prediction = bundle.load(shipped).prediction
     other = evaluate(networks, SMALL, 100, seed=77)
     ahead = predict_costs(networks, other)
     covered = prediction_errors(networks.contract, ahead, other.costs, prediction)
@@ -359,15 +359,12 @@ NESTED = "[" * 100_000 + "]" * 100_000
         (lambda data: data["settings"].update(hidden=[10**9, 10**9]), "layer 1 should be 1000000"),
         (lambda data: data["settings"].update(hidden="ab"), "layer 1 should be 2 units"),
         (lambda data: data["settings"].update(hidden=[64]), "layer 2 should be 2 units"),
-        (
-            lambda data: data["settings"]["own"].pop("step"),
-            "its settings are not as holdfast train",
-        ),
-        (lambda data: data["settings"].pop("seed"), "its settings are not as holdfast train"),
+        (lambda data: data["settings"]["own"].pop("step"), r"settings\.own: missing step"),
+        (lambda data: data["settings"].pop("seed"), "settings: missing seed"),
         (lambda data: data["settings"].pop("own"), "its settings are not as holdfast train"),
-        (lambda data: data["settings"].update(task=3), "its settings are not as holdfast train"),
-        (lambda data: data["settings"].update(seed=None), "its settings are not as holdfast train"),
-        (lambda data: data["settings"].update(more=1), "its settings are not as holdfast train"),
+        (lambda data: data["settings"].update(task=3), "settings.task should be text, received 3"),
+        (lambda data: data["settings"].update(seed=None), "settings.seed should be a whole"),
+        (lambda data: data["settings"].update(more=1), "settings: unknown more; known are"),
     ],
 )
 def test_a_training_state_that_contradicts_itself_is_one_sentence(

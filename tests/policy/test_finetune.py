@@ -7,10 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from bundles import write_bundle
 from mcap.writer import CompressionType
-from mended import rewritten
-from recordings import info, tick
 
 from holdfast.bundle import reader as bundle
 from holdfast.errors import LogError, TrainingError
@@ -26,6 +23,9 @@ from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import file_hash
 from holdfast.safety_monitor.messages import Check, Reason, State
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.data.mended import rewritten
+from tests.helpers.data.recordings import info, tick
 
 DRIVE = resolve("DriveCircle-v0").make()
 
@@ -345,7 +345,7 @@ def test_a_policy_under_the_target_is_left_alone(learner):
         ({"target": 0.0}, "target should be in"),
         ({"min_share": 1.0}, "min_share should be in"),
         ({"max_kl": 0.0}, "max_kl should be above 0"),
-        ({"bound": -1.0}, "bound at least 0"),
+        ({"bound": -1.0}, "bound should be at least 0"),
     ],
 )
 def test_bad_settings_are_refused(change, sentence):

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import onnx
 import pytest
-from bundles import drive_contract
-from recordings import info, record_episode
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
@@ -26,6 +24,8 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.data.recordings import info, record_episode
 
 ROOT = Path(__file__).parents[2]
 EVIL = "from pathlib import Path\nPath({mark!r}).touch()\n"

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from behaviour import setup_of
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
@@ -22,6 +21,7 @@ from holdfast.policy.sampling.samples import surrogate_gradients
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.train import CHECKPOINT, PROGRESS
 from holdfast.sim.registry import resolve
+from tests.helpers.data.behaviour import setup_of
 
 SMALL = TrainSettings(
     task=resolve("PointCircle-v0"), algorithm="off-policy", seed=3, batch=1300, critic_steps=5

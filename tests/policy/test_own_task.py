@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from recordings import info, record_episode
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
@@ -15,6 +14,7 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
 from holdfast.robot.run.assembly import assemble
 from holdfast.sim.registry import resolve
+from tests.helpers.data.recordings import info, record_episode
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = ["train", "--task", "mine/car.py:CarLaps", "--batch", "1600", "--out", "run"]

@@ -66,7 +66,7 @@ def test_what_cannot_be_randomised_is_refused(tmp_path, capsys):
     file = tmp_path / "robots.yaml"
     run = ["train", "--task", "PointCircle-v0", "--randomise", str(file), "--out", str(tmp_path)]
     for text, sentence in (
-        ("mass: 2\n", f"{file}: line 1: mass: should be [low, high], with low at most high"),
+        ("mass: 2\n", f"{file}: line 1: mass should be a list of 2, received 2"),
         ("friction: [1, 2]\n", "randomisation: friction: robot 'point' touches nothing; leave it"),
     ):
         file.write_text(text)

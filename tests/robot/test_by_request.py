@@ -8,11 +8,8 @@ import threading
 import time
 from contextlib import contextmanager
 
-import graphs
 import numpy as np
 import pytest
-from bundles import drive_contract
-from topic_rig import Body, call, section
 
 from holdfast.errors import LogError
 from holdfast.log.reader import read
@@ -31,6 +28,9 @@ from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor import Monitor
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.robots.topic_rig import Body, call, section
+from tests.helpers.ros import graphs
 
 SPEED = 0.4
 
@@ -48,7 +48,7 @@ class Rig:
             pose_frozen_s=None,
             velocity_frozen_s=None,
         )
-        config = config.model_copy(update={"monitor": limits})
+        config = dataclasses.replace(config, monitor=limits)
         self.here, self.body = here, Body(there)
         topic = section().proposal
         self.codec = ActionCodec("proposal", topic, there, contract.action_names)

@@ -13,17 +13,17 @@ import sys
 import threading
 import time
 
-import graphs
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
-from topic_rig import ODOMETRY, Body, call
 
 from holdfast.log.writer import CHUNK_S
 from holdfast.robot.run.replay import replay
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import COMMAND, SENSOR
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
+from tests.helpers.robots.topic_rig import ODOMETRY, Body, call
+from tests.helpers.ros import graphs
 
 ADDRESS = "dds:drive"
 TWIST = "geometry_msgs/msg/TwistStamped"

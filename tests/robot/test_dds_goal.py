@@ -11,16 +11,16 @@ import json
 import subprocess
 import sys
 
-import graphs
 import numpy as np
 import pytest
-import runs
-from bundles import write_bundle
 
 from holdfast import share
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.messages import State
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.robots import runs
+from tests.helpers.ros import graphs
 
 CONFIG = share.folder() / "config" / "drive_lidar.yaml"
 SEED, STEPS = 7, 80

@@ -10,9 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-import runs
 import yaml
-from bundles import drive_contract, write_bundle
 
 from holdfast import share
 from holdfast.bundle.reader import load
@@ -24,6 +22,8 @@ from holdfast.robot.run import deploy
 from holdfast.robot.run.assembly import knowledge, parse_budget, require_fit
 from holdfast.robot.run.deploy import Settings
 from holdfast.safety_monitor.monitor import Monitor
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
 
 IDENTITY = Identity(
     robot="drive",
@@ -128,7 +128,7 @@ def test_run_budgets_are_read():
         ({"run_budget": ("outside_corridor=31",)}, ContractError, "at most the contract's 30"),
         ({"run_budget": ("bumps=1",)}, ContractError, "bumps"),
         ({"config": "nothing.yaml"}, ConfigError, "cannot be read"),
-        ({"robot": "usb0"}, ConfigError, r"robot should be 'serial:PORT"),
+        ({"robot": "usb0"}, ConfigError, "robot should begin with serial: or dds:, rec"),
         ({"robot": "serial:/dev/nothing"}, LinkError, "/dev/nothing: there is no such port"),
         ({"policy": "nothing.onnx"}, BundleError, r"nothing\.onnx: cannot be read"),
     ],
@@ -196,7 +196,7 @@ FAMILIARITY = {
 def test_when_familiarity_is_used(tmp_path, setting, logged, used):
     entries = {"familiarity": json.dumps({**FAMILIARITY, "logged": logged})}
     bundle = load(write_bundle(tmp_path / "policy.onnx", entries=entries))
-    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": setting})
+    config = dataclasses.replace(configs.load(configs.find("drive")), familiarity=setting)
     familiarity, prediction = knowledge(bundle, config)
     assert (familiarity is not None) is used
     assert prediction is None
@@ -204,7 +204,7 @@ def test_when_familiarity_is_used(tmp_path, setting, logged, used):
 
 def test_what_a_bundle_does_not_know_is_not_used(tmp_path):
     bundle = load(write_bundle(tmp_path / "policy.onnx"))
-    config = configs.load(configs.find("drive")).model_copy(update={"familiarity": "always"})
+    config = dataclasses.replace(configs.load(configs.find("drive")), familiarity="always")
     assert knowledge(bundle, config) == (None, None)
 
 

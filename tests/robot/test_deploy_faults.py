@@ -12,9 +12,6 @@ import signal
 import time
 
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
-from twins import connected, second_writer
 
 from holdfast.contract import Cost
 from holdfast.log.reader import Log, read
@@ -23,6 +20,9 @@ from holdfast.robot import config as configs
 from holdfast.robot.run.replay import replay
 from holdfast.robot.serial import device, link
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
+from tests.helpers.robots.twins import connected, second_writer
 
 EMERGENCY = "emergency stop"
 WATCHDOG = "watchdog"

@@ -26,8 +26,8 @@ def test_a_guard_fits_its_robot(path):
     [
         (None, "cannot be read (No such file or directory)"),
         ("{", "should be YAML"),
-        ("- a", "contract"),
-        ("robot: x\nday: 2026-11-25", "contract: unknown day"),
+        ("- a", "should be a mapping, received ['a']"),
+        ("robot: x\nday: 2026-11-25", "line 2: unknown day"),
     ],
 )
 def test_what_is_no_contract(tmp_path, text, sentence):

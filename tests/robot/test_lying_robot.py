@@ -6,8 +6,9 @@ The full campaign is benchmarks/faults.py, its table docs/FAULTS.md.
 from __future__ import annotations
 
 import pytest
-from lies import NONE
-from lying_twin import SEEN_S, STANDING_S, Case, play
+
+from tests.helpers.faults.lies import NONE
+from tests.helpers.faults.lying_twin import SEEN_S, STANDING_S, Case, play
 
 BEYOND_M = 1.5
 

@@ -7,11 +7,7 @@ import json
 
 import numpy as np
 import pytest
-import runs
 import yaml
-from bundles import write_bundle
-from mended import forged
-from recordings import info, record_episode
 
 from holdfast.cli import main
 from holdfast.errors import ConfigError, LogError
@@ -21,6 +17,10 @@ from holdfast.log.writer import Recorder
 from holdfast.robot import config as configs
 from holdfast.robot.run import replay
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.data.mended import forged
+from tests.helpers.data.recordings import info, record_episode
+from tests.helpers.robots import runs
 
 OPTIONS = ["--episodes", "3", "--explore", "--seed", "5", "--run-budget", "outside_corridor=20"]
 FAMILIARITY = {

@@ -13,12 +13,12 @@ from collections import deque
 
 import numpy as np
 import pytest
-from device_rig import Bench, Rig
-from twins import connected, running_twin, second_writer
 
 from holdfast.errors import LinkError
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial import robot as serial_robot
+from tests.helpers.robots.device_rig import Bench, Rig
+from tests.helpers.robots.twins import connected, running_twin, second_writer
 
 ACTION = np.array([0.6, 0.4])
 PERIOD_S = 0.05

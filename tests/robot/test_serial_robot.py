@@ -16,14 +16,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import runs
 from cobs import cobs
-from twins import DRIVER, GAP, connected, running_twin
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.serial import device
 from holdfast.robot.serial import robot as serial_robot
 from holdfast.robot.serial.robot import SerialRobot
+from tests.helpers.robots import runs
+from tests.helpers.robots.twins import DRIVER, GAP, connected, running_twin
 
 ACTION = np.array([0.6, 0.4])
 PERIOD_S = 0.05

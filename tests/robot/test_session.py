@@ -8,7 +8,6 @@ import tty
 from contextlib import contextmanager
 
 import pytest
-from bundles import drive_contract, write_bundle
 
 from holdfast.contract import Cost
 from holdfast.errors import LinkError, RefusedError, RunError
@@ -27,6 +26,7 @@ from holdfast.safety_monitor.messages import State
 from holdfast.sim import registry as tasks
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap
+from tests.helpers.data.bundles import drive_contract, write_bundle
 
 BUDGET = 5.0
 OFF_LINE = Cost("off_line", "abs(position.x) > 1e-6", 5.0, BUDGET, 1.0, 0.95)

@@ -14,7 +14,8 @@ pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[
 
 from builtin_interfaces.msg import Time
 from rosgraph_msgs.msg import Clock
-from system import MONITOR, POLICY, TWIN, Node, system, until
+
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Node, system, until
 
 CIRCLE = {"policy": "circle.onnx"}
 DRIVE = {**CIRCLE, "enable_motion": True, "record": False}

@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
 from geometry_msgs.msg import TwistStamped
-from system import DRIVES, MONITOR, TWIN, system, until
+
+from tests.helpers.ros.system import DRIVES, MONITOR, TWIN, system, until
 
 
 class Teleoperation:

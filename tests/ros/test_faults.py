@@ -11,7 +11,17 @@ import pytest
 
 pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
-from system import BASE, DRIVES, MONITOR, POLICY, TWIN, Node, environment, system, until
+from tests.helpers.ros.system import (
+    BASE,
+    DRIVES,
+    MONITOR,
+    POLICY,
+    TWIN,
+    Node,
+    environment,
+    system,
+    until,
+)
 
 CIRCLE = {"policy": "circle.onnx"}
 DRIVE = {**CIRCLE, "enable_motion": True, "record": False}

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
-from system import MONITOR, POLICY, TWIN, Client, Node, until
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, Node, until
 
 START = [
     (TWIN, {"task": 3}, "parameter task should be a text"),

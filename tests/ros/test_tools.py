@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import ros2
-from bundles import write_bundle
-from launching import launched, until
 
 from holdfast.robot import config as configs
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.ros import ros2
+from tests.helpers.ros.launching import launched, until
 
 
 @contextmanager

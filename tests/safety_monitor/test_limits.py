@@ -187,12 +187,12 @@ def test_an_unknown_key_is_refused():
 
 @pytest.mark.parametrize("data", [None, [], "fast", 3])
 def test_limits_are_a_mapping(data):
-    with pytest.raises(ConfigError, match=r"^monitor limits: should be a mapping, received"):
+    with pytest.raises(ConfigError, match=r"^monitor limits should be a mapping, received"):
         Limits.from_mapping(data)
 
 
 def test_plain_data_is_finite():
-    with pytest.raises(ConfigError, match=r"limits\.reaction_time_s: should be a finite number"):
+    with pytest.raises(ConfigError, match=r"limits\.reaction_time_s should be a finite number"):
         Limits.from_mapping(changed("reaction_time_s", math.nan))
 
 

@@ -3,11 +3,11 @@
 import mujoco
 import numpy as np
 import pytest
-from carts import ACTUATORS, BALL, CRATE, OTHER, SKID, Cart, Laps, mjcf
 
 from holdfast.errors import ConfigError
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.check import check_task
+from tests.helpers.robots.carts import ACTUATORS, BALL, CRATE, OTHER, SKID, Cart, Laps, mjcf
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from holdfast.errors import ConfigError, TrainingError
 from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.registry import resolve
 
-WALK, NAMED = "gym:gym_envs:Walk-v0", "gym:gym_envs:WalkNamed-v0"
-SIX = "gym:gym_six:SixTuple-v0"
+ENVS = "gym:tests.helpers.gym.gym_envs"
+WALK, NAMED = f"{ENVS}:Walk-v0", f"{ENVS}:WalkNamed-v0"
+SIX = "gym:tests.helpers.gym.gym_six:SixTuple-v0"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pendulum.py"
 PENDULUM = f"gym:{EXAMPLE}:PendulumTooFast-v0"
 
@@ -44,7 +45,7 @@ def test_a_contract_is_made_of_the_spaces_the_time_limit_and_the_costs():
 
 def test_a_file_may_register_it_and_where_that_lay_is_not_in_the_contract(tmp_path):
     (tmp_path / "own.py").write_text(
-        "import gymnasium, gym_envs\n"
+        "import gymnasium\nfrom tests.helpers.gym import gym_envs\n"
         "gymnasium.register('WalkOwn-v0', entry_point=gym_envs.Walk, max_episode_steps=30)\n"
     )
     where = f"gym:{tmp_path / 'own.py'}:WalkOwn-v0"
@@ -77,7 +78,7 @@ def test_a_copy_is_what_the_environment_does_by_itself(where, names):
     batch = resolve(where).batch(4, seed=5)
     seeds = np.random.default_rng(5)
     if "six" in where:
-        import gym_six
+        from tests.helpers.gym import gym_six
 
         alone = gym_six.make("SixTuple-v0")
     else:
@@ -161,8 +162,8 @@ def test_it_cannot_be_put_back_in_time_and_says_so():
 )
 def test_what_can_be_seen_before_training_is_told_then(env, sentence):
     with pytest.raises((ConfigError, TrainingError), match=re.escape(sentence)) as caught:
-        assert resolve(f"gym:gym_envs:{env}-v0").contract
-    assert str(caught.value).startswith(f"gym:gym_envs:{env}-v0: ")
+        assert resolve(f"{ENVS}:{env}-v0").contract
+    assert str(caught.value).startswith(f"{ENVS}:{env}-v0: ")
     assert "\n" not in str(caught.value)
 
 
@@ -181,39 +182,42 @@ def test_what_can_be_seen_before_training_is_told_then(env, sentence):
     ],
 )
 def test_what_goes_wrong_on_the_way_is_told_in_a_sentence(env, sentence):
-    batch = resolve(f"gym:gym_envs:{env}-v0").batch(2, seed=0)
+    batch = resolve(f"{ENVS}:{env}-v0").batch(2, seed=0)
     batch.reset()
     for _ in range(3):
         batch.step(np.zeros((2, 1)))
     with pytest.raises(TrainingError, match=re.escape(sentence)) as caught:
         batch.step(np.zeros((2, 1)))
-    assert str(caught.value).startswith(f"gym:gym_envs:{env}-v0: ")
+    assert str(caught.value).startswith(f"{ENVS}:{env}-v0: ")
     assert "\n" not in str(caught.value)
     with pytest.raises(TrainingError):
-        resolve(f"gym:gym_envs:{env}-v0").check()
+        resolve(f"{ENVS}:{env}-v0").check()
 
 
 def test_an_episode_that_is_truncated_before_its_time_is_refused():
     with pytest.raises(TrainingError, match="an episode was truncated after 7 of 30 steps"):
-        resolve("gym:gym_envs:WalkEarly-v0").check()
+        resolve(f"{ENVS}:WalkEarly-v0").check()
 
 
 def test_four_values_are_not_enough():
     with pytest.raises(TrainingError, match=r"step should return 5 values, or 6 with a cost, rec"):
-        assert resolve("gym:gym_six:FourTuple-v0").contract
+        assert resolve("gym:tests.helpers.gym.gym_six:FourTuple-v0").contract
 
 
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
         ("gym:Walk-v0", "an environment should be given as gym:MODULE:ID, received 'gym:Walk-v0'"),
-        ("gym:gym_envs:", "an environment should be given as gym:MODULE:ID"),
+        (f"{ENVS}:", "an environment should be given as gym:MODULE:ID"),
         (
             "gym:not_there:X-v0",
             r"module not_there cannot be imported \(ModuleNotFoundError: No mod",
         ),
         ("gym:not_there.py:X-v0", r"there is no file not_there\.py"),
-        ("gym:gym_six:Other-v0", r"gym:gym_six:Other-v0: cannot be made \(KeyError: 'no Other-v0"),
+        (
+            "gym:tests.helpers.gym.gym_six:Other-v0",
+            r"gym:tests.helpers.gym.gym_six:Other-v0: cannot be made \(KeyError: 'no Other-v0",
+        ),
     ],
 )
 def test_what_cannot_be_found_is_told_in_a_sentence(where, sentence):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from holdfast.errors import ConfigError
+from holdfast.schema import read, to_plain
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.batch.randomise import Randomisation, gaussian, load_randomisation
 from holdfast.sim.check import check_batch
@@ -60,7 +61,9 @@ def test_the_drive_robot_s_file_holds_what_the_demo_s_gap_is_made_of():
 
 
 def test_it_goes_through_json_as_settings_do():
-    again = Randomisation(**json.loads(json.dumps(dataclasses.asdict(DRIVE))))
+    again = read(
+        Randomisation, json.loads(json.dumps(to_plain(DRIVE))), "r", ConfigError, complete=True
+    )
     assert again == DRIVE
     assert again != Randomisation()
 
@@ -68,19 +71,19 @@ def test_it_goes_through_json_as_settings_do():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("mas: [1, 2]", r"line 1: mas: is not known; did you mean 'mass'\?"),
-        ("mass: 1.2", r"mass: should be \[low, high\], with low at most high"),
-        ("mass: [1.2, 0.8]", r"mass: should be \[low, high\], with low at most high"),
-        ("mass: [0.8, 1.0, 1.2]", r"mass: should be \[low, high\]"),
-        ("mass: [0.8, heavy]", r"mass: should be \[low, high\]"),
-        ("mass: [0.0, 1.0]", "mass.0: input should be greater than 0"),
-        ("gain: [.nan, .nan]", "gain.0: should be a finite number"),
-        ("delay_steps: [0, 1.5]", "delay_steps.1: input should be a valid integer"),
-        ("delay_steps: [-1, 1]", "delay_steps.0: input should be greater than or equal to 0"),
-        ("noise: 0.1", "noise: should be a mapping"),
-        ("noise: {position: -0.1}", "noise.position: input should be greater than or equal to 0"),
-        ("bias: {position: .inf}", "bias.position: should be a finite number, received inf"),
-        ("- mass", "the file: should be a mapping"),
+        ("mas: [1, 2]", r"line 1: unknown mas; did you mean 'mass'\?"),
+        ("mass: 1.2", r"mass should be a list of 2, received 1\.2"),
+        ("mass: [1.2, 0.8]", r"mass should be \[low, high\], with low at most high"),
+        ("mass: [0.8, 1.0, 1.2]", "mass should be a list of 2, received"),
+        ("mass: [0.8, heavy]", r"mass\[1\] should be a number, received 'heavy'"),
+        ("mass: [0.0, 1.0]", r"mass\[0\] should be in \(0, 100\], received 0\.0"),
+        ("gain: [.nan, .nan]", r"gain\[0\] should be a finite number"),
+        ("delay_steps: [0, 1.5]", r"delay_steps\[1\] should be a whole number"),
+        ("delay_steps: [-1, 1]", r"delay_steps\[0\] should be in \[0, 100\], received -1"),
+        ("noise: 0.1", "noise should be a mapping"),
+        ("noise: {position: -0.1}", r"noise\.position should be at least 0, received -0\.1"),
+        ("bias: {position: .inf}", "bias.position should be a finite number, received inf"),
+        ("- mass", "should be a mapping"),
         ("mass: [", "should be YAML"),
     ],
 )

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from carts import ACTUATORS, CRATE, RADIUS_M, SKID, TRACK_M, Cart, Laps, mjcf
 
 from holdfast.cli import main
 from holdfast.contract import ObservationChannel
@@ -12,6 +11,7 @@ from holdfast.sim.check import check_task
 from holdfast.sim.registry import TASKS, make
 from holdfast.sim.response import Trial, implausible
 from holdfast.sim.robots.skid import Skid
+from tests.helpers.robots.carts import ACTUATORS, CRATE, RADIUS_M, SKID, TRACK_M, Cart, Laps, mjcf
 
 CASTERS = SKID + SKID.replace("-0.13", "0.13")  # one before and one behind: it does not nod
 
@@ -230,7 +230,7 @@ def test_the_command_prints_it(capsys):
     assert said.endswith("Nothing of that is implausible.\n")
 
 
-FILE = """from carts import Cart, Laps
+FILE = """from tests.helpers.robots.carts import Cart, Laps
 from pathlib import Path
 class Backwards(Cart):
     def control(self, action):

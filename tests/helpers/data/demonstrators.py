@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recordings import info
 
 from holdfast.log.format import COMPLETED, EpisodeResult
 from holdfast.log.writer import Recorder, Tick
@@ -15,6 +14,7 @@ from holdfast.policy.sampling.rollout import Collector
 from holdfast.safety_monitor.messages import BudgetStatus, Proposal, Reading, State, Verdict
 from holdfast.signals import CATALOGUE, Array
 from holdfast.sim.registry import resolve
+from tests.helpers.data.recordings import info
 
 
 def signals_in(networks: Networks, observation: Array) -> dict[str, Array]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from bundles import drive_contract
 
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
@@ -20,6 +19,7 @@ from holdfast.safety_monitor.messages import (
     State,
     Verdict,
 )
+from tests.helpers.data.bundles import drive_contract
 
 SOURCES = {"robot": {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1, "tilt": 2}}
 

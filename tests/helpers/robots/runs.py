@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from twins import running_twin
-
 from holdfast.errors import LogError
 from holdfast.log.reader import Log, read
 from holdfast.robot.serial.robot import SerialRobot
+from tests.helpers.robots.twins import running_twin
 
 LIMIT_S = 30.0
 

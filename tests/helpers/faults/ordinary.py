@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from lying_twin import connected, demo_gap
 
 from holdfast import share
 from holdfast.bundle import reader as bundles
@@ -26,6 +25,7 @@ from holdfast.sim.batch.randomise import load_randomisation
 from holdfast.sim.registry import resolve
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap
+from tests.helpers.faults.lying_twin import connected, demo_gap
 
 
 def demo_policy(folder: Path, seed: int) -> Path:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lies import ABSENT, KINDS, PERIOD_S, QUANTITIES, tell, turned
 
 from holdfast.contract import Contract
 from holdfast.errors import HoldfastError
@@ -38,6 +37,7 @@ from holdfast.sim.registry import resolve
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap
+from tests.helpers.faults.lies import ABSENT, KINDS, PERIOD_S, QUANTITIES, tell, turned
 
 GROUPS = {
     "position": ("position",),
@@ -325,9 +325,8 @@ def drive_config(path: Path | None) -> RobotConfig:
 
 @cache
 def demo_gap() -> Gap:
-    from twins import GAP
-
     from holdfast.sim.twin.gap import load_gap
+    from tests.helpers.robots.twins import GAP
 
     return load_gap(GAP)
 

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import graphs
 import rclpy
 import rclpy.parameter
 import yaml
@@ -28,6 +27,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
+
+from tests.helpers.ros import graphs
 
 LIMIT_S = 40.0
 DRIVES = ("ACTIVE", "LIMITED")

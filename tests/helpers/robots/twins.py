@@ -15,7 +15,7 @@ from holdfast import child
 from holdfast.robot.serial import link
 from holdfast.robot.serial.robot import SerialRobot
 
-GAP = Path(__file__).resolve().parent.parent / "config" / "gap_demo.yaml"
+GAP = Path(__file__).resolve().parents[3] / "config" / "gap_demo.yaml"
 
 DRIVER = textwrap.dedent(
     """

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 
-import graphs
+from tests.helpers.ros import graphs
 
 until = partial(graphs.until, limit_s=60.0)
 """Each look is a program of ROS's that starts, asks and ends: seconds."""

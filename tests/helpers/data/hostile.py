@@ -7,10 +7,10 @@ from pathlib import Path
 
 import onnx
 import pytest
-from bundles import build, drive_contract
 
 from holdfast.bundle import reader as bundles
 from holdfast.errors import BundleError
+from tests.helpers.data.bundles import build, drive_contract
 
 
 def model_of() -> onnx.ModelProto:

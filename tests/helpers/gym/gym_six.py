@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gym_envs import SixTuple
+from tests.helpers.gym.gym_envs import SixTuple
 
 FAULTS = {"SixTuple-v0": "", "FourTuple-v0": "four"}
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
-import graphs
 import numpy as np
-from bundles import drive_contract
 
 from holdfast.robot import config as configs
 from holdfast.robot.topics.config import RosSection
 from holdfast.robot.topics.fields import ActionCodec, set_stamp
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.ros import graphs
 
 ODOMETRY, IMU, BOOL = "nav_msgs/msg/Odometry", "sensor_msgs/msg/Imu", "std_msgs/msg/Bool"
 CONTRACT = drive_contract()
@@ -20,7 +21,7 @@ CONTRACT = drive_contract()
 
 def section(**changes: object) -> RosSection:
     """Return the drive robot's topics; without `stop_topics` the robot has no e-stop of its own."""
-    return configs.load(configs.find("drive")).topics().model_copy(update=changes)
+    return dataclasses.replace(configs.load(configs.find("drive")).topics(), **changes)
 
 
 class Body:

@@ -15,7 +15,8 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import DescribeParameters
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
-from system import MONITOR, POLICY, TWIN, Node, system, until
+
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Node, system, until
 
 NAMESPACE = "fleet/one"
 

@@ -18,16 +18,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import runs
-from bundles import drive_contract, write_bundle
-from lies import NONE
-from lying_twin import SEEN_S, Case, Outcome, Witness, motion, task_of
-
 from holdfast.contract import Cost
 from holdfast.errors import LogError
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.device import Device
 from holdfast.sim.twin.gap import Gap
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.faults.lies import NONE
+from tests.helpers.faults.lying_twin import SEEN_S, Case, Outcome, Witness, motion, task_of
+from tests.helpers.robots import runs
 
 SPEED_M_S = 0.98
 START_LIMIT_S = 60.0
