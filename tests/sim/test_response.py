@@ -8,7 +8,7 @@ from holdfast.contract import ObservationChannel
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.check import check_task
-from holdfast.sim.registry import TASKS, make
+from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.response import Trial, implausible
 from holdfast.sim.robots.skid import Skid
 from tests.helpers.robots.carts import ACTUATORS, CRATE, RADIUS_M, SKID, TRACK_M, Cart, Laps, mjcf
@@ -262,7 +262,7 @@ def test_a_signal_s_parts_have_names(task):
 
 def test_a_signal_that_only_some_motion_changes_is_no_constant():
     """A skid-steered base slides to the side only while it drives and turns."""
-    laps = make("SkidCircle-v0")
+    laps = resolve("SkidCircle-v0").make()
     assert isinstance(laps.robot, Skid)
     assert ObservationChannel("lateral_speed", 1, "m/s", "lateral_speed") in laps.robot.motion
     assert found(laps)[1] == []
