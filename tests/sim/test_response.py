@@ -219,7 +219,7 @@ def test_what_control_returns_is_looked_at(task, change, sentence):
 
 @pytest.mark.parametrize("name", [name for name in TASKS if "Humanoid" not in name])
 def test_every_robot_of_ours_is_plausible(name):
-    trial = Trial(make(name))
+    trial = Trial(resolve(name).make())
     assert list(implausible(trial, list(trial.responses()))) == []
 
 
