@@ -65,7 +65,9 @@ def faster(policy: Path, rate_hz: float, folder: Path) -> tuple[Path, Path]:
     data["proposal_wait_s"] = 0.6 / rate_hz
     data["monitor"]["geofence"] = None  # it may drive where it will
     data["monitor"]["tracking_error"] = {}
-    data["monitor"] |= dict.fromkeys(("agreement", "pose_frozen_s", "velocity_frozen_s"))
+    data["monitor"] |= dict.fromkeys(
+        ("agreement", "following", "pose_frozen_s", "velocity_frozen_s")
+    )
     config = folder / f"{rate_hz:g}.yaml"
     config.write_text(yaml.safe_dump(data))
     return made, config

@@ -109,8 +109,9 @@ class Agreement:
 class Following:
     """How far the robot may go, and turn, in another way than it was told.
 
-    In every step some of what lies outside of the newest commands is forgiven; the rest adds up,
-    and stops the robot beyond `most_m` or `most_rad`.
+    In every step some of what lies outside of the newest commands is forgiven, also
+    `Agreement.distance_share` of a commanded turn; the rest adds up, and stops the robot beyond
+    `most_m` or `most_rad`.
 
     Attributes:
         lag_s: the motion may be that of any command that was in force so long ago or later.

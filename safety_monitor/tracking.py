@@ -97,10 +97,10 @@ class Tracking:
 class Astray:
     """How far the robot has gone, and turned, in another way than it was told.
 
-    The measured speed and yaw rate may be those of any command of the last `lag_s`. What lies
-    beyond adds up whatever its sign, less what is forgiven (`Following`). Wheels that slip say
-    how fast they turn, so the way is judged all the same; but they do not turn the robot, so its
-    yaw rate is not judged until it has settled.
+    The measured speed and yaw rate may be those of any command of the last `lag_s`, and the speed
+    may change as slowly as the floor lets it. What lies beyond adds up whatever its sign, less what
+    is forgiven (`Following`). Wheels that slip still say how fast they turn, but they do not turn
+    the robot: its yaw rate is not judged until it has settled.
     """
 
     def __init__(self, contract: Contract, limits: Limits) -> None:
@@ -108,6 +108,7 @@ class Astray:
         assert limits.agreement is not None
         self._allowed: Following = limits.following
         self._floor_m_s2 = limits.agreement.floor_m_s2
+        self._turn_share = limits.agreement.distance_share  # wheels of another size turn it more
         self._forward = contract.action_names.index("forward_speed")
         self._turn = contract.action_names.index("yaw_rate")
         self.forget()
@@ -116,6 +117,7 @@ class Astray:
         """Start anew: the robot has gone nowhere yet."""
         self._commands = Commands(self._allowed.lag_s)
         self._floor = Floor(self._floor_m_s2)
+        self._least_m_s, self._most_m_s = math.inf, -math.inf
         self._slipped_s = -math.inf
         self._off_m = self._off_rad = 0.0
 
@@ -134,13 +136,19 @@ class Astray:
         if moving is not None and any(self._floor.slip(now_s, moving)):
             self._slipped_s = now_s
         forward = self._commands.asked(self._forward)
+        change_m_s = self._floor_m_s2 * passed_s
+        self._least_m_s = min(self._least_m_s + change_m_s, *forward)
+        self._most_m_s = max(self._most_m_s - change_m_s, *forward)
         if "forward_speed" in values:
-            off_m_s = outside(values["forward_speed"][0], forward) - allowed.creep_m_s
+            told = [self._least_m_s, self._most_m_s]
+            off_m_s = outside(values["forward_speed"][0], told) - allowed.creep_m_s
             self._off_m = max(self._off_m + off_m_s * passed_s, 0.0)
         if "yaw_rate" in values:
+            turn = self._commands.asked(self._turn)
             off_rad_s = -allowed.creep_rad_s - allowed.turn_rad_per_m * max(map(abs, forward))
+            off_rad_s -= self._turn_share * max(map(abs, turn))
             if now_s - self._slipped_s > allowed.settle_s:
-                off_rad_s += outside(values["yaw_rate"][0], self._commands.asked(self._turn))
+                off_rad_s += outside(values["yaw_rate"][0], turn)
             self._off_rad = max(self._off_rad + off_rad_s * passed_s, 0.0)
         for name, off, most, unit in (
             ("forward_speed", self._off_m, allowed.most_m, "m"),

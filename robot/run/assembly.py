@@ -101,6 +101,7 @@ def assemble(
         limits = dataclasses.replace(
             robot_config.monitor,
             tracking_error={},
+            following=None,
             pose_frozen_s=None,
             velocity_frozen_s=None,
             coasting_s=None,

@@ -45,6 +45,7 @@ class Rig:
             config.monitor,
             tracking_error={},
             agreement=None,
+            following=None,
             pose_frozen_s=None,
             velocity_frozen_s=None,
         )

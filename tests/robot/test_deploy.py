@@ -105,6 +105,7 @@ def test_a_signal_that_only_a_cost_needs():
         yaw_rate_rad_s=None,
         tilt_rad=None,
         tracking_error={},
+        following=None,
     )
     required = Monitor(contract, bare).required
     assert required == {"forward_speed", "heading", "position"}

@@ -108,6 +108,8 @@ UNTIL_ARMED = {
     "_tracking._astray._commands._commands",
     "_tracking._astray._floor._velocity",
     "_tracking._astray._floor._at_s",
+    "_tracking._astray._least_m_s",
+    "_tracking._astray._most_m_s",
     "_tracking._astray._slipped_s",
     "_tracking._astray._off_m",
     "_tracking._astray._off_rad",

@@ -238,6 +238,26 @@ def test_while_wheels_may_slip_and_a_while_after_a_turn_is_not_judged(settle_s):
     assert seen_s == 14 / 16 + settle_s + 4 / 16
 
 
+@pytest.mark.parametrize(("share", "expected"), [(1.0, None), (0.5, [FORWARD])])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_robot_may_reverse_as_slowly_as_its_floor_lets_it(share, expected, sign):
+    """After 0.25 s of lag it has to change by 2 m/s² from one metre per second to the other."""
+    tracking, seen = follows(creep_m_s=0.0, most_m=0.125), None
+    for step in range(40):
+        at_s = step / 16
+        speed = max(1.0 - 2.0 * share * max(at_s - 0.25, 0.0), -1.0)
+        applied = (sign if step == 0 else -sign, 0.0)
+        seen = seen or astray(tracking, at_s, sign * speed, 0.0, applied) or None
+    assert seen == expected
+
+
+def test_wheels_of_another_size_turn_the_robot_more():
+    """0.1 of a commanded turn are forgiven, as 0.1 of the way are (`distance_share`)."""
+    for turned, expected in ((2.32, []), (1.68, []), (2.5, [YAW]), (1.5, [YAW])):
+        told = {"forward": 0.0, "yaw": turned, "applied": (0.0, 2.0)}
+        assert first(follows(), until_s=9.0, **told)[1] == expected
+
+
 def test_while_wheels_may_slip_their_speed_is_judged():
     tracking = follows()
     assert astray(tracking, 0.0, forward=1.0, yaw=0.0) == []
