@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
-from holdfast.safety_monitor.messages import BudgetStatus, Check, Reason, State
+from holdfast.safety_monitor.messages import BudgetStatus, Reason
+from holdfast.safety_monitor.reasons import EPISODE_BUDGET, RUN_BUDGET_SPENT
 from holdfast.safety_monitor.scalar import clamp
 
 
@@ -89,8 +90,7 @@ class Budget:
         for i, name, _, most, _, run in self._accounts:
             spent = self.spent[i]
             if spent + most > run:
-                text = f"{name}: {spent:g} of {run:g} is spent and one step can cost {most:g}"
-                reasons.append(Reason(Check.BUDGET, "run_budget_spent", State.STOPPED, text))
+                reasons.append(RUN_BUDGET_SPENT(cost=name, spent=spent, budget=run, most=most))
 
     def judge_episode(
         self, cost_to_go: Sequence[float] | None, left: int, reasons: list[Reason]
@@ -118,8 +118,7 @@ class Budget:
                 value = self.spent[i] + clamp(to_come, 0.0, left * most)
             # Written so that NaN exceeds the budget.
             if not value <= budget:
-                text = f"{name}: {value:g} predicted for this episode, {budget:g} allowed"
-                reasons.append(Reason(Check.BUDGET, "episode_budget", State.LIMITED, text))
+                reasons.append(EPISODE_BUDGET(cost=name, predicted=value, budget=budget))
             predicted.append(value)
         return tuple(predicted)
 

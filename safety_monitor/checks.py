@@ -11,7 +11,22 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.limits import WHERE, Limits
-from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State
+from holdfast.safety_monitor.messages import Proposal, Reading, Reason
+from holdfast.safety_monitor.reasons import (
+    CLOCK_BACKWARDS,
+    CLOCK_NOT_FINITE,
+    COST_TO_GO_ARRAY,
+    PROPOSAL_ARRAY,
+    PROPOSAL_CONTRACT,
+    PROPOSAL_NOT_FINITE,
+    SCAN_BLIND,
+    SIGNAL_AMBIGUOUS,
+    SIGNAL_ARRAY,
+    SIGNAL_MISSING,
+    SIGNAL_NOT_FINITE,
+    STEP_LATE,
+    ArrayKinds,
+)
 from holdfast.safety_monitor.scalar import finite
 from holdfast.signals import CATALOGUE, Array
 
@@ -96,35 +111,31 @@ def validate_signals(
             shape = unheard.pop(name, None)
             if shape is None:
                 if name in shapes:
-                    text = f"{source} repeats signal {name}"
-                    stop(reasons, Check.CONTRACT, "signal_ambiguous", text)
+                    reasons.append(SIGNAL_AMBIGUOUS(source=source, signal=name))
                 continue
-            numbers = real_numbers(array, shape, "signal", name, reasons)
+            numbers = real_numbers(array, shape, SIGNAL_ARRAY, name, reasons)
             if numbers is None:
                 continue
             # A sum is finite only if all of it is, and takes less time to look at.
             if math.isfinite(sum(numbers)) or finite(numbers):
                 arrays[name], values[name], stamps[name] = array, numbers, reading.stamp_s
             elif name == "scan" and (blind := sum(map(math.isnan, numbers))):
-                text = f"the scan is blind in {blind} of {len(numbers)} sectors"
-                stop(reasons, Check.FINITE, "scan_blind", text)
+                reasons.append(SCAN_BLIND(blind=blind, sectors=len(numbers)))
             else:
-                stop(reasons, Check.FINITE, "signal_not_finite", f"{name} is {numbers}")
+                reasons.append(SIGNAL_NOT_FINITE(signal=name, numbers=numbers))
     if missing := required.intersection(unheard):
-        text = f"no source carries {', '.join(sorted(missing))}"
-        stop(reasons, Check.CONTRACT, "signal_missing", text)
+        reasons.append(SIGNAL_MISSING(signals=", ".join(sorted(missing))))
     if "linear_velocity" in unheard and ("forward_speed" in unheard or "heading" in unheard):
-        text = "no source carries linear_velocity, or forward_speed and heading"
-        stop(reasons, Check.CONTRACT, "signal_missing", text)
+        reasons.append(SIGNAL_MISSING(signals="linear_velocity, or forward_speed and heading"))
 
 
 def real_numbers(
-    array: Array, shape: tuple[int], kind: str, name: str, reasons: list[Reason]
+    array: Array, shape: tuple[int], kinds: ArrayKinds, name: str, reasons: list[Reason]
 ) -> list[float] | None:
     """Return an array's numbers, or None, with a reason, if it holds anything else.
 
     Args:
-        kind: begins the reason's code.
+        kinds: the reasons where it holds something else, or has another shape.
         name: what people call it.
     """
     # Python's float holds whatever these hold; of the others, wider ones need not be finite in it.
@@ -133,13 +144,11 @@ def real_numbers(
         or array.dtype.kind not in "fiu"
         or array.dtype.itemsize > 8
     ):
-        what = f"type {getattr(array, 'dtype', type(array).__name__)}"
-        text = f"{name} should be an array of real numbers, received {what}"
-        stop(reasons, Check.CONTRACT, f"{kind}_type", text)
+        what = getattr(array, "dtype", type(array).__name__)
+        reasons.append(kinds.type(name=name, type=what))
         return None
     if array.shape != shape:
-        text = f"{name} should have shape {shape}, received {array.shape}"
-        stop(reasons, Check.CONTRACT, f"{kind}_shape", text)
+        reasons.append(kinds.shape(name=name, shape=shape, received=array.shape))
         return None
     numbers: list[float] = array.tolist()
     return numbers
@@ -161,13 +170,11 @@ def check_clock(
 ) -> None:
     """The monitor's own clock: finite, never backwards, never asleep while the robot moves."""
     if not math.isfinite(now_s):
-        stop(reasons, Check.FINITE, "clock_not_finite", f"the clock says {now_s}")
+        reasons.append(CLOCK_NOT_FINITE(now_s=now_s))
     elif now_s < last_s:
-        text = f"the clock went back by {last_s - now_s:.3f} s"
-        stop(reasons, Check.FRESH, "clock_backwards", text)
+        reasons.append(CLOCK_BACKWARDS(back_s=last_s - now_s))
     elif moving and now_s - last_s > limits.max_step_gap_s:
-        text = f"the monitor did not run for {now_s - last_s:.3f} s"
-        stop(reasons, Check.FRESH, "step_late", text)
+        reasons.append(STEP_LATE(gap_s=now_s - last_s))
 
 
 def check_proposal(
@@ -176,27 +183,18 @@ def check_proposal(
     """A proposal's contract, shape and numbers. Returns its action, or None if it is unusable."""
     usable = proposal.contract_hash == contract.hash
     if not usable:
-        text = (
-            f"the proposer runs under contract {proposal.contract_hash[:12]}, "
-            f"the monitor under {contract.hash[:12]}"
-        )
-        stop(reasons, Check.CONTRACT, "proposal_contract", text)
+        theirs, ours = proposal.contract_hash[:12], contract.hash[:12]
+        reasons.append(PROPOSAL_CONTRACT(theirs=theirs, ours=ours))
     shape = (contract.action_size,)
-    numbers = real_numbers(proposal.action, shape, "proposal", "a proposed action", reasons)
+    numbers = real_numbers(proposal.action, shape, PROPOSAL_ARRAY, "a proposed action", reasons)
     if numbers is None:
         return None
     if not finite(numbers):
-        text = f"the proposed action is {numbers}"
-        stop(reasons, Check.FINITE, "proposal_not_finite", text)
+        reasons.append(PROPOSAL_NOT_FINITE(action=numbers))
         return None
     return numbers if usable else None
 
 
 def cost_to_go(prediction: Array, costs: int, reasons: list[Reason]) -> list[float] | None:
     """Return the cost critics' prediction as numbers; None if it is anything else."""
-    return real_numbers(prediction, (costs,), "cost_to_go", "cost-to-go", reasons)
-
-
-def stop(reasons: list[Reason], check: Check, code: str, text: str) -> None:
-    """Append a reason that allows nothing."""
-    reasons.append(Reason(check, code, State.STOPPED, text))
+    return real_numbers(prediction, (costs,), COST_TO_GO_ARRAY, "cost-to-go", reasons)

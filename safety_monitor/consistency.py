@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 
-from holdfast.safety_monitor.checks import Stamps, Values, stop, velocity
+from holdfast.safety_monitor.checks import Stamps, Values, velocity
 from holdfast.safety_monitor.limits import Agreement, Limits
-from holdfast.safety_monitor.messages import Check, Reason
+from holdfast.safety_monitor.messages import Reason
+from holdfast.safety_monitor.reasons import HEADING_INCONSISTENT, POSITION_INCONSISTENT
 from holdfast.safety_monitor.scalar import shrink
 
 
@@ -79,17 +80,12 @@ class Consistency:
             along_m, across_m = abs(x * c + y * s), abs(y * c - x * s)
             # NaN fails this comparison too.
             if not (along_m <= allowed.along_m and across_m <= allowed.across_m):
-                text = (
-                    f"position is {along_m:.3f} m along the way and {across_m:.3f} m across it "
-                    "from where the speeds lead"
-                )
-                stop(reasons, Check.ENVELOPE, "position_inconsistent", text)
+                reasons.append(POSITION_INCONSISTENT(along_m=along_m, across_m=across_m))
         if "yaw_rate" in values and "heading" in values:
             self._turn.add(stamps["yaw_rate"], tuple(values["yaw_rate"]))
             self._judge_heading(values["heading"][0], stamps["heading"], allowed)
             if not abs(self._off_rad) <= allowed.heading_rad:
-                text = f"heading is {abs(self._off_rad):.3f} rad from where the yaw rate leads"
-                stop(reasons, Check.ENVELOPE, "heading_inconsistent", text)
+                reasons.append(HEADING_INCONSISTENT(off_rad=abs(self._off_rad)))
 
     def _judge_position(
         self, values: Values, moving: tuple[float, float], at_s: float, allowed: Agreement

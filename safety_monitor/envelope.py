@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import math
 
-from holdfast.safety_monitor.checks import Values, stop, velocity
+from holdfast.safety_monitor.checks import Values, velocity
 from holdfast.safety_monitor.limits import Limits, Span, Tiers
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.messages import LIMITED, STOPPED, Reason
+from holdfast.safety_monitor.reasons import (
+    EXCEEDED,
+    GEOFENCE_NEAR,
+    GEOFENCE_NOT_STOPPABLE,
+    JOINT_POSITION_EXCEEDED,
+    OBSTACLE_CONTACT,
+    OBSTACLE_NEAR,
+    OBSTACLE_NOT_STOPPABLE,
+    OUTSIDE_GEOFENCE,
+)
 from holdfast.signals import CATALOGUE
 
 
@@ -37,7 +47,7 @@ def _check_magnitude(values: Values, name: str, tiers: Tiers | None, reasons: li
         return
     for value in values[name]:
         if abs(value) > tiers.limited:
-            _exceeds(name, name, max(map(abs, values[name])), tiers, reasons)
+            _exceeds(name, "", max(map(abs, values[name])), tiers, reasons)
             return
 
 
@@ -46,16 +56,19 @@ def _check_joint_velocities(
 ) -> None:
     for joint, tiers in enumerate(bounds):
         if tiers is not None and abs(velocities[joint]) > tiers.limited:
-            what = f"joint_velocity[{joint}]"
-            _exceeds("joint_velocity", what, abs(velocities[joint]), tiers, reasons)
+            _exceeds("joint_velocity", f"[{joint}]", abs(velocities[joint]), tiers, reasons)
 
 
-def _exceeds(name: str, what: str, magnitude: float, tiers: Tiers, reasons: list[Reason]) -> None:
-    state, limit = State.LIMITED, tiers.limited
+def _exceeds(
+    signal: str, place: str, magnitude: float, tiers: Tiers, reasons: list[Reason]
+) -> None:
+    state, limit = LIMITED, tiers.limited
     if magnitude > tiers.stopped:
-        state, limit = State.STOPPED, tiers.stopped
-    text = f"{what} {magnitude:.3f} {CATALOGUE[name].unit} exceeds {limit:g}"
-    reasons.append(Reason(Check.ENVELOPE, f"{name}_exceeded", state, text))
+        state, limit = STOPPED, tiers.stopped
+    unit = CATALOGUE[signal].unit
+    reasons.append(
+        EXCEEDED(state, signal=signal, place=place, magnitude=magnitude, unit=unit, limit=limit)
+    )
 
 
 def _check_joint_positions(
@@ -66,12 +79,17 @@ def _check_joint_positions(
         if span is None or span.low + span.margin <= position_rad <= span.high - span.margin:
             continue
         inside = span.low <= position_rad <= span.high
-        state, place = (State.LIMITED, "near the end") if inside else (State.STOPPED, "outside")
-        text = (
-            f"joint_position[{joint}] {position_rad:.3f} rad is {place} of "
-            f"[{span.low:g}, {span.high:g}]"
+        state, place = (LIMITED, "near the end") if inside else (STOPPED, "outside")
+        reasons.append(
+            JOINT_POSITION_EXCEEDED(
+                state,
+                joint=joint,
+                position_rad=position_rad,
+                place=place,
+                low=span.low,
+                high=span.high,
+            )
         )
-        reasons.append(Reason(Check.ENVELOPE, "joint_position_exceeded", state, text))
 
 
 def _check_geofence(
@@ -86,8 +104,7 @@ def _check_geofence(
     assert fence is not None
     x, y = position
     if not fence.allows(x, y):
-        text = f"position ({x:.3f}, {y:.3f}) m is outside the geofence"
-        stop(reasons, Check.ENVELOPE, "outside_geofence", text)
+        reasons.append(OUTSIDE_GEOFENCE(x_m=x, y_m=y))
         return
     stop_x, stop_y = moving[0] * stop_s, moving[1] * stop_s
     reach_m = math.hypot(stop_x, stop_y) + limits.slow_margin_m
@@ -95,11 +112,9 @@ def _check_geofence(
         return  # whatever the direction; this is the usual case, and the cheaper one
     clearance_m = fence.clearance_m((x, y, x + stop_x, y + stop_y))
     if clearance_m <= 0.0:
-        text = f"from ({x:.3f}, {y:.3f}) m the robot could not stop inside the geofence"
-        reasons.append(Reason(Check.ENVELOPE, "geofence_not_stoppable", State.FALLBACK, text))
+        reasons.append(GEOFENCE_NOT_STOPPABLE(x_m=x, y_m=y))
     elif clearance_m < limits.slow_margin_m:
-        text = f"the way to standing still is {clearance_m:.3f} m from the geofence"
-        reasons.append(Reason(Check.ENVELOPE, "geofence_near", State.LIMITED, text))
+        reasons.append(GEOFENCE_NEAR(clearance_m=clearance_m))
 
 
 def _check_obstacles(
@@ -122,8 +137,7 @@ def _check_obstacles(
     if least_m >= reach_m:
         return
     if least_m < radius_m:
-        text = f"something is {least_m:.3f} m away, within the robot's {radius_m:g} m"
-        stop(reasons, Check.ENVELOPE, "obstacle_contact", text)
+        reasons.append(OBSTACLE_CONTACT(range_m=least_m, radius_m=radius_m))
         return
     half_sector_rad = math.pi / len(ranges)
     nearest_m = math.inf
@@ -136,8 +150,6 @@ def _check_obstacles(
         if ahead and range_m * math.sin(aside_rad) <= radius_m:
             nearest_m = min(nearest_m, range_m - radius_m)
     if nearest_m <= stop_m:
-        text = f"{nearest_m:.3f} m are free ahead, the robot needs {stop_m:.3f} m to stop"
-        reasons.append(Reason(Check.ENVELOPE, "obstacle_not_stoppable", State.FALLBACK, text))
+        reasons.append(OBSTACLE_NOT_STOPPABLE(free_m=nearest_m, stop_m=stop_m))
     elif nearest_m < math.inf:
-        text = f"{nearest_m:.3f} m are free ahead, {stop_m:.3f} m of them needed to stop"
-        reasons.append(Reason(Check.ENVELOPE, "obstacle_near", State.LIMITED, text))
+        reasons.append(OBSTACLE_NEAR(free_m=nearest_m, stop_m=stop_m))

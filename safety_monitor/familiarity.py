@@ -11,7 +11,8 @@ import numpy as np
 
 from holdfast.contract import strict
 from holdfast.errors import BundleError, ContractError
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.messages import FALLBACK, LIMITED, Reason
+from holdfast.safety_monitor.reasons import UNFAMILIAR
 from holdfast.safety_monitor.scalar import clamp
 from holdfast.signals import Array
 
@@ -134,12 +135,8 @@ class Drift:
         """Append what the total says."""
         if self.total <= self._threshold:
             return
-        state = State.LIMITED if self.total <= 2.0 * self._threshold else State.FALLBACK
-        text = (
-            f"observations have been unlike those of training: {self.total:.1f}, "
-            f"ordinary up to {self._threshold:.1f}"
-        )
-        reasons.append(Reason(Check.FAMILIARITY, "unfamiliar", state, text))
+        state = LIMITED if self.total <= 2.0 * self._threshold else FALLBACK
+        reasons.append(UNFAMILIAR(state, total=self.total, threshold=self._threshold))
 
 
 def fit_familiarity(

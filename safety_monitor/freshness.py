@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.messages import Reason
+from holdfast.safety_monitor.reasons import SOURCE, SenderKinds
 
 
 class Freshness:
@@ -16,13 +17,13 @@ class Freshness:
     before would look alive for ever.
 
     Args:
-        kind: "source" or "proposal"; begins the reasons' codes.
+        kinds: what to say, of a source or of the proposals.
         name: what people call the sender.
     """
 
-    def __init__(self, kind: str, name: str, limits: Limits) -> None:
-        self._kind, self._name = kind, name
-        is_source = kind == "source"
+    def __init__(self, kinds: SenderKinds, name: str, limits: Limits) -> None:
+        self._kinds, self._name = kinds, name
+        is_source = kinds is SOURCE
         self._max_age_s = limits.source_max_age_s if is_source else limits.proposal_max_age_s
         self._lost_s = limits.source_lost_s if is_source else limits.proposal_lost_s
         self._future_s = limits.future_tolerance_s
@@ -41,37 +42,24 @@ class Freshness:
         last_s, last = self._last
         if sequence > last and stamp_s >= last_s:
             if sequence - last - 1 > self._max_skipped:
-                text = f"lost {sequence - last - 1} messages at once"
-                self._say(reasons, "skipped", State.LIMITED, text)
+                count = sequence - last - 1
+                reasons.append(self._kinds.skipped(source=self._name, count=count))
         elif sequence != last or stamp_s != last_s:
-            self._say(
-                reasons,
-                "out_of_order",
-                State.STOPPED,
-                f"has sequence {sequence} stamped {stamp_s} after sequence {last} stamped {last_s}",
+            reasons.append(
+                self._kinds.out_of_order(
+                    source=self._name, sequence=sequence, stamp_s=stamp_s, last=last, last_s=last_s
+                )
             )
 
     def _judge_age(self, age_s: float, stamp_s: float, moving: bool, reasons: list[Reason]) -> None:
         if not math.isfinite(age_s):
-            self._say(
-                reasons, "stamp_not_finite", State.STOPPED, f"is stamped {stamp_s}", Check.FINITE
-            )
+            reasons.append(self._kinds.stamp_not_finite(source=self._name, stamp_s=stamp_s))
         elif age_s < 0.0:
-            self._say(reasons, "future", State.STOPPED, f"is {-age_s:.3f} s ahead of the clock")
+            reasons.append(self._kinds.future(source=self._name, ahead_s=-age_s))
         elif age_s > self._lost_s and moving:
-            self._say(reasons, "lost", State.STOPPED, f"is {age_s:.3f} s old while moving")
+            reasons.append(self._kinds.lost(source=self._name, age_s=age_s))
         else:
-            self._say(reasons, "stale", State.FALLBACK, f"is {age_s:.3f} s old")
-
-    def _say(
-        self,
-        reasons: list[Reason],
-        fault: str,
-        state: State,
-        text: str,
-        check: Check = Check.FRESH,
-    ) -> None:
-        reasons.append(Reason(check, f"{self._kind}_{fault}", state, f"{self._name} {text}"))
+            reasons.append(self._kinds.stale(source=self._name, age_s=age_s))
 
     def accept(self, stamp_s: float, sequence: int) -> None:
         """Remember a message: the next one is judged against it, whatever was wrong with it."""

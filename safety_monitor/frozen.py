@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from holdfast.contract import Contract
-from holdfast.safety_monitor.checks import Stamps, Values, stop
+from holdfast.safety_monitor.checks import Stamps, Values
 from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Reason
+from holdfast.safety_monitor.messages import Reason
+from holdfast.safety_monitor.reasons import POSE_FROZEN, VELOCITY_FROZEN, Kind
 
 POSE = ("position", "heading")
 VELOCITY = ("forward_speed", "yaw_rate", "linear_velocity")
@@ -25,8 +26,8 @@ class Frozen:
         self._kinds = tuple(
             (kind, names, longest_s)
             for kind, names, longest_s in (
-                ("pose", POSE, limits.pose_frozen_s),
-                ("velocity", VELOCITY, limits.velocity_frozen_s),
+                (POSE_FROZEN, POSE, limits.pose_frozen_s),
+                (VELOCITY_FROZEN, VELOCITY, limits.velocity_frozen_s),
             )
             if longest_s is not None
         )
@@ -41,7 +42,7 @@ class Frozen:
     def forget(self) -> None:
         """Start anew: nothing was measured yet."""
         # By kind: its signals, the newest stamp of them, for how long they have been the same.
-        self._last: dict[str, tuple[list[list[float]], float, float]] = {}
+        self._last: dict[Kind, tuple[list[list[float]], float, float]] = {}
 
     def judge(
         self, values: Values, stamps: Stamps, applied: list[float], reasons: list[Reason]
@@ -65,5 +66,4 @@ class Frozen:
                 same_s += max(0.0, stamp_s - before_s)
             self._last[kind] = (signals, stamp_s, same_s)
             if same_s > longest_s:
-                text = f"{' and '.join(known)} have not changed for {same_s:.2f} s of motion"
-                stop(reasons, Check.ENVELOPE, f"{kind}_frozen", text)
+                reasons.append(kind(signals=" and ".join(known), same_s=same_s))

@@ -11,12 +11,10 @@ from holdfast.safety_monitor.messages import (
     LIMITED,
     READY,
     STOPPED,
-    Check,
     Reason,
     State,
 )
-
-POWER_ON = Reason(Check.EVENT, "power_on", STOPPED, "not reset since the monitor started")
+from holdfast.safety_monitor.reasons import FALLBACK_ENDED, POWER_ON, RELEASED
 
 
 class Ladder:
@@ -32,14 +30,9 @@ class Ladder:
         self._trigger_steps = limits.trigger_steps
         self._release_steps = limits.release_steps
         self._fallback_max_s = limits.fallback_max_s
-        self._released = Reason(
-            Check.EVENT,
-            "released",
-            LIMITED,
-            f"the fallback ended; slow until {limits.release_steps} more steps are clean",
-        )
+        self._released = RELEASED(steps=limits.release_steps)
         self._since_s = 0.0
-        self.enter(STOPPED, (POWER_ON,))
+        self.enter(STOPPED, (POWER_ON(),))
 
     def enter(self, state: State, causes: Iterable[Reason] = ()) -> None:
         """Go to a state because of an event; forgets everything about the one before."""
@@ -90,13 +83,12 @@ class Ladder:
     def _end_fallback(self, now_s: float, standing: Callable[[], bool]) -> None:
         lasted_s = now_s - self._since_s
         if standing():
-            text = "the controlled stop is complete"
+            how = "is complete"
         elif lasted_s > self._fallback_max_s:
-            text = f"the controlled stop took longer than {self._fallback_max_s} s"
+            how = f"took longer than {self._fallback_max_s} s"
         else:
             return
-        ended = Reason(Check.EVENT, "fallback_ended", STOPPED, text)
-        self.enter(STOPPED, (*self.causes, ended))
+        self.enter(STOPPED, (*self.causes, FALLBACK_ENDED(how=how)))
 
 
 def _down_to(state: State, reasons: list[Reason]) -> list[Reason]:

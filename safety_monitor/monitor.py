@@ -36,13 +36,22 @@ from holdfast.safety_monitor.messages import (
     Verdict,
 )
 from holdfast.safety_monitor.prediction import Prediction
+from holdfast.safety_monitor.reasons import (
+    COST_INVALID,
+    MONITOR_FAILED,
+    POLICY,
+    PROPOSAL,
+    PROPOSAL_MISSING,
+    PROPOSAL_NOT_ZERO,
+    ROBOT_MOVES,
+    SOURCE,
+    WRONG_STATE,
+    find,
+)
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.standing import Standing
 from holdfast.safety_monitor.tracking import Tracking
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
-
-RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
-"""Reasons for FALLBACK that speak against the policy, not against the robot's own senses."""
 
 
 @dataclass(slots=True)
@@ -137,7 +146,7 @@ class Monitor:
         self._elapsed = 0
         self._last_s = -math.inf
         self._streams: dict[str, Freshness] = {}
-        self._proposals = Freshness("proposal", "the newest proposal", limits)
+        self._proposals = Freshness(PROPOSAL, "", limits)
         self._proposal: Proposal | None = None
         self._ramp_only = False  # in this fallback
 
@@ -196,7 +205,7 @@ class Monitor:
         self._elapsed = 0
         self._last_s = now_s if math.isfinite(now_s) else -math.inf
         self._streams.clear()
-        self._proposals = Freshness("proposal", "the newest proposal", self._limits)
+        self._proposals = Freshness(PROPOSAL, "", self._limits)
         self._proposal = None
         self._standing.forget()
         self._forget()
@@ -295,8 +304,7 @@ class Monitor:
                 self._listen(now_s, sources, proposal)
                 self._watch_motion(now_s, found)
         except Exception as error:
-            text = f"the monitor failed: {type(error).__name__}: {error}"
-            found.reasons.append(Reason(Check.EVENT, "monitor_failed", STOPPED, text))
+            found.reasons.append(MONITOR_FAILED(error=type(error).__name__, message=error))
         return found
 
     def _check(
@@ -320,8 +328,7 @@ class Monitor:
             if len(reasons) > doubts and self._doubted(reading, reasons[doubts:]):
                 found.costs = None  # where the robot was is not where it is
         if proposal is None:
-            text = "nothing was proposed yet"
-            reasons.append(Reason(Check.FRESH, "proposal_missing", FALLBACK, text))
+            reasons.append(PROPOSAL_MISSING())
         else:
             self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
             found.action = checks.check_proposal(proposal, self._contract, reasons)
@@ -352,7 +359,7 @@ class Monitor:
     def _stream(self, name: str) -> Freshness:
         stream = self._streams.get(name)
         if stream is None:
-            stream = self._streams[name] = Freshness("source", name, self._limits)
+            stream = self._streams[name] = Freshness(SOURCE, name, self._limits)
         return stream
 
     def _listen(
@@ -380,8 +387,8 @@ class Monitor:
                 break
         else:
             return costs
-        text = f"costs {list(costs)} should be between 0 and {list(self._cost_model.largest)}"
-        reasons.append(Reason(Check.BUDGET, "cost_invalid", STOPPED, text))
+        largest = list(self._cost_model.largest)
+        reasons.append(COST_INVALID(costs=list(costs), largest=largest))
         return None
 
     def _act(self, was: State, found: _Findings) -> tuple[Array, bool]:
@@ -419,7 +426,7 @@ class Monitor:
         it goes on to stop when that reason is gone, or it would move in turns with it.
         """
         action = None
-        if not all(r.state > FALLBACK or r.code in RECOVERABLE for r in found.reasons):
+        if not all(r.state > FALLBACK or find(r.code).against is POLICY for r in found.reasons):
             self._ramp_only = True
         if not self._ramp_only:
             action = self._recovery.act(found.values)
@@ -442,19 +449,16 @@ class Monitor:
     ) -> tuple[Reason, ...]:
         """Return what forbids the robot to be made ready or armed."""
         if self.state is not needed:
-            text = f"the monitor should be {needed.name} for this; it is {self.state.name}"
-            return (Reason(Check.EVENT, "wrong_state", STOPPED, text),)
+            return (WRONG_STATE(needed=needed.name, state=self.state.name),)
         found = self._look(now_s, sources, self._proposal, None, stepping=False)
         refusals = [reason for reason in found.reasons if reason.state <= FALLBACK]
         self._budget.judge_run(refusals)
         if self._evidence is not None:
             self._evidence.judge(refusals)
         if found.action is not None and any(found.action):
-            text = f"the newest proposal is {found.action}, not zero"
-            refusals.append(Reason(Check.EVENT, "proposal_not_zero", STOPPED, text))
+            refusals.append(PROPOSAL_NOT_ZERO(action=found.action))
         if not self._standing.stands(found.values):
-            text = "the robot moves, or does not say that it stands"
-            refusals.append(Reason(Check.EVENT, "robot_moves", STOPPED, text))
+            refusals.append(ROBOT_MOVES())
         return tuple(refusals)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from holdfast.safety_monitor.checks import Stamps, Values, stop, velocity
+from holdfast.safety_monitor.checks import Stamps, Values, velocity
 from holdfast.safety_monitor.consistency import turn_rad
 from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Reason
+from holdfast.safety_monitor.messages import Reason
+from holdfast.safety_monitor.reasons import MOVES_UNCOMMANDED
 from holdfast.safety_monitor.scalar import run_clock
 
 HEADING_S = 0.5
@@ -66,5 +67,4 @@ class Standing:
         wrong = not commanded and velocity(values) is not None and not self.stands(values)
         lasted_s = self._uncommanded_s = run_clock(self._uncommanded_s, passed_s, wrong)
         if lasted_s > longest_s:
-            text = f"the robot has moved for {lasted_s:.2f} s, though zero is commanded"
-            stop(reasons, Check.ENVELOPE, "moves_uncommanded", text)
+            reasons.append(MOVES_UNCOMMANDED(lasted_s=lasted_s))

@@ -8,7 +8,8 @@ from collections import deque
 from holdfast.contract import Contract
 from holdfast.safety_monitor.checks import Values
 from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.messages import LIMITED, STOPPED, Reason
+from holdfast.safety_monitor.reasons import NOT_TRACKING
 from holdfast.safety_monitor.scalar import run_clock
 
 
@@ -68,6 +69,5 @@ class Tracking:
             lasted_s = self._off_s[name] = run_clock(self._off_s[name], passed_s, wrong)
             if lasted_s <= self._tiers.limited:
                 continue
-            state = State.LIMITED if lasted_s <= self._tiers.stopped else State.STOPPED
-            text = f"{name} has not followed its command for {lasted_s:.2f} s"
-            reasons.append(Reason(Check.ENVELOPE, f"{name}_not_tracking", state, text))
+            state = LIMITED if lasted_s <= self._tiers.stopped else STOPPED
+            reasons.append(NOT_TRACKING(state, signal=name, lasted_s=lasted_s))

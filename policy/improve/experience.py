@@ -21,12 +21,10 @@ from holdfast.log.format import COMPLETED
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
+from holdfast.safety_monitor import reasons
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import Array, Signals
 from holdfast.sim.tasks.task import Task
-
-NO_OBJECTION = frozenset({"unfamiliar", "released", "episode_budget", "run_budget_spent"})
-"""The monitor's reasons that say nothing against the observation itself."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,10 @@ class _Noted(dict[str, Array]):
 def _unobjected(episode: log.Episode) -> NDArray[np.bool_]:
     """Return which rows (K + 1,) the monitor found nothing wrong with but what they cost, or that
     the simulation does not know them: these are what the robot is like."""
-    return np.array([NO_OBJECTION.issuperset(codes) for codes in episode.reasons])
+    return np.array([
+        not any(reasons.find(code).doubts_what_was_seen for code in codes)
+        for codes in episode.reasons
+    ])  # fmt: skip
 
 
 def _paid(path: Path, task: Task, signals: Signals) -> Array:

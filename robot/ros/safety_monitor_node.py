@@ -20,11 +20,10 @@ from holdfast.robot.topics.graph import STATUS
 from holdfast.robot.topics.proposers import ExternalProposer, PolicyTopic
 from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor.messages import State, Verdict
+from holdfast.safety_monitor.reasons import POWER_ON
 
 STATUS_TYPE = "diagnostic_msgs/msg/DiagnosticStatus"
 POLICY, ANYBODY = "policy", "anybody"
-POWER_ON = "power_on"
-"""Code of the stop that every run begins with."""
 
 INACTIVE = Health(1, "INACTIVE: the safety monitor is not active", {"state": "INACTIVE"})
 LEVELS = {
@@ -192,7 +191,7 @@ class SafetyMonitorNode(ManagedNode):
 
     def _log_change(self, health: Health, codes: str) -> None:
         logger = self.get_logger()
-        if health.level == 0 or codes == POWER_ON:
+        if health.level == 0 or codes == POWER_ON.code:
             logger.info(health.sentence)
         elif health.level == 1:
             logger.warning(health.sentence)

@@ -10,11 +10,12 @@ from holdfast import files, plain
 from holdfast.errors import ConfigError, FileError, RunError
 from holdfast.log.format import COMPLETED, EpisodeResult
 from holdfast.safety_monitor.evidence import Evidence
+from holdfast.safety_monitor.reasons import RUN_BUDGET_SPENT
 
 
 def count(evidence: Evidence, result: EpisodeResult) -> None:
     """Add an episode to the evidence; only its end or its run budget make it a whole one."""
-    whole = result.ended == COMPLETED or result.code == "run_budget_spent"
+    whole = result.ended == COMPLETED or result.code == RUN_BUDGET_SPENT.code
     evidence.add(result.costs, whole)
 
 

@@ -14,8 +14,14 @@ from holdfast.log.format import COMPLETED, NO_STEP, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder, Tick
 from holdfast.robot.base import Robot
 from holdfast.robot.config import RobotConfig
-from holdfast.safety_monitor.messages import Check, Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State, Verdict
 from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.reasons import (
+    DEVICE_FAULT,
+    FALLBACK_ENDED,
+    OF_THE_EPISODE,
+    PROPOSER_FAULT,
+)
 from holdfast.signals import Array
 
 LATE_S = 1e-3
@@ -225,8 +231,8 @@ class Loop:
     def _look_for_faults(self) -> None:
         """What robot or proposer say is wrong stops the monitor; said again only if it changes."""
         for code, faults in (
-            ("device_fault", self.robot.faults()),
-            ("proposer_fault", self.proposer.faults()),
+            (DEVICE_FAULT.code, self.robot.faults()),
+            (PROPOSER_FAULT.code, self.proposer.faults()),
         ):
             known = self._faults.get(code) == faults and self.monitor.state is State.STOPPED
             if faults and not known:
@@ -234,16 +240,12 @@ class Loop:
                 self.stop(code, "; ".join(faults))
 
 
-OF_THE_EPISODE = frozenset({Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY})
-"""Checks that stop an episode; what any other check stops is a fault."""
-
-
 def causes(verdict: Verdict) -> tuple[Reason, Reason | None]:
     """Return what stopped the robot, and the fault behind it if it was one."""
     held = [r for r in verdict.reasons if r.state <= State.FALLBACK]
-    held.sort(key=lambda reason: (reason.code == "fallback_ended", reason.state))
+    held.sort(key=lambda reason: (reason.code == FALLBACK_ENDED.code, reason.state))
     fault = next((r for r in held if r.check not in OF_THE_EPISODE), held[0])
-    if fault.code == "fallback_ended" or fault.check in OF_THE_EPISODE:
+    if fault.code == FALLBACK_ENDED.code or fault.check in OF_THE_EPISODE:
         return held[0], None
     return fault, fault
 

@@ -16,6 +16,7 @@ from holdfast.log.format import NO_STEP, EpisodeResult
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.loop import Loop, causes
 from holdfast.safety_monitor.messages import Reason, State, Verdict
+from holdfast.safety_monitor.reasons import LINK_LOST
 
 
 class Interrupted(Exception):
@@ -193,4 +194,4 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def _code(error: Exception) -> str:
     """Return what the log calls an error."""
-    return "link_lost" if isinstance(error, LinkError) else getattr(error, "code", "run_failed")
+    return LINK_LOST.code if isinstance(error, LinkError) else getattr(error, "code", "run_failed")

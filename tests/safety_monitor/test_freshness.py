@@ -5,6 +5,7 @@ from monitor_rig import LIMITS, limits, states
 
 from holdfast.safety_monitor import Check, State
 from holdfast.safety_monitor.freshness import Freshness
+from holdfast.safety_monitor.reasons import PROPOSAL, SOURCE
 
 KINDS = {
     "source": (LIMITS.source_max_age_s, LIMITS.source_lost_s),
@@ -21,7 +22,7 @@ def judged(stream, now_s, stamp_s, sequence, moving=True):
 @pytest.mark.parametrize("kind", KINDS)
 def test_age_at_each_limit(kind):
     max_age_s, lost_s = KINDS[kind]
-    stream = Freshness(kind, "base", LIMITS)
+    stream = Freshness({"source": SOURCE, "proposal": PROPOSAL}[kind], "base", LIMITS)
     for age_s, moving, expected in (
         (0.0, True, {}),
         (max_age_s, True, {}),
@@ -41,7 +42,7 @@ def test_age_at_each_limit(kind):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_stamp_or_a_clock_that_is_no_number(value):
-    stream = Freshness("source", "base", LIMITS)
+    stream = Freshness(SOURCE, "base", LIMITS)
     for now_s, stamp_s in ((1.0, value), (value, 1.0)):
         (reason,) = judged(stream, now_s, stamp_s, 1)
         assert (reason.code, reason.state) == ("source_stamp_not_finite", State.STOPPED)
@@ -49,7 +50,7 @@ def test_a_stamp_or_a_clock_that_is_no_number(value):
 
 
 def test_a_repeated_message_is_ordinary():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Freshness(SOURCE, "base", LIMITS)
     stream.accept(1.0, 7)
     assert judged(stream, 1.1, 1.0, 7) == []
 
@@ -59,7 +60,7 @@ def test_a_repeated_message_is_ordinary():
     [(1.05, 7), (0.95, 7), (1.05, 6), (1.0, 6), (math.nextafter(1.0, 0.0), 8)],
 )
 def test_messages_out_of_order(stamp_s, sequence):
-    stream = Freshness("source", "base", LIMITS)
+    stream = Freshness(SOURCE, "base", LIMITS)
     stream.accept(1.0, 7)
     (reason,) = judged(stream, 1.1, stamp_s, sequence)
     assert (reason.code, reason.state) == ("source_out_of_order", State.STOPPED)
@@ -71,13 +72,13 @@ def test_messages_out_of_order(stamp_s, sequence):
 
 @pytest.mark.parametrize("stamp_s", [1.0, 1.05])
 def test_the_next_message_may_share_its_stamp(stamp_s):
-    stream = Freshness("source", "base", LIMITS)
+    stream = Freshness(SOURCE, "base", LIMITS)
     stream.accept(1.0, 7)
     assert judged(stream, 1.1, stamp_s, 8) == []
 
 
 def test_skipped_at_the_limit():
-    stream = Freshness("source", "base", limits(max_skipped=3))
+    stream = Freshness(SOURCE, "base", limits(max_skipped=3))
     stream.accept(1.0, 7)
     assert judged(stream, 1.1, 1.05, 11) == []
     (reason,) = judged(stream, 1.1, 1.05, 12)
@@ -86,7 +87,7 @@ def test_skipped_at_the_limit():
 
 
 def test_what_was_out_of_order_is_the_new_baseline():
-    stream = Freshness("proposal", "policy", LIMITS)
+    stream = Freshness(PROPOSAL, "", LIMITS)
     stream.accept(1.0, 70)
     assert states(judged(stream, 1.05, 1.05, 0)) == {"proposal_out_of_order": State.STOPPED}
     stream.accept(1.05, 0)
@@ -94,26 +95,26 @@ def test_what_was_out_of_order_is_the_new_baseline():
 
 
 def test_a_stamp_that_is_no_number_is_no_baseline():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Freshness(SOURCE, "base", LIMITS)
     stream.accept(1.0, 7)
     stream.accept(math.nan, 9)
     assert judged(stream, 1.1, 1.05, 8) == []
 
 
 def test_judging_remembers_nothing():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Freshness(SOURCE, "base", LIMITS)
     judged(stream, 1.0, 1.0, 5)
     assert judged(stream, 1.0, 0.9, 4) == []
 
 
 def test_several_faults_at_once_are_all_named():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Freshness(SOURCE, "base", LIMITS)
     stream.accept(1.0, 7)
     assert set(states(judged(stream, 9.0, 1.05, 7))) == {"source_lost", "source_out_of_order"}
 
 
 def test_texts_name_the_sender_and_the_age():
-    stream = Freshness("source", "lidar", LIMITS)
+    stream = Freshness(SOURCE, "lidar", LIMITS)
     assert judged(stream, 1.3, 1.0, 1)[0].text == "lidar is 0.300 s old"
     assert judged(stream, 1.6, 1.0, 1)[0].text == "lidar is 0.600 s old while moving"
     assert judged(stream, 1.0, 1.5, 1)[0].text == "lidar is 0.500 s ahead of the clock"

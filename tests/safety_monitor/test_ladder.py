@@ -1,8 +1,8 @@
 import pytest
 from monitor_rig import limits
 
-from holdfast.safety_monitor import Check, Reason, State
-from holdfast.safety_monitor.ladder import POWER_ON, Ladder
+from holdfast.safety_monitor import Check, Reason, State, reasons
+from holdfast.safety_monitor.ladder import Ladder
 
 LIMITS = limits(release_steps=3, fallback_max_s=1.0)
 MOVING = (State.FALLBACK, State.LIMITED, State.ACTIVE)
@@ -29,8 +29,8 @@ def ladder(state, causes=()):
 def test_it_starts_stopped():
     made = Ladder(LIMITS)
     assert made.state is State.STOPPED
-    assert made.causes == (POWER_ON,)
-    assert (POWER_ON.code, POWER_ON.state, POWER_ON.check) == (
+    assert made.causes == (reasons.POWER_ON(),)
+    assert (made.causes[0].code, made.causes[0].state, made.causes[0].check) == (
         "power_on",
         State.STOPPED,
         Check.EVENT,
@@ -67,7 +67,7 @@ def test_nothing_judged_leads_out_of_stopped(allowed):
     for step in range(20):
         made.judge(step * 1.0, [reason(allowed)], stands)
         made.judge(step * 1.0, [], moves)
-    assert (made.state, made.causes) == (State.STOPPED, (POWER_ON,))
+    assert (made.state, made.causes) == (State.STOPPED, (reasons.POWER_ON(),))
 
 
 def test_the_most_severe_answer_wins_and_is_the_cause():
