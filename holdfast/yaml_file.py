@@ -8,7 +8,7 @@ them for the files read here, and they are where a small file becomes a large on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,9 +58,13 @@ class Document:
     data: Any = None
     lines: dict[Place, int] = field(default_factory=dict)
 
+    def known(self, place: Place) -> Place:
+        """Return the part of a place that is there."""
+        return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
+
     def where(self, place: Place) -> str:
         """Return "line 3: a.b" of a place, or of the nearest thing that holds it."""
-        known = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
+        known = self.known(place)
         line = f"line {self.lines[known]}: " if known else ""
         return line + (_dotted(place) or "the file")
 
@@ -196,13 +200,27 @@ def load(path: Path, kind: type[T]) -> T:
         ConfigError: no such file, not strict YAML, or an unknown or impossible value.
     """
     document = read(path)
+    return build(document.data, kind, [(path, document)])
+
+
+def build(data: Any, kind: type[T], documents: Sequence[tuple[Path, Document]]) -> T:
+    """Return what data say as a type says; all defaults, if they say nothing.
+
+    Args:
+        kind: a type that pydantic validates.
+        documents: the files that the data are made of, for the sentences; the nearest first.
+
+    Raises:
+        ConfigError: an unknown or impossible value.
+    """
     adapter = TypeAdapter(kind)
     try:
-        return adapter.validate_python({} if document.data is None else document.data)
+        return adapter.validate_python({} if data is None else data)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{documents[0][0]}: {error}") from None
     except ValidationError as error:
         place, said = _mistake(error, adapter)
+        path, document = max(documents, key=lambda each: len(each[1].known(place)))
         raise ConfigError(f"{path}: {document.where(place)}: {said}") from None
 
 
