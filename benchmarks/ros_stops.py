@@ -96,7 +96,7 @@ class Watcher:
 def try_all(folder: Path, number: int, times: Times) -> None:
     """Add one time of each kind."""
     plain = yaml.safe_load(configs.find("drive").read_text())
-    plain["monitor"] |= {"geofence": None, "agreement": None}  # it may drive on and on
+    plain["monitor"] |= {"geofence": None, "consistency": None}  # it may drive on and on
     config = folder / "drive.yaml"
     config.write_text(yaml.safe_dump(plain))
     long = drive_contract(episode_steps=72_000, costs=(FREE,))

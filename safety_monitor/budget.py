@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
+from holdfast.safety_monitor.judge import refuse
 from holdfast.safety_monitor.messages import BudgetStatus, Reason
 from holdfast.safety_monitor.reasons import EPISODE_BUDGET, RUN_BUDGET_SPENT
 from holdfast.safety_monitor.scalar import clamp
+
+
+@dataclass(frozen=True)
+class BudgetLimits:
+    """When a predicted cost slows the robot.
+
+    Attributes:
+        episode_coverage: the share of episodes that cost no more than is predicted, at any of
+            their steps; of those that the bundle's prediction was calibrated on.
+        episode_budget: by cost name, what spent and predicted cost together may reach before
+            the robot is slowed; None, or a cost that is not named: its run budget. It is not
+            the limit d: d bounds the *expected* cost, so about half the episodes of a policy
+            that keeps to d lie above it, and slowing those would punish ordinary luck. The run
+            budget is what is promised of every single episode.
+    """
+
+    episode_coverage: float
+    episode_budget: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.episode_coverage < 1.0:
+            raise refuse(
+                "budget",
+                f"episode_coverage should be between 0 and 1, received {self.episode_coverage}",
+            )
 
 
 class Budget:

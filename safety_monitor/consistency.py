@@ -8,12 +8,60 @@ as fast as the yaw rate says.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from holdfast.safety_monitor.checks import Stamps, Values, velocity
-from holdfast.safety_monitor.limits import Agreement, Limits
-from holdfast.safety_monitor.messages import Reason
+from holdfast.safety_monitor.judge import (
+    Judge,
+    Motion,
+    When,
+    refuse,
+    require_above_0,
+    require_at_least_0,
+)
+from holdfast.safety_monitor.look import Numbers, Seen
 from holdfast.safety_monitor.reasons import HEADING_INCONSISTENT, POSITION_INCONSISTENT
 from holdfast.safety_monitor.scalar import shrink
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far position and heading may disagree with speed and yaw rate.
+
+    In every step some disagreement is forgiven; the rest adds up, and stops the robot beyond
+    `along_m`, `across_m` or `heading_rad`.
+
+    Attributes:
+        distance_share: of the distance just made; forgiven along the way alone: wheels of
+            another size.
+        slip_m_per_rad: of the turn just made: wheels that slip in curves, and an axle that does
+            not lie below the base's origin.
+        creep_m_s: of the time.
+        spin_s: of a change of speed beyond what `deceleration_m_s2` allows, m per m/s; forgiven
+            along the way alone: wheels that spin or lock.
+        along_m, across_m: the most that may remain along the way, and across it.
+        turn_share, creep_rad_s, heading_rad: the same of the heading and the yaw rate.
+    """
+
+    distance_share: float
+    slip_m_per_rad: float
+    creep_m_s: float
+    spin_s: float
+    along_m: float
+    across_m: float
+    turn_share: float
+    creep_rad_s: float
+    heading_rad: float
+
+    def __post_init__(self) -> None:
+        for name in ("distance_share", "turn_share"):
+            value = getattr(self, name)
+            if not 0.0 <= value < 0.5:
+                raise refuse(
+                    "consistency", f"{name} should be at least 0 and below 0.5, received {value}"
+                )
+        forgiven = ("slip_m_per_rad", "creep_m_s", "spin_s", "creep_rad_s")
+        require_at_least_0(self, "consistency", forgiven)
+        require_above_0(self, "consistency", ("along_m", "across_m", "heading_rad"))
 
 
 class Integral:
@@ -41,7 +89,7 @@ class Integral:
         return tuple([total + rate * passed_s for total, rate in pairs])
 
 
-class Consistency:
+class Consistency(Judge):
     """How far position and heading have drifted from what speed and yaw rate say.
 
     What is forgiven in each step (`Agreement`) is taken off the disagreement; the rest adds up.
@@ -51,9 +99,12 @@ class Consistency:
     faster than the robot can brake, its wheels spin, and more is forgiven along the way.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._allowed = limits.agreement
-        self._traction_m_s2 = limits.deceleration_m_s2
+    block = Agreement
+    when = When.MOTION
+
+    def __init__(self, limits: Agreement, motion: Motion) -> None:
+        self._allowed = limits
+        self._traction_m_s2 = motion.deceleration_m_s2
         self.forget()
 
     def forget(self) -> None:
@@ -66,12 +117,10 @@ class Consistency:
         self._off_m = (0.0, 0.0)
         self._off_rad = 0.0
 
-    def judge(self, values: Values, stamps: Stamps, reasons: list[Reason]) -> None:
+    def judge(self, seen: Seen) -> None:
         """Take the newest readings; append what disagrees by too much."""
-        allowed = self._allowed
-        if allowed is None:
-            return
-        moving = velocity(values)
+        values, stamps, reasons = seen.values, seen.stamps, seen.reasons
+        allowed, moving = self._allowed, seen.velocity
         if moving is not None and "position" in values:
             of = "linear_velocity" if "linear_velocity" in values else "forward_speed"
             self._travel.add(stamps[of], moving)
@@ -88,7 +137,7 @@ class Consistency:
                 reasons.append(HEADING_INCONSISTENT(off_rad=abs(self._off_rad)))
 
     def _judge_position(
-        self, values: Values, moving: tuple[float, float], at_s: float, allowed: Agreement
+        self, values: Numbers, moving: tuple[float, float], at_s: float, allowed: Agreement
     ) -> None:
         x, y = values["position"]
         heading = values["heading"][0] if "heading" in values else 0.0

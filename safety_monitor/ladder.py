@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.judge import refuse, require_above_0
 from holdfast.safety_monitor.messages import (
     ACTIVE,
     FALLBACK,
@@ -17,6 +18,30 @@ from holdfast.safety_monitor.messages import (
 from holdfast.safety_monitor.reasons import FALLBACK_ENDED, POWER_ON, RELEASED
 
 
+@dataclass(frozen=True)
+class LadderLimits:
+    """How soon the state goes down and up.
+
+    Attributes:
+        trigger_steps: steps with a reason for LIMITED that lead from ACTIVE to it; a step
+            without one takes off half a step. Worse reasons act at once.
+        release_steps: consecutive clean steps that lead one rung up: FALLBACK to LIMITED,
+            LIMITED to ACTIVE. Nothing but a reset leads out of STOPPED.
+        fallback_max_s: FALLBACK ends in STOPPED when the robot stands, at latest after this.
+    """
+
+    trigger_steps: int
+    release_steps: int
+    fallback_max_s: float
+
+    def __post_init__(self) -> None:
+        require_above_0(self, "ladder", ("fallback_max_s",))
+        for name in ("trigger_steps", "release_steps"):
+            value = getattr(self, name)
+            if value < 1:
+                raise refuse("ladder", f"{name} should be at least 1, received {value}")
+
+
 class Ladder:
     """States from STOPPED to ACTIVE. Down at once, up one rung at a time, out of STOPPED never.
 
@@ -26,7 +51,7 @@ class Ladder:
         causes: why it is no higher: the reasons that last led or held it down.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LadderLimits) -> None:
         self._trigger_steps = limits.trigger_steps
         self._release_steps = limits.release_steps
         self._fallback_max_s = limits.fallback_max_s

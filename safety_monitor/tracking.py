@@ -4,16 +4,48 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from holdfast.contract import Contract
-from holdfast.safety_monitor.checks import Values
-from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import LIMITED, STOPPED, Reason
+from holdfast.safety_monitor.judge import Judge, Motion, Tiers, When, refuse
+from holdfast.safety_monitor.look import Seen
+from holdfast.safety_monitor.messages import LIMITED, STOPPED
 from holdfast.safety_monitor.reasons import NOT_TRACKING
 from holdfast.safety_monitor.scalar import run_clock
+from holdfast.signals import CATALOGUE
+
+WHERE = "tracking"
 
 
-class Tracking:
+@dataclass(frozen=True)
+class TrackingLimits:
+    """How far the robot may be from its commands, and for how long.
+
+    Attributes:
+        tracking_error: by action channel, how far the measured signal of the same name may be
+            from every command of the last reaction time, in its unit; in LIMITED, times
+            limited_scale.
+        tracking_s: for how long it may be further: LIMITED, then STOPPED. Time on track takes
+            off a quarter of itself.
+    """
+
+    tracking_error: Mapping[str, float]
+    tracking_s: Tiers
+
+    def __post_init__(self) -> None:
+        self.tracking_s.require_order(WHERE, "tracking_s")
+        if not self.tracking_error:
+            raise refuse(WHERE, "tracking_error should name an action channel, received none")
+        for name, value in self.tracking_error.items():
+            if not (math.isfinite(value) and value > 0.0):
+                raise refuse(
+                    WHERE,
+                    f"tracking_error.{name} should be finite and above 0, received {value}",
+                )
+
+
+class Tracking(Judge):
     """How long each commanded signal has been too far from its command.
 
     A robot that lags is ordinary, so it may follow any command that was in force within its
@@ -22,16 +54,46 @@ class Tracking:
     smaller too: slowing a robot down must not be what puts it on track.
     """
 
-    def __init__(self, contract: Contract, limits: Limits) -> None:
-        self._tiers = limits.tracking_s
-        self._reaction_s = limits.reaction_time_s
-        self._limited_scale = limits.limited_scale
+    block = TrackingLimits
+    when = When.MOTION
+
+    def __init__(self, limits: TrackingLimits, motion: Motion) -> None:
+        self._errors, self._tiers = limits.tracking_error, limits.tracking_s
+        self._reaction_s = motion.reaction_time_s
+        self._limited_scale = motion.limited_scale
+        self._channels: tuple[tuple[str, int, float], ...] = ()
+        self.signals = tuple(self._errors)
+        self.forget()
+
+    def require(self, contract: Contract) -> None:
+        """Check that each channel is measured as it is commanded, and can be told from standing."""
         self._channels = tuple(
-            (name, index, limits.tracking_error[name])
-            for index, name in enumerate(channel.name for channel in contract.action)
-            if name in limits.tracking_error
+            (name, index, self._errors[name])
+            for index, name in enumerate(contract.action_names)
+            if name in self._errors
         )
         self.forget()
+        channels = {channel.name: channel for channel in contract.action}
+        for name, error in self._errors.items():
+            signal = CATALOGUE.get(name)
+            if (
+                name not in channels
+                or signal is None
+                or (signal.size, signal.unit) != (1, channels[name].unit)
+            ):
+                raise refuse(
+                    WHERE,
+                    f"tracking_error.{name} should name an action channel that is also a measured "
+                    f"signal of its unit; channels are {', '.join(channels)}",
+                )
+            most = self._limited_scale * max(-channels[name].low, channels[name].high)
+            if not error < most:
+                raise refuse(
+                    WHERE,
+                    f"tracking_error.{name} {error} should be below {most:g}, limited_scale times "
+                    "the largest command, or a robot that does not move at all would be on track "
+                    "once it is slowed",
+                )
 
     def forget(self) -> None:
         """Start anew: nothing is off, and nothing was commanded."""
@@ -39,23 +101,12 @@ class Tracking:
         self._commands: deque[tuple[float, list[float]]] = deque()
         self._off_s = dict.fromkeys([name for name, _, _ in self._channels], 0.0)
 
-    def judge(
-        self,
-        now_s: float,
-        values: Values,
-        applied: list[float],
-        limited: bool,
-        reasons: list[Reason],
-    ) -> None:
-        """Compare the measured signals with the commands in force; append what is off too long.
-
-        Args:
-            applied: the command in force, physical units.
-            limited: the monitor is in LIMITED.
-        """
+    def judge(self, seen: Seen) -> None:
+        """Compare the measured signals with the commands in force; append what is off too long."""
+        now_s, values, limited = seen.now_s, seen.values, seen.state is LIMITED
         passed_s, self._last_s = max(0.0, now_s - self._last_s), now_s
         commands = self._commands
-        commands.append((now_s, applied))
+        commands.append((now_s, seen.applied))
         # The oldest one kept is the one in force when the reaction time began.
         while len(commands) > 1 and commands[1][0] <= now_s - self._reaction_s:
             commands.popleft()
@@ -70,4 +121,4 @@ class Tracking:
             if lasted_s <= self._tiers.limited:
                 continue
             state = LIMITED if lasted_s <= self._tiers.stopped else STOPPED
-            reasons.append(NOT_TRACKING(state, signal=name, lasted_s=lasted_s))
+            seen.reasons.append(NOT_TRACKING(state, signal=name, lasted_s=lasted_s))

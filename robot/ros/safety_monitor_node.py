@@ -99,7 +99,7 @@ class SafetyMonitorNode(ManagedNode):
     def _find_proposer(self, assembly: Assembly) -> Proposer:
         who, section = self.option("proposals"), assembly.config.topics()
         if who == ANYBODY:
-            hold_s = assembly.config.monitor.proposal_max_age_s
+            hold_s = assembly.config.monitor.freshness.proposal_max_age_s
             return ExternalProposer(self.graph, section, assembly.contract, hold_s)
         if who != POLICY:
             raise ConfigError(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import itertools
-import json
 import platform
 import re
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from holdfast import __version__, plain, yaml_file
 from holdfast.bundle import reader as bundles
@@ -24,10 +22,9 @@ from holdfast.robot import config as configs
 from holdfast.robot.base import Identity, Robot
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.deployment import Deployment
-from holdfast.safety_monitor.checks import require_a_robot
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
-from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.look import require_a_robot
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.prediction import Prediction
 
@@ -64,7 +61,7 @@ class Assembly:
             seed=seed,
             exploring=exploring,
             sources=robot.identity.sources,
-            limits=_plain(self.config.monitor),
+            limits=self.config.monitor.to_mapping(),
             run_budget=self.run_budget,
             familiarity=None if familiarity is None else familiarity.to_mapping(),
             prediction=None if prediction is None else prediction.to_mapping(),
@@ -100,13 +97,7 @@ def assemble(
     robot_config = configs.load(config or configs.find(contract.robot))
     robot_config.require_fit(contract)
     if dry:
-        limits = dataclasses.replace(
-            robot_config.monitor,
-            tracking_error={},
-            pose_frozen_s=None,
-            velocity_frozen_s=None,
-            coasting_s=None,
-        )
+        limits = robot_config.monitor.without("tracking", "frozen", "coasting")
         robot_config = robot_config.model_copy(update={"monitor": limits})
     tightened = parse_budget(run_budget)
     familiarity, prediction = knowledge(bundle, robot_config)
@@ -237,11 +228,4 @@ def default_directory(contract: Contract) -> Path:
         Path("runs") / free
         for free in itertools.chain((name,), numbered)
         if not (Path("runs") / free).exists()
-    )
-
-
-def _plain(limits: Limits) -> Any:
-    """Return limits as JSON data."""
-    return json.loads(
-        json.dumps(vars(limits), default=lambda v: dict(v) if isinstance(v, Mapping) else vars(v))
     )

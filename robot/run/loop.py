@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from holdfast.log.format import COMPLETED, NO_STEP, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder, Tick
 from holdfast.robot.base import Robot
 from holdfast.robot.config import RobotConfig
-from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.messages import Proposal, Reason, State, Verdict
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.reasons import (
     DEVICE_FAULT,
@@ -88,7 +87,7 @@ class Loop:
 
     Attributes:
         now_s: when the present period began, on the robot's clock.
-        sources: what was read in it.
+        look: the monitor's look at what was read in it.
         account: of the present episode.
     """
 
@@ -111,7 +110,7 @@ class Loop:
         self._faults: dict[str, tuple[str, ...]] = {}
         self._no_prediction = np.full(len(self.contract.costs), math.nan)
         self.now_s = self._next_s = robot.now_s()
-        self.sources: Mapping[str, Reading] = {}
+        self.look = monitor.look(self.now_s, {})
         self.open_account()
 
     def open_account(self) -> None:
@@ -126,13 +125,13 @@ class Loop:
 
     def reset(self) -> tuple[Reason, ...]:
         """Ask the monitor to be reset; return why not."""
-        refusals = self.monitor.reset(self.now_s, self.sources)
+        refusals = self.monitor.reset(self.look)
         self.event("reset", *_first(refusals))
         return refusals
 
     def arm(self) -> tuple[Reason, ...]:
         """Ask the monitor to be armed; return why not."""
-        refusals = self.monitor.arm(self.now_s, self.sources)
+        refusals = self.monitor.arm(self.look)
         self.event("arm", *_first(refusals))
         return refusals
 
@@ -181,10 +180,11 @@ class Loop:
         armed = step != NO_STEP
         final = step == self.contract.episode_steps
 
-        sources = self.sources = self.robot.readings()
+        sources = self.robot.readings()
         now_s = self.now_s = self.robot.now_s()
         self._look_for_faults()
-        observation = self.monitor.observe(sources)
+        look = self.look = self.monitor.look(now_s, sources)
+        observation = look.observation
 
         self.proposer.ask(self._sequence, now_s, armed and not final, observation)
         cost_to_go = None if self._bundle is None else self._bundle.cost_to_go(observation)
@@ -192,7 +192,7 @@ class Loop:
         answer = self.proposer.answer(0.0 if hangs else self._proposal_wait_s)
         proposal, log_prob = answer or (None, math.nan)
 
-        verdict = self.monitor.step(now_s, sources, proposal, cost_to_go)
+        verdict = self.monitor.step(look, proposal, cost_to_go)
 
         final = final or (armed and verdict.state is State.STOPPED)
         if armed and not final:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import time
@@ -38,13 +37,7 @@ class Rig:
     def __init__(self, here, there, folder, contract, episodes, run_budget):
         config = configs.load(configs.find("drive"))
         # The rig's robot does not really move, which would be noticed.
-        limits = dataclasses.replace(
-            config.monitor,
-            tracking_error={},
-            agreement=None,
-            pose_frozen_s=None,
-            velocity_frozen_s=None,
-        )
+        limits = config.monitor.without("tracking", "consistency", "frozen")
         config = config.model_copy(update={"monitor": limits})
         self.here, self.body = here, Body(there)
         topic = section().proposal
@@ -58,7 +51,9 @@ class Rig:
         assembly = Assembly(contract, None, config, monitor, None, None, None, budget)
         info = assembly.info(folder.name, self.robot, 0, exploring=False)
         self.recorder = Recorder(folder, info, self.robot.now_s())
-        proposer = ExternalProposer(here, section(), contract, config.monitor.proposal_max_age_s)
+        proposer = ExternalProposer(
+            here, section(), contract, config.monitor.freshness.proposal_max_age_s
+        )
         self.verdicts, self.results = [], []
         loop = Loop(self.robot, monitor, proposer, None, self.recorder, config)
         self.loop = loop

@@ -4,7 +4,7 @@ from monitor_rig import limits
 from holdfast.safety_monitor import Check, Reason, State, reasons
 from holdfast.safety_monitor.ladder import Ladder
 
-LIMITS = limits(release_steps=3, fallback_max_s=1.0)
+LIMITS = limits(release_steps=3, fallback_max_s=1.0).ladder
 MOVING = (State.FALLBACK, State.LIMITED, State.ACTIVE)
 
 
@@ -199,7 +199,7 @@ def test_entering_forgets_the_clean_steps():
 )
 def test_slowing_takes_as_many_steps_as_it_triggers_after(steps, slows_at):
     """A clean step takes off half of what a step with a reason adds."""
-    made = Ladder(limits(trigger_steps=3))
+    made = Ladder(limits(trigger_steps=3).ladder)
     made.enter(State.ACTIVE)
     slow = [reason(State.LIMITED)]
     for step, kind in enumerate(steps * 50):
@@ -212,7 +212,7 @@ def test_slowing_takes_as_many_steps_as_it_triggers_after(steps, slows_at):
 
 
 def test_the_count_of_slow_steps_starts_anew_with_the_state():
-    made = Ladder(limits(trigger_steps=2))
+    made = Ladder(limits(trigger_steps=2).ladder)
     for _ in range(3):
         made.enter(State.ACTIVE)
         made.judge(0.0, [reason(State.LIMITED)], moves)
@@ -221,14 +221,14 @@ def test_the_count_of_slow_steps_starts_anew_with_the_state():
 
 @pytest.mark.parametrize("allowed", [State.FALLBACK, State.STOPPED])
 def test_what_is_worse_acts_at_once(allowed):
-    made = Ladder(limits(trigger_steps=9))
+    made = Ladder(limits(trigger_steps=9).ladder)
     made.enter(State.ACTIVE)
     made.judge(0.0, [reason(allowed)], moves)
     assert made.state is allowed
 
 
 def test_within_limited_nothing_is_triggered_again():
-    made = Ladder(limits(trigger_steps=3, release_steps=2))
+    made = Ladder(limits(trigger_steps=3, release_steps=2).ladder)
     made.enter(State.LIMITED)
     for _ in range(4):
         made.judge(0.0, [], moves)
@@ -237,7 +237,7 @@ def test_within_limited_nothing_is_triggered_again():
 
 
 def test_entering_forgets_the_slow_steps():
-    made = Ladder(limits(trigger_steps=2))
+    made = Ladder(limits(trigger_steps=2).ladder)
     for _ in range(3):
         made.enter(State.ACTIVE)
         made.judge(0.0, [reason(State.LIMITED)], moves)

@@ -3,10 +3,9 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_rig import CONTRACT, Rig, codes, limits
+from monitor_rig import Rig, check, codes, limits, seen
 
 from holdfast.safety_monitor import Check, State
-from holdfast.safety_monitor.tracking import Tracking
 
 # Off by more than 0.375 m/s or 0.75 rad/s for over 0.25 s: LIMITED; for over 0.5 s: STOPPED. It
 # may follow any command of the last 0.25 s.
@@ -15,14 +14,15 @@ APPLIED = [0.5, -1.0]
 
 
 def off(tracking, now_s, forward=0.5, yaw=-1.0, applied=APPLIED, limited=False):
-    values, reasons = {}, []
+    values = {}
     if forward is not None:
         values["forward_speed"] = [forward]
     if yaw is not None:
         values["yaw_rate"] = [yaw]
-    tracking.judge(now_s, values, applied, limited, reasons)
-    assert all(reason.check is Check.ENVELOPE for reason in reasons)
-    return [(reason.code, reason.state) for reason in reasons]
+    told = seen(now_s, values, applied=applied, state=LIMITED if limited else State.ACTIVE)
+    tracking.judge(told)
+    assert all(reason.check is Check.ENVELOPE for reason in told.reasons)
+    return [(reason.code, reason.state) for reason in told.reasons]
 
 
 FORWARD, YAW = "forward_speed_not_tracking", "yaw_rate_not_tracking"
@@ -50,14 +50,14 @@ LIMITED, STOPPED = State.LIMITED, State.STOPPED
     ],
 )
 def test_how_far_is_too_far(forward, yaw, limited, codes):
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     assert off(tracking, 0.0, forward, yaw, limited=limited) == []
     expected = [(code, LIMITED) for code in codes]
     assert off(tracking, 0.3, forward, yaw, limited=limited) == expected
 
 
 def test_how_long_is_too_long():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     for now_s, expected in (
         (8.0, []),
         (8.25, []),
@@ -69,7 +69,7 @@ def test_how_long_is_too_long():
 
 
 def test_a_moment_on_track_absolves_a_quarter_of_itself():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, forward=-1.0)
     off(tracking, 0.25, forward=-1.0)
     assert off(tracking, 0.5) == []  # 0.1875 s are left
@@ -82,14 +82,14 @@ def test_a_moment_on_track_absolves_a_quarter_of_itself():
 
 
 def test_what_is_off_stays_off_while_the_time_runs_out():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, forward=-1.0)
     assert off(tracking, 0.4, forward=-1.0) == [(FORWARD, LIMITED)]
     assert off(tracking, 0.5) == [(FORWARD, LIMITED)]
 
 
 def test_a_robot_may_follow_any_command_of_its_reaction_time():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, applied=[1.0, 0.0], forward=1.0, yaw=0.0)
     off(tracking, 0.125, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
     for now_s in (0.25, 0.3125, 0.374):  # until then 1 m/s was in force a quarter second ago
@@ -100,14 +100,14 @@ def test_a_robot_may_follow_any_command_of_its_reaction_time():
 
 
 def test_time_that_goes_back_counts_as_none():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     for now_s in (5.0, 4.0, math.nan, 4.1, 4.2):
         assert off(tracking, now_s, forward=-1.0) == []
     assert tracking._off_s["forward_speed"] == pytest.approx(0.1)
 
 
 def test_forgetting_starts_the_time_again():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, forward=-1.0)
     off(tracking, 0.25, forward=-1.0)
     tracking.forget()
@@ -116,7 +116,7 @@ def test_forgetting_starts_the_time_again():
 
 
 def test_forgetting_forgets_the_commands():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, applied=[1.0, 0.0], forward=1.0, yaw=0.0)
     tracking.forget()
     off(tracking, 0.0, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
@@ -125,16 +125,17 @@ def test_forgetting_forgets_the_commands():
 
 
 def test_only_named_channels_are_tracked():
-    tracking = Tracking(CONTRACT, limits(tracking_error={"yaw_rate": 0.75}))
+    tracking = check("tracking", limits(tracking_error={"yaw_rate": 0.75}))
     off(tracking, 0.0, forward=9.0, yaw=9.0)
     assert off(tracking, 9.0, forward=9.0, yaw=9.0) == [(YAW, STOPPED)]
 
 
 def test_the_text_says_for_how_long():
-    tracking, reasons = Tracking(CONTRACT, LIMITS), []
-    tracking.judge(0.0, {}, APPLIED, False, reasons)
-    tracking.judge(0.3, {"yaw_rate": [-1.0]}, APPLIED, False, reasons)
-    assert [reason.text for reason in reasons] == [
+    tracking = check("tracking")
+    tracking.judge(seen(0.0, {}, applied=APPLIED))
+    last = seen(0.3, {"yaw_rate": [-1.0]}, applied=APPLIED)
+    tracking.judge(last)
+    assert [reason.text for reason in last.reasons] == [
         "forward_speed has not followed its command for 0.30 s"
     ]
 

@@ -223,10 +223,8 @@ def test_the_file_with_a_lidar_is_the_drive_robot_s_own_with_two_topics_more():
     with_lidar, plain = (configs.load(configs.find(name)) for name in ("drive_lidar", "drive"))
     same = {"ros", "monitor"}
     assert with_lidar.model_dump(exclude=same) == plain.model_dump(exclude=same)
-    limits, plain_limits = dict(vars(with_lidar.monitor)), dict(vars(plain.monitor))
-    assert limits.pop("footprint_radius_m") == 0.23
-    assert plain_limits.pop("footprint_radius_m") is None
-    assert limits == plain_limits
+    assert with_lidar.monitor.checks["obstacles"].footprint_radius_m == 0.23
+    assert with_lidar.monitor.without("obstacles") == plain.monitor
     more = {name: with_lidar.ros.sources[name] for name in ("lidar", "planner")}
     frames = plain.ros.frames.model_copy(update={"aligned": ["imu_link", "base_scan"]})
     sources = {**plain.ros.sources, **more}
