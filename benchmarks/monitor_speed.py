@@ -25,18 +25,14 @@ import numpy as np
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.safety_monitor import (
-    Agreement,
     Evidence,
     Familiarity,
-    Geofence,
     Limits,
     Monitor,
     Prediction,
     Proposal,
     Reading,
-    Span,
     State,
-    Tiers,
 )
 
 PERIOD_S = 0.005
@@ -83,44 +79,63 @@ def make_contract() -> Contract:
     )
 
 
-EVERYTHING = Limits(
-    source_max_age_s=0.1,
-    source_lost_s=0.5,
-    proposal_max_age_s=0.1,
-    proposal_lost_s=0.5,
-    future_tolerance_s=0.01,
-    max_step_gap_s=60.0,
-    max_skipped=10,
-    geofence=Geofence(((-3.0, -3.0), (3.0, -3.0), (3.0, 3.0), (-3.0, 3.0)), ()),
-    forward_speed_m_s=Tiers(1.2, 2.0),
-    yaw_rate_rad_s=Tiers(2.5, 4.0),
-    tilt_rad=Tiers(0.3, 0.6),
-    joint_position_rad=(Span(-1.0, 1.0, 0.1),) * 6,
-    joint_velocity_rad_s=(Tiers(5.0, 9.0),) * 6,
-    tracking_error={"forward_speed": 0.4, "yaw_rate": 0.9},
-    tracking_s=Tiers(0.4, 0.8),
-    agreement=Agreement(0.13, 0.08, 0.1, 1.5, 1e9, 1e9, 0.1, 0.1, 1e9),
-    pose_frozen_s=1e9,
-    velocity_frozen_s=1e9,
-    coasting_s=1e9,
-    deceleration_m_s2=2.0,
-    reaction_time_s=0.2,
-    slow_margin_m=0.3,
-    footprint_radius_m=0.3,
-    standing_speed_m_s=0.15,
-    standing_yaw_rate_rad_s=0.1,
-    limited_scale=0.5,
-    trigger_steps=2,
-    release_steps=10,
-    fallback_max_s=1.5,
-    episode_budget=None,
-    episode_coverage=0.9,
-    recovery=None,
+EVERYTHING = Limits.from_mapping({
+    "motion": {
+        "deceleration_m_s2": 2.0,
+        "reaction_time_s": 0.2,
+        "slow_margin_m": 0.3,
+        "standing_speed_m_s": 0.15,
+        "standing_yaw_rate_rad_s": 0.1,
+        "limited_scale": 0.5,
+    },
+    "freshness": {
+        "source_max_age_s": 0.1,
+        "source_lost_s": 0.5,
+        "proposal_max_age_s": 0.1,
+        "proposal_lost_s": 0.5,
+        "future_tolerance_s": 0.01,
+        "max_step_gap_s": 60.0,
+        "max_skipped": 10,
+    },
+    "ladder": {"trigger_steps": 2, "release_steps": 10, "fallback_max_s": 1.5},
+    "budget": {"episode_coverage": 0.9},
+    "envelope": {
+        "forward_speed_m_s": {"limited": 1.2, "stopped": 2.0},
+        "yaw_rate_rad_s": {"limited": 2.5, "stopped": 4.0},
+        "tilt_rad": {"limited": 0.3, "stopped": 0.6},
+        "joint_position_rad": [{"low": -1.0, "high": 1.0, "margin": 0.1}] * 6,
+        "joint_velocity_rad_s": [{"limited": 5.0, "stopped": 9.0}] * 6,
+    },
+    "geofence": {
+        "keep_in_m": [[-3.0, -3.0], [3.0, -3.0], [3.0, 3.0], [-3.0, 3.0]],
+        "keep_out_m": [],
+    },
+    "obstacles": {"footprint_radius_m": 0.3},
+    "coasting": {"coasting_s": 1e9},
+    "tracking": {
+        "tracking_error": {"forward_speed": 0.4, "yaw_rate": 0.9},
+        "tracking_s": {"limited": 0.4, "stopped": 0.8},
+    },
+    "consistency": {
+        "distance_share": 0.13,
+        "axle_m": 0.08,
+        "creep_m_s": 0.1,
+        "floor_m_s2": 1.5,
+        "along_m": 1e9,
+        "across_m": 1e9,
+        "turn_share": 0.1,
+        "creep_rad_s": 0.1,
+        "heading_rad": 1e9,
+    },
+    "frozen": {"pose_frozen_s": 1e9, "velocity_frozen_s": 1e9},
+})  # fmt: skip
+JOINTLESS = dataclasses.replace(
+    EVERYTHING.checks["envelope"], joint_position_rad=None, joint_velocity_rad_s=None
 )
 USUAL = dataclasses.replace(
-    EVERYTHING, joint_position_rad=None, joint_velocity_rad_s=None, footprint_radius_m=None
+    EVERYTHING, checks={**EVERYTHING.without("obstacles").checks, "envelope": JOINTLESS}
 )
-LEAN = dataclasses.replace(USUAL, geofence=None)
+LEAN = USUAL.without("geofence")
 SETUPS = {"lean": (LEAN, False), "usual": (USUAL, False), "all": (EVERYTHING, True)}
 """Limits, and whether familiarity is used."""
 
@@ -147,25 +162,30 @@ class Rig:
         }
         self.count = 0
         for event in (None, self.monitor.reset, self.monitor.arm):
-            inputs = self.inputs(0.0)
-            self.monitor.step(*inputs)
+            look, proposal, cost_to_go = self.inputs(0.0)
+            self.monitor.step(look, proposal, cost_to_go)
             if event is not None:
-                assert event(inputs[0], inputs[1]) == ()
+                assert event(look) == ()
         assert self.monitor.state is State.ACTIVE
 
-    def inputs(self, forward: float = 0.1):
-        """Return what a step is given: now_s, sources, proposal, cost_to_go."""
+    def readings(self):
+        """Return what a look is given: now_s and sources."""
         self.count += 1
         now_s = self.count * PERIOD_S
-        sources = {
+        return now_s, {
             name: Reading(now_s, self.count, signals) for name, signals in self.signals.items()
         }
+
+    def inputs(self, forward: float = 0.1):
+        """Return what a step is given: look, proposal, cost_to_go."""
+        look = self.monitor.look(*self.readings())
+        now_s = look.now_s
         action = np.array([forward, 0.0])
         proposal = Proposal(now_s, self.count, action, self.contract.hash)
-        return now_s, sources, proposal, np.array([1.0, 2.0, 3.0])
+        return look, proposal, np.array([1.0, 2.0, 3.0])
 
     def step_us(self) -> float:
-        """Return how long one step takes, inputs made beforehand."""
+        """Return how long one step takes, its look and the other inputs made beforehand."""
         inputs = self.inputs()
         begun = time.perf_counter_ns()
         verdict = self.monitor.step(*inputs)
@@ -173,11 +193,11 @@ class Rig:
         assert verdict.state is State.ACTIVE, verdict.reasons
         return took / 1e3
 
-    def observe_us(self) -> float:
-        """Return how long the observation takes, which the policy is shown before each step."""
-        sources = self.inputs()[1]
+    def look_us(self) -> float:
+        """Return how long a look takes: signals are sorted, and the policy's observation made."""
+        readings = self.readings()
         begun = time.perf_counter_ns()
-        self.monitor.observe(sources)
+        self.monitor.look(*readings)
         return (time.perf_counter_ns() - begun) / 1e3
 
 
@@ -228,7 +248,8 @@ def main() -> None:
         hot(take, 1000)
         report(f"{name}, hot", [hot(take, arguments.steps) for _ in tries])
         report(f"{name}, paced at 200 Hz", [cold(take, arguments.paced) for _ in tries])
-    report("observe, hot", [hot(rigs["all"].observe_us, arguments.steps) for _ in tries])
+    for name, rig in rigs.items():
+        report(f"look of {name}, hot", [hot(rig.look_us, arguments.steps) for _ in tries])
     if arguments.growth:
         growth(rigs["all"])
 

@@ -63,11 +63,9 @@ def faster(policy: Path, rate_hz: float, folder: Path) -> tuple[Path, Path]:
     made.write_bytes(bundles.seal(model.SerializeToString(deterministic=True)))
     data = yaml.safe_load(configs.find(contract.robot).read_text())
     data["proposal_wait_s"] = 0.6 / rate_hz
-    data["monitor"]["geofence"] = None  # it may drive where it will
-    data["monitor"]["tracking_error"] = {}
-    data["monitor"] |= dict.fromkeys(
-        ("agreement", "following", "pose_frozen_s", "velocity_frozen_s")
-    )
+    # It may drive where it will.
+    off = ("geofence", "tracking", "following", "consistency", "frozen")
+    data["monitor"] |= dict.fromkeys(off)
     config = folder / f"{rate_hz:g}.yaml"
     config.write_text(yaml.safe_dump(data))
     return made, config

@@ -92,11 +92,8 @@ class Watcher:
 def try_all(folder: Path, number: int, times: Times) -> None:
     """Add one time of each kind."""
     plain = yaml.safe_load(configs.find("drive").read_text())
-    plain["monitor"] |= {
-        "geofence": None,
-        "agreement": None,
-        "following": None,
-    }  # it may drive on and on
+    off = ("geofence", "consistency", "following")  # it may drive on and on
+    plain["monitor"] |= dict.fromkeys(off)
     config = folder / "drive.yaml"
     config.write_text(yaml.safe_dump(plain))
     long = drive_contract(episode_steps=72_000, costs=(FREE,))

@@ -97,7 +97,7 @@ class Bench:
         return parent, child
 
     def run(self, name: str, policy: Path, where: str, episodes: int, **changes: Any) -> Log:
-        """Run a policy on a twin; `changes` are of the robot's configuration."""
+        """Run a policy on a twin; `changes` are of `familiarity` and of the block `budget`."""
         name = name.replace(" ", "_")
         out = self.folder / name
         if (out / SUMMARY_FILE).exists():
@@ -105,7 +105,7 @@ class Bench:
         shutil.rmtree(out, ignore_errors=True)  # of a run that was cut short
         data = yaml.safe_load((CONFIG / "drive.yaml").read_text())
         data["familiarity"] = changes.pop("familiarity", data["familiarity"])
-        data["monitor"] |= changes
+        data["monitor"]["budget"] |= changes
         config, gap = self.folder / f"{name}.yaml", None
         config.write_text(yaml.safe_dump(data))
         if TWINS[where] is not None:

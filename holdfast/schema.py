@@ -180,13 +180,16 @@ def read(
         raise error(wrong.sentence(where)) from None
 
 
-def build(kind: type[T], data: Any, complete: bool = False) -> T:
+def build(kind: type[T], data: Any, complete: bool = False, place: Place = ()) -> T:
     """Build a frozen dataclass; see `read`.
+
+    Args:
+        place: where the data is in a whole.
 
     Raises:
         MismatchError: the data is not as the fields' annotations say.
     """
-    made: T = _record(kind, data, (), complete)
+    made: T = _record(kind, data, place, complete)
     return made
 
 
@@ -245,6 +248,12 @@ def _value(kind: Any, value: Any, place: Place, complete: bool) -> Any:
             raise MismatchError(place, f"should be a mapping, received {_received(value)}")
         made = {k: _value(arguments[1], v, (*place, k), complete) for k, v in value.items()}
         return MappingProxyType(made)
+    if hasattr(kind, "from_plain"):  # its keys are not its fields
+        try:
+            return kind.from_plain(value)
+        except MismatchError as wrong:
+            near = (*place, *wrong.near)
+            raise MismatchError((*place, *wrong.place), str(wrong), near, wrong.named) from None
     if dataclasses.is_dataclass(kind):
         return _record(kind, value, place, complete)
     if kind is float:
@@ -315,6 +324,8 @@ def _plain(kind: Any, value: Any) -> Any:
         return _plain(arguments[0], value)
     if origin in (Union, UnionType):
         return None if value is None else _plain(_some(arguments), value)
+    if hasattr(value, "to_plain"):
+        return value.to_plain()
     if dataclasses.is_dataclass(value):
         hints = _hints(type(value))
         return {

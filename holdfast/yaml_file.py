@@ -8,7 +8,7 @@ them for the files read here, and they are where a small file becomes a large on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,9 +57,13 @@ class Document:
     data: Any = None
     lines: dict[Place, int] = field(default_factory=dict)
 
+    def known(self, place: Place) -> Place:
+        """Return the part of a place that is there."""
+        return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
+
     def line(self, place: Place) -> str:
         """Return "line 3: " of a place, or of the nearest thing that holds it; "" of the whole."""
-        known = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
+        known = self.known(place)
         return f"line {self.lines[known]}: " if known else ""
 
 
@@ -194,8 +198,28 @@ def load(
         complete: see `schema.read`.
     """
     document = read(path, error)
+    return build(document.data, kind, [(path, document)], error, complete)
+
+
+def build(
+    data: Any,
+    kind: type[T],
+    documents: Sequence[tuple[Path, Document]],
+    error: type[HoldfastError] = ConfigError,
+    complete: bool = False,
+) -> T:
+    """Build a dataclass from data of several files; all defaults, if there are no data.
+
+    Args:
+        documents: the files of the data, for the sentences; the nearest first.
+        error, complete: see `schema.read`.
+
+    Raises:
+        HoldfastError: an unknown or impossible value; the sentence begins with its file and line.
+    """
     try:
-        return schema.build(kind, {} if document.data is None else document.data, complete)
+        return schema.build(kind, {} if data is None else data, complete)
     except schema.MismatchError as wrong:
-        line = document.line(wrong.near)
-        raise error(f"{path}: {line}{wrong.sentence('')}") from None
+        near = wrong.near
+        path, document = max(documents, key=lambda each: len(each[1].known(near)))
+        raise error(f"{path}: {document.line(near)}{wrong.sentence('')}") from None

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from holdfast import share, yaml_file
+from holdfast import plain, share, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.config import RosSection
 from holdfast.safety_monitor.limits import Limits
 from holdfast.schema import NAME, POSITIVE
+from holdfast.yaml_file import Document
+
+EXTENDS = "extends"
+MOST_FILES = 8
+"""How many files may extend one another."""
 
 Seconds = Annotated[float, POSITIVE]
 
@@ -93,9 +98,61 @@ def find(robot: str) -> Path:
 
 
 def load(path: Path) -> RobotConfig:
-    """Read a configuration file.
+    """Read a configuration file, and those that it extends.
+
+    `extends: OTHER` names an installed file (`drive`), or one by its path from this file
+    (`./mine.yaml`). What this file says is put over what that one says, as in RFC 7396: mappings
+    are merged, anything else takes the other's place, and null takes it away.
 
     Raises:
-        ConfigError: the file cannot be read, or a key is missing, unknown or wrong.
+        ConfigError: a file cannot be read, extends itself, or a key is missing, unknown or wrong.
     """
-    return yaml_file.load(path, RobotConfig)
+    documents = _documents(path)
+    data: Any = documents[-1][1].data
+    for _, document in reversed(documents[:-1]):
+        data = _merged(data, document.data)
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if key != EXTENDS}
+    return yaml_file.build(data, RobotConfig, documents)
+
+
+def _documents(path: Path) -> list[tuple[Path, Document]]:
+    """Read a file and those that it extends, itself first."""
+    documents = [(path, yaml_file.read(path))]
+    while isinstance(data := documents[-1][1].data, dict) and EXTENDS in data:
+        file, document = documents[-1]
+        where = f"{file}: {document.line((EXTENDS,))}{EXTENDS}"
+        other = _other(file, data[EXTENDS], where)
+        if other.resolve() in [each.resolve() for each, _ in documents]:
+            raise ConfigError(f"{where}: leads back to {other}; files should not form a circle")
+        if len(documents) == MOST_FILES:
+            raise ConfigError(f"{where}: should lead to at most {MOST_FILES} files")
+        documents.append((other, yaml_file.read(other)))
+        if not isinstance(documents[-1][1].data, dict):
+            raise ConfigError(f"{other}: should be a mapping, because {file} extends it")
+    return documents
+
+
+def _other(file: Path, name: Any, where: str) -> Path:
+    """Return the file that another extends."""
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}: should name a file, received {plain.shown(repr(name))}")
+    if not plain.is_name(name):
+        return file.parent / name
+    folder = share.folder() / "config"
+    if not (folder / f"{name}.yaml").is_file():
+        raise ConfigError(f"{where}: there is no {name}.yaml in {folder}; a path has a / or a .")
+    return folder / f"{name}.yaml"
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """Return one put over another (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    made = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            made.pop(key, None)
+        else:
+            made[key] = _merged(made.get(key), value)
+    return made

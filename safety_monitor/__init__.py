@@ -1,9 +1,14 @@
 """May this action reach the motors? NumPy and stdlib alone; time is an argument."""
 
+from holdfast.safety_monitor.consistency import Agreement
+from holdfast.safety_monitor.envelope import Span
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
+from holdfast.safety_monitor.following import FollowingLimits
 from holdfast.safety_monitor.geofence import Geofence
-from holdfast.safety_monitor.limits import Agreement, Following, Limits, Span, Tiers
+from holdfast.safety_monitor.judge import Tiers
+from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.look import Look
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,
@@ -22,9 +27,10 @@ __all__ = [
     "Check",
     "Evidence",
     "Familiarity",
-    "Following",
+    "FollowingLimits",
     "Geofence",
     "Limits",
+    "Look",
     "Monitor",
     "Prediction",
     "Proposal",

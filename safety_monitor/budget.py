@@ -4,11 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
-from holdfast.safety_monitor.messages import BudgetStatus, Check, Reason, State
+from holdfast.safety_monitor.judge import refuse
+from holdfast.safety_monitor.messages import BudgetStatus, Reason
+from holdfast.safety_monitor.reasons import EPISODE_BUDGET, RUN_BUDGET_SPENT
 from holdfast.safety_monitor.scalar import clamp
+
+
+@dataclass(frozen=True)
+class BudgetLimits:
+    """When a predicted cost slows the robot.
+
+    Attributes:
+        episode_coverage: the share of episodes that cost no more than is predicted, at any of
+            their steps; of those that the bundle's prediction was calibrated on.
+        episode_budget: by cost name, what spent and predicted cost together may reach before
+            the robot is slowed; None, or a cost that is not named: its run budget. It is not
+            the limit d: d bounds the *expected* cost, so about half the episodes of a policy
+            that keeps to d lie above it, and slowing those would punish ordinary luck. The run
+            budget is what is promised of every single episode.
+    """
+
+    episode_coverage: float
+    episode_budget: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.episode_coverage < 1.0:
+            raise refuse(
+                "budget",
+                f"episode_coverage should be between 0 and 1, received {self.episode_coverage}",
+            )
 
 
 class Budget:
@@ -89,8 +117,7 @@ class Budget:
         for i, name, _, most, _, run in self._accounts:
             spent = self.spent[i]
             if spent + most > run:
-                text = f"{name}: {spent:g} of {run:g} is spent and one step can cost {most:g}"
-                reasons.append(Reason(Check.BUDGET, "run_budget_spent", State.STOPPED, text))
+                reasons.append(RUN_BUDGET_SPENT(cost=name, spent=spent, budget=run, most=most))
 
     def judge_episode(
         self, cost_to_go: Sequence[float] | None, left: int, reasons: list[Reason]
@@ -118,8 +145,7 @@ class Budget:
                 value = self.spent[i] + clamp(to_come, 0.0, left * most)
             # Written so that NaN exceeds the budget.
             if not value <= budget:
-                text = f"{name}: {value:g} predicted for this episode, {budget:g} allowed"
-                reasons.append(Reason(Check.BUDGET, "episode_budget", State.LIMITED, text))
+                reasons.append(EPISODE_BUDGET(cost=name, predicted=value, budget=budget))
             predicted.append(value)
         return tuple(predicted)
 

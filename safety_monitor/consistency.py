@@ -8,11 +8,63 @@ as fast as the yaw rate says.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from holdfast.safety_monitor.checks import Stamps, Values, stop, velocity
-from holdfast.safety_monitor.limits import Agreement, Limits
-from holdfast.safety_monitor.messages import Check, Reason
+from holdfast.safety_monitor.judge import (
+    Judge,
+    Motion,
+    When,
+    refuse,
+    require_above_0,
+    require_at_least_0,
+)
+from holdfast.safety_monitor.look import Seen
+from holdfast.safety_monitor.reasons import HEADING_INCONSISTENT, POSITION_INCONSISTENT
 from holdfast.safety_monitor.scalar import clamp, shrink
+
+WHERE = "consistency"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far position and heading may disagree with speed and yaw rate.
+
+    In every step some disagreement is forgiven; the rest adds up, and stops the robot beyond
+    `along_m`, `across_m` or `heading_rad`. Between two readings that differ, a speed and a yaw
+    rate may have had any value between them: that is forgiven too.
+
+    Attributes:
+        distance_share: forgiven share of the distance just made, along the way alone: wheels of
+            another size.
+        axle_m: how far before the base's origin the axle lies whose wheels do not steer; the
+            origin swings about it, which no forward speed tells.
+        creep_m_s: forgiven per second.
+        floor_m_s2: smallest acceleration that the floor can give the robot. Where the wheels'
+            velocity changes faster they may slip, and the way may be any between theirs and that
+            of a velocity which changes by so much.
+        along_m, across_m: largest remainder along the way, and across it.
+        turn_share, creep_rad_s, heading_rad: the same limits for the heading and the yaw rate.
+    """
+
+    distance_share: float
+    axle_m: float
+    creep_m_s: float
+    floor_m_s2: float
+    along_m: float
+    across_m: float
+    turn_share: float
+    creep_rad_s: float
+    heading_rad: float
+
+    def __post_init__(self) -> None:
+        for name in ("distance_share", "turn_share"):
+            value = getattr(self, name)
+            if not 0.0 <= value < 0.5:
+                raise refuse(WHERE, f"{name} should be at least 0 and below 0.5, received {value}")
+        if not math.isfinite(self.axle_m):
+            raise refuse(WHERE, f"axle_m should be finite, received {self.axle_m}")
+        require_at_least_0(self, WHERE, ("creep_m_s", "creep_rad_s"))
+        require_above_0(self, WHERE, ("floor_m_s2", "along_m", "across_m", "heading_rad"))
 
 
 class Integral:
@@ -76,7 +128,7 @@ class Floor:
         return new_x - x, new_y - y
 
 
-class Consistency:
+class Consistency(Judge):
     """How far position and heading have drifted from what speed and yaw rate say.
 
     What is forgiven in each step (`Agreement`) is taken off the disagreement; the rest adds up.
@@ -87,14 +139,17 @@ class Consistency:
     the floor can make it (`Floor`), in length or in direction. A steady circle needs no slip.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._allowed = limits.agreement
+    block = Agreement
+    when = When.MOTION
+
+    def __init__(self, limits: Agreement, motion: Motion) -> None:
+        self._allowed = limits
         self.forget()
 
     def forget(self) -> None:
         """Start anew: nothing was measured yet."""
         self._travel, self._slip, self._turn = Integral(2), Integral(2), Integral(1)
-        self._floor = Floor(self._allowed.floor_m_s2 if self._allowed else math.inf)
+        self._floor = Floor(self._allowed.floor_m_s2)
         # Stamp, x and y; the travel, its doubt and the slip then.
         self._position: tuple[float, ...] = ()
         self._axes = (1.0, 0.0)  # the direction of the way last made
@@ -102,12 +157,10 @@ class Consistency:
         self._off_m = (0.0, 0.0)
         self._off_rad = 0.0
 
-    def judge(self, values: Values, stamps: Stamps, reasons: list[Reason]) -> None:
+    def judge(self, seen: Seen) -> None:
         """Take the newest readings; append what disagrees by too much."""
-        allowed = self._allowed
-        if allowed is None:
-            return
-        moving = velocity(values)
+        values, stamps, reasons = seen.values, seen.stamps, seen.reasons
+        allowed, moving = self._allowed, seen.velocity
         if moving is not None and "position" in values:
             of = "linear_velocity" if "linear_velocity" in values else "forward_speed"
             self._travel.add(stamps[of], moving)
@@ -122,17 +175,12 @@ class Consistency:
             along_m, across_m = abs(x * c + y * s), abs(y * c - x * s)
             # NaN fails this comparison too.
             if not (along_m <= allowed.along_m and across_m <= allowed.across_m):
-                text = (
-                    f"position is {along_m:.3f} m along the way and {across_m:.3f} m across it "
-                    "from where the speeds lead"
-                )
-                stop(reasons, Check.ENVELOPE, "position_inconsistent", text)
+                reasons.append(POSITION_INCONSISTENT(along_m=along_m, across_m=across_m))
         if "yaw_rate" in values and "heading" in values:
             self._turn.add(stamps["yaw_rate"], tuple(values["yaw_rate"]))
             self._judge_heading(values["heading"][0], stamps["heading"], allowed)
             if not abs(self._off_rad) <= allowed.heading_rad:
-                text = f"heading is {abs(self._off_rad):.3f} rad from where the yaw rate leads"
-                stop(reasons, Check.ENVELOPE, "heading_inconsistent", text)
+                reasons.append(HEADING_INCONSISTENT(off_rad=abs(self._off_rad)))
 
     def _judge_position(self, x: float, y: float, at_s: float, allowed: Agreement) -> None:
         before = self._position

@@ -1,64 +1,143 @@
-"""The envelope: where the robot is and how it moves, against the limits that are set."""
+"""The envelope: how fast the robot moves, how it leans and where its joints are."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
-from holdfast.safety_monitor.checks import Values, stop, velocity
-from holdfast.safety_monitor.limits import Limits, Span, Tiers
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.contract import Contract
+from holdfast.safety_monitor.judge import Judge, Motion, Tiers, When, refuse, require_one
+from holdfast.safety_monitor.look import Seen
+from holdfast.safety_monitor.messages import LIMITED, STOPPED, Reason
+from holdfast.safety_monitor.reasons import EXCEEDED, JOINT_POSITION_EXCEEDED
+from holdfast.safety_monitor.scalar import finite
 from holdfast.signals import CATALOGUE
 
-
-def check_envelope(values: Values, limits: Limits, reasons: list[Reason]) -> None:
-    """Append what is beyond its limit, or could not stop before it."""
-    _check_magnitude(values, "forward_speed", limits.forward_speed_m_s, reasons)
-    _check_magnitude(values, "yaw_rate", limits.yaw_rate_rad_s, reasons)
-    _check_magnitude(values, "tilt", limits.tilt_rad, reasons)
-    if limits.joint_position_rad is not None and "joint_position" in values:
-        _check_joint_positions(values["joint_position"], limits.joint_position_rad, reasons)
-    if limits.joint_velocity_rad_s is not None and "joint_velocity" in values:
-        _check_joint_velocities(values["joint_velocity"], limits.joint_velocity_rad_s, reasons)
-    moving = velocity(values)
-    if moving is None:
-        return
-    # The stopping distance v t + v^2 / (2 a), as the time that v would take for it.
-    speed_m_s = math.hypot(*moving)
-    stop_s = limits.reaction_time_s + speed_m_s / (2.0 * limits.deceleration_m_s2)
-    if limits.geofence is not None and "position" in values:
-        _check_geofence(values["position"], moving, stop_s, limits, reasons)
-    if limits.footprint_radius_m is not None and "scan" in values and "heading" in values:
-        toward_rad = math.atan2(moving[1], moving[0]) - values["heading"][0]
-        _check_obstacles(values["scan"], toward_rad, speed_m_s * stop_s, limits, reasons)
+WHERE = "envelope"
 
 
-def _check_magnitude(values: Values, name: str, tiers: Tiers | None, reasons: list[Reason]) -> None:
-    if tiers is None or name not in values:
-        return
-    for value in values[name]:
-        if abs(value) > tiers.limited:
-            _exceeds(name, name, max(map(abs, values[name])), tiers, reasons)
-            return
+@dataclass(frozen=True)
+class Span:
+    """Bounds on one value: beyond them the robot is stopped, within `margin` of them slowed."""
+
+    low: float
+    high: float
+    margin: float
+
+    def require_order(self, name: str) -> None:
+        """Raise ConfigError unless something lies between both margins."""
+        inside = self.low + self.margin < self.high - self.margin
+        if not (finite([self.low, self.high]) and self.margin >= 0.0 and inside):
+            raise refuse(
+                WHERE,
+                f"{name} should be finite with margin at least 0 and low + margin < high - margin, "
+                f"received low {self.low}, high {self.high} and margin {self.margin}",
+            )
 
 
-def _check_joint_velocities(
+@dataclass(frozen=True)
+class EnvelopeLimits:
+    """Bounds on measured magnitudes. One that is None is not checked.
+
+    Attributes:
+        joint_position_rad, joint_velocity_rad_s: of each joint, in the robot's own order; None
+            for a joint that has none, as a wheel's position.
+    """
+
+    forward_speed_m_s: Tiers | None = None
+    yaw_rate_rad_s: Tiers | None = None
+    tilt_rad: Tiers | None = None
+    joint_position_rad: tuple[Span | None, ...] | None = None
+    joint_velocity_rad_s: tuple[Tiers | None, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require_one(self, WHERE)
+        for name in ("forward_speed_m_s", "yaw_rate_rad_s", "tilt_rad"):
+            tiers = getattr(self, name)
+            if tiers is not None:
+                tiers.require_order(WHERE, name)
+        for joint, span in enumerate(self.joint_position_rad or ()):
+            if span is not None:
+                span.require_order(f"joint_position_rad[{joint}]")
+        for joint, tiers in enumerate(self.joint_velocity_rad_s or ()):
+            if tiers is not None:
+                tiers.require_order(WHERE, f"joint_velocity_rad_s[{joint}]")
+
+
+class Envelope(Judge):
+    """Compares each magnitude with its bounds. A value at a bound is allowed."""
+
+    block = EnvelopeLimits
+    when = When.LOOK
+
+    def __init__(self, limits: EnvelopeLimits, motion: Motion) -> None:
+        magnitudes = (
+            ("forward_speed", limits.forward_speed_m_s),
+            ("yaw_rate", limits.yaw_rate_rad_s),
+            ("tilt", limits.tilt_rad),
+        )
+        self._magnitudes = tuple((name, tiers) for name, tiers in magnitudes if tiers is not None)
+        self._positions, self._velocities = limits.joint_position_rad, limits.joint_velocity_rad_s
+        joints = (("joint_position", self._positions), ("joint_velocity", self._velocities))
+        self._joints = tuple((name, bounds) for name, bounds in joints if bounds is not None)
+        self.signals = tuple(name for name, _ in (*self._magnitudes, *self._joints))
+
+    def require(self, contract: Contract) -> None:
+        """Check that every joint has its bounds, and that what is commanded does not stop it."""
+        for name, bounds in self._joints:
+            size = contract.signal_size(name)
+            if len(bounds) != size:
+                raise refuse(
+                    WHERE,
+                    f"{name} has bounds for {len(bounds)} joints; the contract observes "
+                    f"{size or 'none'}",
+                )
+        stopped = {name: tiers.stopped for name, tiers in self._magnitudes}
+        for channel in contract.action:
+            largest = max(-channel.low, channel.high)
+            if channel.name in stopped and not stopped[channel.name] > largest:
+                raise refuse(
+                    WHERE,
+                    f"the {channel.name} that stops the robot, {stopped[channel.name]}, should be "
+                    f"above the largest that the contract allows to command, {largest}",
+                )
+
+    def judge(self, seen: Seen) -> None:
+        """Append what is beyond its bounds."""
+        values, reasons = seen.values, seen.reasons
+        for name, tiers in self._magnitudes:
+            if name not in values:
+                continue
+            for value in values[name]:
+                if abs(value) > tiers.limited:
+                    _exceeds(name, "", max(map(abs, values[name])), tiers, reasons)
+                    break
+        if self._positions is not None and "joint_position" in values:
+            _check_positions(values["joint_position"], self._positions, reasons)
+        if self._velocities is not None and "joint_velocity" in values:
+            _check_velocities(values["joint_velocity"], self._velocities, reasons)
+
+
+def _check_velocities(
     velocities: list[float], bounds: tuple[Tiers | None, ...], reasons: list[Reason]
 ) -> None:
     for joint, tiers in enumerate(bounds):
         if tiers is not None and abs(velocities[joint]) > tiers.limited:
-            what = f"joint_velocity[{joint}]"
-            _exceeds("joint_velocity", what, abs(velocities[joint]), tiers, reasons)
+            _exceeds("joint_velocity", f"[{joint}]", abs(velocities[joint]), tiers, reasons)
 
 
-def _exceeds(name: str, what: str, magnitude: float, tiers: Tiers, reasons: list[Reason]) -> None:
-    state, limit = State.LIMITED, tiers.limited
+def _exceeds(
+    signal: str, place: str, magnitude: float, tiers: Tiers, reasons: list[Reason]
+) -> None:
+    state, limit = LIMITED, tiers.limited
     if magnitude > tiers.stopped:
-        state, limit = State.STOPPED, tiers.stopped
-    text = f"{what} {magnitude:.3f} {CATALOGUE[name].unit} exceeds {limit:g}"
-    reasons.append(Reason(Check.ENVELOPE, f"{name}_exceeded", state, text))
+        state, limit = STOPPED, tiers.stopped
+    unit = CATALOGUE[signal].unit
+    reasons.append(
+        EXCEEDED(state, signal=signal, place=place, magnitude=magnitude, unit=unit, limit=limit)
+    )
 
 
-def _check_joint_positions(
+def _check_positions(
     positions: list[float], bounds: tuple[Span | None, ...], reasons: list[Reason]
 ) -> None:
     for joint, span in enumerate(bounds):
@@ -66,78 +145,14 @@ def _check_joint_positions(
         if span is None or span.low + span.margin <= position_rad <= span.high - span.margin:
             continue
         inside = span.low <= position_rad <= span.high
-        state, place = (State.LIMITED, "near the end") if inside else (State.STOPPED, "outside")
-        text = (
-            f"joint_position[{joint}] {position_rad:.3f} rad is {place} of "
-            f"[{span.low:g}, {span.high:g}]"
+        state, place = (LIMITED, "near the end") if inside else (STOPPED, "outside")
+        reasons.append(
+            JOINT_POSITION_EXCEEDED(
+                state,
+                joint=joint,
+                position_rad=position_rad,
+                place=place,
+                low=span.low,
+                high=span.high,
+            )
         )
-        reasons.append(Reason(Check.ENVELOPE, "joint_position_exceeded", state, text))
-
-
-def _check_geofence(
-    position: list[float],
-    moving: tuple[float, float],
-    stop_s: float,
-    limits: Limits,
-    reasons: list[Reason],
-) -> None:
-    """The whole way to the stopping point counts, not only its end."""
-    fence = limits.geofence
-    assert fence is not None
-    x, y = position
-    if not fence.allows(x, y):
-        text = f"position ({x:.3f}, {y:.3f}) m is outside the geofence"
-        stop(reasons, Check.ENVELOPE, "outside_geofence", text)
-        return
-    stop_x, stop_y = moving[0] * stop_s, moving[1] * stop_s
-    reach_m = math.hypot(stop_x, stop_y) + limits.slow_margin_m
-    if fence.gap_m(x, y, reach_m) > reach_m:
-        return  # whatever the direction; this is the usual case, and the cheaper one
-    clearance_m = fence.clearance_m((x, y, x + stop_x, y + stop_y))
-    if clearance_m <= 0.0:
-        text = f"from ({x:.3f}, {y:.3f}) m the robot could not stop inside the geofence"
-        reasons.append(Reason(Check.ENVELOPE, "geofence_not_stoppable", State.FALLBACK, text))
-    elif clearance_m < limits.slow_margin_m:
-        text = f"the way to standing still is {clearance_m:.3f} m from the geofence"
-        reasons.append(Reason(Check.ENVELOPE, "geofence_near", State.LIMITED, text))
-
-
-def _check_obstacles(
-    ranges: list[float],
-    toward_rad: float,
-    stop_m: float,
-    limits: Limits,
-    reasons: list[Reason],
-) -> None:
-    """A disc that holds the robot, on its straight way to standing still.
-
-    A disc of radius R whose centre is r away from a point can move at least r - R before it
-    touches that point, whatever the direction; and it never will if the point lies further
-    than R beside the way.
-    """
-    radius_m = limits.footprint_radius_m
-    assert radius_m is not None
-    reach_m = radius_m + stop_m + limits.slow_margin_m
-    least_m = min(ranges)
-    if least_m >= reach_m:
-        return
-    if least_m < radius_m:
-        text = f"something is {least_m:.3f} m away, within the robot's {radius_m:g} m"
-        stop(reasons, Check.ENVELOPE, "obstacle_contact", text)
-        return
-    half_sector_rad = math.pi / len(ranges)
-    nearest_m = math.inf
-    for sector, range_m in enumerate(ranges):
-        if range_m >= reach_m:
-            continue
-        aside_rad = abs(math.remainder(2.0 * half_sector_rad * sector - toward_rad, math.tau))
-        aside_rad = max(aside_rad - half_sector_rad, 0.0)
-        ahead = aside_rad < math.pi / 2.0
-        if ahead and range_m * math.sin(aside_rad) <= radius_m:
-            nearest_m = min(nearest_m, range_m - radius_m)
-    if nearest_m <= stop_m:
-        text = f"{nearest_m:.3f} m are free ahead, the robot needs {stop_m:.3f} m to stop"
-        reasons.append(Reason(Check.ENVELOPE, "obstacle_not_stoppable", State.FALLBACK, text))
-    elif nearest_m < math.inf:
-        text = f"{nearest_m:.3f} m are free ahead, {stop_m:.3f} m of them needed to stop"
-        reasons.append(Reason(Check.ENVELOPE, "obstacle_near", State.LIMITED, text))

@@ -18,7 +18,8 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.budget import Budget
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.messages import Reason
+from holdfast.safety_monitor.reasons import MEAN_COST_EXCEEDED, RUN_BUDGET_OFTEN_HIT
 from holdfast.schema import read, to_plain
 
 BETS = 10
@@ -224,17 +225,13 @@ class Evidence:
         """Append what is evident: it forbids another episode."""
         for cost in self.costs:
             if cost.exceeds.reached_at is not None:
-                text = (
-                    f"{cost.name}: the mean cost exceeds {cost.limit:g}, evident after "
-                    f"{cost.exceeds.reached_at} episodes"
+                episodes = cost.exceeds.reached_at
+                reasons.append(
+                    MEAN_COST_EXCEEDED(cost=cost.name, limit=cost.limit, episodes=episodes)
                 )
-                reasons.append(Reason(Check.BUDGET, "mean_cost_exceeded", State.STOPPED, text))
             if cost.capped.reached_at is not None:
-                text = (
-                    f"{cost.name}: more than {self._cap_hit_rate:g} of episodes hit the run "
-                    f"budget, evident after {cost.capped.reached_at} episodes"
-                )
-                reasons.append(Reason(Check.BUDGET, "run_budget_often_hit", State.STOPPED, text))
+                rate, episodes = self._cap_hit_rate, cost.capped.reached_at
+                reasons.append(RUN_BUDGET_OFTEN_HIT(cost=cost.name, rate=rate, episodes=episodes))
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain data, from which JSON restores every bit."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
 from holdfast.errors import BundleError
-from holdfast.safety_monitor.messages import Check, Reason, State
+from holdfast.safety_monitor.judge import Judge, When
+from holdfast.safety_monitor.look import Seen
+from holdfast.safety_monitor.messages import FALLBACK, LIMITED
+from holdfast.safety_monitor.reasons import UNFAMILIAR
 from holdfast.safety_monitor.scalar import clamp
 from holdfast.schema import POSITIVE, Range, check
 from holdfast.signals import Array
@@ -74,14 +77,21 @@ class Familiarity:
             )
 
 
-class Drift:
+class Drift(Judge):
     """The CUSUM of one episode.
 
     Beyond the threshold the robot is slowed; beyond twice the threshold a controlled stop
     follows. So the false alarms that stop a robot are fewer than those that were calibrated.
+
+    Args:
+        familiarity: the bundle's; this check has no block in the robot's file.
+        signals: those that the observation is made of; without all of them nothing is judged.
     """
 
-    def __init__(self, familiarity: Familiarity) -> None:
+    when = When.MOTION
+
+    def __init__(self, familiarity: Familiarity, signals: Collection[str]) -> None:
+        self._observed = frozenset(signals)
         self._mean = np.array(familiarity.mean)
         self._whitening = np.array(familiarity.whitening)
         self._reference = familiarity.reference
@@ -99,16 +109,15 @@ class Drift:
         # Held within reach, so that what has become familiar again is soon so judged.
         self.total = clamp(self.total + oddness, 0.0, 2.0 * self._threshold + 1.0)
 
-    def judge(self, reasons: list[Reason]) -> None:
-        """Append what the total says."""
+    def judge(self, seen: Seen) -> None:
+        """Count the newest observation, and append what the total says."""
+        if not seen.arrays.keys() >= self._observed:
+            return
+        self.add(seen.observation)
         if self.total <= self._threshold:
             return
-        state = State.LIMITED if self.total <= 2.0 * self._threshold else State.FALLBACK
-        text = (
-            f"observations have been unlike those of training: {self.total:.1f}, "
-            f"ordinary up to {self._threshold:.1f}"
-        )
-        reasons.append(Reason(Check.FAMILIARITY, "unfamiliar", state, text))
+        state = LIMITED if self.total <= 2.0 * self._threshold else FALLBACK
+        seen.reasons.append(UNFAMILIAR(state, total=self.total, threshold=self._threshold))
 
 
 def fit_familiarity(

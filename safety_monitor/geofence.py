@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from holdfast.errors import ConfigError
+from holdfast.safety_monitor.judge import Judge, Motion, When
+from holdfast.safety_monitor.look import WHERE, Seen
+from holdfast.safety_monitor.reasons import (
+    GEOFENCE_NEAR,
+    GEOFENCE_NOT_STOPPABLE,
+    OUTSIDE_GEOFENCE,
+)
 from holdfast.safety_monitor.scalar import clamp
 
 Corners = tuple[tuple[float, ...], ...]
@@ -87,6 +94,41 @@ class Geofence:
         return min([_gap_m(path, edge) for edge in self._all_edges])
 
 
+class Fence(Judge):
+    """Whether the robot is inside the geofence, and can stop inside.
+
+    The whole way to the stopping point counts, not only its end.
+    """
+
+    block = Geofence
+    when = When.LOOK
+    signals = ("position",)
+
+    def __init__(self, limits: Geofence, motion: Motion) -> None:
+        self._fence, self._motion = limits, motion
+
+    def judge(self, seen: Seen) -> None:
+        """Append that the robot is outside, could not stop inside, or would come near an edge."""
+        velocity = seen.velocity
+        if velocity is None or "position" not in seen.values:
+            return
+        fence, reasons = self._fence, seen.reasons
+        x, y = seen.values["position"]
+        if not fence.allows(x, y):
+            reasons.append(OUTSIDE_GEOFENCE(x_m=x, y_m=y))
+            return
+        stop_s = self._motion.stopping_s(math.hypot(*velocity))
+        stop_x, stop_y = velocity[0] * stop_s, velocity[1] * stop_s
+        reach_m = math.hypot(stop_x, stop_y) + self._motion.slow_margin_m
+        if fence.gap_m(x, y, reach_m) > reach_m:
+            return  # whatever the direction; this is the usual case, and the cheaper one
+        clearance_m = fence.clearance_m((x, y, x + stop_x, y + stop_y))
+        if clearance_m <= 0.0:
+            reasons.append(GEOFENCE_NOT_STOPPABLE(x_m=x, y_m=y))
+        elif clearance_m < self._motion.slow_margin_m:
+            reasons.append(GEOFENCE_NEAR(clearance_m=clearance_m))
+
+
 def _edges(corners: Corners) -> Iterator[Edge]:
     for a, b in zip(corners, (*corners[1:], corners[0]), strict=True):
         yield a[0], a[1], b[0], b[1]
@@ -94,7 +136,7 @@ def _edges(corners: Corners) -> Iterator[Edge]:
 
 def _require_simple(corners: Corners, name: str) -> None:
     """Refuse what is not a simple polygon."""
-    where = f"monitor limits.geofence.{name}"
+    where = f"{WHERE}.geofence.{name}"
     if len(corners) < 3 or any(len(corner) != 2 for corner in corners):
         raise ConfigError(f"{where}: should be at least three corners of x and y, metres")
     if not all(math.isfinite(value) for corner in corners for value in corner):

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.judge import refuse, require_above_0
 from holdfast.safety_monitor.messages import (
     ACTIVE,
     FALLBACK,
     LIMITED,
     READY,
     STOPPED,
-    Check,
     Reason,
     State,
 )
+from holdfast.safety_monitor.reasons import FALLBACK_ENDED, POWER_ON, RELEASED
 
-POWER_ON = Reason(Check.EVENT, "power_on", STOPPED, "not reset since the monitor started")
+
+@dataclass(frozen=True)
+class LadderLimits:
+    """How soon the state goes down and up.
+
+    Attributes:
+        trigger_steps: steps with a reason for LIMITED that lead from ACTIVE to it; a step
+            without one takes off half a step. Worse reasons act at once.
+        release_steps: consecutive clean steps that lead one rung up: FALLBACK to LIMITED,
+            LIMITED to ACTIVE. Nothing but a reset leads out of STOPPED.
+        fallback_max_s: FALLBACK ends in STOPPED when the robot stands, at latest after this.
+    """
+
+    trigger_steps: int
+    release_steps: int
+    fallback_max_s: float
+
+    def __post_init__(self) -> None:
+        require_above_0(self, "ladder", ("fallback_max_s",))
+        for name in ("trigger_steps", "release_steps"):
+            value = getattr(self, name)
+            if value < 1:
+                raise refuse("ladder", f"{name} should be at least 1, received {value}")
 
 
 class Ladder:
@@ -28,18 +51,13 @@ class Ladder:
         causes: why it is no higher: the reasons that last led or held it down.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LadderLimits) -> None:
         self._trigger_steps = limits.trigger_steps
         self._release_steps = limits.release_steps
         self._fallback_max_s = limits.fallback_max_s
-        self._released = Reason(
-            Check.EVENT,
-            "released",
-            LIMITED,
-            f"the fallback ended; slow until {limits.release_steps} more steps are clean",
-        )
+        self._released = RELEASED(steps=limits.release_steps)
         self._since_s = 0.0
-        self.enter(STOPPED, (POWER_ON,))
+        self.enter(STOPPED, (POWER_ON(),))
 
     def enter(self, state: State, causes: Iterable[Reason] = ()) -> None:
         """Go to a state because of an event; forgets everything about the one before."""
@@ -90,13 +108,12 @@ class Ladder:
     def _end_fallback(self, now_s: float, standing: Callable[[], bool]) -> None:
         lasted_s = now_s - self._since_s
         if standing():
-            text = "the controlled stop is complete"
+            how = "is complete"
         elif lasted_s > self._fallback_max_s:
-            text = f"the controlled stop took longer than {self._fallback_max_s} s"
+            how = f"took longer than {self._fallback_max_s} s"
         else:
             return
-        ended = Reason(Check.EVENT, "fallback_ended", STOPPED, text)
-        self.enter(STOPPED, (*self.causes, ended))
+        self.enter(STOPPED, (*self.causes, FALLBACK_ENDED(how=how)))
 
 
 def _down_to(state: State, reasons: list[Reason]) -> list[Reason]:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from holdfast.contract import Contract
+from holdfast.errors import ConfigError
 from holdfast.observer import Observer
-from holdfast.safety_monitor import checks
 from holdfast.safety_monitor.action import ActionLimits
 from holdfast.safety_monitor.budget import Budget
-from holdfast.safety_monitor.consistency import Consistency
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.safety_monitor.envelope import check_envelope
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.safety_monitor.freshness import Freshness
-from holdfast.safety_monitor.frozen import Frozen
+from holdfast.safety_monitor.judge import Judge, Motion, When
 from holdfast.safety_monitor.ladder import Ladder
 from holdfast.safety_monitor.limits import Limits
+from holdfast.safety_monitor.look import (
+    Look,
+    Numbers,
+    Seen,
+    check_cost_to_go,
+    check_proposal,
+    require_a_robot,
+    required_signals,
+    validate_signals,
+    velocity,
+    wanted_shapes,
+)
 from holdfast.safety_monitor.messages import (
     ACTIVE,
     FALLBACK,
@@ -36,26 +45,18 @@ from holdfast.safety_monitor.messages import (
     Verdict,
 )
 from holdfast.safety_monitor.prediction import Prediction
+from holdfast.safety_monitor.reasons import (
+    COST_INVALID,
+    MONITOR_FAILED,
+    POLICY,
+    PROPOSAL_NOT_ZERO,
+    ROBOT_MOVES,
+    WRONG_STATE,
+    find,
+)
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.standing import Standing
-from holdfast.safety_monitor.tracking import Tracking
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
-
-RECOVERABLE = frozenset({"proposal_missing", "proposal_stale", "unfamiliar"})
-"""Reasons for FALLBACK that speak against the policy, not against the robot's own senses."""
-
-
-@dataclass(slots=True)
-class _Findings:
-    """What one look at the world found; nothing in the monitor has changed yet."""
-
-    reasons: list[Reason]
-    arrays: dict[str, Array]
-    values: dict[str, list[float]]
-    stamps: dict[str, float]
-    action: list[float] | None = None
-    costs: tuple[float, ...] | None = None
-    cost_to_go: list[float] | None = None
 
 
 class Monitor:
@@ -64,8 +65,8 @@ class Monitor:
     It has no clock, thread or file: time is an argument, and the same calls give the same
     verdicts. It starts in STOPPED. A period goes like this::
 
-        observation = monitor.observe(sources)         # shown to the policy, nothing else is
-        verdict = monitor.step(now_s, sources, proposal, cost_to_go)
+        look = monitor.look(now_s, sources)     # look.observation is shown to the policy
+        verdict = monitor.step(look, proposal, cost_to_go)
         robot.send(verdict.action, ...)
 
     `step` is called in every state; in STOPPED and READY it answers zero, and keeps track of
@@ -86,6 +87,8 @@ class Monitor:
         evidence: of the deployment's episodes so far; an alarm in it refuses `reset` and `arm`.
             The caller adds each episode to it, and saves it.
         prediction: of the bundle; None: an episode is predicted to cost what the critics expect.
+        complain: is told where limits contradict the contract, which then is no error: a log is
+            replayed under the limits that were legal in its day. None, as for every robot: it is.
 
     Raises:
         ContractError: a run budget that is loosened, unknown or below one step's cost; a
@@ -103,32 +106,28 @@ class Monitor:
         familiarity: Familiarity | None = None,
         evidence: Evidence | None = None,
         prediction: Prediction | None = None,
+        complain: Callable[[str], None] | None = None,
     ) -> None:
-        checks.require_a_robot(contract)
-        limits.require_fit(contract)
+        require_a_robot(contract)
         if familiarity is not None:
             familiarity.require_size(contract.observation_size)
         margin = None
         if prediction is not None:
             prediction.require_size(len(contract.costs))
-            margin = prediction.margin(limits.episode_coverage)
-        self._contract, self._limits, self._evidence = contract, limits, evidence
+            margin = prediction.margin(limits.budget.episode_coverage)
+        self._contract, self._evidence = contract, evidence
+        self._limited_scale = limits.motion.limited_scale
         self._observer = Observer(contract)
         self._cost_model = CostModel(contract)
         self._budget = Budget(
-            contract, self._cost_model.largest, run_budget, limits.episode_budget, margin
+            contract, self._cost_model.largest, run_budget, limits.budget.episode_budget, margin
         )
         self._recovery = RecoveryController(contract, limits.recovery)
-        also = (*self._cost_model.signals, *self._recovery.signals)
         self._actions = ActionLimits(contract)
-        self._required = checks.required_signals(contract, also, limits)
-        self._shapes = checks.wanted_shapes(contract, self._required)
-        self._ladder = Ladder(limits)
-        self._tracking = Tracking(contract, limits)
-        self._consistency = Consistency(limits)
-        self._frozen = Frozen(contract, limits)
-        self._standing = Standing(limits)
-        self._drift = None if familiarity is None else Drift(familiarity)
+        self._ladder = Ladder(limits.ladder)
+        self._standing = Standing(limits.motion)
+        self._freshness = Freshness(limits.freshness, limits.motion)
+        self._take_checks(limits, familiarity, complain)
         observed = contract.observed_signals
         self._unknown = {name: np.full(self._shapes[name], math.nan) for name in observed}
         self._zero = np.zeros(contract.action_size)
@@ -136,11 +135,34 @@ class Monitor:
         self._nothing = (0.0,) * len(contract.costs)
         self._applied = self._zero
         self._elapsed = 0
-        self._last_s = -math.inf
-        self._streams: dict[str, Freshness] = {}
-        self._proposals = Freshness("proposal", "the newest proposal", limits)
         self._proposal: Proposal | None = None
         self._ramp_only = False  # in this fallback
+
+    def _take_checks(
+        self,
+        limits: Limits,
+        familiarity: Familiarity | None,
+        complain: Callable[[str], None] | None,
+    ) -> None:
+        """Make the checks that are on, and see whether their limits fit the contract."""
+        contract, judges = self._contract, limits.judges()
+        parts: tuple[Motion | Judge, ...] = (limits.motion, self._freshness, *judges)
+        for part in parts:
+            try:
+                part.require(contract)
+            except ConfigError as error:
+                if complain is None:
+                    raise
+                complain(str(error))
+        also = (*self._cost_model.signals, *self._recovery.signals)
+        needed = (name for judge in judges for name in judge.signals)
+        self._required = required_signals(contract, (*also, *needed))
+        self._shapes = wanted_shapes(contract, self._required)
+        if familiarity is not None:
+            judges = (*judges, Drift(familiarity, contract.observed_signals))
+        self._at_look, self._at_step, self._in_motion = (
+            tuple(judge for judge in judges if judge.when is when) for when in When
+        )
 
     @property
     def contract(self) -> Contract:
@@ -162,14 +184,26 @@ class Monitor:
         """The action last let through, shape (actions,), physical units."""
         return self._applied
 
-    def observe(self, sources: Mapping[str, Reading]) -> Array:
-        """Return the observation, shape (n,); a signal that cannot be used shows as NaN."""
+    def look(self, now_s: float, sources: Mapping[str, Reading]) -> Look:
+        """Look at the world, once in a control period; nothing is judged by it. Never raises.
+
+        Args:
+            now_s: on the clock that stamps are on.
+            sources: what each source said last; it need not be new.
+        """
         arrays: dict[str, Array] = {}
+        values: dict[str, list[float]] = {}
+        stamps: dict[str, float] = {}
+        reasons: list[Reason] = []
+        failed = False
         try:
-            checks.validate_signals(sources, self._required, self._shapes, arrays, {}, {}, [])
-        except Exception:
-            arrays.clear()  # something there is no reading at all; `step` stops for it
-        return self._observation(arrays)
+            validate_signals(sources, self._required, self._shapes, arrays, values, stamps, reasons)
+        except Exception as error:  # something there is no reading at all
+            reasons.append(MONITOR_FAILED(error=type(error).__name__, message=error))
+            arrays.clear()
+            failed = True
+        observation = self._observation(arrays)
+        return Look(now_s, sources, observation, arrays, values, stamps, tuple(reasons), failed)
 
     def _observation(self, measured: Mapping[str, Array]) -> Array:
         left = 1.0 - self._elapsed / self._contract.episode_steps
@@ -195,14 +229,15 @@ class Monitor:
             raise RuntimeError(f"begin_episode in {self.state.name}; disarm or stop first")
         self._budget.begin()
         self._elapsed = 0
-        self._last_s = now_s if math.isfinite(now_s) else -math.inf
-        self._streams.clear()
-        self._proposals = Freshness("proposal", "the newest proposal", self._limits)
         self._proposal = None
+        self._ramp_only = False
+        self._freshness.start(now_s)
+        self._freshness.forget()
         self._standing.forget()
-        self._forget()
+        for check in (*self._at_step, *self._in_motion):
+            check.forget()
 
-    def reset(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
+    def reset(self, look: Look) -> tuple[Reason, ...]:
         """STOPPED to READY. Returns why not; empty means done.
 
         Refused while any check allows no more than FALLBACK, while the newest proposal is not
@@ -210,27 +245,21 @@ class Monitor:
         """
         if self.state is READY:
             return ()
-        refusals = self._refusals(now_s, sources, STOPPED)
+        refusals = self._refusals(look, STOPPED)
         if not refusals:
             self._ladder.enter(READY)
         return refusals
 
-    def arm(self, now_s: float, sources: Mapping[str, Reading]) -> tuple[Reason, ...]:
+    def arm(self, look: Look) -> tuple[Reason, ...]:
         """READY to ACTIVE, refused as a reset is. Returns why not; empty means done."""
-        refusals = self._refusals(now_s, sources, READY)
+        refusals = self._refusals(look, READY)
         if not refusals:
             self._ladder.enter(ACTIVE)
-            self._last_s = now_s
-            self._forget()
+            self._freshness.start(look.now_s)
+            self._ramp_only = False
+            for check in self._in_motion:
+                check.forget()
         return refusals
-
-    def _forget(self) -> None:
-        self._ramp_only = False
-        self._tracking.forget()
-        self._consistency.forget()
-        self._frozen.forget()
-        if self._drift is not None:
-            self._drift.forget()
 
     def disarm(self) -> None:
         """End an episode: a moving state becomes READY, at once and without fault."""
@@ -246,17 +275,12 @@ class Monitor:
     # The step.
 
     def step(
-        self,
-        now_s: float,
-        sources: Mapping[str, Reading],
-        proposal: Proposal | None,
-        cost_to_go: Array | None = None,
+        self, look: Look, proposal: Proposal | None, cost_to_go: Array | None = None
     ) -> Verdict:
         """Judge one control period.
 
         Args:
-            now_s: on the clock that stamps are on.
-            sources: what each source said last; it need not be new.
+            look: of this period.
             proposal: the newest one; None says that none came since, as repeating it does.
             cost_to_go: the cost critics' prediction at this observation, shape (costs,).
 
@@ -265,112 +289,78 @@ class Monitor:
         """
         was, moving = self._ladder.state, self._ladder.moving
         proposal = self._proposal if proposal is None else proposal
-        found = self._look(now_s, sources, proposal, cost_to_go, stepping=True)
+        seen = self._judge(look, proposal, cost_to_go, stepping=True)
         costs, left = self._nothing, max(self._contract.episode_steps - self._elapsed, 0)
         if moving:
             if self._elapsed:
-                costs = found.costs or self._budget.largest
+                costs = seen.costs or self._budget.largest
                 self._budget.add(costs)
             self._elapsed += 1
-            self._budget.judge_run(found.reasons)
-        predicted = self._budget.judge_episode(found.cost_to_go, left, found.reasons)
-        found.reasons.sort(key=_by_check)
-        self._ladder.judge(now_s, found.reasons, lambda: self._stands(found))
-        self._applied, intervened = self._act(was, found)
-        reasons, budget = self._explain(found.reasons), self._budget.status(predicted)
+            self._budget.judge_run(seen.reasons)
+        predicted = self._budget.judge_episode(seen.cost_to_go, left, seen.reasons)
+        seen.reasons.sort(key=_by_check)
+        self._ladder.judge(look.now_s, seen.reasons, lambda: self._stands(seen))
+        self._applied, intervened = self._act(was, seen)
+        reasons, budget = self._explain(seen.reasons), self._budget.status(predicted)
         return Verdict(self._applied, self._ladder.state, reasons, budget, costs, intervened)
 
-    def _look(
-        self,
-        now_s: float,
-        sources: Mapping[str, Reading],
-        proposal: Proposal | None,
-        cost_to_go: Array | None,
-        stepping: bool,
-    ) -> _Findings:
+    def _judge(
+        self, look: Look, proposal: Proposal | None, cost_to_go: Array | None, stepping: bool
+    ) -> Seen:
         """Run the checks that need no account; remember what was heard only if `stepping`."""
-        found = _Findings([], {}, {}, {})
-        try:
-            self._check(found, now_s, sources, proposal, cost_to_go)
-            if stepping:
-                self._listen(now_s, sources, proposal)
-                self._watch_motion(now_s, found)
-        except Exception as error:
-            text = f"the monitor failed: {type(error).__name__}: {error}"
-            found.reasons.append(Reason(Check.EVENT, "monitor_failed", STOPPED, text))
-        return found
-
-    def _check(
-        self,
-        found: _Findings,
-        now_s: float,
-        sources: Mapping[str, Reading],
-        proposal: Proposal | None,
-        cost_to_go: Array | None,
-    ) -> None:
-        moving, reasons = self._ladder.moving, found.reasons
-        arrays, values = found.arrays, found.values
-        checks.validate_signals(
-            sources, self._required, self._shapes, arrays, values, found.stamps, reasons
+        seen = Seen(
+            look.now_s,
+            look.sources,
+            look.observation,
+            look.arrays,
+            look.values,
+            look.stamps,
+            velocity(look.values),
+            self._ladder.state,
+            self._ladder.moving,
+            self._applied.tolist(),
+            proposal,
+            list(look.reasons),
         )
-        found.costs = self._price(values, reasons)
-        checks.check_clock(now_s, self._last_s, moving, self._limits, reasons)
-        for name, reading in sources.items():
-            doubts = len(reasons)
-            self._stream(name).judge(now_s, reading.stamp_s, reading.sequence, moving, reasons)
-            if len(reasons) > doubts and self._doubted(reading, reasons[doubts:]):
-                found.costs = None  # where the robot was is not where it is
-        if proposal is None:
-            text = "nothing was proposed yet"
-            reasons.append(Reason(Check.FRESH, "proposal_missing", FALLBACK, text))
-        else:
-            self._proposals.judge(now_s, proposal.stamp_s, proposal.sequence, moving, reasons)
-            found.action = checks.check_proposal(proposal, self._contract, reasons)
-        check_envelope(values, self._limits, reasons)
+        if look.failed:
+            return seen
+        try:
+            self._check(seen, cost_to_go)
+            if stepping:
+                self._freshness.accept(seen)
+                self._proposal = proposal
+                self._watch_motion(seen)
+        except Exception as error:
+            seen.reasons.append(MONITOR_FAILED(error=type(error).__name__, message=error))
+        return seen
+
+    def _check(self, seen: Seen, cost_to_go: Array | None) -> None:
+        seen.costs = self._price(seen.values, seen.reasons)
+        self._freshness.judge(seen)
+        if seen.doubted and any(self._bills(seen.sources[name]) for name in seen.doubted):
+            seen.costs = None  # where the robot was is not where it is
+        if seen.proposal is not None:
+            seen.action = check_proposal(seen.proposal, self._contract, seen.reasons)
+        for check in self._at_look:
+            check.judge(seen)
         if cost_to_go is not None:
-            found.cost_to_go = checks.cost_to_go(cost_to_go, len(self._nothing), reasons)
+            seen.cost_to_go = check_cost_to_go(cost_to_go, len(self._nothing), seen.reasons)
 
-    def _watch_motion(self, now_s: float, found: _Findings) -> None:
+    def _watch_motion(self, seen: Seen) -> None:
         """Run the checks that remember how the robot moved."""
-        values, stamps, reasons = found.values, found.stamps, found.reasons
-        applied: list[float] = self._applied.tolist()
-        self._standing.listen(values, stamps)
-        self._standing.judge(now_s, values, any(applied), reasons)
-        if not self._ladder.moving:
-            return
-        self._tracking.judge(now_s, values, applied, self._ladder.state is LIMITED, reasons)
-        self._consistency.judge(values, stamps, reasons)
-        self._frozen.judge(values, stamps, applied, reasons)
-        if self._drift is not None and found.arrays.keys() >= self._unknown.keys():
-            self._drift.add(self._observation(found.arrays))
-            self._drift.judge(reasons)
+        self._standing.listen(seen)
+        seen.stands = self._standing.stands(seen)
+        for check in self._at_step:
+            check.judge(seen)
+        if seen.moving:
+            for check in self._in_motion:
+                check.judge(seen)
 
-    def _doubted(self, reading: Reading, doubts: list[Reason]) -> bool:
-        """Whether a reading that costs are billed on may not be of now."""
-        bills = not reading.signals.keys().isdisjoint(self._cost_model.signals)
-        return bills and any(doubt.state <= FALLBACK for doubt in doubts)
+    def _bills(self, reading: Reading) -> bool:
+        """Whether costs are billed on a reading."""
+        return not reading.signals.keys().isdisjoint(self._cost_model.signals)
 
-    def _stream(self, name: str) -> Freshness:
-        stream = self._streams.get(name)
-        if stream is None:
-            stream = self._streams[name] = Freshness("source", name, self._limits)
-        return stream
-
-    def _listen(
-        self, now_s: float, sources: Mapping[str, Reading], proposal: Proposal | None
-    ) -> None:
-        """Remember what the next step is compared with."""
-        if math.isfinite(now_s):
-            self._last_s = now_s
-        for name, reading in sources.items():
-            self._stream(name).accept(reading.stamp_s, reading.sequence)
-        if proposal is not None:
-            self._proposals.accept(proposal.stamp_s, proposal.sequence)
-            self._proposal = proposal
-
-    def _price(
-        self, values: dict[str, list[float]], reasons: list[Reason]
-    ) -> tuple[float, ...] | None:
+    def _price(self, values: Numbers, reasons: list[Reason]) -> tuple[float, ...] | None:
         """Return the costs of this step, or None if they cannot be told."""
         for name in self._cost_model.signals:
             if name not in values:
@@ -381,11 +371,11 @@ class Monitor:
                 break
         else:
             return costs
-        text = f"costs {list(costs)} should be between 0 and {list(self._cost_model.largest)}"
-        reasons.append(Reason(Check.BUDGET, "cost_invalid", STOPPED, text))
+        largest = list(self._cost_model.largest)
+        reasons.append(COST_INVALID(costs=list(costs), largest=largest))
         return None
 
-    def _act(self, was: State, found: _Findings) -> tuple[Array, bool]:
+    def _act(self, was: State, seen: Seen) -> tuple[Array, bool]:
         """Return the action of the present state, and whether it intervenes."""
         if was <= READY:
             return self._zero, False
@@ -394,9 +384,9 @@ class Monitor:
             return self._zero, True
         if state is not FALLBACK:
             self._ramp_only = False
-        limits, previous, wanted = self._actions, self._applied.tolist(), found.action
+        limits, previous, wanted = self._actions, self._applied.tolist(), seen.action
         if state is FALLBACK or wanted is None:
-            action = limits.admissible(previous, self._fall_back(found))
+            action = limits.admissible(previous, self._fall_back(seen))
             intervened = (
                 wanted is None
                 or was is not FALLBACK
@@ -406,29 +396,29 @@ class Monitor:
             action = free = limits.admissible(previous, wanted)
             if state is LIMITED:
                 # Clipped first: a proposal far outside the limits would not be slowed otherwise.
-                slow = [self._limits.limited_scale * value for value in limits.clip(wanted)]
+                slow = [self._limited_scale * value for value in limits.clip(wanted)]
                 action = limits.admissible(previous, slow)
             intervened = action != free
         applied = np.array(action)
         applied.setflags(write=False)  # the next one is compared with it
         return applied, intervened
 
-    def _fall_back(self, found: _Findings) -> list[float]:
+    def _fall_back(self, seen: Seen) -> list[float]:
         """Return what the robot heads for: the recovery's action where it can be trusted, or zero.
 
         A robot that does not know where it is, or that could run into something, only stops; and
         it goes on to stop when that reason is gone, or it would move in turns with it.
         """
         action = None
-        if not all(r.state > FALLBACK or r.code in RECOVERABLE for r in found.reasons):
+        if not all(r.state > FALLBACK or find(r.code).against is POLICY for r in seen.reasons):
             self._ramp_only = True
         if not self._ramp_only:
-            action = self._recovery.act(found.values)
+            action = self._recovery.act(seen.values)
         return self._zero.tolist() if action is None else action
 
-    def _stands(self, found: _Findings) -> bool:
+    def _stands(self, seen: Seen) -> bool:
         """Whether the robot stands, and was last sent zero."""
-        return self._standing.stands(found.values) and not self._applied.any()
+        return seen.stands and not self._applied.any()
 
     def _explain(self, reasons: list[Reason]) -> tuple[Reason, ...]:
         """Return this step's reasons, then what else keeps the state down."""
@@ -438,24 +428,19 @@ class Monitor:
                 explained.append(cause)
         return tuple(explained)
 
-    def _refusals(
-        self, now_s: float, sources: Mapping[str, Reading], needed: State
-    ) -> tuple[Reason, ...]:
+    def _refusals(self, look: Look, needed: State) -> tuple[Reason, ...]:
         """Return what forbids the robot to be made ready or armed."""
         if self.state is not needed:
-            text = f"the monitor should be {needed.name} for this; it is {self.state.name}"
-            return (Reason(Check.EVENT, "wrong_state", STOPPED, text),)
-        found = self._look(now_s, sources, self._proposal, None, stepping=False)
-        refusals = [reason for reason in found.reasons if reason.state <= FALLBACK]
+            return (WRONG_STATE(needed=needed.name, state=self.state.name),)
+        seen = self._judge(look, self._proposal, None, stepping=False)
+        refusals = [reason for reason in seen.reasons if reason.state <= FALLBACK]
         self._budget.judge_run(refusals)
         if self._evidence is not None:
             self._evidence.judge(refusals)
-        if found.action is not None and any(found.action):
-            text = f"the newest proposal is {found.action}, not zero"
-            refusals.append(Reason(Check.EVENT, "proposal_not_zero", STOPPED, text))
-        if not self._standing.stands(found.values):
-            text = "the robot moves, or does not say that it stands"
-            refusals.append(Reason(Check.EVENT, "robot_moves", STOPPED, text))
+        if seen.action is not None and any(seen.action):
+            refusals.append(PROPOSAL_NOT_ZERO(action=seen.action))
+        if not self._standing.stands(seen):
+            refusals.append(ROBOT_MOVES())
         return tuple(refusals)
 
 

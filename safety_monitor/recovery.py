@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from holdfast.contract import Contract, Recovery
 from holdfast.errors import ConfigError, ContractError, HoldfastError
-from holdfast.safety_monitor.checks import Values
-from holdfast.safety_monitor.limits import WHERE
+from holdfast.safety_monitor.look import WHERE, Numbers
 from holdfast.safety_monitor.scalar import clamp
 
 
@@ -32,7 +31,7 @@ class RecoveryFunction:
 
 
 def return_to_point(
-    values: Values,
+    values: Numbers,
     *,
     x_m: float,
     y_m: float,
@@ -103,7 +102,7 @@ class RecoveryController:
         self._function, self.signals = function, function.signals
         self._parameters = dict(recovery.parameters)
 
-    def act(self, values: Values) -> list[float] | None:
+    def act(self, values: Numbers) -> list[float] | None:
         """Return the action, physical units; None if there is no controller or it is blind."""
         if self._function is None or any(name not in values for name in self.signals):
             return None

@@ -1,14 +1,12 @@
-"""Standing: does the robot stand still, and does it move though nothing told it to?"""
+"""Standing: does the robot stand still, as far as is known?"""
 
 from __future__ import annotations
 
 import math
 
-from holdfast.safety_monitor.checks import Stamps, Values, stop, velocity
 from holdfast.safety_monitor.consistency import turn_rad
-from holdfast.safety_monitor.limits import Limits
-from holdfast.safety_monitor.messages import Check, Reason
-from holdfast.safety_monitor.scalar import run_clock
+from holdfast.safety_monitor.judge import Motion
+from holdfast.safety_monitor.look import Numbers, Seen
 
 HEADING_S = 0.5
 """How long a heading must stay the same to tell that a robot without a yaw rate does not turn."""
@@ -17,54 +15,41 @@ HEADING_S = 0.5
 class Standing:
     """Whether the robot stands still, as far as is known; not knowing is moving."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, motion: Motion) -> None:
+        self._motion = motion
         self.forget()
 
     def forget(self) -> None:
         """Start anew: nothing was measured yet."""
-        self._last_s = math.inf
-        self._uncommanded_s = 0.0
         self._since: tuple[float, float] | None = None  # stamp and heading of the last turn
         self._still_s = 0.0
 
-    def stands(self, values: Values) -> bool:
+    def stands(self, seen: Seen) -> bool:
         """Whether it neither goes anywhere nor turns."""
-        moving, limits = velocity(values), self._limits
+        velocity = seen.velocity
         return (
-            moving is not None
-            and math.hypot(*moving) <= limits.standing_speed_m_s
-            and self._turns_slowly(values)
+            velocity is not None
+            and math.hypot(*velocity) <= self._motion.standing_speed_m_s
+            and self._turns_slowly(seen.values)
         )
 
-    def _turns_slowly(self, values: Values) -> bool:
+    def _turns_slowly(self, values: Numbers) -> bool:
         if "yaw_rate" in values:
-            return abs(values["yaw_rate"][0]) <= self._limits.standing_yaw_rate_rad_s
+            return abs(values["yaw_rate"][0]) <= self._motion.standing_yaw_rate_rad_s
         if "angular_velocity" in values:
-            return abs(values["angular_velocity"][2]) <= self._limits.standing_yaw_rate_rad_s
+            return abs(values["angular_velocity"][2]) <= self._motion.standing_yaw_rate_rad_s
         return self._still_s >= HEADING_S
 
-    def listen(self, values: Values, stamps: Stamps) -> None:
+    def listen(self, seen: Seen) -> None:
         """Watch the heading: where there is no yaw rate, it tells whether the robot turns."""
+        values = seen.values
         if "heading" not in values:
             self._since, self._still_s = None, 0.0
             return
-        heading, at_s = values["heading"][0], stamps["heading"]
+        heading, at_s = values["heading"][0], seen.stamps["heading"]
         if self._since is not None:
-            most = self._limits.standing_yaw_rate_rad_s * HEADING_S
+            most = self._motion.standing_yaw_rate_rad_s * HEADING_S
             if abs(turn_rad(self._since[1], heading)) <= most:
                 self._still_s = at_s - self._since[0]
                 return
         self._since, self._still_s = (at_s, heading), 0.0
-
-    def judge(self, now_s: float, values: Values, commanded: bool, reasons: list[Reason]) -> None:
-        """Append a stop if the robot has moved for too long while zero was commanded."""
-        passed_s, self._last_s = max(0.0, now_s - self._last_s), now_s
-        longest_s = self._limits.coasting_s
-        if longest_s is None:
-            return
-        wrong = not commanded and velocity(values) is not None and not self.stands(values)
-        lasted_s = self._uncommanded_s = run_clock(self._uncommanded_s, passed_s, wrong)
-        if lasted_s > longest_s:
-            text = f"the robot has moved for {lasted_s:.2f} s, though zero is commanded"
-            stop(reasons, Check.ENVELOPE, "moves_uncommanded", text)

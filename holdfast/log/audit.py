@@ -16,6 +16,7 @@ from holdfast.log.format import TORN
 from holdfast.log.reader import Episode, Log
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import State
+from holdfast.safety_monitor.reasons import LINK_LOST, ROBOT, find
 from holdfast.signals import Array
 
 LOG_PROB_TOLERANCE = 1e-3
@@ -25,22 +26,21 @@ float32 makes 1e-5 of it."""
 LARGEST = 1e6
 """No signal, observation or action of a mobile robot is larger, in SI units."""
 
-DEVICE_OBEYED = frozenset({"interrupted", "proposer_fault"})
-"""Stops from outside of the monitor up to which the device did as it was told. After any other,
-as a fault of the device, nobody can say since when it did not."""
-
 
 def obeyed(log: Log, episode: Episode) -> bool:
-    """Return whether nothing but the monitor's own checks, or what tells nothing of the device,
-    ended an episode."""
+    """Return whether the device did as it was told up to an episode's end.
+
+    After a stop from outside of the monitor that speaks against the robot, as a fault of the device
+    does, nobody can say since when it did not.
+    """
     stops = [event for event in log.events if event.name == "stop"]
     result = episode.result
     if result.ended == TORN:  # its end is not logged, but a stop just before that may be
         number = log.steps["episode"]
         codes = {e.code for e in stops if e.before and number[e.before - 1] == result.episode}
     else:
-        codes = {result.code} & {"link_lost", *(event.code for event in stops)}
-    return codes <= DEVICE_OBEYED
+        codes = {result.code} & {LINK_LOST.code, *(event.code for event in stops)}
+    return all(find(code).against is not ROBOT for code in codes)
 
 
 def require_bundle(log: Log, bundle: Bundle) -> None:

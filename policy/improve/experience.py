@@ -19,11 +19,9 @@ from holdfast.log.episodes import LoggedEpisode, episodes, runs
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
+from holdfast.safety_monitor import reasons
 from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
-
-NO_OBJECTION = frozenset({"unfamiliar", "released", "episode_budget", "run_budget_spent"})
-"""The monitor's reasons that do not question the observation itself."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,10 @@ def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundl
 
 
 def _trajectory(episode: LoggedEpisode, contract: Contract) -> Trajectory:
-    unobjected = [NO_OBJECTION.issuperset(codes) for codes in episode.reasons]
+    unobjected = [
+        not any(reasons.find(code).doubts_what_was_seen for code in codes)
+        for codes in episode.reasons
+    ]
     return Trajectory(
         observation=episode.observation.astype(np.float32),
         u=contract.normalised(episode.proposed),

@@ -23,11 +23,10 @@ from holdfast.robot.topics.message_types import MessageType
 from holdfast.robot.topics.proposers import ExternalProposer, PolicyTopic
 from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor.messages import State, Verdict
+from holdfast.safety_monitor.reasons import POWER_ON
 
 STATUS_TYPE = MessageType[DiagnosticStatus]("diagnostic_msgs/msg/DiagnosticStatus")
 POLICY, EXTERNAL = "policy", "external"
-POWER_ON = "power_on"
-"""Code of the stop in which every run begins."""
 
 INACTIVE = Health(1, "INACTIVE: the safety monitor is not active", {"state": "INACTIVE"})
 LEVELS = {
@@ -114,7 +113,7 @@ class SafetyMonitorNode(ManagedNode):
     def _find_proposer(self, assembly: Assembly) -> Proposer:
         who, section = self.text("proposals"), assembly.config.topics()
         if who == EXTERNAL:
-            hold_s = assembly.config.monitor.proposal_max_age_s
+            hold_s = assembly.config.monitor.freshness.proposal_max_age_s
             return ExternalProposer(self.graph, section, assembly.contract, hold_s)
         if who != POLICY:
             raise ConfigError(
@@ -205,7 +204,7 @@ class SafetyMonitorNode(ManagedNode):
 
     def _log_change(self, health: Health, codes: str) -> None:
         logger = self.get_logger()
-        if health.level == 0 or codes == POWER_ON:
+        if health.level == 0 or codes == POWER_ON.code:
             logger.info(health.sentence)
         elif health.level == 1:
             logger.warning(health.sentence)

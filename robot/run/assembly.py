@@ -22,9 +22,9 @@ from holdfast.robot import config as configs
 from holdfast.robot.base import Identity, Robot
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.deployment import Deployment
-from holdfast.safety_monitor.checks import require_a_robot
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
+from holdfast.safety_monitor.look import require_a_robot
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.schema import to_plain
@@ -62,7 +62,7 @@ class Assembly:
             seed=seed,
             exploring=exploring,
             sources=robot.identity.sources,
-            limits=to_plain(self.config.monitor),
+            limits=self.config.monitor.to_plain(),
             run_budget=self.run_budget,
             familiarity=self.familiarity,
             prediction=self.prediction,
@@ -98,14 +98,7 @@ def assemble(
     robot_config = configs.load(config or configs.find(contract.robot))
     robot_config.require_fit(contract)
     if dry:
-        limits = dataclasses.replace(
-            robot_config.monitor,
-            tracking_error={},
-            following=None,
-            pose_frozen_s=None,
-            velocity_frozen_s=None,
-            coasting_s=None,
-        )
+        limits = robot_config.monitor.without("tracking", "following", "frozen", "coasting")
         robot_config = dataclasses.replace(robot_config, monitor=limits)
     tightened = parse_budget(run_budget)
     familiarity, prediction = knowledge(bundle, robot_config)

@@ -9,11 +9,12 @@ from holdfast import files, plain
 from holdfast.errors import ConfigError, FileError, RunError
 from holdfast.log.format import COMPLETED, EpisodeResult
 from holdfast.safety_monitor.evidence import Evidence
+from holdfast.safety_monitor.reasons import RUN_BUDGET_SPENT
 
 
 def count(evidence: Evidence, result: EpisodeResult) -> None:
     """Add an episode to the evidence; it is whole if it was completed or hit its run budget."""
-    whole = result.ended == COMPLETED or result.code == "run_budget_spent"
+    whole = result.ended == COMPLETED or result.code == RUN_BUDGET_SPENT.code
     evidence.add(result.costs, whole)
 
 

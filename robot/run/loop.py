@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,8 +13,12 @@ from holdfast.log.format import COMPLETED, NO_STEP, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder, Tick
 from holdfast.robot.base import Robot
 from holdfast.robot.config import RobotConfig
-from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State, Verdict
+from holdfast.safety_monitor.messages import Proposal, Reason, State, Verdict
 from holdfast.safety_monitor.monitor import Monitor
+from holdfast.safety_monitor.reasons import (
+    DEVICE_FAULT,
+    PROPOSER_FAULT,
+)
 from holdfast.signals import Array
 
 LATE_S = 1e-3
@@ -88,7 +91,7 @@ class Loop:
 
     Attributes:
         now_s: start of the present period, on the robot's clock.
-        sources: readings of the present period.
+        look: the monitor's look at the readings of the present period.
         account: counts of the present episode.
     """
 
@@ -111,7 +114,7 @@ class Loop:
         self._faults: dict[str, tuple[str, ...]] = {}
         self._no_prediction = np.full(len(self.contract.costs), math.nan)
         self.now_s = self._next_s = robot.now_s()
-        self.sources: Mapping[str, Reading] = {}
+        self.look = monitor.look(self.now_s, {})
         self.account = self._new_account()
 
     def _new_account(self) -> Account:
@@ -126,13 +129,13 @@ class Loop:
 
     def reset(self) -> tuple[Reason, ...]:
         """Ask the monitor for a reset; return why it was refused."""
-        refusals = self.monitor.reset(self.now_s, self.sources)
+        refusals = self.monitor.reset(self.look)
         self.event("reset", *_first(refusals))
         return refusals
 
     def arm(self) -> tuple[Reason, ...]:
         """Ask the monitor for an arming; return why it was refused."""
-        refusals = self.monitor.arm(self.now_s, self.sources)
+        refusals = self.monitor.arm(self.look)
         self.event("arm", *_first(refusals))
         return refusals
 
@@ -184,10 +187,11 @@ class Loop:
         armed = step != NO_STEP
         final = step == self.contract.episode_steps
 
-        sources = self.sources = self.robot.readings()
+        sources = self.robot.readings()
         now_s = self.now_s = self.robot.now_s()
         self._look_for_faults()
-        observation = self.monitor.observe(sources)
+        look = self.look = self.monitor.look(now_s, sources)
+        observation = look.observation
 
         self.proposer.ask(self._sequence, now_s, armed and not final, observation)
         cost_to_go = None if self._bundle is None else self._bundle.cost_to_go(observation)
@@ -195,7 +199,7 @@ class Loop:
         answer = self.proposer.answer(0.0 if hangs else self._proposal_wait_s)
         proposal, log_prob = answer or (None, math.nan)
 
-        verdict = self.monitor.step(now_s, sources, proposal, cost_to_go)
+        verdict = self.monitor.step(look, proposal, cost_to_go)
 
         final = final or (armed and verdict.state is State.STOPPED)
         if armed and not final:
@@ -232,8 +236,8 @@ class Loop:
     def _look_for_faults(self) -> None:
         """Stop the monitor for faults of robot and proposer; again only after they changed."""
         for code, faults in (
-            ("device_fault", self.robot.faults()),
-            ("proposer_fault", self.proposer.faults()),
+            (DEVICE_FAULT.code, self.robot.faults()),
+            (PROPOSER_FAULT.code, self.proposer.faults()),
         ):
             known = self._faults.get(code) == faults and self.monitor.state is State.STOPPED
             if faults and not known:

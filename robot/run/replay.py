@@ -26,7 +26,6 @@ from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State
 from holdfast.safety_monitor.monitor import Monitor
-from holdfast.schema import read
 from holdfast.signals import Array
 
 
@@ -39,6 +38,7 @@ class Replayed:
         state, intervened: (rows,). reasons: codes of each row's verdict.
         refusals: first code of each reset and arm that is now answered otherwise; "" if it is
             now allowed.
+        complaints: why the log's limits would be refused today, a sentence each.
     """
 
     observation: Array
@@ -48,6 +48,7 @@ class Replayed:
     intervened: NDArray[np.bool_]
     reasons: tuple[tuple[str, ...], ...]
     refusals: Mapping[Event, str]
+    complaints: tuple[str, ...]
 
     def differs(self, log: Log) -> NDArray[np.bool_]:
         """Return, per row, whether the new verdict differs from the logged one."""
@@ -84,7 +85,7 @@ class _Replay:
     sources: Mapping[str, Reading] = field(default_factory=dict)
     refusals: dict[Event, str] = field(default_factory=dict)
 
-    def run(self) -> Replayed:
+    def run(self, complaints: tuple[str, ...]) -> Replayed:
         log, events = self.log, list(reversed(self.log.events))
         observations, verdicts = [], []
         for index, row in enumerate(log.steps):
@@ -99,10 +100,10 @@ class _Replay:
                     row["proposed"].copy(),
                     log.info.contract.hash,
                 )
-            observations.append(self.monitor.observe(self.sources))
             cost_to_go = row["cost_to_go"].copy() if log.info.bundle_hash else None
-            now_s = float(row["now_s"])
-            verdicts.append(self.monitor.step(now_s, self.sources, proposal, cost_to_go))
+            look = self.monitor.look(float(row["now_s"]), self.sources)
+            observations.append(look.observation)
+            verdicts.append(self.monitor.step(look, proposal, cost_to_go))
         contract, rows = log.info.contract, len(verdicts)
         return Replayed(
             observation=np.array(observations).reshape(rows, contract.observation_size),
@@ -112,6 +113,7 @@ class _Replay:
             intervened=np.array([v.intervened for v in verdicts], dtype=bool),
             reasons=tuple(tuple(reason.code for reason in v.reasons) for v in verdicts),
             refusals=self.refusals,
+            complaints=complaints,
         )
 
     def _event(self, event: Event) -> None:
@@ -127,12 +129,13 @@ class _Replay:
             monitor.stop(event.code, event.text)
         elif event.name in ("reset", "arm"):
             refused: tuple[Reason, ...] = ()
+            look = monitor.look(event.now_s, self.sources)
             if event.name == "reset" or monitor.state is State.STOPPED:
                 # STOPPED at an arm: the new monitor stopped the last episode where the run's
                 # did not, and the run would have reset it.
-                refused = monitor.reset(event.now_s, self.sources)
+                refused = monitor.reset(look)
             if event.name == "arm":
-                refused = refused or monitor.arm(event.now_s, self.sources)
+                refused = refused or monitor.arm(look)
             code = refused[0].code if refused else ""
             if code != event.code:
                 self.refusals[event] = code
@@ -167,6 +170,9 @@ def _readings(info: RunInfo, row: np.void) -> dict[str, Reading]:
 def replay(log: Log, limits: Limits | None = None) -> Replayed:
     """Put a log through a new monitor, with the run's calls in their order.
 
+    A log's own limits were legal in its day: where they contradict its contract by what is asked
+    of limits now, they are used all the same.
+
     Args:
         limits: limits of the new monitor; None: the run's.
 
@@ -187,11 +193,19 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
         if info.evidence is not None:
             evidence = Evidence(info.contract, info.run_budget)
             evidence.restore(info.evidence)
-        used = limits or read(Limits, info.limits, "monitor limits", LogError)
+        complaints: list[str] = []
+        used = limits or Limits.from_mapping(info.limits)
+        complain = None if limits else complaints.append
         monitor = Monitor(
-            info.contract, used, info.run_budget, info.familiarity, evidence, info.prediction
+            info.contract,
+            used,
+            info.run_budget,
+            info.familiarity,
+            evidence,
+            info.prediction,
+            complain,
         )
-        return _Replay(log, monitor, evidence).run()
+        return _Replay(log, monitor, evidence).run(tuple(complaints))
     except (HoldfastError, ValueError, TypeError, KeyError) as error:
         # Errors other than ours: metadata of the right types with contents that no run writes.
         kind = LogError if limits is None else ConfigError
@@ -242,6 +256,8 @@ def _compare_log_prob(log: Log, bundle: bundles.Bundle, console: Console) -> Non
 
 def _compare(log: Log, now: Replayed, console: Console) -> bool:
     """Print where verdicts differ; return whether all verdicts agree."""
+    for complaint in now.complaints:
+        console.print(f"{log.path}: its limits would be refused today ({complaint})")
     steps, differs = log.steps, now.differs(log)
     numbers = np.unique(steps["episode"][differs]).tolist()
     for number in numbers:

@@ -18,12 +18,10 @@ from holdfast.errors import HoldfastError, LinkError, LogError, RefusedError, Ru
 from holdfast.log.format import NO_STEP, EpisodeResult
 from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.loop import Loop
-from holdfast.safety_monitor.messages import Check, Reason, State, Verdict
+from holdfast.safety_monitor.messages import Reason, State, Verdict
+from holdfast.safety_monitor.reasons import FALLBACK_ENDED, OF_THE_EPISODE
 
 _log = logging.getLogger(__name__)
-
-EPISODE_CHECKS = frozenset({Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY})
-"""Checks that end an episode without fault; a stop by any other check is a fault."""
 
 
 class Interrupted(Exception):
@@ -241,9 +239,9 @@ class Session:
 def causes(verdict: Verdict) -> tuple[Reason, Reason | None]:
     """Return why the robot was stopped, and that again if it was a fault."""
     held = [r for r in verdict.reasons if r.state <= State.FALLBACK]
-    held.sort(key=lambda reason: (reason.code == "fallback_ended", reason.state))
-    fault = next((r for r in held if r.check not in EPISODE_CHECKS), held[0])
-    if fault.code == "fallback_ended" or fault.check in EPISODE_CHECKS:
+    held.sort(key=lambda reason: (reason.code == FALLBACK_ENDED.code, reason.state))
+    fault = next((r for r in held if r.check not in OF_THE_EPISODE), held[0])
+    if fault.code == FALLBACK_ENDED.code or fault.check in OF_THE_EPISODE:
         return held[0], None
     return fault, fault
 

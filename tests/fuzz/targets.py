@@ -279,9 +279,9 @@ class Base:
         prediction = None
         if script is not None:
             now_s, sources, proposal, prediction = self._spoil(script, sources, proposal)
-        shown = self.monitor.observe(sources)
-        assert shown.shape == (CONTRACT.observation_size,)
-        verdict = self.monitor.step(now_s, sources, proposal, prediction)
+        look = self.monitor.look(now_s, sources)
+        assert look.observation.shape == (CONTRACT.observation_size,)
+        verdict = self.monitor.step(look, proposal, prediction)
         self.steps += 1
         self.action = verdict.action
         assert np.isfinite(verdict.action).all()
@@ -341,8 +341,9 @@ class Base:
             self.monitor.begin_episode(self.now_s)
         for _ in range(2):
             self.step(None, (0.0, 0.0))
-        self.monitor.reset(self.now_s, self.sources())
-        self.monitor.arm(self.now_s, self.sources())
+        look = self.monitor.look(self.now_s, self.sources())
+        self.monitor.reset(look)
+        self.monitor.arm(look)
 
 
 def fuzz_monitor(data: bytes) -> None:
@@ -368,9 +369,9 @@ def play_monitor(data: bytes) -> int:
         elif what == 253:
             base.monitor.disarm()
         elif what == 254:
-            base.monitor.reset(script.number(), base.sources())
+            base.monitor.reset(base.monitor.look(script.number(), base.sources()))
         else:
-            base.monitor.arm(script.number(), base.sources())
+            base.monitor.arm(base.monitor.look(script.number(), base.sources()))
     return base.steps
 
 

@@ -154,7 +154,7 @@ def test_a_key_that_is_misspelt_is_named_with_the_right_one(tmp_path):
 def test_a_fence_that_is_taken_away_further_down_is_refused(tmp_path):
     path = tmp_path / "drive.yaml"
     text = configs.find("drive").read_text()
-    path.write_text(text.replace("  tilt_rad:", "  geofence: null\n  tilt_rad:"))
+    path.write_text(text.replace("  coasting:", "  geofence: null\n  coasting:"))
     with pytest.raises(ConfigError, match=r"line \d+: monitor\.geofence is there already"):
         configs.load(path)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
+import reasons_page
 
 from holdfast.cli import COMMANDS
 
@@ -61,51 +61,10 @@ def test_every_command_that_a_page_shows_exists(page):
     assert set(shown) <= set(COMMANDS)
 
 
-# Where a call says a reason's code, or a part of it, and the codes that are made of that part.
-CODED = {
-    "Reason": (1, ("{}",)),
-    "stop": (2, ("{}",)),
-    "_say": (1, ("source_{}", "proposal_{}")),  # Freshness
-    "real_numbers": (2, ("{}_type", "{}_shape")),
-}
-# Codes that are no constant where they are said; a new one is to be entered here.
-COMPUTED = {
-    "code": (),  # `stop` and `Monitor.stop` hand on what they were given
-    "f'{self._kind}_{fault}'": (),  # by `_say`
-    "f'{kind}_type'": (),  # by `real_numbers`
-    "f'{kind}_shape'": (),
-    "f'{name}_exceeded'": ("*_exceeded",),
-    "f'{name}_not_tracking'": ("*_not_tracking",),
-    "f'{kind}_frozen'": ("pose_frozen", "velocity_frozen"),
-}
-
-
-def reason_codes():
-    """Yield the codes that the monitor's source gives its reasons; `*` for a signal's name."""
-    for path in (ROOT / "safety_monitor").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            name = ast.unparse(node.func).removeprefix("self.")
-            if name not in CODED:
-                continue
-            place, forms = CODED[name]
-            code = node.args[place]
-            if isinstance(code, ast.Constant):
-                yield from (form.format(code.value) for form in forms)
-            else:
-                yield from COMPUTED[ast.unparse(code)]
-
-
-def test_every_code_of_the_monitor_is_on_its_page():
-    page = (ROOT / "docs" / "REASONS.md").read_text("utf-8")
-    columns = [line.split("|")[2] for line in page.splitlines() if line.startswith("| ")]
-    listed = [code for column in columns for code in re.findall(r"`([*a-z_]+)`", column)]
-    said = {"*_exceeded" if code.endswith("_exceeded") and code.startswith("joint") else code
-            for code in reason_codes()}  # fmt: skip
-    assert len(said) > 50
-    assert set(listed) == said
-    assert len(set(listed)) == len(listed)
+def test_the_page_of_reasons_is_what_their_table_says():
+    assert reasons_page.PAGE.read_text("utf-8") == reasons_page.page(), (
+        "run python tests/house/reasons_page.py"
+    )
 
 
 def test_make_targets_that_pages_name_exist():

@@ -41,14 +41,7 @@ class Rig:
     def __init__(self, here, there, folder, contract, episodes, run_budget, evidence=None):
         config = configs.load(configs.find("drive"))
         # The rig's robot does not really move, which would be noticed.
-        limits = dataclasses.replace(
-            config.monitor,
-            tracking_error={},
-            agreement=None,
-            following=None,
-            pose_frozen_s=None,
-            velocity_frozen_s=None,
-        )
+        limits = config.monitor.without("tracking", "following", "consistency", "frozen")
         config = dataclasses.replace(config, monitor=limits)
         self.here, self.body = here, Body(there)
         topic = section().proposal
@@ -66,7 +59,9 @@ class Rig:
         assembly = Assembly(contract, None, config, monitor, deployment, None, None, budget)
         info = assembly.info(folder.name, self.robot, 0, exploring=False)
         self.recorder = Recorder(folder, info, self.robot.now_s())
-        proposer = ExternalProposer(here, section(), contract, config.monitor.proposal_max_age_s)
+        proposer = ExternalProposer(
+            here, section(), contract, config.monitor.freshness.proposal_max_age_s
+        )
         self.verdicts, self.results = [], []
         loop = Loop(self.robot, monitor, proposer, None, self.recorder, config)
         self.loop = loop

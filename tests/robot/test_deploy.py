@@ -99,14 +99,8 @@ def test_a_signal_that_only_a_cost_needs():
     """Without its position in the observation, the corridor must still be billed."""
     speed = (ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),)
     contract = drive_contract(observation=speed)
-    bare = dataclasses.replace(
-        configs.load(configs.find("drive")).monitor,
-        geofence=None,
-        yaw_rate_rad_s=None,
-        tilt_rad=None,
-        tracking_error={},
-        following=None,
-    )
+    drive = configs.load(configs.find("drive")).monitor
+    bare = drive.without("geofence", "envelope", "tracking", "following")
     required = Monitor(contract, bare).required
     assert required == {"forward_speed", "heading", "position"}
     blind = dataclasses.replace(IDENTITY, sources={"robot": {"forward_speed": 1}})
@@ -275,32 +269,34 @@ DOCK = {"x_m": 0.0, "y_m": 0.0, "speed_m_s": -0.5, "yaw_rate_rad_s": 1.0, "arriv
     ("limits", "options", "sentence"),
     [
         (
-            {"source_lost_s": 0.1},
+            {"freshness": {"source_lost_s": 0.1}},
             [],
-            "monitor limits: source_lost_s should be finite and at least source_max_age_s 0.25, "
-            "received 0.1",
+            "monitor limits.freshness: source_lost_s should be finite and at least "
+            "source_max_age_s 0.25, received 0.1",
         ),
         (
-            {"tilt_rad": {"limited": 0.6, "stopped": 0.3}},
+            {"envelope": {"tilt_rad": {"limited": 0.6, "stopped": 0.3}}},
             [],
-            "monitor limits: tilt_rad should be finite with 0 < limited <= stopped, received "
-            "limited 0.6 and stopped 0.3",
+            "monitor limits.envelope: tilt_rad should be finite with 0 < limited <= stopped, "
+            "received limited 0.6 and stopped 0.3",
         ),
         (
-            {"max_step_gap_s": 0.05},
+            {"freshness": {"max_step_gap_s": 0.05}},
             [],
-            "monitor limits: max_step_gap_s 0.05 should be above the contract's period_s 0.05",
+            "monitor limits.freshness: max_step_gap_s 0.05 should be above the contract's period_s "
+            "0.05",
         ),
         (
-            {"deceleration_m_s2": 4.5},
+            {"motion": {"deceleration_m_s2": 4.5}},
             [],
-            "monitor limits: deceleration_m_s2 4.5 should be at most the rate at which the "
+            "monitor limits.motion: deceleration_m_s2 4.5 should be at most the rate at which the "
             "contract lets forward_speed change, 4.0",
         ),
         (
-            {"joint_velocity_rad_s": [{"limited": 1.0, "stopped": 2.0}]},
+            {"envelope": {"joint_velocity_rad_s": [{"limited": 1.0, "stopped": 2.0}]}},
             [],
-            "monitor limits: joint_velocity has bounds for 1 joints; the contract observes none",
+            "monitor limits.envelope: joint_velocity has bounds for 1 joints; the contract "
+            "observes none",
         ),
         (
             {"recovery": {"name": "return_to_point", "parameters": DOCK}},
@@ -320,13 +316,13 @@ DOCK = {"x_m": 0.0, "y_m": 0.0, "speed_m_s": -0.5, "yaw_rate_rad_s": 1.0, "arriv
             "and at most the contract's 30.0, received 0.5",
         ),
         (
-            {"episode_budget": {"outside_corridor": 31.0}},
+            {"budget": {"episode_budget": {"outside_corridor": 31.0}}},
             [],
             "cost 'outside_corridor': episode budget should be above 0 and at most the run budget "
             "30.0, received 31.0",
         ),
         (
-            {"footprint_radius_m": 0.25},
+            {"obstacles": {"footprint_radius_m": 0.25}},
             [],
             "twin-1 does not measure scan; the contract or the monitor's limits need it",
         ),
@@ -335,10 +331,8 @@ DOCK = {"x_m": 0.0, "y_m": 0.0, "speed_m_s": -0.5, "yaw_rate_rad_s": 1.0, "arriv
 def test_what_contradicts_is_refused_at_the_start(tmp_path, twin, limits, options, sentence):
     """In one sentence and before anything moves; what saved evidence may be: test_deployment."""
     policy = write_bundle(tmp_path / "policy.onnx", action=(0.4, 0.0))
-    data = yaml.safe_load(configs.find("drive").read_text())
-    data["monitor"] |= limits
     config = tmp_path / "robot.yaml"
-    config.write_text(yaml.safe_dump(data))
+    config.write_text(yaml.safe_dump({"extends": "drive", "monitor": limits}))
     before = twin.episodes()
     arguments = ["--config", str(config), *options]
     with runs.deployment(tmp_path / "run", twin.address, policy, *arguments) as run:

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from holdfast.cli import main
 from holdfast.errors import ConfigError, LogError
@@ -16,6 +17,7 @@ from holdfast.log.reader import Event, read
 from holdfast.log.writer import Recorder
 from holdfast.robot import config as configs
 from holdfast.robot.run import replay
+from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import State
 from tests.helpers.data.bundles import write_bundle
 from tests.helpers.data.mended import forged
@@ -35,16 +37,17 @@ FAMILIARITY = {
 """Made up so that the end of a long drive is unlike what it knows."""
 
 
-def configuration(path, familiarity="never", **limits):
-    """Write the drive robot's file with some limits changed."""
-    data = yaml.safe_load(configs.find("drive").read_text())
-    data["familiarity"] = familiarity
-    data["monitor"] |= limits
+def configuration(path, familiarity="never", **blocks):
+    """Write the drive robot's file with some of the monitor's blocks changed."""
+    data = {"extends": "drive", "familiarity": familiarity, "monitor": blocks}
     path.write_text(yaml.safe_dump(data))
     return path
 
 
-SLOW = {"forward_speed_m_s": {"limited": 0.45, "stopped": 2.0}, "trigger_steps": 5}
+SLOW = {
+    "envelope": {"forward_speed_m_s": {"limited": 0.45, "stopped": 2.0}},
+    "ladder": {"trigger_steps": 5},
+}
 
 
 @pytest.fixture(scope="module")
@@ -207,12 +210,29 @@ def test_what_cannot_be_replayed(folder, log, tmp_path, capsys):
         assert said.count("\n") == 1
 
 
+def test_a_log_whose_limits_would_be_refused_today_says_so_and_is_replayed(log, capsys):
+    """Under a tolerance that today is too wide for a config the robot was on track all the same."""
+    tracking = {**log.info.limits["tracking"], "tracking_error": {"forward_speed": 0.6}}
+    wide = {**log.info.limits, "tracking": tracking}
+    log = dataclasses.replace(log, info=dataclasses.replace(log.info, limits=wide))
+    again = replay.replay(log)
+    assert not again.differs(log).any()
+    (complaint,) = again.complaints
+    assert complaint.startswith("monitor limits.tracking: tracking_error.forward_speed 0.6 should")
+    assert replay._compare(log, again, Console(soft_wrap=True))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"{log.path}: its limits would be refused today ({complaint})"
+    assert second.endswith("every verdict is as logged")
+    with pytest.raises(ConfigError, match="cannot be replayed"):
+        replay.replay(log, Limits.from_mapping(wide))
+
+
 def test_a_log_under_limits_of_another_kind(tmp_path):
     recorder = Recorder(tmp_path / "run", info())
     record_episode(recorder, 0, 3)
     recorder.close()
     with pytest.raises(
-        LogError, match=r"run_0\.mcap: cannot be replayed \(monitor limits: missing"
+        LogError, match=r"run_0\.mcap: cannot be replayed \(monitor limits.*: missing"
     ):
         replay.command((tmp_path / "run",))
 
@@ -235,8 +255,8 @@ def test_events_that_no_run_logs_so(log, tmp_path, events, sentence):
 
 
 def test_limits_that_contradict_the_contract(folder, log, tmp_path):
-    gap = configuration(tmp_path / "new.yaml", max_step_gap_s=0.01)
-    with pytest.raises(ConfigError, match=r"cannot be replayed \(monitor limits: max_step_gap_s"):
+    gap = configuration(tmp_path / "new.yaml", freshness={"max_step_gap_s": 0.01})
+    with pytest.raises(ConfigError, match=r"cannot be replayed \(monitor limits\.fresh.*gap"):
         replay.command((folder / "run",), gap)
     data = yaml.safe_load(gap.read_text()) | {"robot": "walker"}
     gap.write_text(yaml.safe_dump(data))

@@ -41,7 +41,7 @@ def test_the_drive_robots_file_is_good():
         ),
         ({"robot": None}, "robot should be text, received None"),
         ({"speed": 1.0}, r"line \d+: unknown speed; known are robot"),
-        ({"monitor": {}}, r"line \d+: monitor: missing source_max_age_s"),
+        ({"monitor": {}}, r"line \d+: monitor: missing motion, freshness, ladder, budget"),
     ],
 )
 def test_mistakes_are_named(tmp_path, data, changes, sentence):
@@ -86,3 +86,102 @@ def test_a_robot_without_a_file():
 def test_times_that_do_not_fit_the_period(tmp_path, data, changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         configs.load(write(tmp_path, data | changes)).require_fit(drive_contract())
+
+
+# A file that extends another.
+
+
+def extending(folder, name="robot", **data):
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
+
+
+def test_a_file_says_what_differs_from_another(tmp_path):
+    drive = configs.load(configs.find("drive"))
+    assert configs.load(extending(tmp_path, extends="drive")) == drive
+    path = extending(
+        tmp_path,
+        extends="drive",
+        ready_wait_s=9.0,
+        monitor={
+            "freshness": {"max_skipped": 7},
+            "geofence": None,
+            "envelope": {"tilt_rad": None},
+            "obstacles": {"footprint_radius_m": 0.5},
+            "tracking": {"tracking_error": {"yaw_rate": 0.9}},
+        },
+        ros=None,
+    )
+    config = configs.load(path)
+    assert (config.robot, config.ready_wait_s, config.ros) == ("drive", 9.0, None)
+    assert config.monitor.freshness.max_skipped == 7
+    assert config.monitor.freshness.source_lost_s == drive.monitor.freshness.source_lost_s
+    checks = config.monitor.checks
+    assert "geofence" not in checks
+    assert checks["envelope"].tilt_rad is None
+    assert checks["envelope"].yaw_rate_rad_s == drive.monitor.checks["envelope"].yaw_rate_rad_s
+    assert checks["obstacles"].footprint_radius_m == 0.5
+    assert checks["tracking"].tracking_error == {"forward_speed": 0.4, "yaw_rate": 0.9}
+
+
+def test_a_list_takes_the_other_s_place(tmp_path):
+    path = extending(tmp_path, extends="drive", ros={"frames": {"aligned": ["camera"]}})
+    frames = configs.load(path).topics().frames
+    assert (list(frames.aligned), frames.odom) == (["camera"], "odom")
+
+
+def test_files_extend_one_another_by_their_paths(tmp_path):
+    (tmp_path / "other").mkdir()
+    extending(tmp_path / "other", "a", extends="drive", ready_wait_s=5.0, familiarity="never")
+    extending(tmp_path / "other", "b", extends="./a.yaml", ready_wait_s=6.0)
+    config = configs.load(extending(tmp_path, extends="other/b.yaml", proposal_wait_s=0.01))
+    assert (config.ready_wait_s, config.proposal_wait_s) == (6.0, 0.01)
+    assert config.familiarity == "never"
+
+
+def test_a_mistake_is_named_where_it_is(tmp_path):
+    extending(tmp_path, "a", extends="drive", ready_wait_s=-1.0)
+    path = extending(tmp_path, extends="./a.yaml", ready_wiat_s=2.0)
+    with pytest.raises(ConfigError) as caught:
+        configs.load(path)
+    sentence = "line 2: ready_wiat_s: is not known; did you mean 'ready_wait_s'?"
+    assert str(caught.value) == f"{path}: {sentence}"
+    path.write_text("extends: ./a.yaml\nrobot: drive\n")
+    with pytest.raises(ConfigError, match=r"line 2: ready_wait_s: .*greater than 0") as caught:
+        configs.load(path)
+    assert str(caught.value).startswith(f"{tmp_path}/a.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("extends", "sentence"),
+    [
+        ("walker", "line 1: extends: there is no walker.yaml in "),
+        ("./walker.yaml", "walker.yaml: cannot be read (No such file or directory)"),
+        (3, "line 1: extends: should name a file, received 3"),
+        ("", "line 1: extends: should name a file, received ''"),
+        (None, "line 1: extends: should name a file, received None"),
+        (["drive"], "line 1: extends: should name a file, received ['drive']"),
+        ("./robot.yaml", "line 1: extends: leads back to "),
+        ("./loop.yaml", "loop.yaml: line 1: extends: leads back to "),
+        ("./list.yaml", "list.yaml: should be a mapping, because "),
+        ("./step_0.yaml", "line 1: extends: should lead to at most 8 files"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path, extends, sentence):
+    path = extending(tmp_path, extends=extends)
+    extending(tmp_path, "loop", extends="./robot.yaml")
+    (tmp_path / "list.yaml").write_text("- drive\n")
+    for number in range(9):
+        extending(tmp_path, f"step_{number}", extends=f"./step_{number + 1}.yaml")
+    with pytest.raises(ConfigError) as caught:
+        configs.load(path)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_as_many_files_as_may_be(tmp_path):
+    extending(tmp_path, "step_6", extends="drive")
+    for number in range(6):
+        extending(tmp_path, f"step_{number}", extends=f"./step_{number + 1}.yaml")
+    assert configs.load(tmp_path / "step_0.yaml") == configs.load(configs.find("drive"))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
-from holdfast.safety_monitor import Limits, Monitor, Proposal, Reading, State, Verdict
+from holdfast.safety_monitor import Limits, Look, Monitor, Proposal, Reading, State, Verdict
+from holdfast.safety_monitor.checks import CHECKS
+from holdfast.safety_monitor.judge import Judge
+from holdfast.safety_monitor.limits import BLOCKS
+from holdfast.safety_monitor.look import Seen, velocity
 
 PERIOD_S = 0.05
 
@@ -34,44 +39,91 @@ CONTRACT = Contract(
 )
 
 PLAIN_LIMITS = {
-    "source_max_age_s": 0.25,
-    "source_lost_s": 0.5,
-    "proposal_max_age_s": 0.125,
-    "proposal_lost_s": 0.375,
-    "future_tolerance_s": 0.03125,
-    "max_step_gap_s": 0.5,
-    "max_skipped": 3,
+    "motion": {
+        "deceleration_m_s2": 2.0,
+        "reaction_time_s": 0.25,
+        "slow_margin_m": 0.5,
+        "standing_speed_m_s": 0.0625,
+        "standing_yaw_rate_rad_s": 0.125,
+        "limited_scale": 0.5,
+    },
+    "freshness": {
+        "source_max_age_s": 0.25,
+        "source_lost_s": 0.5,
+        "proposal_max_age_s": 0.125,
+        "proposal_lost_s": 0.375,
+        "future_tolerance_s": 0.03125,
+        "max_step_gap_s": 0.5,
+        "max_skipped": 3,
+    },
+    "ladder": {"trigger_steps": 1, "release_steps": 3, "fallback_max_s": 1.0},
+    "budget": {"episode_coverage": 0.5},
+    "envelope": {
+        "forward_speed_m_s": {"limited": 1.25, "stopped": 1.5},
+        "yaw_rate_rad_s": {"limited": 2.5, "stopped": 3.0},
+        "tilt_rad": {"limited": 0.25, "stopped": 0.5},
+    },
     "geofence": {
         "keep_in_m": [[-4.0, -3.0], [5.0, -3.0], [5.0, 2.0], [-4.0, 2.0]],
         "keep_out_m": [],
     },
-    "forward_speed_m_s": {"limited": 1.25, "stopped": 1.5},
-    "yaw_rate_rad_s": {"limited": 2.5, "stopped": 3.0},
-    "tilt_rad": {"limited": 0.25, "stopped": 0.5},
-    "joint_position_rad": None,
-    "joint_velocity_rad_s": None,
-    "tracking_error": {"forward_speed": 0.375, "yaw_rate": 0.75},
-    "tracking_s": {"limited": 0.25, "stopped": 0.5},
-    "deceleration_m_s2": 2.0,
-    "reaction_time_s": 0.25,
-    "slow_margin_m": 0.5,
-    "footprint_radius_m": None,
-    "standing_speed_m_s": 0.0625,
-    "standing_yaw_rate_rad_s": 0.125,
-    "limited_scale": 0.5,
-    "trigger_steps": 1,
-    "release_steps": 3,
-    "fallback_max_s": 1.0,
-    "episode_budget": None,
-    "episode_coverage": 0.5,
-    "recovery": None,
+    "tracking": {
+        "tracking_error": {"forward_speed": 0.375, "yaw_rate": 0.75},
+        "tracking_s": {"limited": 0.25, "stopped": 0.5},
+    },
 }
 LIMITS = Limits.from_mapping(PLAIN_LIMITS)
+BLOCK_OF = {each.name: block for block, kind in BLOCKS.items() for each in dataclasses.fields(kind)}
+WHOLE = ("geofence", "consistency", "following")
+"""Blocks that tests change as a whole."""
 
 
 def limits(**changes) -> Limits:
-    """Return the rig's limits with some of them changed."""
-    return dataclasses.replace(LIMITS, **changes)
+    """Return the rig's limits with some of them changed, each by its name alone.
+
+    What is None, or empty, is not checked; a block in which nothing is left is off.
+    """
+    made = LIMITS
+    for name, value in changes.items():
+        block = name if name in WHOLE else BLOCK_OF.get(name, name)
+        if block not in CHECKS:
+            if block != "recovery":
+                value = dataclasses.replace(getattr(made, block), **{name: value})  # noqa: PLW2901
+            made = dataclasses.replace(made, **{block: value})
+            continue
+        if block not in WHOLE:
+            fields = {**vars(made.checks.get(block, NOTHING)), name: value}
+            needed = [value] if name in NEEDED else fields.values()
+            empty = all(each is None or each == {} for each in needed)
+            value = None if empty else CHECKS[block].block(**fields)  # noqa: PLW2901
+        checks = {**made.checks, block: value}
+        checks = {name: each for name, each in checks.items() if each is not None}
+        made = dataclasses.replace(made, checks=checks)
+    return made
+
+
+NOTHING = types.SimpleNamespace()
+NEEDED = {"tracking_error", "footprint_radius_m", "coasting_s"}
+"""Limits without which there is nothing to check."""
+
+
+def check(name: str, limits: Limits = LIMITS, contract: Contract = CONTRACT) -> Judge:
+    """Return a check as the monitor makes it."""
+    made = CHECKS[name](limits.checks[name], limits.motion)
+    made.require(contract)
+    return made
+
+
+def seen(now_s=0.0, values=None, stamps=None, applied=(0.0, 0.0), state=State.ACTIVE) -> Seen:
+    """Return what a check is told; everything is stamped `now_s`, or as said."""
+    values = values or {}
+    stamps = {**dict.fromkeys(values, now_s), **(stamps or {})}
+    arrays = {name: np.array(numbers) for name, numbers in values.items()}
+    moving = state >= State.FALLBACK
+    return Seen(
+        now_s, {}, np.zeros(0), arrays, values, stamps, velocity(values), state, moving,
+        list(applied), None, [],
+    )  # fmt: skip
 
 
 MOVING = (State.FALLBACK, State.LIMITED, State.ACTIVE)
@@ -130,19 +182,22 @@ class Rig:
         self.tick(dt_s)
         if isinstance(proposal, tuple):
             proposal = self.propose(*proposal)
-        verdict = self.monitor.step(self.now_s, sources or self.sources, proposal, cost_to_go)
+        verdict = self.monitor.step(self.look(sources or None), proposal, cost_to_go)
         self.action = np.array(verdict.action)
         return verdict
 
+    def look(self, sources=None) -> Look:
+        return self.monitor.look(self.now_s, self.sources if sources is None else sources)
+
     def to_ready(self) -> Rig:
         self.step()
-        assert self.monitor.reset(self.now_s, self.sources) == ()
+        assert self.monitor.reset(self.look()) == ()
         assert self.monitor.state is State.READY
         return self
 
     def to_active(self) -> Rig:
         self.to_ready()
-        assert self.monitor.arm(self.now_s, self.sources) == ()
+        assert self.monitor.arm(self.look()) == ()
         assert self.monitor.state is State.ACTIVE
         return self
 
@@ -169,6 +224,11 @@ class Rig:
         return getattr(self, f"to_{state.name.lower()}")()
 
 
+def drift_of(rig):
+    """Return the check of familiarity, which comes last."""
+    return rig.monitor._in_motion[-1]
+
+
 def codes(reasons) -> set[str]:
     return {reason.code for reason in reasons}
 
@@ -178,8 +238,8 @@ def states(reasons) -> dict[str, State]:
 
 
 def reset(rig: Rig) -> set[str]:
-    return codes(rig.monitor.reset(rig.now_s, rig.sources))
+    return codes(rig.monitor.reset(rig.look()))
 
 
 def arm(rig: Rig) -> set[str]:
-    return codes(rig.monitor.arm(rig.now_s, rig.sources))
+    return codes(rig.monitor.arm(rig.look()))

@@ -63,14 +63,20 @@ Calls = {"min": "max", "max": "min", "any": "all", "all": "any", "sin": "cos", "
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: where, from what, to what; `tree` is the whole module with it."""
+    """One change: where, from what, to what, at which path of the module's tree."""
 
     module: str
     where: str
     before: str
     after: str
     number: int
-    tree: ast.Module
+    path: list[tuple[ast.AST, str, int | None]]
+    node: ast.AST
+
+    @property
+    def tree(self) -> ast.Module:
+        """The whole module with the change."""
+        return replace(ast.parse(MODULES[self.module].read_text()), self.path, self.node)
 
     @property
     def name(self) -> str:
@@ -199,7 +205,6 @@ def fetch(tree: ast.AST, path) -> ast.AST:
 
 
 def replace(tree: ast.Module, path, node: ast.AST) -> ast.Module:
-    tree = copy.deepcopy(tree)
     parent = fetch(tree, path[:-1])
     field, index = path[-1]
     if index is None:
@@ -222,7 +227,7 @@ def mutants(module: str) -> Iterator[Mutant]:
         for other in variants(node):
             key = (where, shown(node), shown(other))
             seen[key] = seen.get(key, -1) + 1
-            yield Mutant(module, *key, seen[key], replace(tree, path, other))
+            yield Mutant(module, *key, seen[key], path, other)
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

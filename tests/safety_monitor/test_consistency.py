@@ -4,7 +4,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits
+from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits, seen
 
 from holdfast.safety_monitor import Agreement, Check, State
 from holdfast.safety_monitor.consistency import Consistency, Floor, Integral, forgive, turn_rad
@@ -23,14 +23,14 @@ def told(consistency, at_s, **signals):
         else:
             values[name] = value
             stamps.setdefault(name, at_s)
-    reasons = []
-    consistency.judge(values, stamps, reasons)
-    assert all((r.check, r.state) == (Check.ENVELOPE, State.STOPPED) for r in reasons)
-    return [reason.code for reason in reasons]
+    told = seen(at_s, values, stamps)
+    consistency.judge(told)
+    assert all((r.check, r.state) == (Check.ENVELOPE, State.STOPPED) for r in told.reasons)
+    return [reason.code for reason in told.reasons]
 
 
 def made(**changes):
-    return Consistency(limits(agreement=Agreement(**{**vars(STRICT), **changes})))
+    return Consistency(Agreement(**{**vars(STRICT), **changes}), LIMITS.motion)
 
 
 def straight(consistency, at_s, x=0.0, y=0.0, speed=1.0, angle=0.0):
@@ -447,12 +447,6 @@ def test_what_is_not_known_is_not_judged():
         assert told(consistency, at_s, yaw_rate=[x]) == []
 
 
-def test_where_nothing_is_asked_nothing_is_said():
-    consistency = Consistency(LIMITS)
-    assert straight(consistency, 0.0) == []
-    assert straight(consistency, 1.0, x=99.0) == []
-
-
 def test_forgetting_begins_where_the_robot_is():
     consistency = made()
     for at_s in (0.0, 0.5):
@@ -469,19 +463,19 @@ def test_forgetting_begins_where_the_robot_is():
 def test_numbers_beyond_reckoning_disagree(huge):
     consistency = made()
     told(consistency, 0.0, position=[-huge, 0.0], heading=[-huge], forward_speed=[0.0])
-    seen = told(consistency, 0.5, position=[huge, huge], heading=[huge], forward_speed=[0.0])
-    assert seen == OFF_M
+    said = told(consistency, 0.5, position=[huge, huge], heading=[huge], forward_speed=[0.0])
+    assert said == OFF_M
     told(consistency, 1.0, position=[0.0, 0.0], linear_velocity=[huge, huge])
     assert told(consistency, 1.5, position=[0.0, 0.0], linear_velocity=[huge, huge]) == OFF_M
 
 
 def test_the_texts():
-    consistency, reasons = made(), []
+    consistency = made()
     values = {"position": [0.0, 0.0], "heading": [0.0], "forward_speed": [0.0], "yaw_rate": [0.0]}
-    consistency.judge(values, dict.fromkeys(values, 0.0), reasons)
-    values |= {"position": [0.6, -0.8], "heading": [-0.5]}
-    consistency.judge(values, dict.fromkeys(values, 0.5), reasons)
-    assert [reason.text for reason in reasons] == [
+    consistency.judge(seen(0.0, values))
+    last = seen(0.5, {**values, "position": [0.6, -0.8], "heading": [-0.5]})
+    consistency.judge(last)
+    assert [reason.text for reason in last.reasons] == [
         "position is 0.600 m along the way and 0.800 m across it from where the speeds lead",
         "heading is 0.500 rad from where the yaw rate leads",
     ]
@@ -517,7 +511,7 @@ def test_the_shortest_turn(before, after, turn):
 
 
 def test_a_monitor_stops_what_disagrees_and_begins_anew_when_armed():
-    rig = Rig(limits(agreement=STRICT, geofence=None)).to_active()
+    rig = Rig(limits(consistency=STRICT, geofence=None)).to_active()
     rig.step((0.5, 0.0))
     rig.x_m += 0.3
     verdict = rig.step((0.5, 0.0))
@@ -527,8 +521,8 @@ def test_a_monitor_stops_what_disagrees_and_begins_anew_when_armed():
         rig.step()
     rig.x_m -= 9.0  # somebody carries it away
     rig.step()
-    assert rig.monitor.reset(rig.now_s, rig.sources) == ()
-    assert rig.monitor.arm(rig.now_s, rig.sources) == ()
+    assert rig.monitor.reset(rig.look()) == ()
+    assert rig.monitor.arm(rig.look()) == ()
     assert rig.step((0.5, 0.0)).state is State.ACTIVE
 
 
@@ -537,7 +531,7 @@ def test_a_position_that_nobody_else_needs_is_looked_at():
     contract = dataclasses.replace(
         CONTRACT, costs=(speeding,), observation=CONTRACT.observation[1:]
     )
-    rig = Rig(limits(agreement=STRICT, geofence=None), contract=contract).to_active()
+    rig = Rig(limits(consistency=STRICT, geofence=None), contract=contract).to_active()
     assert "position" not in rig.monitor.required
     rig.step((0.5, 0.0))
     rig.y_m += 0.3

@@ -1,10 +1,10 @@
 import math
 
 import pytest
-from monitor_rig import LIMITS, codes, limits, states
+from monitor_rig import LIMITS, codes, limits, seen, states
 
 from holdfast.safety_monitor import Check, Geofence, Span, State, Tiers
-from holdfast.safety_monitor.envelope import check_envelope
+from holdfast.safety_monitor.judge import When
 from holdfast.signals import CATALOGUE
 
 UP = math.inf
@@ -12,8 +12,11 @@ SECTORS = CATALOGUE["scan"].size
 
 
 def enveloped(limits=LIMITS, **values):
-    reasons = []
-    check_envelope(values, limits, reasons)
+    told = seen(values=values)
+    for judge in limits.judges():
+        if judge.when is When.LOOK:
+            judge.judge(told)
+    reasons = told.reasons
     assert all(reason.check is Check.ENVELOPE for reason in reasons)
     return reasons
 
@@ -201,14 +204,14 @@ def scan(**near):
     return ranges
 
 
-def seen(ranges, speed=1.0, heading=0.0, limits=SEEING):
+def scanned(ranges, speed=1.0, heading=0.0, limits=SEEING):
     reasons = enveloped(limits, scan=ranges, forward_speed=[speed], heading=[heading])
     return states(reasons)
 
 
 def test_free_space_is_free():
-    assert seen(scan()) == {}
-    assert seen(scan(s0=1.25)) == {}
+    assert scanned(scan()) == {}
+    assert scanned(scan(s0=1.25)) == {}
 
 
 def test_obstacle_distance_in_numbers():
@@ -227,29 +230,29 @@ def test_obstacle_distance_in_numbers():
         (0.0, contact),
         (-1.0, contact),
     ):
-        assert seen(scan(s0=range_m)) == expected, range_m
+        assert scanned(scan(s0=range_m)) == expected, range_m
 
 
 def test_contact_counts_on_every_side_and_at_rest():
     for sector in range(SECTORS):
-        assert seen(scan(**{f"s{sector}": 0.2}), speed=0.0) == {"obstacle_contact": State.STOPPED}
+        touched = scanned(scan(**{f"s{sector}": 0.2}), speed=0.0)
+        assert touched == {"obstacle_contact": State.STOPPED}
 
 
 def test_only_what_lies_ahead_counts():
     for sector in range(SECTORS):
         ahead = min(sector, SECTORS - sector) <= 2  # 25 degrees: 0.7 sin(15) < 0.25 < 0.7 sin(25)
-        assert bool(seen(scan(**{f"s{sector}": 0.7}))) is ahead, sector
+        assert bool(scanned(scan(**{f"s{sector}": 0.7}))) is ahead, sector
 
 
 def test_ahead_is_where_the_robot_moves_whatever_its_heading():
     behind = SECTORS // 2
     for heading in (0.0, 2.0, -3.0, 9.0):
-        assert seen(scan(s0=0.7), -1.0, heading) == {}
-        assert seen(scan(**{f"s{behind}": 0.7}), 1.0, heading) == {}
-        assert (
-            codes_of(seen(scan(**{f"s{behind}": 0.7}), -1.0, heading)) == "obstacle_not_stoppable"
-        )
-        assert codes_of(seen(scan(s0=0.7), 1.0, heading)) == "obstacle_not_stoppable"
+        assert scanned(scan(s0=0.7), -1.0, heading) == {}
+        assert scanned(scan(**{f"s{behind}": 0.7}), 1.0, heading) == {}
+        back = scanned(scan(**{f"s{behind}": 0.7}), -1.0, heading)
+        assert codes_of(back) == "obstacle_not_stoppable"
+        assert codes_of(scanned(scan(s0=0.7), 1.0, heading)) == "obstacle_not_stoppable"
 
 
 def codes_of(found):
@@ -272,23 +275,23 @@ def test_a_sector_counts_by_the_edge_that_is_nearer_to_the_way():
     # Sector 2 spans 15 to 25 degrees: a thing at its near edge is r sin(15) beside the way.
     edge_m = 0.25 / math.sin(math.radians(15.0))
     fast = limits(footprint_radius_m=0.25, geofence=None, slow_margin_m=2.0)
-    assert seen(scan(s2=edge_m * 0.999), limits=fast) == {"obstacle_near": State.LIMITED}
-    assert seen(scan(s2=edge_m * 1.001), limits=fast) == {}
+    assert scanned(scan(s2=edge_m * 0.999), limits=fast) == {"obstacle_near": State.LIMITED}
+    assert scanned(scan(s2=edge_m * 1.001), limits=fast) == {}
     # At right angles or behind, nothing is in the way, however broad the sector.
-    assert seen(scan(s9=0.2505), limits=fast) == {"obstacle_not_stoppable": State.FALLBACK}
-    assert seen(scan(s10=0.2505), limits=fast) == {}
+    assert scanned(scan(s9=0.2505), limits=fast) == {"obstacle_not_stoppable": State.FALLBACK}
+    assert scanned(scan(s10=0.2505), limits=fast) == {}
 
 
 def test_beside_something_near_what_lies_ahead_is_still_measured():
     beside = {"s9": 0.5}
-    assert seen(scan(**beside)) == {}
-    assert seen(scan(s0=1.25, **beside)) == {}
-    assert seen(scan(s0=math.nextafter(1.25, 0), **beside)) == {"obstacle_near": State.LIMITED}
+    assert scanned(scan(**beside)) == {}
+    assert scanned(scan(s0=1.25, **beside)) == {}
+    assert scanned(scan(s0=math.nextafter(1.25, 0), **beside)) == {"obstacle_near": State.LIMITED}
 
 
 def test_the_nearest_thing_decides():
-    assert seen(scan(s0=1.0, s1=0.7)) == {"obstacle_not_stoppable": State.FALLBACK}
-    assert seen(scan(s0=0.7, s35=1.0)) == {"obstacle_not_stoppable": State.FALLBACK}
+    assert scanned(scan(s0=1.0, s1=0.7)) == {"obstacle_not_stoppable": State.FALLBACK}
+    assert scanned(scan(s0=0.7, s35=1.0)) == {"obstacle_not_stoppable": State.FALLBACK}
 
 
 def test_the_contact_s_text():

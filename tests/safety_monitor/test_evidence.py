@@ -309,11 +309,11 @@ def test_what_is_evident_refuses_another_episode():
     evidence = fed([(4.0, 0.0)] * 20)
     rig = Rig(evidence=evidence)
     rig.step()
-    refusals = rig.monitor.reset(rig.now_s, rig.sources)
+    refusals = rig.monitor.reset(rig.look())
     assert [reason.code for reason in refusals] == ["mean_cost_exceeded"]
     rig = Rig(evidence=Evidence(CONTRACT)).to_ready()
     rig.monitor._evidence = evidence
-    refusals = rig.monitor.arm(rig.now_s, rig.sources)
+    refusals = rig.monitor.arm(rig.look())
     assert [reason.code for reason in refusals] == ["mean_cost_exceeded"]
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from monitor_rig import CONTRACT, LIMITS, Rig, limits, states
+from monitor_rig import CONTRACT, LIMITS, Rig, drift_of, limits, seen, states
 
 from holdfast import schema
 from holdfast.contract import ObservationChannel
@@ -36,7 +36,7 @@ def episodes(rng, count, steps=60, shift=0.0):
 
 def crossed(familiarity, batch):
     """Return the share of episodes whose CUSUM passes the threshold."""
-    drift, count = Drift(familiarity), 0
+    drift, count = Drift(familiarity, ()), 0
     for episode in batch:
         drift.forget()
         largest = 0.0
@@ -98,7 +98,7 @@ def test_a_monitor_refuses_a_familiarity_of_other_observations():
     [(0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, 2.0, 0.0), (1.0, 1.0, 0.25), (0.0, 99.0, 1.0)],
 )
 def test_oddness(a, b, oddness):
-    drift = Drift(FAMILIAR)
+    drift = Drift(FAMILIAR, ())
     drift.add(np.array([1.0, 9.0]))
     drift.add(np.array([1.0, 9.0]))
     assert drift.total == 2.0
@@ -107,7 +107,7 @@ def test_oddness(a, b, oddness):
 
 
 def test_the_total_stays_between_zero_and_what_is_soon_forgotten():
-    drift = Drift(FAMILIAR)
+    drift = Drift(FAMILIAR, ())
     for _ in range(3):
         drift.add(np.array([1.0, 2.0]))
         assert drift.total == 0.0
@@ -117,15 +117,15 @@ def test_the_total_stays_between_zero_and_what_is_soon_forgotten():
 
 
 def test_slow_beyond_the_threshold_and_stop_beyond_twice():
-    drift, seen = Drift(FAMILIAR), []
+    drift, said = Drift(FAMILIAR, ()), []
     for _ in range(7):
-        drift.add(np.array([1.0, 99.0]))
-        reasons = []
-        drift.judge(reasons)
-        seen.append(states(reasons).get("unfamiliar"))
-        assert all(reason.check is Check.FAMILIARITY for reason in reasons)
-    assert seen == [None] * 3 + [State.LIMITED] * 3 + [State.FALLBACK]
-    assert reasons[0].text == (
+        told = seen()
+        told.observation = np.array([1.0, 99.0])
+        drift.judge(told)
+        said.append(states(told.reasons).get("unfamiliar"))
+        assert all(reason.check is Check.FAMILIARITY for reason in told.reasons)
+    assert said == [None] * 3 + [State.LIMITED] * 3 + [State.FALLBACK]
+    assert told.reasons[0].text == (
         "observations have been unlike those of training: 7.0, ordinary up to 3.0"
     )
     drift.forget()
@@ -287,7 +287,7 @@ def test_familiarity_is_judged_only_while_moving_and_anew_with_each_arming():
     for _ in range(9):
         assert rig.step().reasons == ()
     for _ in range(2):
-        rig.monitor.arm(rig.now_s, rig.sources)
+        rig.monitor.arm(rig.look())
         for _ in range(2):
             assert rig.step().state is State.ACTIVE
         assert rig.step().state is State.LIMITED
@@ -301,14 +301,14 @@ def test_an_episode_begins_familiar():
     rig.step()
     rig.monitor.disarm()
     rig.monitor.begin_episode(rig.now_s)
-    assert rig.monitor._drift.total == 0.0
+    assert drift_of(rig).total == 0.0
 
 
 def test_what_cannot_be_observed_is_not_judged_strange():
     rig = Rig(familiarity=AT_X).to_active()
     rig.tick()
     assert "unfamiliar" not in states(rig.step(sources=rig.read(position=None)).reasons)
-    assert rig.monitor._drift.total == 0.0
+    assert drift_of(rig).total == 0.0
 
 
 def test_nothing_but_what_is_observed_needs_to_be_measured():
@@ -330,7 +330,7 @@ def test_nothing_but_what_is_observed_needs_to_be_measured():
     rig.x_m = 1.5
     rig.tick()
     assert rig.step(sources=rig.read(yaw_rate=None, tilt=None)).state is State.ACTIVE
-    assert rig.monitor._drift.total == 1.0
+    assert drift_of(rig).total == 1.0
 
 
 def test_without_familiarity_nothing_is_strange():

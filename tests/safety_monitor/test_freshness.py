@@ -1,14 +1,17 @@
 import math
 
 import pytest
-from monitor_rig import LIMITS, limits, states
+from monitor_rig import LIMITS, codes, limits, seen, states
 
 from holdfast.safety_monitor import Check, State
-from holdfast.safety_monitor.freshness import Freshness
+from holdfast.safety_monitor.freshness import Freshness, Stream
+from holdfast.safety_monitor.reasons import PROPOSAL, SOURCE
 
+FRESHNESS = LIMITS.freshness
+UP = math.inf
 KINDS = {
-    "source": (LIMITS.source_max_age_s, LIMITS.source_lost_s),
-    "proposal": (LIMITS.proposal_max_age_s, LIMITS.proposal_lost_s),
+    "source": (FRESHNESS.source_max_age_s, FRESHNESS.source_lost_s),
+    "proposal": (FRESHNESS.proposal_max_age_s, FRESHNESS.proposal_lost_s),
 }
 
 
@@ -20,8 +23,8 @@ def judged(stream, now_s, stamp_s, sequence, moving=True):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_age_at_each_limit(kind):
-    max_age_s, lost_s = KINDS[kind]
-    stream = Freshness(kind, "base", LIMITS)
+    (max_age_s, lost_s), early_s = KINDS[kind], FRESHNESS.future_tolerance_s
+    stream = Stream({"source": SOURCE, "proposal": PROPOSAL}[kind], "base", FRESHNESS)
     for age_s, moving, expected in (
         (0.0, True, {}),
         (max_age_s, True, {}),
@@ -30,9 +33,9 @@ def test_age_at_each_limit(kind):
         (math.nextafter(lost_s, 1), True, {f"{kind}_lost": State.STOPPED}),
         (math.nextafter(lost_s, 1), False, {f"{kind}_stale": State.FALLBACK}),
         (1e9, False, {f"{kind}_stale": State.FALLBACK}),
-        (-LIMITS.future_tolerance_s, True, {}),
-        (math.nextafter(-LIMITS.future_tolerance_s, -1), True, {f"{kind}_future": State.STOPPED}),
-        (math.nextafter(-LIMITS.future_tolerance_s, -1), False, {f"{kind}_future": State.STOPPED}),
+        (-early_s, True, {}),
+        (math.nextafter(-early_s, -1), True, {f"{kind}_future": State.STOPPED}),
+        (math.nextafter(-early_s, -1), False, {f"{kind}_future": State.STOPPED}),
     ):
         reasons = judged(stream, age_s, 0.0, 1, moving)
         assert states(reasons) == expected, age_s
@@ -41,7 +44,7 @@ def test_age_at_each_limit(kind):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_stamp_or_a_clock_that_is_no_number(value):
-    stream = Freshness("source", "base", LIMITS)
+    stream = Stream(SOURCE, "base", FRESHNESS)
     for now_s, stamp_s in ((1.0, value), (value, 1.0)):
         (reason,) = judged(stream, now_s, stamp_s, 1)
         assert (reason.code, reason.state) == ("source_stamp_not_finite", State.STOPPED)
@@ -49,7 +52,7 @@ def test_a_stamp_or_a_clock_that_is_no_number(value):
 
 
 def test_a_repeated_message_is_ordinary():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Stream(SOURCE, "base", FRESHNESS)
     stream.accept(1.0, 7)
     assert judged(stream, 1.1, 1.0, 7) == []
 
@@ -59,7 +62,7 @@ def test_a_repeated_message_is_ordinary():
     [(1.05, 7), (0.95, 7), (1.05, 6), (1.0, 6), (math.nextafter(1.0, 0.0), 8)],
 )
 def test_messages_out_of_order(stamp_s, sequence):
-    stream = Freshness("source", "base", LIMITS)
+    stream = Stream(SOURCE, "base", FRESHNESS)
     stream.accept(1.0, 7)
     (reason,) = judged(stream, 1.1, stamp_s, sequence)
     assert (reason.code, reason.state) == ("source_out_of_order", State.STOPPED)
@@ -71,13 +74,13 @@ def test_messages_out_of_order(stamp_s, sequence):
 
 @pytest.mark.parametrize("stamp_s", [1.0, 1.05])
 def test_the_next_message_may_share_its_stamp(stamp_s):
-    stream = Freshness("source", "base", LIMITS)
+    stream = Stream(SOURCE, "base", FRESHNESS)
     stream.accept(1.0, 7)
     assert judged(stream, 1.1, stamp_s, 8) == []
 
 
 def test_skipped_at_the_limit():
-    stream = Freshness("source", "base", limits(max_skipped=3))
+    stream = Stream(SOURCE, "base", limits(max_skipped=3).freshness)
     stream.accept(1.0, 7)
     assert judged(stream, 1.1, 1.05, 11) == []
     (reason,) = judged(stream, 1.1, 1.05, 12)
@@ -86,7 +89,7 @@ def test_skipped_at_the_limit():
 
 
 def test_what_was_out_of_order_is_the_new_baseline():
-    stream = Freshness("proposal", "policy", LIMITS)
+    stream = Stream(PROPOSAL, "", FRESHNESS)
     stream.accept(1.0, 70)
     assert states(judged(stream, 1.05, 1.05, 0)) == {"proposal_out_of_order": State.STOPPED}
     stream.accept(1.05, 0)
@@ -94,27 +97,72 @@ def test_what_was_out_of_order_is_the_new_baseline():
 
 
 def test_a_stamp_that_is_no_number_is_no_baseline():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Stream(SOURCE, "base", FRESHNESS)
     stream.accept(1.0, 7)
     stream.accept(math.nan, 9)
     assert judged(stream, 1.1, 1.05, 8) == []
 
 
 def test_judging_remembers_nothing():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Stream(SOURCE, "base", FRESHNESS)
     judged(stream, 1.0, 1.0, 5)
     assert judged(stream, 1.0, 0.9, 4) == []
 
 
 def test_several_faults_at_once_are_all_named():
-    stream = Freshness("source", "base", LIMITS)
+    stream = Stream(SOURCE, "base", FRESHNESS)
     stream.accept(1.0, 7)
     assert set(states(judged(stream, 9.0, 1.05, 7))) == {"source_lost", "source_out_of_order"}
 
 
 def test_texts_name_the_sender_and_the_age():
-    stream = Freshness("source", "lidar", LIMITS)
+    stream = Stream(SOURCE, "lidar", FRESHNESS)
     assert judged(stream, 1.3, 1.0, 1)[0].text == "lidar is 0.300 s old"
     assert judged(stream, 1.6, 1.0, 1)[0].text == "lidar is 0.600 s old while moving"
     assert judged(stream, 1.0, 1.5, 1)[0].text == "lidar is 0.500 s ahead of the clock"
     assert judged(stream, 1.0, math.nan, 1)[0].text == "lidar is stamped nan"
+
+
+# The clock.
+
+
+def at(now_s, moving):
+    """Return what is said of a clock that said 10 before."""
+    freshness = Freshness(FRESHNESS, LIMITS.motion)
+    freshness.start(10.0)
+    told = seen(now_s, state=State.ACTIVE if moving else State.STOPPED)
+    freshness.judge(told)
+    assert told.reasons.pop().code == "proposal_missing"
+    return told.reasons
+
+
+@pytest.mark.parametrize(
+    ("now_s", "moving", "expected"),
+    [
+        (10.0, True, set()),
+        (10.5, True, set()),
+        (math.nextafter(10.5, UP), True, {"step_late"}),
+        (math.nextafter(10.5, UP), False, set()),
+        (math.nextafter(10.0, 0), True, {"clock_backwards"}),
+        (math.nextafter(10.0, 0), False, {"clock_backwards"}),
+        (math.nan, False, {"clock_not_finite"}),
+        (math.inf, True, {"clock_not_finite"}),
+        (-math.inf, True, {"clock_not_finite"}),
+    ],
+)
+def test_the_clock(now_s, moving, expected):
+    reasons = at(now_s, moving)
+    assert codes(reasons) == expected
+    for reason in reasons:
+        assert reason.state is State.STOPPED
+        assert reason.check is (Check.FINITE if reason.code == "clock_not_finite" else Check.FRESH)
+
+
+def test_the_clock_s_texts():
+    for now_s, moving, text in (
+        (9.5, True, "the clock went back by 0.500 s"),
+        (12.0, True, "the monitor did not run for 2.000 s"),
+        (math.nan, True, "the clock says nan"),
+    ):
+        reasons = at(now_s, moving)
+        assert [reason.text for reason in reasons] == [text]

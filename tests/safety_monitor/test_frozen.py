@@ -2,11 +2,10 @@ import dataclasses
 import math
 
 import pytest
-from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits
+from monitor_rig import CONTRACT, Rig, check, codes, limits, seen
 
 from holdfast.contract import ActionChannel
 from holdfast.safety_monitor import Check, Reading, State
-from holdfast.safety_monitor.frozen import Frozen
 
 BOTH = limits(pose_frozen_s=0.5, velocity_frozen_s=0.25)
 POSE = {"position": [1.0, 2.0], "heading": [0.5]}
@@ -15,10 +14,10 @@ DRIVE = [0.5, 0.0]
 
 
 def told(frozen, at_s, signals, applied=DRIVE, **stamps):
-    reasons = []
-    frozen.judge(signals, {**dict.fromkeys(signals, at_s), **stamps}, applied, reasons)
-    assert all((r.check, r.state) == (Check.ENVELOPE, State.STOPPED) for r in reasons)
-    return [reason.code for reason in reasons]
+    told = seen(at_s, signals, stamps, applied)
+    frozen.judge(told)
+    assert all((r.check, r.state) == (Check.ENVELOPE, State.STOPPED) for r in told.reasons)
+    return [reason.code for reason in told.reasons]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,7 @@ def told(frozen, at_s, signals, applied=DRIVE, **stamps):
     [(POSE, "pose_frozen", 0.5), (VELOCITY, "velocity_frozen", 0.25)],
 )
 def test_how_long_is_too_long(signals, code, after_s):
-    frozen = Frozen(CONTRACT, BOTH)
+    frozen = check("frozen", BOTH)
     for at_s in (0.0, after_s / 2, after_s):
         assert told(frozen, at_s, signals) == []
     assert told(frozen, math.nextafter(after_s, 9.0), signals) == [code]
@@ -36,7 +35,7 @@ def test_how_long_is_too_long(signals, code, after_s):
 @pytest.mark.parametrize("signals", [POSE, VELOCITY])
 def test_one_signal_that_changes_in_its_last_bit_is_enough(signals):
     for name in signals:
-        frozen, value = Frozen(CONTRACT, BOTH), signals[name][-1]
+        frozen, value = check("frozen", BOTH), signals[name][-1]
         for step in range(40):
             value = math.nextafter(value, 9.0)
             changed = {**signals, name: [*signals[name][:-1], value]}
@@ -44,7 +43,7 @@ def test_one_signal_that_changes_in_its_last_bit_is_enough(signals):
 
 
 def test_a_change_starts_the_time_again():
-    frozen = Frozen(CONTRACT, BOTH)
+    frozen = check("frozen", BOTH)
     other = {**POSE, "heading": [0.25]}
     for at_s, signals in ((0.0, POSE), (0.5, POSE), (0.625, other), (1.125, other)):
         assert told(frozen, at_s, signals) == []
@@ -64,13 +63,13 @@ def test_a_change_starts_the_time_again():
     ],
 )
 def test_a_robot_that_is_told_to_stand_may_stand(applied, moves):
-    frozen = Frozen(CONTRACT, BOTH)
+    frozen = check("frozen", BOTH)
     told(frozen, 0.0, POSE, applied)
     assert told(frozen, 1.0, POSE, applied) == (["pose_frozen"] if moves else [])
 
 
 def test_only_the_time_of_motion_counts():
-    frozen = Frozen(CONTRACT, BOTH)
+    frozen = check("frozen", BOTH)
     told(frozen, 0.0, POSE)
     assert told(frozen, 0.375, POSE) == []
     assert told(frozen, 9.0, POSE, [0.0, 0.0]) == []
@@ -79,7 +78,7 @@ def test_only_the_time_of_motion_counts():
 
 
 def test_only_newer_readings_count():
-    frozen = Frozen(CONTRACT, BOTH)
+    frozen = check("frozen", BOTH)
     for now_s in (0.0, 1.0, 2.0, 3.0):
         assert told(frozen, now_s, POSE, position=0.0, heading=0.0) == []
     assert told(frozen, 4.0, POSE, position=0.5, heading=0.25) == []
@@ -88,7 +87,7 @@ def test_only_newer_readings_count():
 
 
 def test_signals_of_which_one_falls_silent_are_compared_anew():
-    frozen = Frozen(CONTRACT, BOTH)
+    frozen = check("frozen", BOTH)
     told(frozen, 0.0, POSE)
     told(frozen, 0.5, POSE)
     assert told(frozen, 0.75, {"position": POSE["position"]}) == []
@@ -104,26 +103,26 @@ def test_signals_of_which_one_falls_silent_are_compared_anew():
     ],
 )
 def test_only_speeds_are_commands_to_move(channel, judged):
-    frozen = Frozen(
-        dataclasses.replace(CONTRACT, action=(channel,), observation=CONTRACT.observation[:1]), BOTH
+    contract = dataclasses.replace(
+        CONTRACT, action=(channel,), observation=CONTRACT.observation[:1]
     )
+    frozen = check("frozen", BOTH, contract)
     told(frozen, 0.0, POSE, [0.5])
     assert told(frozen, 1.0, POSE, [0.5]) == (["pose_frozen"] if judged else [])
 
 
 def test_each_kind_is_judged_where_the_limits_say_so():
     for changes, expected in (
-        ({}, []),
         ({"pose_frozen_s": 0.5}, ["pose_frozen"]),
         ({"velocity_frozen_s": 0.5}, ["velocity_frozen"]),
     ):
-        frozen = Frozen(CONTRACT, dataclasses.replace(LIMITS, **changes))
+        frozen = check("frozen", limits(**changes))
         told(frozen, 0.0, {**POSE, **VELOCITY})
         assert told(frozen, 1.0, {**POSE, **VELOCITY}) == expected
 
 
 def test_forgetting_starts_the_time_again():
-    frozen = Frozen(CONTRACT, BOTH)
+    frozen = check("frozen", BOTH)
     told(frozen, 0.0, POSE)
     told(frozen, 0.5, POSE)
     frozen.forget()
@@ -132,11 +131,12 @@ def test_forgetting_starts_the_time_again():
 
 
 def test_the_text():
-    frozen, reasons = Frozen(CONTRACT, BOTH), []
-    for at_s in (0.0, 0.75):
-        frozen.judge(POSE, dict.fromkeys(POSE, at_s), DRIVE, reasons)
+    frozen = check("frozen", BOTH)
+    assert told(frozen, 0.0, POSE) == []
+    last = seen(0.75, POSE, applied=DRIVE)
+    frozen.judge(last)
     text = "position and heading have not changed for 0.75 s of motion"
-    assert [reason.text for reason in reasons] == [text]
+    assert [reason.text for reason in last.reasons] == [text]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_text():
     ],
 )
 def test_a_monitor_stops_what_is_frozen(kept, code):
-    rig = Rig(dataclasses.replace(BOTH, geofence=None)).to_active()
+    rig = Rig(BOTH.without("geofence")).to_active()
     for step in range(6):
         rig.step((0.9, 0.125 * (step % 2)))
     held = {name: rig.sources["base"].signals[name] for name in kept}

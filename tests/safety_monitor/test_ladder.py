@@ -1,10 +1,10 @@
 import pytest
 from monitor_rig import limits
 
-from holdfast.safety_monitor import Check, Reason, State
-from holdfast.safety_monitor.ladder import POWER_ON, Ladder
+from holdfast.safety_monitor import Check, Reason, State, reasons
+from holdfast.safety_monitor.ladder import Ladder
 
-LIMITS = limits(release_steps=3, fallback_max_s=1.0)
+LIMITS = limits(release_steps=3, fallback_max_s=1.0).ladder
 MOVING = (State.FALLBACK, State.LIMITED, State.ACTIVE)
 
 
@@ -29,8 +29,8 @@ def ladder(state, causes=()):
 def test_it_starts_stopped():
     made = Ladder(LIMITS)
     assert made.state is State.STOPPED
-    assert made.causes == (POWER_ON,)
-    assert (POWER_ON.code, POWER_ON.state, POWER_ON.check) == (
+    assert made.causes == (reasons.POWER_ON(),)
+    assert (made.causes[0].code, made.causes[0].state, made.causes[0].check) == (
         "power_on",
         State.STOPPED,
         Check.EVENT,
@@ -67,7 +67,7 @@ def test_nothing_judged_leads_out_of_stopped(allowed):
     for step in range(20):
         made.judge(step * 1.0, [reason(allowed)], stands)
         made.judge(step * 1.0, [], moves)
-    assert (made.state, made.causes) == (State.STOPPED, (POWER_ON,))
+    assert (made.state, made.causes) == (State.STOPPED, (reasons.POWER_ON(),))
 
 
 def test_the_most_severe_answer_wins_and_is_the_cause():
@@ -199,7 +199,7 @@ def test_entering_forgets_the_clean_steps():
 )
 def test_slowing_takes_as_many_steps_as_it_triggers_after(steps, slows_at):
     """A clean step takes off half of what a step with a reason adds."""
-    made = Ladder(limits(trigger_steps=3))
+    made = Ladder(limits(trigger_steps=3).ladder)
     made.enter(State.ACTIVE)
     slow = [reason(State.LIMITED)]
     for step, kind in enumerate(steps * 50):
@@ -212,7 +212,7 @@ def test_slowing_takes_as_many_steps_as_it_triggers_after(steps, slows_at):
 
 
 def test_the_count_of_slow_steps_starts_anew_with_the_state():
-    made = Ladder(limits(trigger_steps=2))
+    made = Ladder(limits(trigger_steps=2).ladder)
     for _ in range(3):
         made.enter(State.ACTIVE)
         made.judge(0.0, [reason(State.LIMITED)], moves)
@@ -221,14 +221,14 @@ def test_the_count_of_slow_steps_starts_anew_with_the_state():
 
 @pytest.mark.parametrize("allowed", [State.FALLBACK, State.STOPPED])
 def test_what_is_worse_acts_at_once(allowed):
-    made = Ladder(limits(trigger_steps=9))
+    made = Ladder(limits(trigger_steps=9).ladder)
     made.enter(State.ACTIVE)
     made.judge(0.0, [reason(allowed)], moves)
     assert made.state is allowed
 
 
 def test_within_limited_nothing_is_triggered_again():
-    made = Ladder(limits(trigger_steps=3, release_steps=2))
+    made = Ladder(limits(trigger_steps=3, release_steps=2).ladder)
     made.enter(State.LIMITED)
     for _ in range(4):
         made.judge(0.0, [], moves)
@@ -237,7 +237,7 @@ def test_within_limited_nothing_is_triggered_again():
 
 
 def test_entering_forgets_the_slow_steps():
-    made = Ladder(limits(trigger_steps=2))
+    made = Ladder(limits(trigger_steps=2).ladder)
     for _ in range(3):
         made.enter(State.ACTIVE)
         made.judge(0.0, [reason(State.LIMITED)], moves)

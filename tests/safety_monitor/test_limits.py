@@ -1,15 +1,26 @@
 import copy
 import dataclasses
+import json
 import math
 from pathlib import Path
 
 import pytest
 import yaml
-from monitor_rig import CONTRACT, LIMITS, PLAIN_LIMITS, limits
+from monitor_rig import BLOCK_OF, CONTRACT, LIMITS, PLAIN_LIMITS, check, limits
 
 from holdfast.contract import ActionChannel, ObservationChannel, Recovery
 from holdfast.errors import ConfigError
-from holdfast.safety_monitor import Agreement, Following, Geofence, Limits, Monitor, Span, Tiers
+from holdfast.robot import config as configs
+from holdfast.safety_monitor import (
+    Agreement,
+    FollowingLimits,
+    Geofence,
+    Limits,
+    Monitor,
+    Span,
+    Tiers,
+)
+from holdfast.safety_monitor.checks import CHECKS
 from holdfast.sim.registry import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -20,32 +31,6 @@ CONFIGS = [
     for path in sorted((ROOT / folder).glob("*.yaml"))
     if "\nmonitor:" in path.read_text()
 ]
-OPTIONAL = {"agreement", "following", "pose_frozen_s", "velocity_frozen_s", "coasting_s"}
-
-
-def changed(name, value):
-    data = copy.deepcopy(PLAIN_LIMITS)
-    data[name] = value
-    return data
-
-
-def test_plain_data_becomes_limits():
-    assert LIMITS.geofence == Geofence(((-4.0, -3.0), (5.0, -3.0), (5.0, 2.0), (-4.0, 2.0)), ())
-    assert LIMITS.footprint_radius_m is None
-    assert LIMITS.tilt_rad == Tiers(0.25, 0.5)
-    assert LIMITS.tracking_error == {"forward_speed": 0.375, "yaw_rate": 0.75}
-    assert LIMITS.episode_budget is None
-
-
-def test_the_drive_robot_s_limits_fit_its_contract():
-    loaded = Limits.from_mapping(yaml.safe_load(CONFIG.read_text())["monitor"])
-    Monitor(resolve("DriveCircle-v0").make().contract, loaded)
-
-
-def test_what_older_logs_lack_is_not_checked():
-    assert not OPTIONAL & PLAIN_LIMITS.keys()
-    assert all(getattr(LIMITS, name) is None for name in OPTIONAL)
-    assert Limits.from_mapping(PLAIN_LIMITS | dict.fromkeys(OPTIONAL)) == LIMITS
 
 
 AGREEMENT = {
@@ -61,16 +46,161 @@ AGREEMENT = {
 }
 
 
-def test_an_agreement_is_plain_data():
-    read = Limits.from_mapping(changed("agreement", AGREEMENT)).agreement
-    assert read == Agreement(0.125, -0.25, 0.0625, 1.5, 0.5, 0.25, 0.25, 0.125, 0.5)
-    with pytest.raises(ConfigError, match=r"limits\.agreement: missing across_m"):
-        Limits.from_mapping(
-            changed(
-                "agreement",
-                {"distance_share": 0.1} | {name: 0.1 for name in AGREEMENT if name != "across_m"},
-            )
-        )
+def changed(block, name, value):
+    data = copy.deepcopy(PLAIN_LIMITS)
+    data.setdefault(block, {})[name] = value
+    return data
+
+
+def test_plain_data_becomes_limits():
+    checks = LIMITS.checks
+    assert checks.keys() == {"envelope", "geofence", "tracking"}
+    corners = ((-4.0, -3.0), (5.0, -3.0), (5.0, 2.0), (-4.0, 2.0))
+    assert checks["geofence"] == Geofence(corners, ())
+    assert checks["envelope"].tilt_rad == Tiers(0.25, 0.5)
+    assert checks["envelope"].joint_position_rad is None
+    assert checks["tracking"].tracking_error == {"forward_speed": 0.375, "yaw_rate": 0.75}
+    assert LIMITS.budget.episode_budget is None
+    assert LIMITS.recovery is None
+
+
+def test_the_drive_robot_s_limits_fit_its_contract():
+    loaded = Limits.from_mapping(yaml.safe_load(CONFIG.read_text())["monitor"])
+    Monitor(resolve("DriveCircle-v0").make().contract, loaded)
+
+
+def test_limits_become_plain_data_again():
+    assert LIMITS.to_plain() == {
+        **PLAIN_LIMITS,
+        "budget": {"episode_coverage": 0.5, "episode_budget": None},
+        "envelope": {
+            **PLAIN_LIMITS["envelope"],
+            "joint_position_rad": None,
+            "joint_velocity_rad_s": None,
+        },
+    }
+    everything = limits(
+        consistency=Agreement(**AGREEMENT),
+        following=FollowingLimits(*[0.5] * 9),
+        pose_frozen_s=1.0,
+        coasting_s=1.0,
+        footprint_radius_m=0.1,
+        joint_position_rad=(None, Span(-1.0, 1.0, 0.125)),
+        joint_velocity_rad_s=(Tiers(1.0, 2.0), None),
+        episode_budget={"outside": 1.0},
+        recovery=Recovery("return_to_point", {"x_m": 1.0}),
+    )
+    assert everything.checks.keys() == CHECKS.keys()
+    plain = json.loads(json.dumps(everything.to_plain()))
+    assert Limits.from_mapping(plain) == everything
+
+
+def test_checks_are_asked_in_the_order_of_their_list():
+    """Logs hold the reasons in this order."""
+    assert tuple(CHECKS) == (
+        "envelope", "geofence", "obstacles", "coasting",
+        "tracking", "following", "consistency", "frozen",
+    )  # fmt: skip
+    turned = dataclasses.replace(LIMITS, checks=dict(reversed(LIMITS.checks.items())))
+    assert [type(judge) for judge in turned.judges()] == [
+        CHECKS[name] for name in ("envelope", "geofence", "tracking")
+    ]
+
+
+def test_a_check_may_be_off():
+    for name in ("envelope", "geofence", "tracking"):
+        left = {key: block for key, block in PLAIN_LIMITS.items() if key != name}
+        assert Limits.from_mapping(left) == LIMITS.without(name)
+        assert Limits.from_mapping({**left, name: None}) == LIMITS.without(name)
+        assert name not in LIMITS.without(name).checks
+    assert LIMITS.without("envelope", "geofence", "tracking", "frozen").checks == {}
+    assert LIMITS.without() == LIMITS
+
+
+@pytest.mark.parametrize("name", ["motion", "freshness", "ladder", "budget"])
+def test_what_every_robot_has_may_not_be_off(name):
+    left = {key: block for key, block in PLAIN_LIMITS.items() if key != name}
+    for data in (left, {**left, name: None}):
+        with pytest.raises(ConfigError, match=f"^monitor limits: missing {name}$"):
+            Limits.from_mapping(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("envelope", {}, "should set forward_speed_m_s or yaw_rate_rad_s or tilt_rad or joint_"),
+        ("frozen", {}, "should set pose_frozen_s or velocity_frozen_s; leave it out to check none"),
+        (
+            "tracking",
+            {**PLAIN_LIMITS["tracking"], "tracking_error": {}},
+            "tracking_error should name an action channel, received none",
+        ),
+    ],
+)
+def test_a_block_that_checks_nothing_is_refused(name, data, sentence):
+    with pytest.raises(ConfigError, match=rf"^monitor limits\.{name}: {sentence}"):
+        Limits.from_mapping({**PLAIN_LIMITS, name: data})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_robot_has_every_check_that_its_sensors_allow(path):
+    loaded = configs.load(path).monitor.checks
+    assert loaded.keys() >= {"envelope", "coasting", "tracking", "consistency", "frozen"}
+    assert loaded["frozen"].pose_frozen_s is not None
+
+
+# Keys.
+
+
+@pytest.mark.parametrize(
+    ("block", "name"), [(block, name) for block in PLAIN_LIMITS for name in PLAIN_LIMITS[block]]
+)
+def test_every_key_of_a_block_must_be_there_or_mean_that_nothing_is_checked(block, name):
+    data = copy.deepcopy(PLAIN_LIMITS)
+    del data[block][name]
+    if block == "envelope":
+        assert getattr(Limits.from_mapping(data).checks[block], name) is None
+        return
+    with pytest.raises(ConfigError, match=rf"^monitor limits\.{block}: missing {name}$"):
+        Limits.from_mapping(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (changed("freshness", "max_skiped", 1), ".freshness: unknown max_skiped; did you mean "
+                                                "'max_skipped'?"),
+        (changed("ladder", "x", 1), ".ladder: unknown x; known are trigger_steps, release_steps, "
+                                    "fallback_max_s"),
+        ({**PLAIN_LIMITS, "geofense": {}}, ": unknown geofense; did you mean 'geofence'?"),
+        ({**PLAIN_LIMITS, "x": {}}, ": unknown x; known are motion, freshness, ladder, budget, "
+                                    "recovery, envelope, geofence, obstacles, coasting, tracking, "
+                                    "following, consistency, frozen"),
+        ({**PLAIN_LIMITS, "along_m": 0.1}, ": unknown along_m; it belongs into the block "
+                                           "consistency"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_refused_with_the_right_one(data, sentence):
+    with pytest.raises(ConfigError) as caught:
+        Limits.from_mapping(data)
+    assert str(caught.value) == f"monitor limits{sentence}"
+
+
+@pytest.mark.parametrize("data", [None, [], "fast", 3])
+def test_limits_and_blocks_are_mappings(data):
+    with pytest.raises(ConfigError, match=r"^monitor limits: should be a mapping, received"):
+        Limits.from_mapping(data)
+    if data is not None:
+        with pytest.raises(ConfigError, match=r"limits\.ladder: should be a mapping, received"):
+            Limits.from_mapping({**PLAIN_LIMITS, "ladder": data})
+
+
+def test_plain_data_is_finite():
+    with pytest.raises(ConfigError, match=r"motion\.reaction_time_s: should be a finite number"):
+        Limits.from_mapping(changed("motion", "reaction_time_s", math.nan))
+
+
+# Values.
 
 
 @pytest.mark.parametrize("name", AGREEMENT)
@@ -85,115 +215,29 @@ def test_an_agreement_makes_sense(name):
         wrong, right, should = (-1e-9, math.nan, math.inf), (0.0, 9.0), "finite and at least 0"
     for value in wrong:
         with pytest.raises(ConfigError) as caught:
-            limits(agreement=Agreement(**{**AGREEMENT, name: value}))
+            Agreement(**{**AGREEMENT, name: value})
         assert str(caught.value) == (
-            f"monitor limits: agreement.{name} should be {should}, received {value}"
+            f"monitor limits.consistency: {name} should be {should}, received {value}"
         )
     for value in right:
-        limits(agreement=Agreement(**{**AGREEMENT, name: value}))
+        Agreement(**{**AGREEMENT, name: value})
 
 
-FOLLOWING = {
-    "lag_s": 0.25,
-    "creep_m_s": 0.0625,
-    "creep_rad_s": 0.125,
-    "turn_rad_per_m": 0.375,
-    "settle_s": 0.5,
-    "most_m": 0.75,
-    "most_rad": 1.5,
-}
+OPTIONAL = (
+    ("frozen", "pose_frozen_s"),
+    ("frozen", "velocity_frozen_s"),
+    ("coasting", "coasting_s"),
+)
 
 
-def test_a_following_is_plain_data():
-    data = changed("agreement", AGREEMENT) | {"following": FOLLOWING}
-    read = Limits.from_mapping(data).following
-    assert read == Following(0.25, 0.0625, 0.125, 0.375, 0.5, 0.75, 1.5)
-
-
-@pytest.mark.parametrize("name", FOLLOWING)
-def test_a_following_makes_sense(name):
-    if name.startswith("most"):
-        wrong, right, should = (0.0, -1.0, math.nan, math.inf), (1e-9, 9.0), "finite and above 0"
-    else:
-        wrong, right, should = (-1e-9, math.nan, math.inf), (0.0, 9.0), "finite and at least 0"
-    agreement = Agreement(**AGREEMENT)
-    for value in wrong:
-        with pytest.raises(ConfigError) as caught:
-            limits(agreement=agreement, following=Following(**{**FOLLOWING, name: value}))
-        assert str(caught.value) == (
-            f"monitor limits: following.{name} should be {should}, received {value}"
-        )
-    for value in right:
-        limits(agreement=agreement, following=Following(**{**FOLLOWING, name: value}))
-
-
-def test_a_following_needs_to_know_where_wheels_slip():
-    with pytest.raises(ConfigError, match="following should come with agreement, whose floor_m_s2"):
-        limits(following=Following(**FOLLOWING))
-
-
-@pytest.mark.parametrize("channel", ["forward_speed", "yaw_rate"])
-def test_a_following_is_for_robots_that_are_commanded_by_speed_and_yaw_rate(channel):
-    action = tuple(
-        ActionChannel("other", c.unit, c.low, c.high, c.max_rate_per_s) if c.name == channel else c
-        for c in CONTRACT.action
-    )
-    asked = limits(
-        agreement=Agreement(**AGREEMENT), following=Following(**FOLLOWING), tracking_error={}
-    )
-    asked.require_fit(CONTRACT)
-    with pytest.raises(ConfigError, match=r"following should be null .* channels are"):
-        asked.require_fit(dataclasses.replace(CONTRACT, action=action))
-
-
-def test_a_following_needs_what_it_looks_at():
-    asked = limits(
-        agreement=Agreement(**AGREEMENT),
-        following=Following(**FOLLOWING),
-        forward_speed_m_s=None,
-        yaw_rate_rad_s=None,
-        tracking_error={},
-    )
-    assert {"forward_speed", "yaw_rate"} <= Monitor(CONTRACT, asked).required
-
-
-@pytest.mark.parametrize("name", ["pose_frozen_s", "velocity_frozen_s", "coasting_s"])
-def test_a_time_that_may_be_missing_is_above_zero(name):
+@pytest.mark.parametrize(("block", "name"), OPTIONAL)
+def test_a_time_that_may_be_missing_is_above_zero(block, name):
     for value in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ConfigError, match=f"{name} should be finite and above 0, received"):
+        with pytest.raises(
+            ConfigError, match=rf"{block}: {name} should be finite and above 0, received"
+        ):
             limits(**{name: value})
-    assert getattr(limits(**{name: 0.001}), name) == 0.001
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_shipped_robot_has_the_newest_checks(path):
-    monitor = yaml.safe_load(path.read_text())["monitor"]
-    Limits.from_mapping(monitor)
-    assert monitor.keys() >= OPTIONAL
-
-
-@pytest.mark.parametrize("name", PLAIN_LIMITS)
-def test_every_key_must_be_there(name):
-    data = copy.deepcopy(PLAIN_LIMITS)
-    del data[name]
-    with pytest.raises(ConfigError, match=f"^monitor limits: missing {name}$"):
-        Limits.from_mapping(data)
-
-
-def test_an_unknown_key_is_refused():
-    with pytest.raises(ConfigError, match="unknown max_speeed"):
-        Limits.from_mapping(changed("max_speeed", 1.0))
-
-
-@pytest.mark.parametrize("data", [None, [], "fast", 3])
-def test_limits_are_a_mapping(data):
-    with pytest.raises(ConfigError, match=r"^monitor limits should be a mapping, received"):
-        Limits.from_mapping(data)
-
-
-def test_plain_data_is_finite():
-    with pytest.raises(ConfigError, match=r"limits\.reaction_time_s should be a finite number"):
-        Limits.from_mapping(changed("reaction_time_s", math.nan))
+    assert getattr(limits(**{name: 0.001}).checks[block], name) == 0.001
 
 
 POSITIVE = (
@@ -210,7 +254,9 @@ POSITIVE = (
 @pytest.mark.parametrize("name", POSITIVE)
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_what_must_be_above_zero(name, value):
-    with pytest.raises(ConfigError, match=f"^monitor limits: {name} should be finite and above 0"):
+    with pytest.raises(
+        ConfigError, match=rf"^monitor limits\.\w+: {name} should be finite and above 0"
+    ):
         limits(**{name: value})
 
 
@@ -219,18 +265,19 @@ def test_what_must_be_above_zero(name, value):
 def test_what_may_not_be_below_zero(name, value):
     with pytest.raises(ConfigError, match=f"{name} should be finite and at least 0"):
         limits(**{name: value})
-    assert getattr(limits(**{name: 0.0}), name) == 0.0
+    block = BLOCK_OF[name]
+    assert getattr(getattr(limits(**{name: 0.0}), block), name) == 0.0
 
 
 def test_max_skipped_counts_from_zero():
     with pytest.raises(ConfigError, match="max_skipped should be finite and at least 0"):
         limits(max_skipped=-1)
-    assert limits(max_skipped=0).max_skipped == 0
+    assert limits(max_skipped=0).freshness.max_skipped == 0
 
 
 @pytest.mark.parametrize(("name", "least"), [("source_lost_s", 0.25), ("proposal_lost_s", 0.125)])
 def test_lost_comes_no_sooner_than_stale(name, least):
-    assert getattr(limits(**{name: least}), name) == least
+    assert getattr(limits(**{name: least}).freshness, name) == least
     for value in (math.nextafter(least, 0.0), math.inf, math.nan):
         with pytest.raises(ConfigError, match=f"{name} should be finite and at least"):
             limits(**{name: value})
@@ -246,14 +293,14 @@ def test_limited_is_slower_but_not_standing(value):
 def test_a_coverage_is_a_share(value):
     with pytest.raises(ConfigError, match="episode_coverage should be between 0 and 1, received"):
         limits(episode_coverage=value)
-    assert limits(episode_coverage=1e-9).episode_coverage == 1e-9
+    assert limits(episode_coverage=1e-9).budget.episode_coverage == 1e-9
 
 
 @pytest.mark.parametrize("name", ["trigger_steps", "release_steps"])
 def test_trigger_and_release_take_a_step(name):
     with pytest.raises(ConfigError, match=f"{name} should be at least 1, received 0"):
         limits(**{name: 0})
-    assert getattr(limits(**{name: 1}), name) == 1
+    assert getattr(limits(**{name: 1}).ladder, name) == 1
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
@@ -274,13 +321,15 @@ def test_tiers_are_in_order(name, limited, stopped):
     value, place = Tiers(limited, stopped), name
     if name == "joint_velocity_rad_s":
         value, place = (Tiers(1.0, 2.0), None, value), rf"{name}\[2\]"
-    message = f"^monitor limits: {place} should be finite with 0 < limited <= stopped, received"
+    message = (
+        rf"^monitor limits\.\w+: {place} should be finite with 0 < limited <= stopped, received"
+    )
     with pytest.raises(ConfigError, match=message):
         limits(**{name: value})
 
 
 def test_tiers_may_coincide():
-    assert limits(tilt_rad=Tiers(1.0, 1.0)).tilt_rad.limited == 1.0
+    assert limits(tilt_rad=Tiers(1.0, 1.0)).checks["envelope"].tilt_rad.limited == 1.0
 
 
 @pytest.mark.parametrize(
@@ -298,21 +347,22 @@ def test_tiers_may_coincide():
     ],
 )
 def test_a_joint_has_somewhere_to_be(low, high, margin):
-    message = r"^monitor limits: joint_position_rad\[1\] should be finite with margin at least 0"
+    message = r"limits\.envelope: joint_position_rad\[1\] should be finite with margin at least 0"
     with pytest.raises(ConfigError, match=message):
         limits(joint_position_rad=(None, Span(low, high, margin)))
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.999])
 def test_a_joint_may_have_little_room(margin):
-    assert limits(joint_position_rad=(Span(-1.0, 1.0, margin),)).joint_position_rad is not None
+    spans = (Span(-1.0, 1.0, margin),)
+    assert limits(joint_position_rad=spans).checks["envelope"].joint_position_rad == spans
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, math.nan, math.inf])
 def test_a_footprint_has_a_size(value):
     with pytest.raises(ConfigError, match="footprint_radius_m should be finite and above 0"):
         limits(footprint_radius_m=value)
-    assert limits(footprint_radius_m=0.001).footprint_radius_m == 0.001
+    assert limits(footprint_radius_m=0.001).checks["obstacles"].footprint_radius_m == 0.001
 
 
 @pytest.mark.parametrize(
@@ -387,28 +437,29 @@ def test_every_joint_of_the_contract_has_bounds_and_no_other(name, bounds):
         with pytest.raises(ConfigError) as caught:
             Monitor(contract, limits(**{name: some}))
         assert str(caught.value) == (
-            f"monitor limits: {signal} has bounds for {len(some)} joints; the contract observes "
-            f"{observed}"
+            f"monitor limits.envelope: {signal} has bounds for {len(some)} joints; the contract "
+            f"observes {observed}"
         )
 
 
 def test_joint_limits_are_plain_data():
     spans = [{"low": -1.0, "high": 2, "margin": 0.1}, None]
-    read = Limits.from_mapping(changed("joint_position_rad", spans)).joint_position_rad
-    assert read == (Span(-1.0, 2.0, 0.1), None)
+    read = Limits.from_mapping(changed("envelope", "joint_position_rad", spans))
+    assert read.checks["envelope"].joint_position_rad == (Span(-1.0, 2.0, 0.1), None)
     velocities = [{"limited": 1.0, "stopped": 2.0}]
-    read = Limits.from_mapping(changed("joint_velocity_rad_s", velocities)).joint_velocity_rad_s
-    assert read == (Tiers(1.0, 2.0),)
-    with pytest.raises(ConfigError, match=r"limits\.joint_position_rad\[0\]: missing margin"):
-        Limits.from_mapping(changed("joint_position_rad", [{"low": -1.0, "high": 1.0}]))
+    read = Limits.from_mapping(changed("envelope", "joint_velocity_rad_s", velocities))
+    assert read.checks["envelope"].joint_velocity_rad_s == (Tiers(1.0, 2.0),)
+    spans = [{"low": -1.0, "high": 1.0}]
+    with pytest.raises(ConfigError, match=r"envelope\.joint_position_rad\[0\]: missing margin"):
+        Limits.from_mapping(changed("envelope", "joint_position_rad", spans))
 
 
 def test_a_recovery_is_plain_data():
     plain = {"name": "return_to_point", "parameters": {"x_m": 1}}
-    read = Limits.from_mapping(changed("recovery", plain)).recovery
+    read = Limits.from_mapping({**PLAIN_LIMITS, "recovery": plain}).recovery
     assert read == Recovery("return_to_point", {"x_m": 1.0})
     with pytest.raises(ConfigError, match=r"limits\.recovery: missing parameters"):
-        Limits.from_mapping(changed("recovery", {"name": "return_to_point"}))
+        Limits.from_mapping({**PLAIN_LIMITS, "recovery": {"name": "return_to_point"}})
 
 
 def with_action(*channels):
@@ -429,18 +480,32 @@ FORWARD, YAW = CONTRACT.action
 def test_only_what_is_measured_as_commanded_can_be_tracked(channel, name):
     contract = with_action(FORWARD, channel)
     with pytest.raises(ConfigError, match=f"tracking_error.{name} should name an action channel"):
-        limits(tracking_error={name: 1.0}).require_fit(contract)
-    limits(tracking_error={"forward_speed": 0.375}).require_fit(contract)
+        check("tracking", limits(tracking_error={name: 1.0}), contract)
+    check("tracking", limits(tracking_error={"forward_speed": 0.375}), contract)
 
 
 def test_limits_of_what_the_contract_does_not_command():
     spin = ActionChannel("spin", "rad/s", -1.0, 1.0, 1.0)
-    limits(tracking_error={}, deceleration_m_s2=99.0).require_fit(with_action(spin))
+    limits(deceleration_m_s2=99.0).motion.require(with_action(spin))
+    check("envelope", LIMITS, with_action(spin))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-2.0, 1.0), (-1.0, 2.0), (0.0, 2.0), (-2.0, 0.0)])
 def test_the_largest_command_may_be_in_either_direction(low, high):
     contract = with_action(dataclasses.replace(FORWARD, low=low, high=high), YAW)
     with pytest.raises(ConfigError, match=r"the forward_speed that stops the robot, 2\.0, should"):
-        limits(forward_speed_m_s=Tiers(0.5, 2.0)).require_fit(contract)
-    limits(forward_speed_m_s=Tiers(0.5, 2.001)).require_fit(contract)
+        check("envelope", limits(forward_speed_m_s=Tiers(0.5, 2.0)), contract)
+    check("envelope", limits(forward_speed_m_s=Tiers(0.5, 2.001)), contract)
+
+
+def test_a_log_is_replayed_under_limits_that_would_be_refused_today():
+    """A monitor that is told to complain is made all the same, and judges as it did."""
+    lax = limits(tracking_error={"forward_speed": 0.5}, max_step_gap_s=0.05)
+    said = []
+    monitor = Monitor(CONTRACT, lax, complain=said.append)
+    assert len(said) == 2
+    assert said[0].startswith("monitor limits.freshness: max_step_gap_s 0.05 should be above")
+    assert said[1].startswith("monitor limits.tracking: tracking_error.forward_speed 0.5 should")
+    assert monitor._in_motion[0]._channels == (("forward_speed", 0, 0.5),)
+    Monitor(CONTRACT, LIMITS, complain=said.append)
+    assert len(said) == 2

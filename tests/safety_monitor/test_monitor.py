@@ -66,7 +66,7 @@ def test_begin_episode_from_every_state(state):
 @pytest.mark.parametrize("state", State)
 def test_reset_from_every_state(state):
     rig = Rig().to(state)
-    refusals = rig.monitor.reset(rig.now_s, rig.sources)
+    refusals = rig.monitor.reset(rig.look())
     if state in STILL:
         assert refusals == ()
         assert rig.monitor.state is State.READY
@@ -80,7 +80,7 @@ def test_reset_from_every_state(state):
 @pytest.mark.parametrize("state", State)
 def test_arm_from_every_state(state):
     rig = Rig().to(state)
-    refusals = rig.monitor.arm(rig.now_s, rig.sources)
+    refusals = rig.monitor.arm(rig.look())
     if state is State.READY:
         assert refusals == ()
         assert rig.monitor.state is State.ACTIVE
@@ -137,36 +137,36 @@ def test_the_observation_is_the_contract_s():
     rig.x_m, rig.y_m, rig.heading_rad = 0.5, -0.25, 0.75
     rig.tick()
     np.testing.assert_array_equal(
-        rig.monitor.observe(rig.sources),
+        rig.look().observation,
         [0.5, -0.25, math.cos(0.75), math.sin(0.75), 0.0, 0.0, 1.0],
     )
     rig.step((0.1, 1.0))
-    observed = rig.monitor.observe(rig.sources)
+    observed = rig.look().observation
     np.testing.assert_allclose(observed[4:], [0.1, 0.5, 1.0 - 1.0 / 40.0], rtol=1e-15)
 
 
 def test_what_is_left_of_the_episode_counts_moving_steps_and_ends_at_zero():
     rig = Rig().to_ready()
     rig.step()
-    assert rig.monitor.observe(rig.sources)[-1] == 1.0
-    rig.monitor.arm(rig.now_s, rig.sources)
+    assert rig.look().observation[-1] == 1.0
+    rig.monitor.arm(rig.look())
     for count in range(1, 43):
         rig.step()
-        assert rig.monitor.observe(rig.sources)[-1] == max(0.0, 1.0 - count / 40.0)
+        assert rig.look().observation[-1] == max(0.0, 1.0 - count / 40.0)
 
 
 def test_an_unusable_signal_is_observed_as_nan():
     rig = Rig()
     for sources in (rig.read(position=None), rig.read(position=[1.0]), {}):
-        assert np.isnan(rig.monitor.observe(sources)[:2]).all()
-        assert rig.monitor.observe(sources).shape == (7,)
+        assert np.isnan(rig.look(sources).observation[:2]).all()
+        assert rig.look(sources).observation.shape == (7,)
 
 
 def test_observing_changes_nothing():
     rig = Rig().to_active()
-    before = rig.monitor.observe(rig.sources)
-    rig.monitor.observe({})
-    np.testing.assert_array_equal(rig.monitor.observe(rig.sources), before)
+    before = rig.look().observation
+    rig.monitor.look(rig.now_s, {})
+    np.testing.assert_array_equal(rig.look().observation, before)
     assert rig.step().state is State.ACTIVE
 
 
@@ -212,7 +212,7 @@ def test_a_failure_inside_stops_the_robot(state, garbage):
         proposal = "forward"
     else:
         proposal = dataclasses.replace(proposal, contract_hash=7)
-    verdict = rig.monitor.step(rig.now_s, sources, proposal, prediction)
+    verdict = rig.monitor.step(rig.look(sources), proposal, prediction)
     assert verdict.state is State.STOPPED
     assert not verdict.action.any()
     assert verdict.intervened is (state in MOVING)
@@ -228,7 +228,7 @@ def test_a_failure_inside_stops_the_robot(state, garbage):
 
 def test_a_failure_inside_refuses():
     rig = Rig().to_ready()
-    assert "monitor_failed" in codes(rig.monitor.arm(rig.now_s, {"base": None}))
+    assert "monitor_failed" in codes(rig.monitor.arm(rig.look({"base": None})))
     assert rig.monitor.state is State.READY
 
 

@@ -192,7 +192,7 @@ def test_a_clock_that_goes_back_is_the_new_clock_afterwards():
 
 def test_a_clock_that_is_no_number_is_no_baseline():
     rig = Rig().to_active()
-    verdict = rig.monitor.step(math.nan, rig.sources, rig.propose())
+    verdict = rig.monitor.step(rig.monitor.look(math.nan, rig.sources), rig.propose())
     assert verdict.state is State.STOPPED
     assert "clock_not_finite" in codes(verdict.reasons)
     rig.now_s -= 1.0

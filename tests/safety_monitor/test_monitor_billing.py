@@ -113,7 +113,7 @@ def test_an_episode_begins_with_everything_forgotten():
     assert arm(rig) == {"proposal_missing"}
     rig.step()
     assert arm(rig) == set()
-    assert rig.monitor.observe(rig.sources)[-1] == 1.0
+    assert rig.look().observation[-1] == 1.0
     verdict = rig.step()
     assert (verdict.costs, verdict.budget.spent) == ((0.0, 0.0), (0.0, 0.0))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from monitor_rig import CONTRACT, Rig, codes, limits
+from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits
 
 from holdfast.safety_monitor import Geofence, State
 
@@ -69,7 +69,7 @@ def test_towards_the_fence_it_slows_then_stops_inside(heading):
     seen_states, seen_codes = seen_on_the_way(rig.to_active(), (1.0, 0.0))
     assert seen_states == LADDER
     assert seen_codes == ["geofence_near", "geofence_not_stoppable", "fallback_ended"]
-    assert rig.monitor._limits.geofence.allows(rig.x_m, rig.y_m)
+    assert LIMITS.checks["geofence"].allows(rig.x_m, rig.y_m)
     assert not rig.action.any()
 
 

@@ -40,7 +40,7 @@ def test_they_need_a_fresh_proposal_of_zero(event):
     assert event(rig) == {"proposal_stale"}
     rig = ready()
     rig.step(dataclasses.replace(rig.propose(), action=np.array([math.nan, 0.0])))
-    assert "proposal_not_finite" in codes(rig.monitor.reset(rig.now_s, rig.sources)) | event(rig)
+    assert "proposal_not_finite" in codes(rig.monitor.reset(rig.look())) | event(rig)
 
 
 def test_before_anything_was_proposed_a_reset_is_refused():
@@ -71,7 +71,7 @@ def test_a_refusal_is_said_in_full():
     rig = Rig().to_ready()
     rig.step((0.5, 0.0))
     rig.sources = rig.read(forward_speed=[0.1])
-    said = rig.monitor.arm(rig.now_s, rig.sources)
+    said = rig.monitor.arm(rig.look())
     assert {(reason.check, reason.state) for reason in said} == {(Check.EVENT, State.STOPPED)}
     assert [reason.text for reason in said] == [
         "the newest proposal is [0.5, 0.0], not zero",
@@ -91,9 +91,9 @@ def test_what_only_slows_does_not_refuse():
 def test_a_refused_event_remembers_nothing():
     rig = Rig().to_ready()
     later = Reading(rig.now_s, rig.sequence + 50, rig.signals())
-    assert rig.monitor.arm(rig.now_s, {"base": later}) == ()
+    assert rig.monitor.arm(rig.look({"base": later})) == ()
     rig = Rig().to_ready()
-    rig.monitor.arm(rig.now_s, {"base": dataclasses.replace(later, signals={})})
+    rig.monitor.arm(rig.look({"base": dataclasses.replace(later, signals={})}))
     assert rig.step().reasons == ()
 
 

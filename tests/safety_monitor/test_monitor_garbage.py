@@ -11,7 +11,7 @@ from monitor_rig import CONTRACT, MOVING, Rig, limits
 from holdfast.safety_monitor import Agreement, Proposal, Reading, State
 
 EVERYTHING = limits(
-    agreement=Agreement(0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0),
+    consistency=Agreement(0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0),
     pose_frozen_s=1.0,
     velocity_frozen_s=1.0,
     coasting_s=1.0,
@@ -105,7 +105,7 @@ def test_a_step_never_raises_and_its_account_is_kept(state, now_s, sources, prop
     spent, largest = rig.monitor._budget.spent, rig.monitor._cost_model.largest
     given_sources = rig.sources if sources is None else sources
     given_proposal = rig.propose() if isinstance(proposal, str) else proposal
-    verdict = rig.monitor.step(now_s, given_sources, given_proposal, cost_to_go)
+    verdict = rig.monitor.step(rig.monitor.look(now_s, given_sources), given_proposal, cost_to_go)
     assert np.isfinite(verdict.action).all()
     assert (np.abs(verdict.action) <= np.abs(CONTRACT.action_high)).all()
     if verdict.state in {State.STOPPED, State.READY}:
@@ -116,12 +116,13 @@ def test_a_step_never_raises_and_its_account_is_kept(state, now_s, sources, prop
         assert after == before + cost
         assert 0.0 <= cost <= most
     assert rig.monitor.state is verdict.state
-    observation = rig.monitor.observe(given_sources)
+    observation = rig.monitor.look(rig.now_s, given_sources).observation
     assert observation.shape == (CONTRACT.observation_size,)
     # And it goes on: the next sane step neither raises nor moves what was stopped.
     again = rig.step()
     assert not (verdict.state is State.STOPPED and again.action.any())
-    assert rig.monitor.reset(now_s, given_sources) or rig.monitor.state is State.READY
+    look = rig.monitor.look(now_s, given_sources)
+    assert rig.monitor.reset(look) or rig.monitor.state is State.READY
 
 
 WRONG = [
@@ -163,6 +164,6 @@ def test_a_proposal_of_another_kind_stops(wrong):
 
 def test_what_is_no_reading_shows_as_unknown():
     rig = Rig().to_ready()
-    assert np.isnan(rig.monitor.observe({"base": None})[:4]).all()
-    assert np.isnan(rig.monitor.observe({**rig.sources, "lidar": None})[:4]).all()
-    assert np.isnan(rig.monitor.observe(None)[:4]).all()
+    assert np.isnan(rig.look({"base": None}).observation[:4]).all()
+    assert np.isnan(rig.look({**rig.sources, "lidar": None}).observation[:4]).all()
+    assert np.isnan(rig.monitor.look(rig.now_s, None).observation[:4]).all()

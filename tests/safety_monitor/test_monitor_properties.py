@@ -72,12 +72,8 @@ def play(rig, script):
         if wrong.get("silent"):
             proposal = None
         prediction = wrong.get("prediction")
-        given = (
-            now_s + dt_s if math.isnan(dt_s) else rig.now_s,
-            sources,
-            proposal,
-            None if prediction is None else np.array(prediction),
-        )
+        look = rig.monitor.look(now_s + dt_s if math.isnan(dt_s) else rig.now_s, sources)
+        given = (look, proposal, None if prediction is None else np.array(prediction))
         verdict = rig.monitor.step(*given)
         rig.action = np.array(verdict.action)
         yield given, verdict

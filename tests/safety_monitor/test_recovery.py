@@ -237,5 +237,5 @@ def test_another_arming_may_recover_again():
     rig.monitor.disarm()
     rig.x_m, rig.action[:] = 2.0, 0.0
     rig.step()
-    assert rig.monitor.arm(rig.now_s, rig.sources) == ()
+    assert rig.monitor.arm(rig.look()) == ()
     assert rig.monitor._ramp_only is False

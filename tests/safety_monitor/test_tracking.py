@@ -1,13 +1,11 @@
-import dataclasses
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_rig import CONTRACT, Rig, codes, limits
+from monitor_rig import Rig, check, codes, limits, seen
 
-from holdfast.safety_monitor import Agreement, Check, Following, State
-from holdfast.safety_monitor.tracking import Tracking
+from holdfast.safety_monitor import Check, State
 
 # Off by more than 0.375 m/s or 0.75 rad/s for over 0.25 s: LIMITED; for over 0.5 s: STOPPED. It
 # may follow any command of the last 0.25 s.
@@ -16,14 +14,15 @@ APPLIED = [0.5, -1.0]
 
 
 def off(tracking, now_s, forward=0.5, yaw=-1.0, applied=APPLIED, limited=False):
-    values, reasons = {}, []
+    values = {}
     if forward is not None:
         values["forward_speed"] = [forward]
     if yaw is not None:
         values["yaw_rate"] = [yaw]
-    tracking.judge(now_s, values, applied, limited, reasons)
-    assert all(reason.check is Check.ENVELOPE for reason in reasons)
-    return [(reason.code, reason.state) for reason in reasons]
+    told = seen(now_s, values, applied=applied, state=LIMITED if limited else State.ACTIVE)
+    tracking.judge(told)
+    assert all(reason.check is Check.ENVELOPE for reason in told.reasons)
+    return [(reason.code, reason.state) for reason in told.reasons]
 
 
 FORWARD, YAW = "forward_speed_not_tracking", "yaw_rate_not_tracking"
@@ -51,14 +50,14 @@ LIMITED, STOPPED = State.LIMITED, State.STOPPED
     ],
 )
 def test_how_far_is_too_far(forward, yaw, limited, codes):
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     assert off(tracking, 0.0, forward, yaw, limited=limited) == []
     expected = [(code, LIMITED) for code in codes]
     assert off(tracking, 0.3, forward, yaw, limited=limited) == expected
 
 
 def test_how_long_is_too_long():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     for now_s, expected in (
         (8.0, []),
         (8.25, []),
@@ -70,7 +69,7 @@ def test_how_long_is_too_long():
 
 
 def test_a_moment_on_track_absolves_a_quarter_of_itself():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, forward=-1.0)
     off(tracking, 0.25, forward=-1.0)
     assert off(tracking, 0.5) == []  # 0.1875 s are left
@@ -83,14 +82,14 @@ def test_a_moment_on_track_absolves_a_quarter_of_itself():
 
 
 def test_what_is_off_stays_off_while_the_time_runs_out():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, forward=-1.0)
     assert off(tracking, 0.4, forward=-1.0) == [(FORWARD, LIMITED)]
     assert off(tracking, 0.5) == [(FORWARD, LIMITED)]
 
 
 def test_a_robot_may_follow_any_command_of_its_reaction_time():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, applied=[1.0, 0.0], forward=1.0, yaw=0.0)
     off(tracking, 0.125, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
     for now_s in (0.25, 0.3125, 0.374):  # until then 1 m/s was in force a quarter second ago
@@ -101,14 +100,14 @@ def test_a_robot_may_follow_any_command_of_its_reaction_time():
 
 
 def test_time_that_goes_back_counts_as_none():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     for now_s in (5.0, 4.0, math.nan, 4.1, 4.2):
         assert off(tracking, now_s, forward=-1.0) == []
     assert tracking._off_s["forward_speed"] == pytest.approx(0.1)
 
 
 def test_forgetting_starts_the_time_again():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, forward=-1.0)
     off(tracking, 0.25, forward=-1.0)
     tracking.forget()
@@ -117,7 +116,7 @@ def test_forgetting_starts_the_time_again():
 
 
 def test_forgetting_forgets_the_commands():
-    tracking = Tracking(CONTRACT, LIMITS)
+    tracking = check("tracking")
     off(tracking, 0.0, applied=[1.0, 0.0], forward=1.0, yaw=0.0)
     tracking.forget()
     off(tracking, 0.0, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
@@ -126,224 +125,19 @@ def test_forgetting_forgets_the_commands():
 
 
 def test_only_named_channels_are_tracked():
-    tracking = Tracking(CONTRACT, limits(tracking_error={"yaw_rate": 0.75}))
+    tracking = check("tracking", limits(tracking_error={"yaw_rate": 0.75}))
     off(tracking, 0.0, forward=9.0, yaw=9.0)
     assert off(tracking, 9.0, forward=9.0, yaw=9.0) == [(YAW, STOPPED)]
 
 
 def test_the_text_says_for_how_long():
-    tracking, reasons = Tracking(CONTRACT, LIMITS), []
-    tracking.judge(0.0, {}, APPLIED, False, reasons)
-    tracking.judge(0.3, {"yaw_rate": [-1.0]}, APPLIED, False, reasons)
-    assert [reason.text for reason in reasons] == [
+    tracking = check("tracking")
+    tracking.judge(seen(0.0, {}, applied=APPLIED))
+    last = seen(0.3, {"yaw_rate": [-1.0]}, applied=APPLIED)
+    tracking.judge(last)
+    assert [reason.text for reason in last.reasons] == [
         "forward_speed has not followed its command for 0.30 s"
     ]
-
-
-# How far it has gone, and turned, in another way than it was told.
-
-FOLLOWING = Following(0.25, 0.0625, 0.125, 0.25, 0.5, 0.25, 0.5)
-ASTRAY = {
-    "agreement": Agreement(0.1, 0.0, 0.1, 2.0, 9.0, 9.0, 0.1, 0.1, 9.0),
-    "tracking_error": {},
-}
-
-
-def follows(**changes):
-    following = dataclasses.replace(FOLLOWING, **changes)
-    return Tracking(CONTRACT, limits(**ASTRAY, following=following))
-
-
-def astray(tracking, now_s, forward, yaw, applied=(1.0, 0.0), heading=0.0):
-    """Return the codes of a step of a robot that does something else than it was told."""
-    reasons, values = [], {"heading": [heading], "forward_speed": [forward], "yaw_rate": [yaw]}
-    values = {name: value for name, value in values.items() if value != [None]}
-    tracking.judge(now_s, values, list(applied), False, reasons)
-    assert all((r.check, r.state) == (Check.ENVELOPE, STOPPED) for r in reasons)
-    return [reason.code for reason in reasons]
-
-
-def first(tracking, until_s=4.0, after_s=0.0, **told):
-    """Return when something is said, of what, in steps of a sixteenth; (None, []) for never."""
-    for step in range(int(until_s * 16)):
-        if said := astray(tracking, after_s + step / 16, **told):
-            return step / 16, said
-    return None, []
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize(("share", "seen_s"), [(0.0, 0.3125), (0.5, 0.625), (1.5, 0.625)])
-def test_a_command_that_is_carried_out_by_a_share_leads_astray(sign, share, seen_s):
-    """0.5 m/s less 0.0625 are 0.25 m after 0.57 s, and 1 m/s after 0.27 s."""
-    told = {"forward": sign * share, "yaw": 0.0, "applied": (sign, 0.0)}
-    assert first(follows(), **told) == (seen_s, [FORWARD])
-
-
-@pytest.mark.parametrize("off_m_s", [0.0625, -0.0625, 0.0, 0.03])
-def test_what_is_forgiven_of_the_time_never_adds_up(off_m_s):
-    assert first(follows(), forward=1.0 + off_m_s, yaw=0.0) == (None, [])
-
-
-def test_what_is_at_the_most_is_allowed():
-    tracking = follows(creep_m_s=0.0)
-    for now_s, said in ((0.0, []), (0.5, []), (0.5 + 1e-6, [FORWARD]), (9.0, [FORWARD])):
-        assert astray(tracking, now_s, forward=0.5, yaw=0.0) == said
-    tracking = follows(creep_rad_s=0.0, turn_rad_per_m=0.0)
-    for now_s, said in ((0.0, []), (0.5, []), (0.5 + 1e-6, [YAW])):
-        assert astray(tracking, now_s, forward=1.0, yaw=1.0) == said
-
-
-def test_what_jitters_about_its_command_leads_astray_too():
-    """It goes nowhere, though it is told to stand: half a metre per second, to and fro."""
-    tracking, seen = follows(), []
-    for step in range(16):
-        seen += astray(tracking, step / 16, (-1) ** step * 0.5, 0.0, applied=(0.0, 0.0))
-    assert seen[0] == FORWARD
-
-
-@pytest.mark.parametrize("lag_s", [0.125, 0.25, 0.375])
-def test_the_motion_may_be_that_of_any_command_of_so_long_ago(lag_s):
-    tracking = follows(lag_s=lag_s, creep_m_s=0.0, most_m=1e-9)
-    assert astray(tracking, 0.0, forward=0.0, yaw=0.0, applied=(0.0, 0.0)) == []
-    seen = next(
-        step / 16
-        for step in range(1, 40)
-        if astray(tracking, step / 16, forward=0.0, yaw=0.0, applied=(1.0, 0.0))
-    )
-    assert seen == lag_s + 1 / 16
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_turn_that_was_not_told_leads_astray(sign):
-    """0.75 rad/s less 0.125 and less 0.25 for the metre that is told in a second: 0.375."""
-    for applied, seen_s in (((1.0, 0.0), 1.375), ((-1.0, 0.0), 1.375), ((0.0, 0.0), 0.8125)):
-        told = {"forward": applied[0], "yaw": sign * 0.75, "applied": applied}
-        assert first(follows(), **told) == (seen_s, [YAW])
-
-
-@pytest.mark.parametrize("yaw", [0.374, -0.374])
-def test_motors_of_unequal_gain_are_forgiven(yaw):
-    assert first(follows(), forward=1.0, yaw=yaw) == (None, [])
-    assert first(follows(), forward=0.0, yaw=yaw, applied=(0.0, 0.0))[1] == [YAW]
-
-
-@pytest.mark.parametrize("settle_s", [0.25, 1.0])
-def test_while_wheels_may_slip_and_a_while_after_a_turn_is_not_judged(settle_s):
-    """It reverses at once, which takes a floor of 2 m/s² a second, and spins all the while."""
-    tracking = follows(settle_s=settle_s)
-    assert astray(tracking, 0.0, forward=1.0, yaw=0.0) == []
-    seen_s, said = first(tracking, after_s=1 / 16, forward=-1.0, yaw=2.5, applied=(-1.0, 0.0))
-    assert said == [YAW]
-    # It slips until 15/16 s after; at 2.125 rad/s, 0.25 s later there are 0.5 rad.
-    assert seen_s == 14 / 16 + settle_s + 4 / 16
-
-
-@pytest.mark.parametrize(("share", "expected"), [(1.0, None), (0.5, [FORWARD])])
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_robot_may_reverse_as_slowly_as_its_floor_lets_it(share, expected, sign):
-    """After 0.25 s of lag it has to change by 2 m/s² from one metre per second to the other."""
-    tracking, seen = follows(creep_m_s=0.0, most_m=0.125), None
-    for step in range(40):
-        at_s = step / 16
-        speed = max(1.0 - 2.0 * share * max(at_s - 0.25, 0.0), -1.0)
-        applied = (sign if step == 0 else -sign, 0.0)
-        seen = seen or astray(tracking, at_s, sign * speed, 0.0, applied) or None
-    assert seen == expected
-
-
-def test_wheels_of_another_size_turn_the_robot_more():
-    """0.1 of a commanded turn are forgiven, as 0.1 of the way are (`distance_share`)."""
-    for turned, expected in ((2.32, []), (1.68, []), (2.5, [YAW]), (1.5, [YAW])):
-        told = {"forward": 0.0, "yaw": turned, "applied": (0.0, 2.0)}
-        assert first(follows(), until_s=9.0, **told)[1] == expected
-
-
-def test_while_wheels_may_slip_their_speed_is_judged():
-    tracking = follows()
-    assert astray(tracking, 0.0, forward=1.0, yaw=0.0) == []
-    assert first(tracking, after_s=1 / 16, forward=-1.0, yaw=0.0) == (0.125, [FORWARD])
-
-
-@pytest.mark.parametrize("missing", ["forward", "yaw", "heading"])
-def test_what_is_not_known_does_not_lead_astray(missing):
-    """The monitor stops for a signal that is missing all the same."""
-    told = {"forward": 0.0, "yaw": 2.0, "heading": 0.0, missing: None}
-    expected = {"forward": [YAW], "yaw": [FORWARD], "heading": [FORWARD, YAW]}[missing]
-    assert first(follows(), **told)[1] == expected
-
-
-def test_good_behaviour_takes_off_what_is_forgiven():
-    tracking = follows()
-    for step in range(5):
-        astray(tracking, step / 16, forward=0.5, yaw=0.5)
-    before = vars(tracking._astray).copy()
-    assert astray(tracking, 0.5, forward=1.0, yaw=0.0) == []
-    assert tracking._astray._off_m == before["_off_m"] - 0.25 * 0.0625
-    assert astray(tracking, 9.0, forward=1.0, yaw=0.0) == []
-    assert (tracking._astray._off_m, tracking._astray._off_rad) == (0.0, 0.0)
-
-
-def test_time_that_goes_back_leads_nowhere():
-    tracking = follows()
-    for now_s in (5.0, 4.0, math.nan, 4.0):
-        assert astray(tracking, now_s, forward=9.0, yaw=9.0) == []
-
-
-def test_forgetting_begins_where_the_robot_is():
-    tracking = follows()
-    for step in range(4):
-        astray(tracking, step / 16, forward=0.0, yaw=0.0)
-    tracking.forget()
-    assert first(tracking, after_s=9.0, forward=0.0, yaw=0.0) == (0.3125, [FORWARD])
-    tracking.forget()
-    assert astray(tracking, 20.0, forward=-1.0, yaw=0.0, applied=(-1.0, 0.0)) == []
-
-
-def test_the_texts_of_what_leads_astray():
-    tracking, reasons = follows(), []
-    for now_s in (0.0, 0.5):
-        values = {"forward_speed": [0.0], "yaw_rate": [2.0], "heading": [0.0]}
-        tracking.judge(now_s, values, [0.0, 0.0], False, reasons)
-    assert [reason.text for reason in reasons] == [
-        "yaw_rate has led 0.938 rad away from its commands"
-    ]
-    reasons.clear()
-    tracking.judge(1.0, {**values, "forward_speed": [2.0]}, [0.0, 0.0], False, reasons)
-    assert reasons[0].text == "forward_speed has led 0.969 m away from its commands"
-
-
-@pytest.mark.parametrize(
-    ("share", "turned"), [(0.0, 1.0), (0.5, 1.0), (1.0, 0.0), (1.0, -1.0), (1.5, 1.5), (0.0, 0.0)]
-)
-def test_a_monitor_stops_a_robot_that_turns_as_it_was_not_told(share, turned):
-    following = Following(0.25, 0.05, 0.05, 0.2, 0.5, 0.05, 0.1)
-    agreement = Agreement(0.1, 0.0, 0.01, 1.5, 0.1, 0.1, 0.01, 0.02, 0.1)
-    rig = Rig(limits(geofence=None, agreement=agreement, following=following)).to_active()
-    for _ in range(12):
-        verdict = rig.step((0.4, 1.0))
-    assert verdict.state is State.ACTIVE
-    for _ in range(20):
-        rig.action[0] *= share
-        rig.action[1] *= turned
-        verdict = rig.step((0.4, 1.0))
-        if verdict.state is State.STOPPED:
-            break
-    assert verdict.state is State.STOPPED
-    assert {FORWARD, YAW} & set(codes(verdict.reasons))
-
-
-@settings(max_examples=50, deadline=None, derandomize=True, database=None)
-@given(
-    lag=st.integers(0, 5),
-    said=st.lists(st.tuples(st.floats(-1.0, 1.0), st.floats(-2.0, 2.0)), min_size=6, max_size=40),
-    error=st.floats(-0.0625, 0.0625),
-)
-def test_a_robot_that_does_late_what_it_was_told_is_never_stopped(lag, said, error):
-    tracking, done = follows(lag_s=0.25), [said[0]] * lag + said
-    for step, applied in enumerate(said):
-        forward, yaw = done[step]
-        at_s = step * 0.05
-        assert astray(tracking, at_s, forward + error, yaw + error, applied) == []
 
 
 @settings(max_examples=50, deadline=None, derandomize=True, database=None)

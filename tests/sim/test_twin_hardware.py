@@ -232,10 +232,8 @@ def test_the_file_with_a_lidar_is_the_drive_robot_s_own_with_two_topics_more():
     same = {"ros", "monitor"}
     for name in vars(plain).keys() - same:
         assert getattr(with_lidar, name) == getattr(plain, name)
-    limits, plain_limits = dict(vars(with_lidar.monitor)), dict(vars(plain.monitor))
-    assert limits.pop("footprint_radius_m") == 0.23
-    assert plain_limits.pop("footprint_radius_m") is None
-    assert limits == plain_limits
+    assert with_lidar.monitor.checks["obstacles"].footprint_radius_m == 0.23
+    assert with_lidar.monitor.without("obstacles") == plain.monitor
     more = {name: with_lidar.ros.sources[name] for name in ("lidar", "planner")}
     frames = dataclasses.replace(plain.ros.frames, aligned=("imu_link", "base_scan"))
     sources = {**plain.ros.sources, **more}
