@@ -74,7 +74,7 @@ def test_an_honest_robot_is_not_stopped(gapped, first, then, monkeypatch):
     """It circles, sets off, and reverses at full speed; on the gap's floor its wheels slip."""
     monkeypatch.setitem(SITUATIONS, "manoeuvre", Situation(first, then, 1.0, 4.0))
     outcome = play(Case(NONE, "nothing", "manoeuvre", seed=1, gapped=gapped))
-    assert outcome.noticed in ("", "fallback_ended"), outcome  # the fence's
+    assert outcome.noticed == "", outcome
 
 
 def test_a_tilt_that_drifts_is_seen_before_it_is_out_of_the_margins():

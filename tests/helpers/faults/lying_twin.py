@@ -456,7 +456,8 @@ def judge(case: Case, board: Witness, liar: Liar, notes: Notes, begins_s: float)
     said = [(t, code) for t, code, _ in notes.said if t >= begins_s - 1e-6]
     matters_s = from_s if moved.in_time else from_s + SEEN_S
     rests_s = from_s + (math.inf if moved.standing_s is None else moved.standing_s)
-    noticed = [(t, code) for t, code in said if "geofence" not in code]
+    by_fence = ("geofence", "fallback_ended")
+    noticed = [(t, code) for t, code in said if not any(word in code for word in by_fence)]
     harm = max((h for t, _, h in liar.lies if matters_s <= t <= rests_s), default=0.0)
     if not shows or not moved.moved:
         verdict = "harmless"
