@@ -47,7 +47,7 @@ class DemoSettings:
         limit: d, expected cost per episode. Default: the task's own.
         iterations: training iterations in simulation.
         episodes: episodes per run on the twin.
-        rounds: most rounds of fine-tuning.
+        rounds: maximum number of rounds of fine-tuning.
         gap: YAML file with the differences between twin and simulator. Default:
             config/gap_demo.yaml.
     """

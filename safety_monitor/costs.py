@@ -45,5 +45,6 @@ class CostModel:
     def __call__(self, signals: Signals) -> Array:
         """Return the costs of one step, shape (..., costs), of signals shaped (..., size) each."""
         read = {name: signals[name] for name in self.signals}
-        read |= {name: np.clip(read[name], *limits) for name, limits in self._ranges.items()}
+        for name, (low, high) in self._ranges.items():
+            read[name] = np.clip(read[name], low, high)
         return np.stack([expression(read) for expression in self._expressions], axis=-1)

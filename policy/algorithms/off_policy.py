@@ -110,7 +110,8 @@ class OffPolicySettings(OwnSettings):
         min_share: least effective sample size, (Σw)²/Σw², as a share of the sample size, which
             counts episodes (trajectory) or steps.
         max_weight: largest weight (clip).
-        gradient_steps: most steps per batch; they end earlier when the weights become too wide.
+        gradient_steps: maximum number of steps per batch; they end earlier when the weights become
+            too wide.
         gradient_rate: Adam's learning rate.
     """
 

@@ -37,8 +37,8 @@ class VineSettings(TRPOSettings):
     Attributes:
         states: N, number of states, drawn from a batch's steps, at which branches start.
         branches: K, number of actions sampled at each state.
-        branch_steps: most steps of a branch; the critic estimates the rest. 0: branches run to
-            the episode's end.
+        branch_steps: maximum number of steps of a branch; the critic estimates the rest. 0:
+            branches run to the episode's end.
     """
 
     states: Annotated[int, Range(1)] = 200

@@ -48,7 +48,8 @@ class FinetuneSettings:
         bound: standard errors added to each estimated cost, which give the upper cost bound.
         max_kl: largest KL(behaviour ‖ new), nats per step.
         min_share: least effective sample size, (Σρ)²/Σρ², as a share of the samples.
-        steps: most constrained steps; they end as soon as the upper cost bounds meet the target.
+        steps: maximum number of constrained steps; they end as soon as the upper cost bounds meet
+            the target.
         critic_steps: Adam steps on the critics.
         critic_minibatch: samples per Adam step on the critics.
         critic_rate: Adam's learning rate for the critics.

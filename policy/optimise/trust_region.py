@@ -26,10 +26,10 @@ class StepSettings:
     Attributes:
         delta: trust region, mean KL(old ‖ new) in nats, summed over action dimensions.
         damping: number added to the Fisher matrix's diagonal.
-        cg_iterations: most conjugate-gradient iterations.
-        fisher_rows: most samples in a Fisher product.
+        cg_iterations: maximum number of conjugate-gradient iterations.
+        fisher_rows: maximum number of samples in a Fisher product.
         backtrack: length of each step of the line search, as a share of the step before.
-        backtracks: most steps of the line search.
+        backtracks: maximum number of steps of the line search.
     """
 
     delta: Annotated[float, POSITIVE] = 0.02

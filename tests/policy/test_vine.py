@@ -49,7 +49,12 @@ def times(learner):
 
 @pytest.mark.parametrize(
     "collected",
-    [{}, {"task": "PointGather-v0"}, {"task": "DriveGoal-v0", "batch": 2000}, {"randomise": WILD}],
+    [
+        {},
+        {"task": resolve("PointGather-v0")},
+        {"task": resolve("DriveGoal-v0"), "batch": 2000},
+        {"randomise": WILD},
+    ],
     ids=["circle", "gather", "goal", "randomised"],
     indirect=True,
 )

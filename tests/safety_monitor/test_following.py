@@ -194,7 +194,7 @@ def test_the_texts_of_what_leads_astray():
 )
 def test_a_monitor_stops_a_robot_that_turns_as_it_was_not_told(share, turned):
     following = FollowingLimits(0.25, 0.05, 0.05, 0.1, 0.2, 1.5, 0.5, 0.05, 0.1)
-    rig = Rig(limits(geofence=None, following=following)).to_active()
+    rig = Rig(limits(geofence=None, tracking_error={}, following=following)).to_active()
     for _ in range(12):
         verdict = rig.step((0.4, 1.0))
     assert verdict.state is State.ACTIVE

@@ -308,7 +308,7 @@ ALSO = {
 
 
 def test_no_limit_is_left_out():
-    whole = {"geofence", "consistency", "recovery"}
+    whole = {"geofence", "consistency", "following", "recovery"}
     names = {f.name for block in BLOCKS.keys() - whole for f in dataclasses.fields(BLOCKS[block])}
     assert {name for name, *_ in REACHES} | ALSO == names | whole
 
