@@ -1,4 +1,4 @@
-"""Observations: the one place where they are built from signals."""
+"""The observation is built from signals here, for the simulator and for the robot."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from holdfast.signals import TRANSFORMS, Array, Signals
 
 
 class Observer:
-    """Builds observations as a contract lists them.
+    """Builds the observation from signals, in the order of a contract's channels.
 
     Args:
-        contract: names the channels, their signals and their order.
+        contract: lists the channels with their signals.
     """
 
     def __init__(self, contract: Contract) -> None:

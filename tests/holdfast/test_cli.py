@@ -201,11 +201,11 @@ def test_doctor_finds_this_install_sound(capsys):
     out = capsys.readouterr().out
     for what in ("python", "cores", "numpy", "onnxruntime", "torch", "ROS 2", "Ray", "serial port"):
         assert what in out
-    assert "The run side works." in out
+    assert "The robot side works." in out
 
 
 def test_doctor_runs_a_network():
-    assert doctor.runtime() == doctor.Finding("ONNX Runtime runs", "yes")
+    assert doctor.runtime() == doctor.Finding("ONNX Runtime", "runs")
 
 
 def test_doctor_says_what_is_broken(monkeypatch, capsys):
@@ -225,7 +225,7 @@ def test_doctor_names_what_training_lacks(monkeypatch, capsys):
     assert main(["doctor"]) == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "holdfast[train]" in out
-    assert doctor.training().found == "without not-installed-anywhere"
+    assert doctor.training().found == "missing: not-installed-anywhere"
 
 
 def test_doctor_reads_the_requirements_of_setup_py():
