@@ -66,7 +66,7 @@ def learn(job: tuple[str, int, argparse.Namespace]) -> tuple[str, int, dict[str,
     rows = {"demonstrations": figures([shown]), "clone": figures(records[:1])}
     for after in AFTER:
         rows[f"{after} iterations from the clone"] = figures(records[after - 3 : after])
-        rows[f"{after} from random weights"] = figures(others[after - 3 : after])
+        rows[f"{after} iterations from random weights"] = figures(others[after - 3 : after])
     for learner in (teacher, pupil, scratch):
         learner.close()
     return name, seed, rows

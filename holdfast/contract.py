@@ -1,7 +1,7 @@
-"""The contract: what a policy was trained under and will be run under.
+"""The contract: observation, action, costs and period that a policy is trained and run under.
 
-Frozen, strict, and with one canonical JSON text, whose SHA-256 names it everywhere:
-in the bundle, in every log, and in the gate that a run must pass before it starts.
+A contract is frozen, is read strictly, and has one canonical JSON text. The text's SHA-256 names
+the contract in the bundle and in every log, and a run compares it before it starts.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ class ObservationChannel:
 
     @property
     def signal_size(self) -> int:
-        """How many values the signal has, before the transform."""
+        """Number of the signal's values, before the transform."""
         return self.size // (TRANSFORMS[self.transform][1] * self.history)
 
 
 @dataclass(frozen=True)
 class ActionChannel:
-    """One action value: its limits in `unit`, and how fast it may change, in `unit` per second."""
+    """One action value: its limits in `unit`, and its largest change, in `unit` per second."""
 
     name: str
     unit: str
@@ -133,16 +133,17 @@ class ActionChannel:
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost of signals, the limit d on it, and how it was learned.
+    """A cost of signals, its limits, and the discounts of training.
 
     Attributes:
-        name: what reports call it; unique in the contract.
+        name: the cost's name in reports; unique in the contract.
         expression: the cost of one step, in the language of docs/COSTS.md.
         limit: d, the bound on the expected undiscounted sum per episode.
-        run_budget: hard stop within one episode's run; a deployment may lower it, never raise it.
-        gamma: discount used in training; lam: its GAE lambda.
-        at_most: the most that one step can cost; None where nobody can say, as in a simulation
-            that has costs of its own, and then no robot may be moved.
+        run_budget: cost at which the monitor stops an episode; a deployment may lower it, never
+            raise it.
+        gamma, lam: discount and GAE lambda used in training.
+        at_most: largest cost of one step; None if it has no known bound, as in a simulation that
+            has costs of its own. Such a policy moves no robot.
     """
 
     name: str
@@ -164,7 +165,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Recovery:
-    """The fallback controller: a name the monitor knows, and its parameters."""
+    """The fallback controller: its name in the monitor, and its parameters."""
 
     name: str
     parameters: Mapping[str, float]
@@ -175,10 +176,10 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Contract:
-    """Robot, task, observation, action, costs and clock, as trained and as run.
+    """Robot, task, observation, action, costs and period, in training and in a run.
 
     Raises:
-        ContractError: a field contradicts another or the signal catalogue.
+        ContractError: a field contradicts another field or the signal catalogue.
     """
 
     robot: Annotated[str, NAME]  # it finds a configuration file, so it must never be a path
@@ -244,7 +245,7 @@ class Contract:
         _, factor, transformed_unit = TRANSFORMS[channel.transform]
         factor *= channel.history
         unit = transformed_unit or unit
-        if size is None:  # the robot's own: any whole number of them
+        if size is None:  # the robot defines the size: any whole number
             size = max(channel.size // factor, 1)
         _require(
             channel.size == size * factor,
@@ -276,7 +277,8 @@ class Contract:
         return tuple(dict.fromkeys(name for name in names if name in self.known_signals))
 
     def signal_size(self, name: str) -> int | None:
-        """Return how many values a signal has; None if the robot alone knows."""
+        """Return the number of a signal's values; None if it depends on the robot and no channel
+        observes the signal."""
         size = self.known_signals[name].size if name in self.known_signals else None
         if size is None:
             listed = (c.signal_size for c in self.observation if c.signal == name)
@@ -343,14 +345,14 @@ class Contract:
 
     @cached_property
     def action_max_step(self) -> Array:
-        """How far each action value may move in one period."""
+        """Largest change of each action value in one period."""
         return np.array([channel.max_rate_per_s for channel in self.action]) * self.period_s
 
     def admissible(self, previous: Array, proposed: Array) -> Array:
-        """Return the proposed action within limits, then within rate of the previous one.
+        """Return the proposed action, clipped to the limits, then to the rates of change.
 
-        The simulator and the monitor both apply exactly this, so a policy is trained under
-        the limits that it is run under. Shapes (..., actions), physical units.
+        The simulator and the monitor both use this function, so a policy is trained under the
+        limits that it is run under. All shapes are (..., actions), in physical units.
         """
         step = self.action_max_step
         limited = np.minimum(np.maximum(proposed, self.action_low), self.action_high)

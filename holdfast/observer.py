@@ -1,4 +1,4 @@
-"""Observations: the one place where they are built from signals."""
+"""The observation is built from signals here, for the simulator and for the robot."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from holdfast.signals import TRANSFORMS, Array, Signals
 
 
 class Observer:
-    """Builds observations as a contract lists them.
+    """Builds the observation from signals, in the order of a contract's channels.
 
     Args:
-        contract: names the channels, their signals and their order.
+        contract: lists the channels with their signals.
 
     Attributes:
-        size: n, how many values an observation has.
-        depth: of how many periods the signals are needed.
+        size: n, number of values of an observation.
+        depth: number of periods whose signals are needed.
     """
 
     def __init__(self, contract: Contract) -> None:

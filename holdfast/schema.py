@@ -1,9 +1,10 @@
-"""Plain data and frozen dataclasses: one way in, one way out, ranges declared beside the fields.
+"""Reads frozen dataclasses from plain data, and writes them as plain data.
 
-Files, settings and what programs write to each other are read by `read` and written by
-`to_plain`. A field says with its annotation what it takes, `Annotated[float, POSITIVE]`, and a
-refusal names the field's place. Own code, not pydantic, msgspec or cattrs: the contract and the
-safety monitor are read this way too, and need nothing beside NumPy and the standard library.
+Files, settings, and the data that programs exchange are read by `read` and written by `to_plain`.
+A field's annotation declares its type and range, as `Annotated[float, POSITIVE]`, and a refusal
+names the field's place. This is own code and not pydantic, msgspec or cattrs, because the
+contract and the safety monitor are read this way too, and may import NumPy and the standard
+library alone.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class Range(Rule):
-    """Finite numbers from `low` to `high`, or above the one, or below the other."""
+    """Finite numbers from `low` to `high`; `above` excludes `low`, `below` excludes `high`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -73,7 +74,7 @@ PROPER_SHARE = Range(0.0, 1.0, above=True, below=True)
 
 @dataclass(frozen=True)
 class OneOf(Rule):
-    """Some texts alone."""
+    """Any of some texts."""
 
     words: Collection[str]
 
@@ -87,7 +88,7 @@ class OneOf(Rule):
 
 @dataclass(frozen=True)
 class Matching(Rule):
-    """Texts that a pattern matches as a whole; `words` says so to a person."""
+    """Texts that a pattern matches as a whole; `words` describes them for a person."""
 
     pattern: re.Pattern[str]
     words: str
@@ -120,10 +121,10 @@ ASCENDING = _Ascending()
 
 
 def check(record: Any, error: type[HoldfastError], where: str = "") -> None:
-    """Refuse a dataclass whose fields are not as their annotations say; for `__post_init__`.
+    """Raise unless a dataclass's fields are in their declared ranges; for `__post_init__`.
 
     Args:
-        error: what is raised.
+        error: raised if a field is not.
         where: begins the sentence, before the field's name.
     """
     for name, kind in _hints(type(record)).items():
@@ -138,11 +139,12 @@ def check(record: Any, error: type[HoldfastError], where: str = "") -> None:
 
 
 class MismatchError(ValueError):
-    """Data is not what a dataclass takes.
+    """Data does not fit a dataclass.
 
     Attributes:
-        place: where the sentence is about; near: the nearest place that the data has.
-        named: whether the sentence says itself what it is about.
+        place: the place of the mistake.
+        near: the nearest place that the data has, for a line number.
+        named: whether the sentence itself names the place.
     """
 
     def __init__(
@@ -151,8 +153,13 @@ class MismatchError(ValueError):
         super().__init__(said)
         self.place, self.near, self.named = place, place if near is None else near, named
 
+    def within(self, place: Place) -> MismatchError:
+        """Return this mistake as one of data that has the mistaken part at a place."""
+        near = (*place, *self.near)
+        return MismatchError((*place, *self.place), str(self), near, self.named)
+
     def sentence(self, where: str) -> str:
-        """Return the whole sentence; `where` names what was read."""
+        """Return the whole sentence; `where` names the data."""
         if self.named:
             return str(self)
         place = dotted(self.place)
@@ -168,11 +175,14 @@ def read(
 ) -> T:
     """Build a frozen dataclass from plain data.
 
+    A dataclass whose data has another shape than its fields builds itself, in a static method
+    `from_plain(data)`, which may use `build` for parts.
+
     Args:
         where: names the data; each sentence begins with it.
-        error: what is raised where the data is not as the fields' annotations say, or where the
-            dataclass itself refuses it.
-        complete: whether fields with a default must be there too, as in what a program wrote.
+        error: raised if the data does not fit the fields' annotations, or if the dataclass itself
+            refuses its values.
+        complete: whether fields with a default must be there too, as in data that a program wrote.
     """
     try:
         return build(kind, data, complete)
@@ -187,13 +197,20 @@ def build(kind: type[T], data: Any, complete: bool = False, place: Place = ()) -
         place: where the data is in a whole.
 
     Raises:
-        MismatchError: the data is not as the fields' annotations say.
+        MismatchError: the data does not fit the fields' annotations.
     """
     made: T = _record(kind, data, place, complete)
     return made
 
 
 def _record(kind: Any, data: Any, place: Place, complete: bool) -> Any:
+    if hasattr(kind, "from_plain"):
+        try:
+            return kind.from_plain(data)
+        except MismatchError as wrong:
+            raise wrong.within(place) from None
+        except HoldfastError as wrong:
+            raise MismatchError(place, str(wrong), named=True) from None
     if not isinstance(data, Mapping):
         raise MismatchError(place, f"should be a mapping, received {_received(data)}")
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -284,8 +301,7 @@ def _number(value: Any, place: Place) -> float:
 
 
 def _rules(kind: Any, value: Any, place: Place) -> Iterator[tuple[Rule, Any, Place]]:
-    """Yield what an annotation demands of a value and its parts. Dataclasses demand for
-    themselves."""
+    """Yield an annotation's rules for a value and its parts, without those of inner dataclasses."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         yield from _rules(arguments[0], value, place)
@@ -352,7 +368,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _some(kinds: tuple[Any, ...]) -> Any:
-    """Return what an optional type is when it is not None."""
+    """Return the other type of an optional type."""
     return next(kind for kind in kinds if kind is not NoneType)
 
 

@@ -1,8 +1,8 @@
-"""YAML files, strictly: what a person did not mean is refused, with file, line and key.
+"""Reads YAML files strictly; each refusal names file, line and key.
 
-Scalars are YAML 1.2's (so `yes`, `on` and `1:30` are text and `010` is ten), keys are text and
-unique, numbers are finite. There are no anchors, aliases, tags or second documents: nobody needs
-them for the files read here, and they are where a small file becomes a large one.
+Scalars are those of YAML 1.2 (so `yes`, `on` and `1:30` are text and `010` is ten), keys are unique
+texts, and numbers are finite. Anchors, aliases, tags and second documents are refused: no file read
+here needs them, and aliases can make a small file very large.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
 
 @dataclass
 class Document:
-    """What a text holds, and the line of each mapping's key and each list's item, by place."""
+    """The data of a YAML text, and the line of each key and each list item, by place."""
 
     data: Any = None
     lines: dict[Place, int] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Document:
         return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
 
     def line(self, place: Place) -> str:
-        """Return "line 3: " of a place, or of the nearest thing that holds it; "" of the whole."""
+        """Return "line 3: " for a place, or for the nearest one around it; "" for the whole."""
         known = self.known(place)
         return f"line {self.lines[known]}: " if known else ""
 
@@ -71,7 +71,7 @@ def parse(text: str) -> Document:
     """Read a YAML text.
 
     Raises:
-        ValueError: it is not strict YAML; the message begins with the line.
+        ValueError: the text is not strict YAML; the message begins with the line.
     """
     document = Document()
     try:
@@ -97,14 +97,14 @@ _MARKS = (StreamStartEvent, DocumentStartEvent, DocumentEndEvent)
 
 
 def _events(text: str) -> Iterator[Event]:
-    """Yield the events that hold something; refuse what no file of ours needs."""
+    """Yield the events that hold data; refuse anchors, aliases, tags and directives."""
     events = yaml.parse(text, Loader=yaml.SafeLoader)
     while True:
         try:
             event = next(events)
         except StopIteration:
             return
-        except (ValueError, OverflowError):  # "\UFFFFFFFF" is a slip of PyYAML's own
+        except (ValueError, OverflowError):  # a mistake in PyYAML: "\UFFFFFFFF"
             raise ValueError("should be YAML (an escape names no character)") from None
         line = _line(event)
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
@@ -175,7 +175,7 @@ def read(path: Path, error: type[HoldfastError] = ConfigError) -> Document:
     """Read a YAML file.
 
     Args:
-        error: what is raised where it cannot be read or is not strict YAML.
+        error: raised if the file cannot be read or is not strict YAML.
     """
     text = plain.read_text(path, error, MAX_BYTES)
     try:
@@ -190,11 +190,11 @@ def load(
     error: type[HoldfastError] = ConfigError,
     complete: bool = False,
 ) -> T:
-    """Return the dataclass that a file holds; all defaults, if it holds nothing.
+    """Return a file's data as a dataclass; an empty file gives all defaults.
 
     Args:
-        error: what is raised where there is no such file, it is not strict YAML, or has an
-            unknown or impossible value.
+        error: raised if the file cannot be read, is not strict YAML, or has an unknown key or a
+            wrong value.
         complete: see `schema.read`.
     """
     document = read(path, error)

@@ -1,4 +1,4 @@
-"""What a run's log holds: topics, message definitions, and what is said once at its start."""
+"""The content of a run's log: topics, message definitions, and the settings at its start."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ MAX_SIGNAL = 100_000
 """Values of a signal; more than this is no robot's."""
 
 NO_STEP = -1
-"""The step number while no episode is being run: the robot is not armed."""
+"""The step number outside of episodes, when the robot is not armed."""
 
 TIME = "builtin_interfaces/Time"
 
 COMPLETED, STOPPED, TORN = "completed", "stopped", "torn"
-"""How an episode ended; torn: the log does not hold its end."""
+"""The ways in which an episode ends; torn: the log does not hold the episode's end."""
 
 
 RUN = messages.schema(
@@ -123,11 +123,11 @@ SCHEMAS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """How an episode ended.
+    """The result of an episode.
 
     Attributes:
-        steps: actions let through; costs: their sums, in the contract's order.
-        code, text: why it was stopped; empty where it was completed.
+        steps: number of actions let through; costs: sums, in the contract's order.
+        code, text: reason of the stop; empty if the episode was completed.
     """
 
     episode: int
@@ -142,16 +142,16 @@ class EpisodeResult:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a log says once, at its start.
+    """The settings of a run, which a log holds once, at its start.
 
     Attributes:
-        sources: names of the monitor's sources and the signals that each brings, with their sizes.
-        limits: the monitor's, as in force; run_budget: by cost name, as in force.
-        familiarity, prediction: the bundle's, where the monitor was given them.
-        bundle_hash: "" where there was none.
-        evidence: the deployment's, as it was before the run, where one is kept.
-        identity: what the robot said of itself; versions: of the software that ran.
-        clock_offset_s: Unix time minus the run's clock; 0 where that is a ROS graph's.
+        sources: signals of each of the monitor's sources with their sizes, by name.
+        limits: the monitor's limits in force; run_budget: run budgets in force, by cost name.
+        familiarity, prediction: the bundle's, if the monitor used them.
+        bundle_hash: "" for a run without a bundle.
+        evidence: the deployment's evidence before the run, if evidence is kept.
+        identity: the robot's description of itself; versions: versions of the software that ran.
+        clock_offset_s: Unix time minus the run's clock; 0 if the clock is a ROS graph's.
     """
 
     run: str

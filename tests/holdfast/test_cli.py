@@ -202,11 +202,11 @@ def test_doctor_finds_this_install_sound(capsys):
     out = capsys.readouterr().out
     for what in ("python", "cores", "numpy", "onnxruntime", "torch", "ROS 2", "Ray", "serial port"):
         assert what in out
-    assert "The run side works." in out
+    assert "The robot side works." in out
 
 
 def test_doctor_runs_a_network():
-    assert doctor.runtime() == doctor.Finding("ONNX Runtime runs", "yes")
+    assert doctor.runtime() == doctor.Finding("ONNX Runtime", "runs")
 
 
 def test_doctor_says_what_is_broken(monkeypatch, capsys):
@@ -225,7 +225,7 @@ def test_doctor_names_what_training_lacks(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "requirements", lambda name: extra if name else wanted)
     assert main(["doctor"]) == 0
     assert "training" in capsys.readouterr().out
-    assert doctor.training().found == "without not-installed-anywhere"
+    assert doctor.training().found == "missing: not-installed-anywhere"
     assert "pip install 'holdfast-robot[train]'" in doctor.training().advice
 
 

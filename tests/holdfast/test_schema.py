@@ -20,7 +20,9 @@ from holdfast.schema import (
     NOT_NEGATIVE,
     POSITIVE,
     PROPER_SHARE,
+    MismatchError,
     Range,
+    build,
     check,
     read,
     to_plain,
@@ -142,6 +144,45 @@ def test_what_a_program_wrote_has_every_field():
 def test_what_python_builds_is_held_to_the_same_ranges(changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         Machine("a", **changes)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Data of another shape than the fields: a part for each name."""
+
+    parts: Mapping[str, Part]
+
+    @staticmethod
+    def from_plain(data):
+        if "none" in data:
+            raise ConfigError("blocks should not be none")
+        return Blocks({name: build_part(name, part) for name, part in data.items()})
+
+
+def build_part(name, data):
+    try:
+        return build(Part, data)
+    except MismatchError as wrong:
+        raise wrong.within((name,)) from None
+
+
+@dataclass(frozen=True)
+class Factory:
+    blocks: Blocks
+
+
+def test_a_dataclass_that_builds_itself_keeps_places_and_lines(tmp_path):
+    path = tmp_path / "factory.yaml"
+    for text, sentence in (
+        ("blocks:\n  a: {kind: round}\n  b:\n    kind: oval\n", "line 4: blocks.b.kind should be"),
+        ("blocks:\n  none: {}\n", "line 1: blocks should not be none"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            yaml_file.load(path, Factory)
+        assert str(caught.value).startswith(f"{path}: {sentence}")
+    made = read(Factory, {"blocks": {"a": {"kind": "round"}}}, "factory", ConfigError)
+    assert made == Factory(Blocks({"a": Part("round")}))
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 WORDS = {"none": 0, "one": 1, "two": 2}
@@ -312,3 +314,88 @@ def test_a_transport(source):
     assert run(source, "-c", DRIVE_OVER_TCP) == "bench-1 [0.25, -0.5]\n"
     new, edited = touched(source)
     assert (new, edited) == (1, 1) == allowed("a transport")
+
+
+ALTITUDE = {
+    "safety_monitor/altitude.py": '''
+"""Altitude: is the base higher than a robot on the floor can be?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast.safety_monitor.judge import Judge, Motion, When, require_above_0
+from holdfast.safety_monitor.look import Seen
+from holdfast.safety_monitor.reasons import TOO_HIGH
+
+
+@dataclass(frozen=True)
+class AltitudeLimits:
+    """How high the base may be.
+
+    Attributes:
+        height_m: above this the robot is stopped.
+    """
+
+    height_m: float
+
+    def __post_init__(self) -> None:
+        require_above_0(self, "altitude", ("height_m",))
+
+
+class Altitude(Judge):
+    """The height of the base: a robot that is lifted must not move."""
+
+    block = AltitudeLimits
+    when = When.STEP
+    signals = ("height",)
+
+    def __init__(self, limits: AltitudeLimits, motion: Motion) -> None:
+        self._height_m = limits.height_m
+
+    def judge(self, seen: Seen) -> None:
+        """Append a stop if the base is too high."""
+        if seen.values["height"][0] > self._height_m:
+            seen.reasons.append(TOO_HIGH(height_m=seen.values["height"][0]))
+''',
+}
+TOO_HIGH = """TOO_HIGH = _row(
+    "too_high", Check.ENVELOPE, STOPPED, EPISODE,
+    "the base is {height_m:.2f} m high",
+    "The base is higher than `height_m`.",
+)  # fmt: skip"""
+LIFT = """
+import numpy as np
+from pathlib import Path
+from holdfast import yaml_file
+from holdfast.robot.run.assembly import load_contract
+from holdfast.safety_monitor import Limits, Monitor, Reading
+
+limits = yaml_file.read(Path("config/drive.yaml")).data["monitor"]
+limits = Limits.from_mapping({**limits, "altitude": {"height_m": 0.2}})
+monitor = Monitor(load_contract(Path("config/guard_drive.yaml")), limits)
+assert "height" in monitor.required
+signals = dict.fromkeys(("heading", "forward_speed", "yaw_rate"), [0])
+signals |= dict.fromkeys(("position", "tilt"), [0, 0])
+for k, height_m in enumerate((0.1, 0.5)):
+    values = {name: np.array(value, float) for name, value in signals.items()}
+    sources = {"robot": Reading(k * 0.05, k, {**values, "height": np.array([height_m])})}
+    verdict = monitor.step(monitor.look(k * 0.05, sources), None)
+    print([reason.text for reason in verdict.reasons if reason.code == "too_high"])
+"""
+
+
+@pytest.mark.skipif(
+    not (ROOT / "safety_monitor" / "judge.py").is_file(),
+    reason="the checks of the monitor have no common protocol yet",
+)
+def test_a_check(source):
+    write(source, ALTITUDE)
+    table = "safety_monitor/checks.py"
+    import_line = "from holdfast.safety_monitor.altitude import Altitude"
+    insert(source, table, "from collections.abc import Mapping\n", import_line)
+    insert(source, table, '    "coasting": Coasting,', '    "altitude": Altitude,')
+    insert(source, "safety_monitor/reasons.py", '    "drives it.",\n)  # fmt: skip', TOO_HIGH)
+    assert run(source, "-c", LIFT) == "[]\n['the base is 0.50 m high']\n"
+    new, edited = touched(source)
+    assert (new, edited) == (1, 2) == allowed("a check of the monitor")

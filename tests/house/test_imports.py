@@ -106,7 +106,7 @@ def strangers(folder: str, allowed: Set[str], forbidden: Set[str] = frozenset())
 
 
 def test_the_monitor_imports_numpy_and_the_contract_alone():
-    ours = {"contract", "errors", "observer", "signals", "safety_monitor"}
+    ours = {"contract", "errors", "observer", "schema", "signals", "safety_monitor"}
     impure = frozenset(
         {
             *("time", "datetime", "threading", "multiprocessing", "concurrent", "asyncio", "queue"),
@@ -125,8 +125,8 @@ def test_the_monitor_opens_and_prints_nothing():
 
 
 SHARED = {
-    *("__version__", "child", "contract", "errors", "files", "observer", "plain", "share"),
-    *("signals", "yaml_file", "bundle", "expressions", "log", "safety_monitor", "robot"),
+    *("__version__", "child", "contract", "errors", "files", "observer", "plain", "schema"),
+    *("share", "signals", "yaml_file", "bundle", "expressions", "log", "safety_monitor", "robot"),
 }
 OURS = {f"holdfast.{name}" for name in SHARED}
 """What the robot's side imports of us."""

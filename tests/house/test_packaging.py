@@ -120,7 +120,7 @@ def check_works(python: Path, run) -> dict[str, str]:
     """Check an environment's `holdfast`, and return where it found its folders."""
     program = python.parent / "holdfast"
     assert run(program, "--version") == f"holdfast {__version__}\n"
-    assert "The run side works." in run(program, "doctor")
+    assert "The robot side works." in run(program, "doctor")
     seen = json.loads(run(python, "-c", LOOK))
     assert set(seen["package files"]) == package_files()
     assert set(seen["share files"]) == share_files()
