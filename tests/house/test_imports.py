@@ -34,7 +34,10 @@ def modules(folder: str) -> list[str]:
     return [package, *inner]
 
 
-LIGHT = ("robot", "robot/run", "robot/serial", "robot/topics", "holdfast/bundle", "holdfast/log")
+LIGHT = (
+    *("robot", "robot/run", "robot/serial", "robot/topics"),
+    *("holdfast/bundle", "holdfast/expressions", "holdfast/log"),
+)
 """Rooms of the robot's side, but for those of ROS and of Cyclone DDS."""
 
 RUN_SIDE = [
@@ -123,7 +126,7 @@ def test_the_monitor_opens_and_prints_nothing():
 
 SHARED = {
     *("__version__", "child", "contract", "errors", "files", "observer", "plain", "share"),
-    *("signals", "yaml_file", "bundle", "log", "safety_monitor", "robot"),
+    *("signals", "yaml_file", "bundle", "expressions", "log", "safety_monitor", "robot"),
 }
 OURS = {f"holdfast.{name}" for name in SHARED}
 """What the robot's side imports of us."""
