@@ -1,4 +1,4 @@
-"""Fuzz the parts that take in what others say: device, link, log, contract, monitor.
+"""Fuzz the parts that take in what others say: device, link, log, contract, costs, monitor.
 
     pip install atheris                                # wheels for CPython 3.11 to 3.13
     python tests/fuzz/fuzz.py link 600                 # guided by coverage, for 600 seconds
@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-NAMES = ("device", "link", "contract", "log", "monitor")
+NAMES = ("device", "link", "contract", "expression", "log", "monitor")
 
 
 def volume(name: str, seconds: float, seed: int, crashes: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fuzz targets: what any bytes at all may do to a device, the link, a log, a contract, the monitor.
+"""Fuzz targets: what any bytes at all may do to a device, the link, files, costs and the monitor.
 
 A target takes bytes, and raises (an AssertionError or whatever was not foreseen) if a promise is
 broken. `fuzz.py` runs them guided by coverage or at volume; `test_corpus.py` replays the corpus.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from device_rig import WATCHDOG_US, Bench, Rig
+from expression_texts import SPECS, Texts
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ContractError, LogError
+from holdfast.expressions import CostExpression
 from holdfast.log import reader as logs
 from holdfast.robot import config as configs
 from holdfast.robot.serial import device, link
@@ -26,6 +30,9 @@ from holdfast.signals import Array
 
 CORPUS = Path(__file__).parent / "corpus"
 
+
+SIGNS = b"()[].,:<>=!+-*/ 0123456789eE_ andornotifforlambdaspeedscanmin"
+"""What expressions are made of, so that damage is noticed late."""
 
 ODD = (math.nan, math.inf, -math.inf, 1e308, -1e308, 1e-320, -0.0, 1e9, -1e9)
 
@@ -163,6 +170,35 @@ def fuzz_log(data: bytes) -> None:
     assert len(log.steps) == len(log.reasons)
     for episode in log.episodes:
         assert len(episode.now_s) == len(episode.costs) == len(episode.state)
+
+
+def fuzz_expression(data: bytes) -> None:
+    """Any text is a cost of any numbers, alike for one robot and for many, or a ContractError."""
+    script = Script(data)
+    kind, text = script.byte() % 4, ""
+    if kind:  # one that is in the language, which random bytes are but by chance
+        text = Texts(lambda count: script.byte() % count).cost()
+    if kind != 1:
+        at, until = script.byte() % (len(text) + 1), script.byte() % 8
+        part = script.take(script.byte() % 32 if kind else 8 * script.byte()).rstrip(b"\x00")
+        part = bytes(SIGNS[byte % len(SIGNS)] for byte in part) if kind == 3 else part
+        text = text[:at] + part.decode(errors="surrogateescape") + text[at + until :]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            cost = CostExpression(text, SPECS)
+        except ContractError as error:
+            refusal = str(error)
+            assert re.fullmatch(r"expression, column \d+: .{1,400}", refusal), refusal
+            assert refusal.isprintable()
+            return
+        assert CostExpression(cost.canonical, SPECS).canonical == cost.canonical
+        many = {
+            name: np.array([[script.number() for _ in range(spec.size)] for _ in range(2)])
+            for name, spec in SPECS.items()
+        }
+        steps = [cost.step({n: a[i].tolist() for n, a in many.items()}) for i in range(2)]
+        assert repr(steps) == repr(cost(many).tolist())  # the text of a float is all of it
 
 
 def _memory() -> str | None:
@@ -342,6 +378,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "device": fuzz_device,
     "link": fuzz_link,
     "contract": fuzz_contract,
+    "expression": fuzz_expression,
     "log": fuzz_log,
     "monitor": fuzz_monitor,
 }
