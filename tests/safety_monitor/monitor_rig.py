@@ -72,6 +72,18 @@ PLAIN_LIMITS = {
         "tracking_s": {"limited": 0.25, "stopped": 0.5},
     },
 }
+AGREEMENT = {
+    "distance_share": 0.125,
+    "slip_m_per_rad": 0.25,
+    "creep_m_s": 0.0625,
+    "spin_s": 0.375,
+    "along_m": 0.5,
+    "across_m": 0.25,
+    "turn_share": 0.25,
+    "creep_rad_s": 0.125,
+    "heading_rad": 0.5,
+}
+"""A block `consistency`, which the rig's limits lack."""
 LIMITS = Limits.from_mapping(PLAIN_LIMITS)
 WHOLE = ("geofence", "consistency")
 """Blocks that tests change as a whole."""
