@@ -9,6 +9,7 @@ import pytest
 import reasons_page
 
 from holdfast.cli import COMMANDS
+from holdfast.safety_monitor.limits import ALWAYS, BLOCKS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +66,13 @@ def test_the_page_of_reasons_is_what_their_table_says():
     assert reasons_page.PAGE.read_text("utf-8") == reasons_page.page(), (
         "run python tests/house/reasons_page.py"
     )
+
+
+def test_the_page_of_a_robot_s_file_has_every_block_and_no_other():
+    page = (ROOT / "docs" / "ROBOT.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (yes)?", page, flags=re.MULTILINE))
+    assert tuple(rows) == tuple(BLOCKS)
+    assert {name for name, must in rows.items() if must} == ALWAYS.keys()
 
 
 def test_make_targets_that_pages_name_exist():

@@ -305,3 +305,9 @@ def test_without_a_footprint_or_with_a_signal_missing_nothing_is_seen():
     assert enveloped(limits(geofence=None), **blocked) == []
     assert enveloped(SEEING, forward_speed=[1.0], heading=[0.0]) == []
     assert enveloped(SEEING, scan=[0.1] * SECTORS, linear_velocity=[1.0, 0.0]) == []
+
+
+def test_a_robot_whose_velocity_is_not_known_is_no_matter_for_fence_and_scan():
+    """The monitor stops it for what is missing."""
+    assert enveloped(SEEING, scan=[0.1] * SECTORS, heading=[0.0]) == []
+    assert enveloped(position=[99.0, 0.0]) == []
