@@ -148,6 +148,20 @@ def test_the_robot_side_imports_the_base_install_alone(folder, also):
     assert strangers(folder, BASE_INSTALL | OURS | also) == []
 
 
+def test_launch_files_import_pyyaml_alone():
+    """`ros2 launch` runs them under the Python of ROS, not under that of an environment."""
+    bring_up = "holdfast.robot.ros.bring_up"
+    files = [*(ROOT / "launch").glob("*.launch.py"), ROOT / "robot/ros/bring_up.py"]
+    ours = {name for file in files for name in imported(file) if within(name, {"holdfast"})}
+    assert bring_up in ours
+    names = sorted({"holdfast.robot.ros", *ours} - {bring_up})
+    absent = sorted(BASE_INSTALL - {"yaml"})
+    program = (
+        f"import sys\nsys.modules.update(dict.fromkeys({absent!r}))\nimport {', '.join(names)}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_top_level_import_is_refused_by_the_linter(folder):
     ended = subprocess.run(
