@@ -233,7 +233,7 @@ def test_all_that_a_randomised_model_differs_in_is_handed_over(name):
 
     settings = Randomisation(mass=(0.5, 0.5), friction=(2.0, 2.0))
     batch = MujocoBatch(make(name), 1, 0, 1, settings)
-    drawn, nominal = batch._randomiser.models[0], batch.task.robot.load_model()
+    drawn, nominal = batch._randomiser.variants.model(0), batch.task.robot.load_model()
     differ = {
         field.name
         for field in dataclasses.fields(mujoco_warp.Model)
