@@ -187,6 +187,9 @@ def furthest(task, device, periods, copies=8, randomise=None):
     [
         ("PointCircle-v0", 40, 1e-5, 1e-5),
         ("DriveCircle-v0", 40, 1e-4, 1e-3),
+        pytest.param("SkidCircle-v0", 6, 1e-4, 1e-2, marks=long),
+        pytest.param("QuadrupedFollow-v0", 12, 1e-4, 1e-2, marks=long),
+        pytest.param("OmniGoal-v0", 12, 1e-2, 0.1, marks=long),
         pytest.param("HumanoidCircle-v0", 12, 1e-4, 1e-2, marks=long),
         pytest.param("AntCircle-v0", 2, 0.05, 3.0, marks=long),
     ],
