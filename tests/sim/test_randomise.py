@@ -225,7 +225,7 @@ def test_models_follow_the_rows_and_share_nothing():
 @pytest.mark.parametrize("name", ["DriveCircle-v0", "QuadrupedFollow-v0"])
 def test_few_models_for_many_copies_change_nothing(name, threads, monkeypatch):
     """Where a model of its own for each copy would take too much, some become all in turn."""
-    task = make(name)
+    task = resolve(name).make()
     task.contract = dataclasses.replace(task.contract, episode_steps=9)  # they start over
     actions = drawn(task, 25, 11)
     plenty = MujocoBatch(task, 11, 3, threads, BODY)

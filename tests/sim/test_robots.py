@@ -120,7 +120,7 @@ def test_drive_drives_as_it_is_told():
 
 def driven(name, action, periods, copies=1):
     """Return a batch's signals before and after so many periods under one action."""
-    batch = MujocoBatch(make(name), copies, seed=0)
+    batch = MujocoBatch(resolve(name).make(), copies, seed=0)
     before = {key: value.copy() for key, value in batch.signals().items()}
     for _ in range(periods):
         batch.step(np.tile(action, (copies, 1)))
@@ -176,13 +176,13 @@ def test_a_quadruped_stands_on_four_feet_and_says_what_that_takes():
         assert signals["joint_effort"].shape == (3, 12)
         assert 1.0 < np.abs(signals["joint_effort"]).max() < 10.0
     np.testing.assert_allclose(after["position"], before["position"], atol=0.01)
-    assert not make("QuadrupedFollow-v0").terminated(after).any()
+    assert not resolve("QuadrupedFollow-v0").make().terminated(after).any()
 
 
 def test_what_its_sensors_say_is_what_mujoco_computes():
     """Torques and contacts of a copy, against MuJoCo's own forces in the same physics steps."""
     robot = Quadruped()
-    batch = MujocoBatch(make("QuadrupedFollow-v0"), 2, seed=0)
+    batch = MujocoBatch(resolve("QuadrupedFollow-v0").make(), 2, seed=0)
     model = robot.load_model()
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
     feet = [model.geom(f"{leg}_foot").id for leg in ("front_left", "front_right")]

@@ -229,7 +229,7 @@ def test_what_is_too_near_is_billed_by_its_scan():
 
 
 def test_who_moves_as_told_is_paid_in_full_and_billed_where_it_leads():
-    task = make("QuadrupedFollow-v0")
+    task = resolve("QuadrupedFollow-v0").make()
     told = np.array([[0.3, -0.1, 0.4]])
     signals = {
         "commanded_velocity": told,
@@ -253,7 +253,7 @@ def test_who_moves_as_told_is_paid_in_full_and_billed_where_it_leads():
 
 
 def test_an_operator_asks_for_one_velocity_throughout_an_episode():
-    batch = MujocoBatch(make("QuadrupedFollow-v0"), 200, seed=0)
+    batch = MujocoBatch(resolve("QuadrupedFollow-v0").make(), 200, seed=0)
     told = batch.signals()["commanded_velocity"].copy()
     assert (np.abs(told) <= [0.4, 0.2, 0.5]).all()
     np.testing.assert_allclose(np.abs(told).max(axis=0), [0.4, 0.2, 0.5], rtol=0.05)
