@@ -5,6 +5,7 @@ from glob import glob
 from setuptools import Distribution, find_packages, setup
 
 NAME = "holdfast"
+DISTRIBUTION = "holdfast-robot"  # `holdfast` on PyPI is somebody else's package
 
 RUN = [
     "numpy>=1.24",
@@ -15,7 +16,6 @@ RUN = [
     "lz4>=4.0",  # chunks of logs, as mcap needs it too
     "zstandard>=0.22",  # chunks of logs, as mcap needs it too
     "pyyaml>=6.0",
-    "pydantic>=2.5",
     "tyro>=0.9.4",
     "rich>=13",
 ]
@@ -28,6 +28,7 @@ TRAIN = [
     "safetensors>=0.4",
     "matplotlib>=3.8",
     "tensorboard>=2.16",
+    "scipy>=1.15",
 ]
 DDS = ["cyclonedds>=11"]
 ROS = [  # rclpy over Fast DDS for a Python without ROS 2; a sourced ROS 2 needs none of it
@@ -57,7 +58,6 @@ DEV = [
     "pytest-xdist>=3.5",
     "coverage[toml]>=7.10",
     "hypothesis>=6.100",
-    "scipy>=1.11",
     "ruff>=0.9",
     "mypy>=1.11",
     "types-PyYAML",
@@ -79,7 +79,7 @@ class EveryInstallHasData(Distribution):
 
 
 setup(
-    name=NAME,
+    name=DISTRIBUTION,
     distclass=EveryInstallHasData,
     version="0.1.0",
     description="From simulation to a real robot under one cost budget",

@@ -8,7 +8,7 @@ what a machine with two cores free would show; other work on the machine hardly 
 Start states and actions are seeded. Memory is how much the process grew. With --randomise the
 batch's copies differ, the open loop's do not; a reset is in the time, once in PERIODS steps.
 
-    python benchmarks/batch_speed.py [--tasks PointCircle-v0 ...] [--copies 64 256 1024]
+    python -m benchmarks.batch_speed [--tasks PointCircle-v0 ...] [--copies 64 256 1024]
         [--randomise config/randomise_drive.yaml]
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from mujoco import rollout
 
 from holdfast.sim.batch.randomise import load_randomisation
-from holdfast.sim.registry import TASKS, make, make_batch
+from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
 
 PERIODS, THREADS = 20, 2
@@ -36,7 +36,7 @@ FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 def open_loop(name: str, copies: int, threads: int = THREADS) -> Callable[[], None]:
     """Return what runs PERIODS control periods in one call, as the physics alone would."""
-    task, rng = make(name), np.random.default_rng(0)
+    task, rng = resolve(name).make(), np.random.default_rng(0)
     model = task.robot.load_model()
     data = [mujoco.MjData(model) for _ in range(threads)]
     start = np.empty(mujoco.mj_stateSize(model, FULL))
@@ -58,7 +58,7 @@ def open_loop(name: str, copies: int, threads: int = THREADS) -> Callable[[], No
 def batched(name: str, copies: int, file: Path | None) -> Callable[[], None]:
     """Return what makes PERIODS steps of a batch, from fresh episodes."""
     drawn = load_randomisation(file) if file else None
-    batch = make_batch(name, copies, seed=0, threads=THREADS, randomise=drawn)
+    batch = resolve(name).batch(copies, seed=0, threads=THREADS, randomise=drawn)
     given = actions(name, copies)
 
     def run() -> None:
@@ -71,7 +71,7 @@ def batched(name: str, copies: int, file: Path | None) -> Callable[[], None]:
 
 def actions(name: str, copies: int) -> np.ndarray:
     """Return actions (PERIODS, copies, actions), a third of their range: little falls."""
-    contract = make(name).contract
+    contract = resolve(name).make().contract
     drawn = np.random.default_rng(1).uniform(-1 / 3, 1 / 3, (PERIODS, copies, len(contract.action)))
     return contract.action_center + contract.action_half_range * drawn
 

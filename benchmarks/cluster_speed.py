@@ -3,7 +3,7 @@
 The four go on in turn, an iteration each, for the machine's speed drifts; medians, and quartiles of
 the ratio to one batch. Prints the table of docs/CLUSTER.md.
 
-    python benchmarks/cluster_speed.py
+    python -m benchmarks.cluster_speed
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.train import SHARDS, spread
+from holdfast.sim.registry import resolve
 
 CASES = (("PointCircle-v0", 20_000), ("DriveCircle-v0", 20_000), ("PointCircle-v0", 100_000))
 
@@ -75,7 +76,7 @@ def main() -> None:
     print("| steps/s | one batch | shards in turn | 1 worker | 2 workers |")
     print("| --- | --- | --- | --- | --- |")
     for task, batch in CASES:
-        settings = TrainSettings(task=task, batch=batch, shards=arguments.shards)
+        settings = TrainSettings(task=resolve(task), batch=batch, shards=arguments.shards)
         print(row(settings, arguments.rounds), flush=True)
 
 

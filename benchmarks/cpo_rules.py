@@ -4,7 +4,7 @@ And how the critics are fitted, and what is there without a limit.
 Trains each combination over several seeds and prints a table: mean over seeds (and its range)
 of the return and cost of the last 20 iterations, and the share of steps that were taken.
 
-    python benchmarks/cpo_rules.py --task PointCircle-v0 --iterations 60 --seeds 5
+    python -m benchmarks.cpo_rules --task PointCircle-v0 --iterations 60 --seeds 5
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from holdfast.policy.algorithms.cpo import CPOSettings
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.train import last_means
+from holdfast.sim.registry import resolve
 
 RULES = {
     "both": {},
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     base = TrainSettings(
-        task=arguments.task, batch=arguments.batch, iterations=arguments.iterations
+        task=resolve(arguments.task), batch=arguments.batch, iterations=arguments.iterations
     )
     jobs = []
     for name in arguments.rules:

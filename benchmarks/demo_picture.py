@@ -1,6 +1,6 @@
 """The README's picture: a demo's paths before and after it learned from its log.
 
-python benchmarks/demo_picture.py [--demo runs/demo] [--out docs/demo.png]
+python -m benchmarks.demo_picture [--demo runs/demo] [--out docs/demo.png]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     given = parser.parse_args()
     summary = plain.read_json(given.demo / SUMMARY, LogError)
     before, after = (reader.read(given.demo / summary[which]) for which in ("before", "after"))
-    task = registered(before.info.contract.task)
+    task = registered(before.info.contract.task).make()
     figure = figures.paths_figure(before, after, task)
     figure.savefig(given.out, dpi=110, metadata={"Software": None})
 

@@ -4,14 +4,13 @@ Policies that are unsafe under the task's limit are trained and logged in simula
 looser limit, and TRPO's under none. Each is cloned from its log, and CPO goes on from the clone.
 Prints a table: mean over seeds, and range, of return and cost per episode.
 
-    python benchmarks/demonstrations.py --seeds 3
+    python -m benchmarks.demonstrations --seeds 3
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,14 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from cpo_rules import spread
-from demonstrators import record_policy
-
+from benchmarks.cpo_rules import spread
 from holdfast.policy.improve.demonstrations import clone, read
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
+from tests.helpers.data.demonstrators import record_policy
 
 TASK = "PointCircle-v0"
 LOOSE = 3.0
@@ -56,20 +53,20 @@ def demonstrators(base: TrainSettings) -> dict[str, TrainSettings]:
 def learn(job: tuple[str, int, argparse.Namespace]) -> tuple[str, int, dict[str, Figures]]:
     name, seed, arguments = job
     torch.set_num_threads(1)
-    base = TrainSettings(task=TASK, batch=arguments.batch, seed=seed)
+    base = TrainSettings(task=resolve(TASK), batch=arguments.batch, seed=seed)
     teacher = Learner(demonstrators(base)[name])
     for _ in range(arguments.demonstrator_iterations):
         teacher.iterate()
     pupil, scratch = Learner(base), Learner(base)
     with tempfile.TemporaryDirectory() as folder:
         run = record_policy(Path(folder) / "run", teacher.networks, arguments.episodes, 1000 + seed)
-        shown = clone(pupil.networks, read([run], pupil.contract, make(pupil.settings.task)), seed)
+        shown = clone(pupil.networks, read([run], pupil.contract, pupil.settings.task.make()), seed)
     records = [pupil.iterate() for _ in range(max(AFTER))]
     others = [scratch.iterate() for _ in range(max(AFTER))]
     rows = {"demonstrations": figures([shown]), "clone": figures(records[:1])}
     for after in AFTER:
         rows[f"{after} iterations from the clone"] = figures(records[after - 3 : after])
-        rows[f"{after} from random weights"] = figures(others[after - 3 : after])
+        rows[f"{after} iterations from random weights"] = figures(others[after - 3 : after])
     for learner in (teacher, pupil, scratch):
         learner.close()
     return name, seed, rows
@@ -83,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    base = TrainSettings(task=TASK, batch=arguments.batch)
+    base = TrainSettings(task=resolve(TASK), batch=arguments.batch)
     jobs = [
         (name, seed, arguments) for name in demonstrators(base) for seed in range(arguments.seeds)
     ]

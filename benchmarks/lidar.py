@@ -4,7 +4,7 @@ CPU time per copy and control period, on one thread: of `holdfast.sim.tasks.sens
 posts, and of what rangefinder sensors on the drive robot add to its physics among the same posts.
 Rangefinders are evaluated at each of the period's five physics steps.
 
-    python benchmarks/lidar.py
+    python -m benchmarks.lidar
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure the link through a real pty: steps per second in lockstep, round trips in real time.
 
-Run: python benchmarks/link.py. Both processes share the machine with whatever else runs.
+Run: python -m benchmarks.link. Both processes share the machine with whatever else runs.
 """
 
 from __future__ import annotations

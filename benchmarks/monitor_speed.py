@@ -1,6 +1,6 @@
 """How long a step of the safety monitor takes, and whether it keeps memory.
 
-    python benchmarks/monitor_speed.py [--attempts N] [--growth]
+    python -m benchmarks.monitor_speed [--attempts N] [--growth]
 
 A step of a 24-value observation from four sources with three costs: lean (finite, fresh, the
 contract, magnitudes, tracking, budgets), usual (a geofence too, as config/drive.yaml has it) and
@@ -73,7 +73,7 @@ def make_contract() -> Contract:
             ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
         ),
         costs=tuple(
-            Cost(f"cost{i}", "corridor", {"x_limit_m": float(i + 1)}, 10.0, 30.0, 1.0, 0.95)
+            Cost(f"cost{i}", f"abs(position.x) > {float(i + 1)}", 10.0, 30.0, 1.0, 0.95)
             for i in range(3)
         ),
     )
@@ -118,9 +118,9 @@ EVERYTHING = Limits.from_mapping({
     },
     "consistency": {
         "distance_share": 0.13,
-        "slip_m_per_rad": 0.3,
+        "axle_m": 0.08,
         "creep_m_s": 0.1,
-        "spin_s": 0.3,
+        "floor_m_s2": 1.5,
         "along_m": 1e9,
         "across_m": 1e9,
         "turn_share": 0.1,

@@ -3,7 +3,7 @@
 It needs older packages than Holdfast, which it does not import, and so an environment of its own,
 of Python 3.10 at most: omnisafe==0.5.0, safety-gymnasium==1.0.0 and what they ask for (numpy<1.24).
 
-    python benchmarks/omnisafe_speed.py [--no-textures]
+    python -m benchmarks.omnisafe_speed [--no-textures]
 
 Prints steps per second, updates included, and what one update of 20,000 samples takes, of the
 second epoch.

@@ -6,7 +6,7 @@ as far as a batch can be so (mass, friction, gain, delay, noise); and the twin w
 itself, whose odometry, wheels and pose are its own. Nothing stops an episode, so that costs are
 whole. Means over episodes; prints a row per policy.
 
-    python benchmarks/randomisation.py [--seeds 3] [--iterations 65] [--episodes 100]
+    python -m benchmarks.randomisation [--seeds 3] [--iterations 65] [--episodes 100]
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
-from holdfast.sim.registry import make
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import load_gap
 
@@ -53,7 +52,7 @@ def simulated(learner: Learner, robot: Randomisation | None, episodes: int) -> t
 @torch.no_grad()
 def on_the_twin(learner: Learner, episodes: int) -> tuple[float, float]:
     """Return the same of the twin with the demo's gap, in its own account."""
-    task = make(learner.settings.task)
+    task = learner.settings.task.make()
     contract, observe, books = task.contract, Observer(task.contract), io.StringIO()
     board = TwinBoard(task, GAP, 1000, True, Truth(task, 1000, books))
     networks, rng = learner.networks, np.random.default_rng(1000)

@@ -1,6 +1,6 @@
 """From proposal to command: what the safety monitor's node adds, beside a bare relay.
 
-    python benchmarks/ros_latency.py --policy B.onnx
+    python -m benchmarks.ros_latency --policy B.onnx
 
 B.onnx is any bundle of robot `drive`; it is run faster than it was made for, which a benchmark
 may. One listener hears three topics: the proposal, the monitor's command, and what a bare rclpy
@@ -28,18 +28,14 @@ import onnx
 import rclpy
 import tyro
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "ros"))
-
 from geometry_msgs.msg import TwistStamped
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile
-from system import MONITOR, POLICY, TWIN, Client, Node, environment
 
 from holdfast.bundle import reader as bundles
 from holdfast.contract import Contract
 from holdfast.robot import config as configs
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, Node, environment
 
 QOS = QoSProfile(depth=10)
 RELAYED = "cmd_vel_relayed"
@@ -68,7 +64,8 @@ def faster(policy: Path, rate_hz: float, folder: Path) -> tuple[Path, Path]:
     data = yaml.safe_load(configs.find(contract.robot).read_text())
     data["proposal_wait_s"] = 0.6 / rate_hz
     # It may drive where it will.
-    data["monitor"] |= dict.fromkeys(("geofence", "tracking", "consistency", "frozen"))
+    off = ("geofence", "tracking", "following", "consistency", "frozen")
+    data["monitor"] |= dict.fromkeys(off)
     config = folder / f"{rate_hz:g}.yaml"
     config.write_text(yaml.safe_dump(data))
     return made, config

@@ -1,6 +1,6 @@
 """From what happens to ROS nodes to the first command of zero, and to a robot that stands.
 
-    python benchmarks/ros_stops.py --tries 6
+    python -m benchmarks.ros_stops --tries 6
 
 The twin, the monitor and the policy are processes of their own, over the middleware of this
 environment; the robot drives in a circle at 0.9 m/s when it happens. All times are those of arrival
@@ -24,25 +24,21 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "ros"))
-
-from bundles import drive_contract, write_bundle
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry
 from rclpy.qos import qos_profile_sensor_data
 from std_srvs.srv import Trigger
-from system import MONITOR, POLICY, TWIN, Client, system, until
 
 from holdfast.contract import Cost
 from holdfast.robot import config as configs
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, system, until
 
 SPEED, YAW_RATE = 0.9, 1.0
 STANDING = 0.05
 """m/s and rad/s."""
-FREE = Cost("outside_corridor", "corridor", {"x_limit_m": 1e3}, 10.0, 30.0, 1.0, 0.95)
+FREE = Cost("outside_corridor", "abs(position.x) > 1e3", 10.0, 30.0, 1.0, 0.95)
 Times = dict[str, list[tuple[float, float]]]
 """By what happened: ms to the first zero and to standing; NaN: no command was heard."""
 
@@ -96,7 +92,8 @@ class Watcher:
 def try_all(folder: Path, number: int, times: Times) -> None:
     """Add one time of each kind."""
     plain = yaml.safe_load(configs.find("drive").read_text())
-    plain["monitor"] |= {"geofence": None, "consistency": None}  # it may drive on and on
+    off = ("geofence", "consistency", "following")  # it may drive on and on
+    plain["monitor"] |= dict.fromkeys(off)
     config = folder / "drive.yaml"
     config.write_text(yaml.safe_dump(plain))
     long = drive_contract(episode_steps=72_000, costs=(FREE,))

@@ -1,6 +1,6 @@
 """How fast the run loop goes in lockstep, and where a period's time goes.
 
-    python benchmarks/run_loop.py [--policy B.onnx] [--episodes 20]
+    python -m benchmarks.run_loop [--policy B.onnx] [--episodes 20]
 
 It runs the product: a twin in its process, the policy in its own, the monitor and the log. Each
 section's time is taken around the call it stands for; the writer's thread is not among them,
@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,10 +26,11 @@ from holdfast import child
 from holdfast.bundle.reader import Bundle
 from holdfast.log.writer import Recorder
 from holdfast.robot.run import deploy
+from holdfast.robot.run.by_count import EpisodesByCount
 from holdfast.robot.run.policy_process import PolicyProcess
-from holdfast.robot.run.run import Run
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.monitor import Monitor
+from tests.helpers.data.bundles import write_bundle
 
 SECTIONS: dict[str, tuple[type, str]] = {
     "await the twin": (SerialRobot, "now_s"),
@@ -44,7 +44,7 @@ SECTIONS: dict[str, tuple[type, str]] = {
     "judge": (Monitor, "step"),
     "send": (SerialRobot, "send"),
     "record": (Recorder, "step"),
-    "whole period": (Run, "_tick"),
+    "whole period": (EpisodesByCount, "_period"),
 }
 
 
@@ -65,9 +65,6 @@ def cpu_s(pid: int) -> float:
 
 
 def default_bundle(folder: Path) -> Path:
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-    from bundles import write_bundle
-
     return write_bundle(folder / "policy.onnx", action=(0.5, 1.0), log_std=-2.0)
 
 

@@ -5,7 +5,7 @@ in brackets the 10th and the 90th percentile, and the best, which other work on 
 disturbed least. Beside wall time stands CPU time, of all threads, which other work hardly touches;
 it leaves out that threads wait for each other. Prints the tables that docs/SPEED.md explains.
 
-    python benchmarks/training_speed.py [--tables whole update memory growth]
+    python -m benchmarks.training_speed [--tables whole update memory growth]
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import torch
-from batch_speed import PERIODS, open_loop, spread, times
 
+from benchmarks.batch_speed import PERIODS, open_loop, spread, times
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, defaults
+from holdfast.sim.registry import resolve
 
 ROUNDS = 9
 BATCHES = 10
@@ -40,7 +41,7 @@ def whole() -> None:
     )
     for name in ("PointCircle-v0", "DriveCircle-v0"):
         for preset in ("paper", "holdfast"):
-            learner = Learner(defaults(preset, name))
+            learner = Learner(defaults(preset, resolve(name)))
             size = learner.iterate()["steps"]
             bare = open_loop(name, learner.batch.copies, os.cpu_count() or 1)
             bare()
@@ -81,7 +82,7 @@ def neighbours(learner: Learner, bare: Callable[[], None]) -> tuple[float, float
 
 def update() -> None:
     """One CPO update on 20,000 samples: one part after the other, on one thread."""
-    learner = Learner(TrainSettings(task="DriveCircle-v0"))  # 64×64 units, 9 observations
+    learner = Learner(TrainSettings(task=resolve("DriveCircle-v0")))  # 64×64 units, 9 observations
     learner.iterate()
     laps = []
     for _ in range(ROUNDS):
@@ -90,11 +91,11 @@ def update() -> None:
         )
         learner.fitting.wait()
         clock = [now()]
-        judged = learner.judge(made)
+        evaluated = learner.evaluate(made)
         clock.append(now())
-        learner.step(judged)
+        learner.step(evaluated)
         clock.append(now())
-        learner.fit(judged)
+        learner.fit(evaluated)
         learner.fitting.wait()
         clock.append(now())
         laps.append([*np.diff(clock, axis=0), np.subtract(clock[-1], clock[0])])
@@ -116,7 +117,7 @@ def memory() -> None:
     print(f"\n| 100,000 samples a batch | after 2 batches | {BATCHES} |\n| --- | --- | --- |")
     for name in ("PointCircle-v0", "DriveCircle-v0", "AntCircle-v0"):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found = pool.apply(peaks, (TrainSettings(task=name, batch=100_000),))
+            found = pool.apply(peaks, (TrainSettings(task=resolve(name), batch=100_000),))
         print(f"| {name} | {found[1]:.0f} MiB | {found[-1]:.0f} MiB |", flush=True)
 
 
@@ -136,7 +137,7 @@ def peaks(settings: TrainSettings) -> list[float]:
 
 def growth() -> None:
     """Time per step by the size of the batch, and by the number of copies that share a batch."""
-    base = TrainSettings(task="PointCircle-v0")
+    base = TrainSettings(task=resolve("PointCircle-v0"))
     batches = {
         f"batch {batch:,}": dataclasses.replace(base, batch=batch)
         for batch in (20_000, 50_000, 100_000, 200_000)

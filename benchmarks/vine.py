@@ -3,7 +3,7 @@
 Prints, over several seeds, the return at a quarter, a half and all of the steps: its mean over
 seeds and its range.
 
-    python benchmarks/vine.py --task PointCircle-v0 --steps 800000 --seeds 5
+    python -m benchmarks.vine --task PointCircle-v0 --steps 800000 --seeds 5
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from holdfast.policy.algorithms.trpo_vine import VineSettings
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
+from holdfast.sim.registry import resolve
 
 SHARES = (0.25, 0.5, 1.0)
 WAYS = {
@@ -47,7 +48,7 @@ def train(job: tuple[str, int, str, int]) -> tuple[str, list[float]]:
     share."""
     name, seed, task, steps = job
     torch.set_num_threads(1)
-    learner = Learner(TrainSettings(task=task, seed=seed, **WAYS[name]))
+    learner = Learner(TrainSettings(task=resolve(task), seed=seed, **WAYS[name]))
     at, returns = [0], [0.0]
     while at[-1] < steps:
         record = learner.iterate()

@@ -1,3 +1,12 @@
 """Train a policy under a cost budget, run it on a robot under the same budget, learn from it."""
 
 __version__ = "0.1.0"
+
+DISTRIBUTION = "holdfast-robot"
+"""The name that pip knows; `holdfast` on PyPI is somebody else's package."""
+
+
+def how_to_install(extra: str = "") -> str:
+    """Return the command that installs this package with an extra."""
+    brackets = f"[{extra}]" if extra else ""
+    return f"pip install '{DISTRIBUTION}{brackets}', or '.{brackets}' from a checkout"

@@ -1,8 +1,8 @@
-"""Programs that this one starts, and that end when it does, however it ends.
+"""Child processes that always end with this process, also after SIGKILL.
 
-A `finally` does not run after SIGKILL, and a hung program does not see that its pipe was closed.
-So on Linux the kernel is asked to send each such program a signal when its parent ends. Elsewhere
-a program ends when it sees its pipe closed, or when its parent ends it.
+A `finally` does not run after SIGKILL, and a hung child does not notice that its pipe was closed.
+So on Linux the kernel sends each child a signal when its parent ends. On other systems a child ends
+when its pipe is closed, or when its parent ends it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ def start(module: str, *arguments: str, at_end: signal.Signals, **options: Any) 
     """Run `python -m MODULE ARGUMENTS...` beside this process; return its subprocess.Popen.
 
     Args:
-        at_end: what it is sent when this process ends, or the thread that started it does.
-        options: of subprocess.Popen.
+        at_end: the signal that the child gets when this process, or the thread that started the
+            child, ends.
+        options: keyword arguments of subprocess.Popen.
     """
     tied = [sys.executable, "-m", "holdfast.child", str(os.getpid()), str(int(at_end))]
     return subprocess.Popen([*tied, module, *arguments], **options)
 
 
 def tie(parent: int, at_end: int) -> None:
-    """Let this process be sent a signal when its parent ends; end now if it has ended already."""
+    """Ask for a signal at the end of this process's parent; exit if the parent has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, at_end, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before it could be asked for
+    if os.getppid() != parent:  # the parent ended before the request
         sys.exit(128 + at_end)
 
 
 def main() -> None:
-    """Be the program that the command line names, tied to its parent."""
+    """Run the module that the command line names, tied to the parent process."""
     _, parent, at_end, module, *arguments = sys.argv
     tie(int(parent), int(at_end))
     sys.argv = [module, *arguments]

@@ -6,7 +6,6 @@ when their command runs, so that a robot needs nothing that only training uses.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import io
@@ -18,25 +17,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast import __version__
+from holdfast import __version__, how_to_install
 from holdfast.errors import ConfigError, HoldfastError
+from holdfast.plain import meant
 
 OPTIONAL = {"cyclonedds": "dds", "ray": "ray", "mujoco_warp": "warp", "warp": "warp"}
-"""Packages that only some ways of running a command need, and the extra that brings each."""
+"""Packages that a command needs only with certain options, each with the extra that installs it."""
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclass(frozen=True)
 class Command:
-    """A line of the table.
+    """A command: the function that runs it, and what the help text shows.
 
     Attributes:
         target: "module:function"; the function may return an exit status.
         summary: one line for `holdfast --help`.
-        extra: the pip extra that brings what the command imports; "" is the base install.
-        defaults: "module:function" that is given the options and returns what arguments of the
-            target are by default, where that depends on them (a preset, say).
+        extra: the pip extra that installs the command's imports; "" is the base install.
+        defaults: "module:function" that takes the options and returns default arguments of the
+            target, where these depend on the options (as on a preset); "" where none do.
     """
 
     target: str
@@ -63,30 +63,46 @@ def _import(target: str) -> Callable[..., Any]:
 
 
 COMMANDS = {
-    "demo": Command("holdfast.policy.demo:command", "the whole loop, on a twin", "train"),
+    "demo": Command(
+        "holdfast.policy.demo:command",
+        "run the whole loop on a twin: train, export, run, fine-tune",
+        "train",
+    ),
     "train": Command(
         "holdfast.policy.train:command",
         "learn a policy in simulation",
         "train",
         "holdfast.policy.train:command_defaults",
     ),
+    "check": Command("holdfast.sim.response:command", "check a robot and its task", "train"),
     "export": Command(
         "holdfast.policy.ship.export:command", "export a trained policy to ONNX", "train"
     ),
-    "verify": Command("holdfast.policy.ship.verify:command", "check a bundle", "train"),
-    "twin": Command(
-        "holdfast.sim.twin.serve:command", "serve a simulated robot on a port", "train"
+    "verify": Command(
+        "holdfast.policy.ship.verify:command", "check a bundle against its training state", "train"
     ),
-    "deploy": Command("holdfast.robot.run.deploy:command", "run a bundle on a robot, and log it"),
-    "replay": Command("holdfast.robot.run.replay:command", "replay a log through the monitor"),
+    "twin": Command(
+        "holdfast.sim.twin.serve:command",
+        "serve a simulated robot on a serial port or in a ROS graph",
+        "train",
+    ),
+    "deploy": Command(
+        "holdfast.robot.run.deploy:command",
+        "run a bundle on a robot behind the safety monitor, and log the run",
+    ),
+    "replay": Command(
+        "holdfast.robot.run.replay:command", "replay a log through the safety monitor"
+    ),
     "finetune": Command(
         "holdfast.policy.improve.finetune:command", "fine-tune a policy on logged runs", "train"
     ),
-    "report": Command("holdfast.policy.report:command", "rebuild the page of a demo", "train"),
+    "report": Command("holdfast.policy.report:command", "write the page of a demo again", "train"),
     "reproduce": Command(
-        "holdfast.policy.reproduce:command", "compare algorithms over seeds", "train"
+        "holdfast.policy.reproduce:command",
+        "compare training algorithms over tasks and seeds",
+        "train",
     ),
-    "doctor": Command("holdfast.doctor:command", "say what is installed and whether it works"),
+    "doctor": Command("holdfast.doctor:command", "print what is installed and whether it works"),
 }
 
 
@@ -98,15 +114,15 @@ def help_text() -> str:
         [
             "usage: holdfast COMMAND [OPTIONS]",
             "",
-            "Train a policy under a cost budget, run it on a robot under the same budget,",
-            "and learn from what the robot did.",
+            "Train a policy under a cost budget, run it on a robot under this budget,",
+            "and learn from the robot's logs.",
             "",
             "commands:",
             *lines,
             "",
             "holdfast COMMAND --help lists a command's options with units and defaults;",
             "holdfast --version prints the version.",
-            "exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
+            "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
         ]
     )
 
@@ -115,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
     Args:
-        argv: what follows the program's name; the process's own arguments if None.
+        argv: the arguments after the program's name; None: those of this process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -124,9 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"holdfast {__version__}")
         return OK
-    for stream in (sys.stdout, sys.stderr):  # a path need not be of characters
+    for stream in (sys.stdout, sys.stderr):  # a path may hold bytes that are no characters
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            # A pipe gets each line when it is printed, as a terminal does.
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     threading.excepthook = _thread_failed
     name, *options = arguments
     if name not in COMMANDS:
@@ -137,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), FAILED)
     except OSError as error:
         return _complain(_told(error), FAILED)
-    except RuntimeError as error:  # so pathlib calls links in a circle, before Python 3.13
+    except RuntimeError as error:  # pathlib's error for a circle of links, before Python 3.13
         if not str(error).startswith("Symlink loop"):
             raise
         return _complain(str(error), FAILED)
@@ -153,42 +170,39 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
 
         from holdfast.options import RULES
 
-        flat = (tyro.conf.OmitArgPrefixes,)  # --seed, wherever in the settings it belongs
+        flat = (tyro.conf.OmitArgPrefixes,)  # options have short names: --seed, not --settings.seed
         function = command.prepared(options)
         with RULES:
             status = tyro.cli(function, prog=f"holdfast {name}", args=options, config=flat)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "holdfast"):
-            raise  # our own mistake, not a missing install
-        extra = OPTIONAL.get(package, command.extra)
-        wanted = f"holdfast[{extra}]" if extra else "holdfast"
+            raise  # a mistake in Holdfast, not a missing package
+        wanted = how_to_install(OPTIONAL.get(package, command.extra))
         raise ConfigError(
-            f"{name} needs the Python package '{package}', which is not installed: "
-            f"pip install '{wanted}'"
+            f"{name} needs the Python package '{package}', which is not installed: {wanted}"
         ) from None
     return OK if status is None else int(status)
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, COMMANDS, n=1)
-    guess = f"did you mean '{close[0]}'?" if close else f"commands are {', '.join(COMMANDS)}"
-    return f"unknown command '{name}'; {guess}"
+    guess = meant(name, COMMANDS) or f"; commands are {', '.join(COMMANDS)}"
+    return f"unknown command '{name}'{guess}"
 
 
 def _told(error: OSError) -> str:
-    """Return what the operating system said in one sentence: of which file, and what."""
+    """Return the operating system's error in one sentence, with the file's name."""
     if isinstance(error, BrokenPipeError) and error.filename is None:
-        # Else Python complains again when it closes the output, at exit.
+        # Otherwise Python reports the error again when it closes the output at exit.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return "whatever reads this program's output has ended"
+        return "the program that reads this output has ended"
     told = error.strerror or str(error) or type(error).__name__
     return told if error.filename is None else f"{os.fsdecode(error.filename)}: {told}"
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Say why a thread ended; TensorBoard's writes a file, and a disk may be full."""
+    """Print why a thread ended: TensorBoard's thread writes a file, and a disk may be full."""
     if isinstance(args.exc_value, OSError):
         _complain(_told(args.exc_value), FAILED)
     else:
@@ -196,11 +210,7 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
 
 
 def _complain(sentence: str, status: int) -> int:
-    """Print one line; a file's name or text in it may be made of anything."""
+    """Print the sentence as one line: a file name in it may hold line breaks."""
     line = " ".join(sentence.splitlines())
     print(f"holdfast: {line}", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

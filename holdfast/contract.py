@@ -1,30 +1,32 @@
-"""The contract: what a policy was trained under and will be run under.
+"""The contract: observation, action, costs and period that a policy is trained and run under.
 
-Frozen, strict, and with one canonical JSON text, whose SHA-256 names it everywhere:
-in the bundle, in every log, and in the gate that a run must pass before it starts.
+A contract is frozen, is read strictly, and has one canonical JSON text. The text's SHA-256 names
+the contract in the bundle and in every log, and a run compares it before it starts.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
-from holdfast import plain
+from holdfast import expressions, plain
 from holdfast.errors import ContractError
+from holdfast.expressions import CostExpression, SignalSpec
 from holdfast.plain import shown
-from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array
+from holdfast.schema import NAME, NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
+from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array, Signal
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 named cost functions of this package where format 2 has expressions."""
+
+MAX_HISTORY = 100
 
 T = TypeVar("T")
 
@@ -34,146 +36,176 @@ def _require(condition: bool, message: str) -> None:
         raise ContractError(message)
 
 
-def _check_parameters(where: str, parameters: Mapping[str, float]) -> None:
-    for name, value in parameters.items():
-        _require(math.isfinite(value), f"{where}: {name} should be finite, received {value}")
+@dataclass(frozen=True)
+class DeclaredSignal:
+    """A signal that the catalogue lacks, or one of the catalogue with the range of its sensor.
+
+    Attributes:
+        name: letters, digits and _.
+        size: how many values it has. unit: SI. frame: "odom", "base", or "" where it has none.
+        low, high: what its sensor can say, in `unit`; None: no bound. A value beyond is taken for
+            the bound, in training and on the robot alike.
+    """
+
+    name: str
+    size: Annotated[int, Range(1)]
+    unit: str
+    frame: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        where = f"signal '{shown(self.name)}'"
+        check(self, ContractError, where)
+        _require(
+            self.name.isidentifier() and self.name.isascii(),
+            f"{where}: its name should be made of letters, digits and _, and begin with a letter",
+        )
+        _require(
+            self.name not in (APPLIED_ACTION, EPISODE_LEFT),
+            f"{where}: the name is taken; choose another",
+        )
+        _require(
+            self.low is None or self.high is None or self.low < self.high,
+            f"{where}: low {self.low} should be below high {self.high}",
+        )
+        if known := CATALOGUE.get(self.name):
+            same = (self.unit, self.frame) == (known.unit, known.frame)
+            _require(
+                same and known.size in (None, self.size),
+                f"{where}: should be as the catalogue has it: size {known.size or 'any'}, unit "
+                f"'{known.unit}', frame '{known.frame}'",
+            )
 
 
 @dataclass(frozen=True)
 class ObservationChannel:
-    """A piece of the observation: `size` values in `unit`, a transform of one signal."""
+    """A piece of the observation: `scale · transform(signal) + offset`, clipped to ±`clip`.
+
+    Attributes:
+        size: how many values it has: those of the transformed signal, times `history`.
+        unit: of the transformed signal, before `scale` and `offset`.
+        clip: the largest magnitude; None: not clipped.
+        history: of how many periods, the oldest first; before an episode's first period there
+            are the values of that one.
+    """
 
     name: str
     size: int
     unit: str
     signal: str
     transform: str = "identity"
+    scale: float = 1.0
+    offset: float = 0.0
+    clip: Annotated[float, POSITIVE] | None = None
+    history: Annotated[int, Range(1, MAX_HISTORY)] = 1
+
+    def __post_init__(self) -> None:
+        where = f"observation channel '{self.name}'"
+        check(self, ContractError, where)
+        _require(self.scale != 0.0, f"{where}: scale should not be 0")
 
     @property
     def signal_size(self) -> int:
-        """How many values the signal has, before the transform."""
-        return self.size // TRANSFORMS[self.transform][1]
+        """Number of the signal's values, before the transform."""
+        return self.size // (TRANSFORMS[self.transform][1] * self.history)
 
 
 @dataclass(frozen=True)
 class ActionChannel:
-    """One action value: its limits in `unit`, and how fast it may change, in `unit` per second."""
+    """One action value: its limits in `unit`, and its largest change, in `unit` per second."""
 
     name: str
     unit: str
     low: float
     high: float
-    max_rate_per_s: float
+    max_rate_per_s: Annotated[float, POSITIVE]
 
     def __post_init__(self) -> None:
         where = f"action channel '{self.name}'"
-        finite = all(map(math.isfinite, (self.low, self.high, self.max_rate_per_s)))
-        _require(finite, f"{where}: low, high and max_rate_per_s should be finite")
+        check(self, ContractError, where)
         _require(self.low < self.high, f"{where}: low {self.low} should be below high {self.high}")
         _require(
             self.low <= 0.0 <= self.high,
             f"{where}: limits [{self.low}, {self.high}] should include 0, the stopping action",
         )
-        _require(
-            self.max_rate_per_s > 0.0,
-            f"{where}: max_rate_per_s should be above 0, received {self.max_rate_per_s}",
-        )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost function of signals, the limit d on it, and how it was learned.
+    """A cost of signals, its limits, and the discounts of training.
 
     Attributes:
-        name: what reports call it; unique in the contract.
-        function: a name in `holdfast.safety_monitor.costs`.
-        parameters: that function's keyword arguments.
+        name: the cost's name in reports; unique in the contract.
+        expression: the cost of one step, in the language of docs/COSTS.md.
         limit: d, the bound on the expected undiscounted sum per episode.
-        run_budget: hard stop within one episode's run; a deployment may lower it, never raise it.
-        gamma: discount used in training; lam: its GAE lambda.
+        run_budget: cost at which the monitor stops an episode; a deployment may lower it, never
+            raise it.
+        gamma, lam: discount and GAE lambda used in training.
+        at_most: largest cost of one step; None if it has no known bound, as in a simulation that
+            has costs of its own. Such a policy moves no robot.
     """
 
     name: str
-    function: str
-    parameters: Mapping[str, float]
-    limit: float
+    expression: str
+    limit: Annotated[float, NOT_NEGATIVE]
     run_budget: float
-    gamma: float
-    lam: float
+    gamma: Annotated[float, SHARE]
+    lam: Annotated[float, SHARE]
+    at_most: Annotated[float, POSITIVE] | None = 1.0
 
     def __post_init__(self) -> None:
         where = f"cost '{self.name}'"
+        check(self, ContractError, where)
         _require(
-            math.isfinite(self.limit) and self.limit >= 0.0,
-            f"{where}: limit should be finite and at least 0, received {self.limit}",
+            self.run_budget >= self.limit,
+            f"{where}: run_budget {self.run_budget} should be at least the limit {self.limit}",
         )
-        _require(
-            math.isfinite(self.run_budget) and self.run_budget >= self.limit,
-            f"{where}: run_budget {self.run_budget} should be finite and at least the limit "
-            f"{self.limit}",
-        )
-        for name in ("gamma", "lam"):
-            value = getattr(self, name)
-            _require(0.0 <= value <= 1.0, f"{where}: {name} should be in [0, 1], received {value}")
-        _check_parameters(where, self.parameters)
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """The fallback controller: a name the monitor knows, and its parameters."""
+    """The fallback controller: its name in the monitor, and its parameters."""
 
     name: str
     parameters: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        _check_parameters(f"recovery '{self.name}'", self.parameters)
+        check(self, ContractError, f"recovery '{self.name}'")
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Robot, task, observation, action, costs and clock, as trained and as run.
+    """Robot, task, observation, action, costs and period, in training and in a run.
 
     Raises:
-        ContractError: a field contradicts another or the signal catalogue.
+        ContractError: a field contradicts another field or the signal catalogue.
     """
 
-    robot: str
+    robot: Annotated[str, NAME]  # it finds a configuration file, so it must never be a path
     task: str
-    period_s: float
-    episode_steps: int
+    period_s: Annotated[float, POSITIVE]
+    episode_steps: Annotated[int, Range(1)]
     observation: tuple[ObservationChannel, ...]
     action: tuple[ActionChannel, ...]
     costs: tuple[Cost, ...]
+    signals: tuple[DeclaredSignal, ...] = ()
+    reward: str | None = None
     recovery: Recovery | None = None
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:
-        _require(
-            self.format == FORMAT,
-            f"contract: format should be {FORMAT}, received {self.format}",
-        )
-        # A robot's name finds its configuration file, so it must never be a path.
-        _require(
-            plain.is_name(self.robot),
-            f"contract: robot should be made of letters, digits, _ and - alone, received "
-            f"'{shown(self.robot)}'",
-        )
-        for text in _texts(_plain(self)):
+        _require_format(self.format)
+        check(self, ContractError, "contract")
+        for text in _texts(to_plain(self)):
             _require(
                 text.isprintable(),
                 f"contract: names should be printable, received '{shown(text)}'",
             )
-        _require(
-            math.isfinite(self.period_s) and self.period_s > 0.0,
-            f"contract: period_s should be above 0, received {self.period_s}",
-        )
-        _require(
-            self.episode_steps > 0,
-            f"contract: episode_steps should be above 0, received {self.episode_steps}",
-        )
-        for kind in ("observation", "action", "costs"):
+        for kind in ("observation", "action", "costs", "signals"):
             names = [item.name for item in getattr(self, kind)]
-            _require(bool(names), f"contract: {kind} should list at least one entry")
+            some = bool(names) or kind == "signals"
+            _require(some, f"contract: {kind} should list at least one entry")
             _require(
                 len(set(names)) == len(names),
                 f"contract: {kind} names should be unique, received {', '.join(names)}",
@@ -188,6 +220,8 @@ class Contract:
                 f"{size} values that another channel says, received {channel.signal_size}",
             )
 
+        _ = self.cost_expressions, self.reward_expression
+
     def _check_observation(self, channel: ObservationChannel) -> None:
         where = f"observation channel '{channel.name}'"
         _require(
@@ -201,15 +235,17 @@ class Contract:
         elif channel.signal == EPISODE_LEFT:
             size, unit = 1, "1"
         else:
+            known = self.known_signals
             _require(
-                channel.signal in CATALOGUE,
-                f"{where}: signal should be one of {', '.join(CATALOGUE)}, "
-                f"{APPLIED_ACTION}, {EPISODE_LEFT}; received '{channel.signal}'",
+                channel.signal in known,
+                f"{where}: signal should be one of {', '.join(known)}, "
+                f"{APPLIED_ACTION}, {EPISODE_LEFT}; received '{shown(channel.signal)}'",
             )
-            size, unit = CATALOGUE[channel.signal].size, CATALOGUE[channel.signal].unit
+            size, unit = known[channel.signal].size, known[channel.signal].unit
         _, factor, transformed_unit = TRANSFORMS[channel.transform]
+        factor *= channel.history
         unit = transformed_unit or unit
-        if size is None:  # the robot's own: any whole number of them
+        if size is None:  # the robot defines the size: any whole number
             size = max(channel.size // factor, 1)
         _require(
             channel.size == size * factor,
@@ -230,19 +266,62 @@ class Contract:
         return len(self.action)
 
     @cached_property
-    def signals(self) -> tuple[str, ...]:
+    def known_signals(self) -> Mapping[str, Signal | DeclaredSignal]:
+        """The catalogue's signals and the contract's own, by name."""
+        return {**CATALOGUE, **{signal.name: signal for signal in self.signals}}
+
+    @cached_property
+    def observed_signals(self) -> tuple[str, ...]:
         """Signals that the observation needs from the robot, in the contract's order."""
         names = (channel.signal for channel in self.observation)
-        return tuple(dict.fromkeys(name for name in names if name in CATALOGUE))
+        return tuple(dict.fromkeys(name for name in names if name in self.known_signals))
 
     def signal_size(self, name: str) -> int | None:
-        """Return how many values a catalogue signal has; None if it is the robot's to say, and
-        no channel does."""
-        size = CATALOGUE[name].size
+        """Return the number of a signal's values; None if it depends on the robot and no channel
+        observes the signal."""
+        size = self.known_signals[name].size if name in self.known_signals else None
         if size is None:
             listed = (c.signal_size for c in self.observation if c.signal == name)
             return next(listed, None)
         return size
+
+    @cached_property
+    def signal_specs(self) -> Mapping[str, SignalSpec]:
+        """What an expression may read, by name."""
+        sizes = {name: self.signal_size(name) for name in self.known_signals}
+        specs = expressions.catalogue({name: size for name, size in sizes.items() if size})
+        own = (signal for signal in self.signals if signal.name not in CATALOGUE)
+        return {**specs, **{s.name: SignalSpec(s.name, s.size, s.unit) for s in own}}
+
+    @cached_property
+    def cost_expressions(self) -> tuple[CostExpression, ...]:
+        """The costs' expressions, in order."""
+        return tuple(
+            self._expression(f"cost '{cost.name}'", cost.expression) for cost in self.costs
+        )
+
+    @cached_property
+    def reward_expression(self) -> CostExpression | None:
+        """The reward's expression; None where the contract says none."""
+        return None if self.reward is None else self._expression("reward", self.reward)
+
+    def _expression(self, where: str, text: str) -> CostExpression:
+        try:
+            return CostExpression(text, self.signal_specs)
+        except ContractError as error:
+            raise ContractError(f"contract: {where}: {error}") from None
+
+    @cached_property
+    def sensor_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The range of each signal that has one, by name; an open end is infinite."""
+        return {
+            signal.name: (
+                -math.inf if signal.low is None else signal.low,
+                math.inf if signal.high is None else signal.high,
+            )
+            for signal in self.signals
+            if signal.low is not None or signal.high is not None
+        }
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -266,14 +345,14 @@ class Contract:
 
     @cached_property
     def action_max_step(self) -> Array:
-        """How far each action value may move in one period."""
+        """Largest change of each action value in one period."""
         return np.array([channel.max_rate_per_s for channel in self.action]) * self.period_s
 
     def admissible(self, previous: Array, proposed: Array) -> Array:
-        """Return the proposed action within limits, then within rate of the previous one.
+        """Return the proposed action, clipped to the limits, then to the rates of change.
 
-        The simulator and the monitor both apply exactly this, so a policy is trained under
-        the limits that it is run under. Shapes (..., actions), physical units.
+        The simulator and the monitor both use this function, so a policy is trained under the
+        limits that it is run under. All shapes are (..., actions), in physical units.
         """
         step = self.action_max_step
         limited = np.minimum(np.maximum(proposed, self.action_low), self.action_high)
@@ -288,7 +367,7 @@ class Contract:
 
     def to_json(self) -> str:
         """Return the canonical JSON text: sorted keys, no spaces, no NaN."""
-        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(to_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @cached_property
     def hash(self) -> str:
@@ -306,20 +385,17 @@ class Contract:
             data = plain.from_json(text)
         except ValueError as error:
             raise ContractError(f"contract: should be JSON ({error})") from None
-        return strict(Contract, data, "contract")
+        if isinstance(data, dict) and "format" in data:
+            _require_format(data["format"])  # before its keys, which another format has others of
+        return read(Contract, data, "contract", ContractError, complete=True)
 
 
-def _plain(value: Any, kind: str = "") -> Any:
-    """Return JSON data; `kind` is the annotation, so that 10 and 10.0 have one text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: _plain(getattr(value, f.name), str(f.type)) for f in fields}
-    if isinstance(value, Mapping):
-        return {key: _plain(item, "float") for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    # Adding 0.0 turns -0.0 into 0.0: equal contracts have one hash.
-    return float(value) + 0.0 if kind == "float" else value
+def _require_format(number: Any) -> None:
+    _require(
+        number == FORMAT,
+        f"contract: format should be {FORMAT}, received {shown(repr(number))}; write the "
+        "costs of another format as expressions (docs/COSTS.md), and train the policy again",
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -341,44 +417,4 @@ def strict(cls: type[T], data: Any, where: str) -> T:
     Raises:
         ContractError: names the place, what was found and what would be right.
     """
-    _require(isinstance(data, dict), f"{where}: should be a mapping, received {shown(repr(data))}")
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    missing = [name for name in names if name not in data]
-    unknown = [str(name) for name in data if name not in names]
-    guess = plain.meant(unknown[0], missing) if unknown else ""
-    guess = guess or f"; known are {', '.join(names)}"
-    _require(not unknown, f"{where}: unknown {', '.join(map(shown, unknown))}{guess}")
-    _require(not missing, f"{where}: missing {', '.join(missing)}")
-    hints = get_type_hints(cls)
-    return cls(**{n: _convert(hints[n], data[n], f"{where}.{n}") for n in names})
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    """Return `value` as the annotated `kind`, or raise ContractError."""
-    if type(None) in get_args(kind):
-        inner = next(arg for arg in get_args(kind) if arg is not type(None))
-        return None if value is None else _convert(inner, value, where)
-    if get_origin(kind) is tuple:
-        _require(
-            isinstance(value, list),
-            f"{where}: should be a list, received {shown(repr(value))}",
-        )
-        item = get_args(kind)[0]
-        return tuple(_convert(item, v, f"{where}[{i}]") for i, v in enumerate(value))
-    if get_origin(kind) is Mapping:
-        _require(
-            isinstance(value, dict),
-            f"{where}: should be a mapping, received {shown(repr(value))}",
-        )
-        item = get_args(kind)[1]
-        return MappingProxyType({k: _convert(item, v, f"{where}.{k}") for k, v in value.items()})
-    if dataclasses.is_dataclass(kind):
-        return strict(kind, value, where)  # type: ignore[arg-type]
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        # False for NaN, infinity and integers that no float can hold.
-        finite = abs(value) <= sys.float_info.max
-        _require(finite, f"{where}: should be a finite number, received {shown(repr(value))}")
-        return float(value)
-    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    _require(right, f"{where}: should be {kind.__name__}, received {shown(repr(value))}")
-    return value
+    return read(cls, data, where, ContractError, complete=True)

@@ -1,4 +1,4 @@
-"""`holdfast doctor`: what is installed here, and whether the run side works."""
+"""`holdfast doctor`: prints what is installed, and whether the robot side works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from holdfast import __version__, share
+from holdfast import DISTRIBUTION, __version__, how_to_install, share
 from holdfast.errors import ConfigError
 
 # y = x + x on two float32 values, as an ONNX file: enough to prove that ONNX Runtime loads,
@@ -27,7 +27,7 @@ DOUBLING_ONNX = bytes.fromhex(
     "0802620f0a0179120a0a08080112040a02080242040a00100d"
 )
 
-# Where the name to import is not the name to install.
+# Packages whose import name differs from the name to install.
 MODULES = {"pyserial": "serial", "pyyaml": "yaml"}
 
 COMPARISONS = {">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt}
@@ -35,7 +35,7 @@ COMPARISONS = {">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table; `broken` ones make the exit status 1."""
+    """One row of the table; a `broken` row makes the exit status 1."""
 
     what: str
     found: str
@@ -44,10 +44,10 @@ class Finding:
 
 
 def command() -> int:
-    """Say what is installed and whether the run side works; exit status 1 if it does not."""
+    """Print what is installed and whether the robot side works; exit status 1 if it does not."""
     findings = [*machine(), *base_packages(), runtime(), share_folder(), training(), *around()]
     table = Table(title=f"holdfast {__version__}", title_justify="left")
-    for heading in ("", "what", "found", "advice"):
+    for heading in ("", "part", "found", "advice"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         mark = "[red]broken[/]" if finding.broken else "[green]ok[/]"
@@ -57,7 +57,7 @@ def command() -> int:
     console = Console()
     console.print(table)
     broken = sum(finding.broken for finding in findings)
-    console.print(f"{broken} broken" if broken else "The run side works.")
+    console.print(f"{broken} broken" if broken else "The robot side works.")
     return 1 if broken else 0
 
 
@@ -73,22 +73,22 @@ def machine() -> Iterator[Finding]:
 
 
 def base_packages() -> Iterator[Finding]:
-    """Yield every package that the base install requires; each must import and be new enough."""
+    """Yield the packages of the base install; each must be importable and new enough."""
     required = requirements("")
     if not required:
-        yield Finding("holdfast", "no metadata", "pip install holdfast", broken=True)
+        yield Finding("holdfast", "no metadata", how_to_install(""), broken=True)
     for name, wanted in required.items():
         found, broken = f"{version(name)} (wants {wanted})", not satisfies(version(name), wanted)
         try:
             importlib.import_module(MODULES.get(name, name))
-        except Exception as error:  # a package may fail to import in any way; all are broken
+        except Exception as error:  # an import can fail with any error; each means broken
             found, broken = f"does not import: {error}", True
         yield Finding(name, found, f"pip install '{name}{wanted}'" if broken else "", broken)
 
 
 def runtime() -> Finding:
-    """Load and run a network, as deploying does."""
-    what = "ONNX Runtime runs"
+    """Load and run a small network, as `holdfast deploy` does."""
+    what = "ONNX Runtime"
     try:
         import numpy as np
         import onnxruntime
@@ -96,11 +96,13 @@ def runtime() -> Finding:
         session = onnxruntime.InferenceSession(DOUBLING_ONNX, providers=["CPUExecutionProvider"])
         given = np.array([0.25, -1.5], dtype=np.float32)
         (doubled,) = session.run(None, {"x": given})
-    except Exception as error:  # whatever is wrong, saying so is this command's purpose
-        return Finding(what, f"no: {error}", "reinstall onnxruntime and numpy", broken=True)
+    except Exception as error:  # this command reports any error
+        return Finding(
+            what, f"does not run: {error}", "reinstall onnxruntime and numpy", broken=True
+        )
     if not np.array_equal(doubled, 2.0 * given):
-        return Finding(what, f"wrongly: {doubled}", "reinstall onnxruntime", broken=True)
-    return Finding(what, "yes")
+        return Finding(what, f"computes wrongly: {doubled}", "reinstall onnxruntime", broken=True)
+    return Finding(what, "runs")
 
 
 def share_folder() -> Finding:
@@ -113,29 +115,30 @@ def share_folder() -> Finding:
 
 
 def training() -> Finding:
-    """Say whether what training needs is there; a robot does without."""
+    """Return whether the packages for training are installed; a robot does not need them."""
     required = requirements("train")
     lacking = [name for name, wanted in required.items() if not satisfies(version(name), wanted)]
     if lacking:
-        found = f"without {', '.join(lacking)}"
-        return Finding("training", found, "to train: pip install 'holdfast[train]'")
+        found = f"missing: {', '.join(lacking)}"
+        return Finding("training", found, f"to train: {how_to_install('train')}")
     return Finding("training", ", ".join(f"{name} {version(name)}" for name in required))
 
 
 def around() -> Iterator[Finding]:
-    """Yield what is around: ROS 2, DDS, Ray, MuJoCo Warp and serial ports."""
+    """Yield the optional parts: ROS 2, DDS, Ray, MuJoCo Warp and serial ports."""
     distribution = os.environ.get("ROS_DISTRO", "")
     if importlib.util.find_spec("rclpy"):
         yield Finding("ROS 2", distribution or "found")
     elif distribution:
         yield Finding("ROS 2", f"{distribution}, but this Python does not see rclpy")
     else:
-        yield Finding("ROS 2", "not found (its nodes need it; dds: robots do not)")
+        yield Finding("ROS 2", "not found (needed by the ROS nodes, not by dds: robots)")
     dds = version("cyclonedds")
-    yield Finding("DDS", dds or "without cyclonedds", "" if dds else "pip install 'holdfast[dds]'")
-    yield Finding("Ray", version("ray") or "without ray (train --ray needs it)")
+    found = dds or "cyclonedds is not installed"
+    yield Finding("DDS", found, "" if dds else how_to_install("dds"))
+    yield Finding("Ray", version("ray") or "not installed (needed by train --ray)")
     warp = version("mujoco-warp")
-    yield Finding("MuJoCo Warp", warp or "without mujoco-warp (train --physics warp needs it)")
+    yield Finding("MuJoCo Warp", warp or "not installed (needed by train --physics warp)")
     ports = serial_ports()
     if not ports:
         yield Finding("serial ports", "none visible")
@@ -146,7 +149,7 @@ def around() -> Iterator[Finding]:
 
 
 def serial_ports() -> list[str]:
-    """Return the devices that pySerial sees, or none where pySerial is missing."""
+    """Return the serial devices that pySerial finds; none if pySerial is missing."""
     try:
         from serial.tools import list_ports
     except ImportError:
@@ -155,9 +158,9 @@ def serial_ports() -> list[str]:
 
 
 def requirements(extra: str) -> dict[str, str]:
-    """Return name -> version wanted, of the base install ("") or of an extra."""
+    """Return the required version by package name, of the base install ("") or of an extra."""
     try:
-        lines = metadata.requires("holdfast") or []
+        lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return {}
     found = {}

@@ -1,14 +1,14 @@
-"""Named errors. Each carries one sentence: what was wrong, where, what would be right."""
+"""Named errors. Each carries one sentence: what was wrong, where, and what would be right."""
 
 from __future__ import annotations
 
 
 class HoldfastError(Exception):
-    """Anything a user can mend. The command line prints it as one line and exits non-zero."""
+    """A mistake that a user can correct. The command line prints it as one line, and fails."""
 
 
 class ContractError(HoldfastError):
-    """A contract contradicts itself, is malformed, or is not the one that was expected."""
+    """A contract contradicts itself, is malformed, or is not the expected one."""
 
 
 class BundleError(HoldfastError):
@@ -24,11 +24,11 @@ class FileError(HoldfastError):
 
 
 class LinkError(HoldfastError):
-    """The serial link cannot be opened, was lost, or speaks another version."""
+    """The serial link cannot be opened, was lost, or has another version."""
 
 
 class RefusedError(LinkError):
-    """The robot refused a request; the link lives on, so a later request may be obeyed."""
+    """The robot refused a request; the link still works, so a later request may be obeyed."""
 
 
 class LogError(HoldfastError):
@@ -40,10 +40,10 @@ class TrainingError(HoldfastError):
 
 
 class RunError(HoldfastError):
-    """A run cannot start, or a fault ended it and the robot was stopped.
+    """A run cannot start, or a fault ended the run and the robot was stopped.
 
     Attributes:
-        code: what the log calls the fault; lower_snake_case.
+        code: the fault's name in the log, in lower_snake_case.
     """
 
     def __init__(self, message: str, code: str = "run_failed") -> None:

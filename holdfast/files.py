@@ -1,4 +1,4 @@
-"""Files read whole and within bounds, and files written whole or not at all."""
+"""Reads whole files of bounded size, and writes files completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def read(path: Path, most: int) -> bytes:
     """Return a file's bytes.
 
     Args:
-        most: bytes that it may have.
+        most: largest size in bytes.
 
     Raises:
-        FileError: there is no such file, it is something else than a file, or it is larger.
+        FileError: there is no such file, it is not a regular file, or it is larger.
     """
     try:
         with open(path, "rb", opener=_open_at_once) as file:
@@ -26,7 +26,7 @@ def read(path: Path, most: int) -> bytes:
                 raise FileError(f"{path}: cannot be read (it should be a file)")
             data = b""
             if (size := os.fstat(file.fileno()).st_size) <= most:
-                data = file.read(most + 1)  # it may grow meanwhile
+                data = file.read(most + 1)  # the file may grow while it is read
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({_told(error)})") from None
     except ValueError as error:  # a NUL in the path
@@ -37,12 +37,12 @@ def read(path: Path, most: int) -> bytes:
 
 
 def write(path: Path, data: bytes | str) -> None:
-    """Write a file whole, on the disk when this returns; its folder is made if there is none.
+    """Write a file completely; it is on the disk when this returns. A missing folder is made.
 
-    What was there before stays until then, also when this process is killed.
+    An earlier file of this name stays until then, also if this process is killed.
 
     Raises:
-        FileError: it cannot be written; what was there is still there, and nothing else.
+        FileError: the file cannot be written. An earlier file is unchanged.
     """
     with replacing(path, data):
         pass
@@ -50,9 +50,9 @@ def write(path: Path, data: bytes | str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, data: bytes | str) -> Iterator[None]:
-    """Write a file beside `path`, and put it there when the block ends without an exception.
+    """Write a temporary file, and rename it to `path` when the block ends without an exception.
 
-    So two files that belong together replace two others only when both could be written.
+    So two files that belong together replace two earlier files only if both could be written.
 
     Raises:
         FileError: see `write`.
@@ -87,7 +87,7 @@ def _told_of(path: Path) -> Iterator[None]:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting for a writer, as the open of a pipe would."""
+    """Open without waiting: opening a pipe would otherwise wait for a writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 

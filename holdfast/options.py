@@ -1,4 +1,4 @@
-"""How the command line reads options that tyro would read otherwise."""
+"""Rules for command-line options that tyro by itself would read differently."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ RULES = ConstructorRegistry()
 
 @RULES.primitive_rule
 def list_with_something_in_it(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """An option of a list that is given without a value is a slip, not an empty list."""
+    """Refuse a list option without a value: it is a mistake, not an empty list."""
     if info.type_origin is not tuple or Ellipsis not in get_args(info.type):
         return None
-    if Positional in info.markers:  # not given at all; the command asks for it in its own words
+    if Positional in info.markers:  # without any argument the command itself asks for one
         return None
     of = PrimitiveTypeInfo.make(get_args(info.type)[0], set(info.markers))
     one = ConstructorRegistry.get_primitive_spec(of)

@@ -1,7 +1,8 @@
-"""Plain data from files: text, JSON and names, bounded, so that no file can do harm.
+"""Reads text and JSON files within bounds, and formats values and places for error sentences.
 
-Whatever is wrong is a ValueError of one sentence, which the caller puts a place and a named
-error to. YAML is read by `holdfast.yaml_file`. Needs the standard library alone.
+A mistake in a text is a ValueError of one sentence; the caller adds the place and raises a named
+error. `holdfast.yaml_file` reads YAML; `holdfast.schema` turns plain data into dataclasses. This
+module needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -19,24 +20,27 @@ from holdfast import files
 from holdfast.errors import FileError, HoldfastError
 
 MAX_BYTES = 64 * 2**20
-"""Largest text file; the largest of ours is a long training's progress, a few MB."""
+"""Largest text file, bytes. The largest that Holdfast writes is a training's progress, a few MB."""
 
 MAX_DEPTH = 32
-"""Deepest nesting of mappings and lists; ours are at most 8 deep."""
+"""Deepest nesting of mappings and lists. Holdfast's files nest at most 8 deep."""
 
 MAX_DIGITS = 39
-"""Longest whole number: 128 bits, as NumPy's generators keep them. Every float can hold these."""
+"""Most digits of a whole number: 128 bits, as in the state of NumPy's generators."""
+
+Place = tuple["str | int", ...]
+"""Keys and indices that lead to a piece of data."""
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
-"""A plain name: one that may become part of a path, and is never a path itself."""
+"""A name that may become part of a path, and cannot be a path itself."""
 
 
 def read_text(path: Path, error: type[HoldfastError], most: int = MAX_BYTES) -> str:
     """Return the text of a file.
 
     Args:
-        error: what is raised where it cannot be.
-        most: bytes that it may have.
+        error: raised if the file cannot be read.
+        most: largest size in bytes.
     """
     try:
         return files.read(path, most).decode()
@@ -50,10 +54,10 @@ def read_text(path: Path, error: type[HoldfastError], most: int = MAX_BYTES) -> 
 
 
 def read_json(path: Path, error: type[HoldfastError]) -> Any:
-    """Return what a JSON file holds.
+    """Return the data of a JSON file.
 
     Args:
-        error: what is raised where it cannot be read or is not JSON.
+        error: raised if the file cannot be read or is not JSON.
     """
     text = read_text(path, error)
     try:
@@ -63,10 +67,10 @@ def read_json(path: Path, error: type[HoldfastError]) -> Any:
 
 
 def read_json_lines(path: Path, error: type[HoldfastError]) -> list[Any]:
-    """Return what each line of a JSON Lines file holds.
+    """Return the mappings of a JSON Lines file, one per line.
 
     Args:
-        error: what is raised where it cannot be read or a line is not a JSON mapping.
+        error: raised if the file cannot be read or a line is not a JSON mapping.
     """
     found = []
     for number, line in enumerate(read_text(path, error).splitlines(), 1):
@@ -81,19 +85,19 @@ def read_json_lines(path: Path, error: type[HoldfastError]) -> list[Any]:
 
 _UNFIT = (
     *(TypeError, ValueError, AttributeError, LookupError),
-    *(ArithmeticError, RuntimeError, MemoryError),  # torch's answers to shapes and sizes
+    *(ArithmeticError, RuntimeError, MemoryError),  # torch's errors for wrong shapes and sizes
 )
 
 
 @contextmanager
 def well_formed(where: object, error: type[HoldfastError]) -> Iterator[None]:
-    """Say of data whose parts are taken from it unchecked that one is missing, or something else.
+    """Turn errors of a block that uses a file's data unchecked into one sentence about the file.
 
-    Only for a file's own data: what goes wrong in the block is then the file's doing.
+    The block must use the file's data alone, so that every error is a mistake in the file.
 
     Args:
-        where: names the file; the sentence begins with it.
-        error: what is raised.
+        where: the file; the sentence begins with it.
+        error: raised instead of the block's errors.
     """
     try:
         yield
@@ -104,10 +108,11 @@ def well_formed(where: object, error: type[HoldfastError]) -> Iterator[None]:
 
 
 def from_json(text: str) -> Any:
-    """Return what a JSON text holds, if its keys are unique and its numbers finite.
+    """Return the data of a JSON text with unique keys and finite numbers.
 
     Raises:
-        ValueError: it is not such a text, or nests too deeply.
+        ValueError: the text is not JSON, repeats a key, has a number that is not finite, or nests
+            too deeply.
     """
     try:
         data = json.loads(text, object_pairs_hook=_unique, parse_int=whole)
@@ -120,14 +125,14 @@ def from_json(text: str) -> Any:
 _TOO_DEEP = f"should nest at most {MAX_DEPTH} deep"
 
 
-def _check(node: Any, place: tuple[str, ...], halves: bool) -> None:
-    """Refuse what nests too deeply, a number that is not finite, and half a character.
+def _check(node: Any, place: Place, halves: bool) -> None:
+    """Refuse deep nesting, numbers that are not finite, and lone surrogates in texts.
 
     Args:
-        place: keys and indices that lead to the node.
-        halves: whether texts may hold any.
+        place: the node's place.
+        halves: whether texts may hold lone surrogates, which are halves of characters.
     """
-    where = f"{shown('.'.join(place))}: " if place else ""
+    where = f"{dotted(place)} " if place else ""
     if isinstance(node, float) and not math.isfinite(node):
         raise ValueError(f"{where}should be a finite number, received {node}")
     if isinstance(node, str) and halves:
@@ -136,14 +141,14 @@ def _check(node: Any, place: tuple[str, ...], halves: bool) -> None:
         if len(place) >= MAX_DEPTH:
             raise ValueError(_TOO_DEEP)
         for key, item in node.items() if isinstance(node, dict) else enumerate(node):
-            _check(item, (*place, str(key)), halves)
+            _check(item, (*place, key), halves)
 
 
 def whole_characters(text: str) -> str:
-    """Return a text, if it can be written to a file.
+    """Return a text that can be written to a file unchanged.
 
     Raises:
-        ValueError: half a character was escaped in it (a surrogate).
+        ValueError: the text holds half of a character (a lone surrogate).
     """
     try:
         text.encode()
@@ -162,10 +167,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def finite(text: str) -> float:
-    """Return the finite number that a text says.
+    """Return the finite number in a text.
 
     Raises:
-        ValueError: it says another.
+        ValueError: the text is no number, or the number is not finite.
     """
     value = float(text)
     if not math.isfinite(value):
@@ -174,10 +179,10 @@ def finite(text: str) -> float:
 
 
 def whole(text: str, base: int = 10) -> int:
-    """Return the whole number that a text says.
+    """Return the whole number in a text.
 
     Raises:
-        ValueError: it is too long.
+        ValueError: the text is too long.
     """
     if len(text) > MAX_DIGITS + 1:  # a sign
         raise ValueError(f"should have at most {MAX_DIGITS} digits, received {shown(text)}")
@@ -185,18 +190,24 @@ def whole(text: str, base: int = 10) -> int:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a sentence can show it: on one line, and not for ever."""
+    """Return a value as text for a sentence: printable, on one line, at most 60 characters."""
     text = value if isinstance(value, str) else repr(value)
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def dotted(place: Place) -> str:
+    """Return a place as "sources.odom.fields[0]"."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+    return shown(text.removeprefix("."))
+
+
 def is_name(text: str) -> bool:
-    """Return whether a text may become part of a path: letters, digits, _ and - alone."""
+    """Return whether a text may become part of a path: it has letters, digits, _ and - alone."""
     return NAME.fullmatch(text) is not None
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'X'?" where a known word is close, else nothing."""
+    """Return "; did you mean 'X'?" if a known word X is similar, else an empty text."""
     close = difflib.get_close_matches(word, {each for each in known if each != word}, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,4 +1,4 @@
-"""Where package.xml, launch and config files lie, in every kind of install."""
+"""Finds the folder of package.xml, launch and configuration files in every kind of install."""
 
 from __future__ import annotations
 

@@ -17,23 +17,24 @@ Array = NDArray[np.float64]
 Signals = Mapping[str, Array]
 
 APPLIED_ACTION = "applied_action"
-"""The action last let through, scaled to [-1, 1] by the contract; size: the action's."""
+"""The last action that was let through, as a signal: scaled to [-1, 1], of the action's size."""
 
 EPISODE_LEFT = "episode_left"
-"""The share of the episode's steps still to come, 1 at its start; size 1. Whoever counts the
-steps knows it. With it, the costs still to come within the episode are a function of the
-observation, and so something that a critic can learn and a monitor can use."""
+"""The remaining share of the episode's steps, as a signal: 1 at the start, of size 1. It is known
+from the count of steps. With it, the remaining costs of the episode are a function of the
+observation, which a critic can learn and a monitor can use."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What a named measurement is.
+    """A signal's size, unit, frame and meaning.
 
     Attributes:
-        size: None where it depends on the robot; then the contract's channel says it.
-        unit: SI.
-        frame: the axes it is along (REP-103, REP-105): "odom", "base", or "" where it has none.
-        simulated: no robot has it; the safety monitor refuses contracts that need it.
+        size: number of values; None: it depends on the robot, and the contract's channel has it.
+        unit: SI unit.
+        frame: axes of the values (REP-103, REP-105): "odom", "base", or "" for values without axes.
+        simulated: whether only a simulation has the signal; the safety monitor refuses contracts
+            that need such a signal.
     """
 
     name: str
@@ -47,11 +48,18 @@ class Signal:
 CATALOGUE: Mapping[str, Signal] = {
     signal.name: signal
     for signal in (
-        Signal("position", 2, "m", "odom", "x, y in the odom frame"),
-        Signal("heading", 1, "rad", "odom", "yaw in the odom frame, counter-clockwise"),
-        Signal("linear_velocity", 2, "m/s", "odom", "x, y in the odom frame"),
-        Signal("forward_speed", 1, "m/s", "base", "along the base's x axis"),
-        Signal("yaw_rate", 1, "rad/s", "base", "about the base's z axis, counter-clockwise"),
+        Signal("position", 2, "m", "odom", "x, y of the base in the odom frame"),
+        Signal("heading", 1, "rad", "odom", "yaw of the base in the odom frame, counter-clockwise"),
+        Signal("linear_velocity", 2, "m/s", "odom", "x, y velocity of the base in the odom frame"),
+        Signal("forward_speed", 1, "m/s", "base", "speed along the base's x axis"),
+        Signal("lateral_speed", 1, "m/s", "base", "speed along the base's y axis, to the left"),
+        Signal(
+            "yaw_rate",
+            1,
+            "rad/s",
+            "base",
+            "angular speed about the base's z axis, counter-clockwise",
+        ),
         Signal("tilt", 2, "rad", "base", "roll, pitch of the base"),
         Signal("height", 1, "m", "odom", "z of the base in the odom frame"),
         Signal("vertical_speed", 1, "m/s", "odom", "z of the base's velocity in the odom frame"),
@@ -62,38 +70,94 @@ CATALOGUE: Mapping[str, Signal] = {
             "odom",
             "unit quaternion of the base in the odom frame: w, x, y, z",
         ),
-        Signal("angular_velocity", 3, "rad/s", "base", "of the base, about its own x, y, z"),
-        Signal("joint_position", None, "rad", "", "of the robot's joints, in its own order"),
-        Signal("joint_velocity", None, "rad/s", "", "of the same joints"),
+        Signal(
+            "angular_velocity",
+            3,
+            "rad/s",
+            "base",
+            "angular velocity of the base about its own x, y, z axes",
+        ),
+        Signal(
+            "linear_acceleration",
+            3,
+            "m/s^2",
+            "base",
+            "acceleration of the base along its own x, y, z axes, gravity included, from an "
+            "accelerometer",
+        ),
+        Signal(
+            "joint_position",
+            None,
+            "rad",
+            "",
+            "positions of the robot's joints, in the robot's order",
+        ),
+        Signal(
+            "joint_velocity",
+            None,
+            "rad/s",
+            "",
+            "speeds of the robot's joints, in the robot's order",
+        ),
+        Signal(
+            "joint_effort",
+            None,
+            "N m",
+            "",
+            "torques of the joints' actuators, in the robot's order",
+        ),
+        Signal("contact", None, "1", "", "1 for each foot that touches the ground, else 0"),
+        Signal(
+            "projected_gravity",
+            3,
+            "1",
+            "base",
+            "unit vector along gravity, seen from the base: 0, 0, -1 while it stands upright",
+        ),
+        Signal(
+            "commanded_velocity",
+            3,
+            "m/s, m/s, rad/s",
+            "base",
+            "what an operator asks for: forward speed, lateral speed, yaw rate",
+        ),
         Signal(
             "scan",
             36,
             "m",
             "base",
-            "nearest thing in each sector of 10 degrees, seen from the base; counter-clockwise, "
-            "the first centred on its x axis; the sensor's largest range where there is nothing",
+            "distance to the nearest obstacle in each sector of 10 degrees, from the base; "
+            "counter-clockwise, the first centred on the base's x axis; the sensor's largest range "
+            "where there is no obstacle",
         ),
-        Signal("goal", 2, "m", "base", "where to go, x, y seen from the base"),
+        Signal("goal", 2, "m", "base", "x, y of the goal in the base frame"),
         Signal(
             "apple_proximity",
             None,
             "1",
             "base",
-            "1 - range/largest range in sectors; 0: none there",
+            "1 - range/largest range of the nearest apple in each sector; 0: no apple",
         ),
         Signal(
             "bomb_proximity",
             None,
             "1",
             "base",
-            "proximity of bombs per sector, like apple_proximity",
+            "1 - range/largest range of the nearest bomb in each sector; 0: no bomb",
         ),
         Signal("apples_taken", 1, "1", "", "apples taken in the period that just ended"),
         Signal("bombs_taken", 1, "1", "", "bombs taken in the period that just ended"),
         Signal("goals_reached", 1, "1", "", "goals reached in the period that just ended"),
-        Signal("observation", None, "1", "", "what another simulation shows", simulated=True),
         Signal(
-            "reported_cost", None, "1", "", "costs as the simulator reports them", simulated=True
+            "observation", None, "1", "", "observation of a Gymnasium environment", simulated=True
+        ),
+        Signal(
+            "reported_cost",
+            None,
+            "1",
+            "",
+            "costs as a Gymnasium environment reports them",
+            simulated=True,
         ),
     )
 }
@@ -107,7 +171,7 @@ def _cos_sin(values: Array) -> Array:
     return np.concatenate((np.cos(values), np.sin(values)), axis=-1)
 
 
-# name -> (function, size multiplier, unit of the result or None for the signal's own)
+# By name: function, factor on the signal's size, unit of the result (None: the signal's unit).
 TRANSFORMS: Mapping[str, tuple[Any, int, str | None]] = {
     "identity": (_identity, 1, None),
     "cos_sin": (_cos_sin, 2, "1"),

@@ -1,8 +1,8 @@
-"""YAML files, strictly: what a person did not mean is refused, with file, line and key.
+"""Reads YAML files strictly; each refusal names file, line and key.
 
-Scalars are YAML 1.2's (so `yes`, `on` and `1:30` are text and `010` is ten), keys are text and
-unique, numbers are finite. There are no anchors, aliases, tags or second documents: nobody needs
-them for the files read here, and they are where a small file becomes a large one.
+Scalars are those of YAML 1.2 (so `yes`, `on` and `1:30` are text and `010` is ten), keys are unique
+texts, and numbers are finite. Anchors, aliases, tags and second documents are refused: no file read
+here needs them, and aliases can make a small file very large.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import PydanticInvalidForJsonSchema, TypeAdapter, ValidationError
 from yaml.events import (
     AliasEvent,
     DocumentEndEvent,
@@ -28,13 +27,13 @@ from yaml.events import (
     StreamStartEvent,
 )
 
-from holdfast import plain
+from holdfast import plain, schema
 from holdfast.errors import ConfigError, HoldfastError
+from holdfast.plain import Place, dotted
 
 MAX_BYTES = 2**18
 
 T = TypeVar("T")
-Place = tuple["str | int", ...]
 
 # YAML 1.2.2, 10.3.2: the core schema's tags of plain scalars.
 _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
@@ -53,7 +52,7 @@ _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
 
 @dataclass
 class Document:
-    """What a text holds, and the line of each mapping's key and each list's item, by place."""
+    """The data of a YAML text, and the line of each key and each list item, by place."""
 
     data: Any = None
     lines: dict[Place, int] = field(default_factory=dict)
@@ -62,18 +61,17 @@ class Document:
         """Return the part of a place that is there."""
         return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.lines), ())
 
-    def where(self, place: Place) -> str:
-        """Return "line 3: a.b" of a place, or of the nearest thing that holds it."""
+    def line(self, place: Place) -> str:
+        """Return "line 3: " for a place, or for the nearest one around it; "" for the whole."""
         known = self.known(place)
-        line = f"line {self.lines[known]}: " if known else ""
-        return line + (_dotted(place) or "the file")
+        return f"line {self.lines[known]}: " if known else ""
 
 
 def parse(text: str) -> Document:
     """Read a YAML text.
 
     Raises:
-        ValueError: it is not strict YAML; the message begins with the line.
+        ValueError: the text is not strict YAML; the message begins with the line.
     """
     document = Document()
     try:
@@ -99,14 +97,14 @@ _MARKS = (StreamStartEvent, DocumentStartEvent, DocumentEndEvent)
 
 
 def _events(text: str) -> Iterator[Event]:
-    """Yield the events that hold something; refuse what no file of ours needs."""
+    """Yield the events that hold data; refuse anchors, aliases, tags and directives."""
     events = yaml.parse(text, Loader=yaml.SafeLoader)
     while True:
         try:
             event = next(events)
         except StopIteration:
             return
-        except (ValueError, OverflowError):  # "\UFFFFFFFF" is a slip of PyYAML's own
+        except (ValueError, OverflowError):  # a mistake in PyYAML: "\UFFFFFFFF"
             raise ValueError("should be YAML (an escape names no character)") from None
         line = _line(event)
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
@@ -122,7 +120,7 @@ def _events(text: str) -> Iterator[Event]:
 def _node(event: Event, events: Iterator[Event], place: Place, lines: dict[Place, int]) -> Any:
     line = _line(event)
     if isinstance(event, ScalarEvent):
-        return _scalar(event, f"line {line}: " + (f"{_dotted(place)}: " if place else ""))
+        return _scalar(event, f"line {line}: " + (f"{dotted(place)} " if place else ""))
     if len(place) >= plain.MAX_DEPTH:
         raise ValueError(f"line {line}: should nest at most {plain.MAX_DEPTH} deep")
     if isinstance(event, MappingStartEvent):
@@ -132,7 +130,7 @@ def _node(event: Event, events: Iterator[Event], place: Place, lines: dict[Place
             inner = (*place, key)
             if key in made:
                 raise ValueError(
-                    f"line {line}: {_dotted(inner)} is there already, in line {lines[inner]}"
+                    f"line {line}: {dotted(inner)} is there already, in line {lines[inner]}"
                 )
             lines[inner] = line
             made[key] = _node(next(events), events, inner, lines)
@@ -158,7 +156,7 @@ def _scalar(event: ScalarEvent, where: str) -> Any:
 
 def _key(event: Event, place: Place) -> str:
     line = _line(event)
-    inside = f"{_dotted(place)}: " if place else ""
+    inside = f"{dotted(place)}: " if place else ""
     if not isinstance(event, ScalarEvent):
         raise ValueError(f"line {line}: {inside}a key should be text, received a list or mapping")
     key = _scalar(event, f"line {line}: {inside}a key ")
@@ -173,15 +171,11 @@ def _line(event: Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
 
 
-def _dotted(place: Place) -> str:
-    return plain.shown(".".join(map(str, place)))
-
-
 def read(path: Path, error: type[HoldfastError] = ConfigError) -> Document:
     """Read a YAML file.
 
     Args:
-        error: what is raised where it cannot be read or is not strict YAML.
+        error: raised if the file cannot be read or is not strict YAML.
     """
     text = plain.read_text(path, error, MAX_BYTES)
     try:
@@ -190,68 +184,42 @@ def read(path: Path, error: type[HoldfastError] = ConfigError) -> Document:
         raise error(f"{path}: {wrong}") from None
 
 
-def load(path: Path, kind: type[T]) -> T:
-    """Return what a file holds as a type says; all defaults, if it holds nothing.
+def load(
+    path: Path,
+    kind: type[T],
+    error: type[HoldfastError] = ConfigError,
+    complete: bool = False,
+) -> T:
+    """Return a file's data as a dataclass; an empty file gives all defaults.
 
     Args:
-        kind: a type that pydantic validates.
-
-    Raises:
-        ConfigError: no such file, not strict YAML, or an unknown or impossible value.
+        error: raised if the file cannot be read, is not strict YAML, or has an unknown key or a
+            wrong value.
+        complete: see `schema.read`.
     """
-    document = read(path)
-    return build(document.data, kind, [(path, document)])
+    document = read(path, error)
+    return build(document.data, kind, [(path, document)], error, complete)
 
 
-def build(data: Any, kind: type[T], documents: Sequence[tuple[Path, Document]]) -> T:
-    """Return what data say as a type says; all defaults, if they say nothing.
+def build(
+    data: Any,
+    kind: type[T],
+    documents: Sequence[tuple[Path, Document]],
+    error: type[HoldfastError] = ConfigError,
+    complete: bool = False,
+) -> T:
+    """Build a dataclass from data of several files; all defaults, if there are no data.
 
     Args:
-        kind: a type that pydantic validates.
-        documents: the files that the data are made of, for the sentences; the nearest first.
+        documents: the files of the data, for the sentences; the nearest first.
+        error, complete: see `schema.read`.
 
     Raises:
-        ConfigError: an unknown or impossible value.
+        HoldfastError: an unknown or impossible value; the sentence begins with its file and line.
     """
-    adapter = TypeAdapter(kind)
     try:
-        return adapter.validate_python({} if data is None else data)
-    except ConfigError as error:
-        raise ConfigError(f"{documents[0][0]}: {error}") from None
-    except ValidationError as error:
-        place, said = _mistake(error, adapter)
-        path, document = max(documents, key=lambda each: len(each[1].known(place)))
-        raise ConfigError(f"{path}: {document.where(place)}: {said}") from None
-
-
-_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
-_NO_MAPPING = ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
-
-
-def _mistake(error: ValidationError, adapter: TypeAdapter[Any]) -> tuple[Place, str]:
-    """Return where the first mistake is, and what it is: a key that is misspelt, if there is one,
-    for it is what makes another one missing."""
-    errors = error.errors(include_url=False, include_context=False)
-    first = min(errors, key=lambda each: each["type"] not in _UNKNOWN)
-    place, kind, message = first["loc"], first["type"], first["msg"]
-    if kind in _UNKNOWN:
-        return place, f"is not known{plain.meant(str(place[-1]), _keys(adapter))}"
-    if kind == "missing":
-        return place, "field required"
-    if kind in _NO_MAPPING:
-        message = "should be a mapping"
-    received = plain.shown(repr(first["input"]))
-    return place, f"{message[:1].lower()}{message[1:]}, received {received}"
-
-
-def _keys(adapter: TypeAdapter[Any]) -> Iterator[str]:
-    """Yield every key that a type knows, at any depth."""
-    try:
-        found: list[Any] = [adapter.json_schema()]
-    except PydanticInvalidForJsonSchema:
-        return
-    while found:
-        node = found.pop()
-        if isinstance(node, dict):
-            yield from node.get("properties", ())
-            found += node.values()
+        return schema.build(kind, {} if data is None else data, complete)
+    except schema.MismatchError as wrong:
+        near = wrong.near
+        path, document = max(documents, key=lambda each: len(each[1].known(near)))
+        raise error(f"{path}: {document.line(near)}{wrong.sentence('')}") from None

@@ -2,8 +2,8 @@
 
 ros2 launch holdfast deploy.launch.py policy:=/path/to/policy.onnx enable_motion:=true
 
-A robot that has ROS drivers keeps them. One that speaks Holdfast's link needs `port` too. Without
-`enable_motion:=true` everything runs, and no command is sent. Nothing moves before
+A robot with ROS drivers keeps its drivers. A robot that speaks Holdfast's link needs `port` too.
+Without `enable_motion:=true` everything runs, and no command is sent. The robot stands until
 `ros2 service call /safety_monitor_node/reset` and `/safety_monitor_node/arm`.
 
 An argument that is given has precedence over the parameter file, the file over the nodes' defaults.
@@ -20,24 +20,25 @@ from holdfast.robot.ros.bring_up import bring_up, filed, given, node
 
 NODES_FILE = PathJoinSubstitution([FindPackageShare("holdfast"), "config", "nodes.yaml"])
 ARGUMENTS = {
-    "policy": ("", "the bundle (.onnx), or a contract (.yaml) where others propose"),
-    "robot_config": ("", "the robot's configuration file; default: the installed one"),
-    "namespace": ("", "of all nodes"),
-    "params_file": (NODES_FILE, "parameters of all nodes"),
-    "port": ("", "serial port of a robot that speaks Holdfast's link; default: it has drivers"),
-    "baud": ("", "its speed"),
+    "policy": ("", "bundle (.onnx) to run, or contract (.yaml) for external proposals"),
+    "robot_config": ("", "configuration file of the robot; default: the installed file"),
+    "namespace": ("", "namespace of all nodes"),
+    "params_file": (NODES_FILE, "parameter file of all nodes"),
+    "port": ("", "serial port of a robot that speaks Holdfast's link; default: none"),
+    "baud": ("", "speed of the serial port, baud"),
     "use_sim_time": ("", "take the time from /clock; default: false"),
-    "enable_motion": ("", "send commands; default: false, everything runs but that"),
+    "enable_motion": ("", "publish commands; default: false, everything else runs"),
     "proposals": (
         "",
-        "policy: our node proposes; anybody: teleoperation, navigation; default: policy",
+        "source of proposals: policy, Holdfast's policy node; external, a teleoperation or a "
+        "navigation; default: policy",
     ),
-    "explore": ("", "sample the policy's actions, to learn from the log"),
-    "seed": ("", "of the sampled actions"),
-    "episodes": ("", "how many follow one another after an arming"),
-    "evidence": ("", "file that keeps what episodes say of the mean cost"),
-    "log_dir": ("", "the run's directory; default: runs/<task>-<date>-<time>"),
-    "hardware_id": ("", "this very unit"),
+    "explore": ("", "sample actions, to learn from the log; default: false, the mean action"),
+    "seed": ("", "random seed of the sampled actions"),
+    "episodes": ("", "number of episodes that follow one another after an arming"),
+    "evidence": ("", "file with the evidence of all runs on the mean cost; default: none"),
+    "log_dir": ("", "directory of the log; default: runs/<task>-<date>-<time>"),
+    "hardware_id": ("", "name of this unit; default: the robot's name and namespace"),
 }
 MONITOR = (
     *("policy", "robot_config", "use_sim_time", "enable_motion", "proposals", "explore", "seed"),
@@ -46,7 +47,7 @@ MONITOR = (
 
 
 def nodes(context: LaunchContext) -> list[Action]:
-    """Base, monitor, policy, in this order, as far as the arguments ask for them."""
+    """Return the actions that bring up base, monitor and policy, where the arguments need them."""
     monitor = node("safety_monitor_node", given(context, MONITOR))
     vital, everyone = [monitor], [monitor]
     base = given(context, ("robot_config", "port", "baud", "use_sim_time"))

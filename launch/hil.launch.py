@@ -2,8 +2,8 @@
 
 ros2 launch holdfast hil.launch.py policy:=/path/to/policy.onnx
 
-What runs is what runs on the robot, link and driver too; only the motors are simulated. Takes the
-arguments of deploy.launch.py as well.
+All that runs on the robot runs here, link and driver too; only the motors are simulated. The launch
+file takes the arguments of deploy.launch.py as well.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ DEPLOY = str(Path(__file__).with_name("deploy.launch.py"))
 
 
 def holdfast_program() -> str:
-    """Return the `holdfast` of the install that this file belongs to.
+    """Return the program `holdfast` of the install that this file belongs to.
 
-    It lies in <prefix>/share/holdfast/launch; the program, if colcon installed it, in
-    <prefix>/lib/holdfast, if pip did, in <prefix>/bin.
+    This file lies in <prefix>/share/holdfast/launch. colcon installs the program into
+    <prefix>/lib/holdfast, pip into <prefix>/bin.
     """
     for prefix in Path(__file__).absolute().parents:
         for place in ("lib/holdfast/holdfast", "bin/holdfast"):
@@ -44,7 +44,7 @@ def holdfast_program() -> str:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Start the twin, then the deployment; with the twin, all ends."""
+    """Start the twin, then the deployment; the end of the twin ends the launch."""
     port, seed = LaunchConfiguration("port"), LaunchConfiguration("twin_seed")
     twin = ExecuteProcess(
         cmd=[holdfast_program(), "twin", "--link", port, "--seed", seed],
@@ -54,7 +54,7 @@ def generate_launch_description() -> LaunchDescription:
     )
 
     def deploy(context: LaunchContext) -> list[Action]:
-        """Motion is on unless it is given, or a parameter file of the user's says otherwise."""
+        """Include the deployment; motion is enabled unless an argument or a file says otherwise."""
         arguments: dict[str, Any] = {"port": port}
         filing = LaunchConfiguration("params_file", default="").perform(context)
         said = filed(context, "safety_monitor_node", "enable_motion") if filing else None
@@ -64,21 +64,23 @@ def generate_launch_description() -> LaunchDescription:
         return [IncludeLaunchDescription(source, launch_arguments=arguments.items())]
 
     def when_it_answers(event: ProcessIO) -> Action | None:
-        """The twin's first line is its address; before that there is no port to open."""
+        """Deploy once the twin has printed its address: then there is a port to open."""
         return OpaqueFunction(function=deploy) if event.text.startswith(b"serial:") else None
 
     return LaunchDescription(
         [
-            DeclareLaunchArgument("policy", description="the bundle to run, an .onnx file"),
+            DeclareLaunchArgument("policy", description="bundle to run, an .onnx file"),
             DeclareLaunchArgument(
-                "port", default_value="/tmp/holdfast_twin", description="where the link is made"
+                "port", default_value="/tmp/holdfast_twin", description="path of the twin's port"
             ),
             DeclareLaunchArgument(
                 "enable_motion",
                 default_value="",
                 description="send commands to the twin; default: true",
             ),
-            DeclareLaunchArgument("twin_seed", default_value="0", description="of the twin"),
+            DeclareLaunchArgument(
+                "twin_seed", default_value="0", description="random seed of the twin"
+            ),
             RegisterEventHandler(OnProcessIO(target_action=twin, on_stdout=when_it_answers)),
             twin,
         ]

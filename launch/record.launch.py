@@ -18,7 +18,7 @@ TOPICS = (
 
 
 def recorder(context: LaunchContext) -> list[Action]:
-    """`ros2 bag record`, of the topics in the namespace and of those that have none."""
+    """Return `ros2 bag record` of the namespace's topics and of the topics shared by all robots."""
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     prefix = f"/{namespace}/" if namespace else "/"
     shared = {"/tf", "/tf_static", "/diagnostics"}
@@ -38,11 +38,13 @@ def generate_launch_description() -> LaunchDescription:
     """Record until Ctrl-C."""
     return LaunchDescription(
         [
-            DeclareLaunchArgument("namespace", default_value="", description="of the robot"),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="namespace of the robot"
+            ),
             DeclareLaunchArgument(
                 "out",
                 default_value=time.strftime("bags/%Y%m%d-%H%M%S"),
-                description="the bag's directory",
+                description="directory of the bag",
             ),
             OpaqueFunction(function=recorder),
         ]

@@ -1,4 +1,4 @@
-"""Play a bag's sensors, and let policy and safety monitor say what they would do. Nothing is sent.
+"""Play a bag's sensors to policy and safety monitor; no command is published.
 
 ros2 launch holdfast replay.launch.py bag:=bags/monday policy:=/path/to/policy.onnx
 
@@ -25,7 +25,7 @@ SENSORS = ("odom", "imu", "scan", "joint_states", "hardware/e_stop", "tf", "tf_s
 
 
 def player(context: LaunchContext) -> list[Action]:
-    """`ros2 bag play`, of what a robot measures alone; its end ends all."""
+    """Return `ros2 bag play` of the robot's sensor topics; the end of the bag ends the launch."""
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     prefix = f"/{namespace}/" if namespace else "/"
     topics = sorted({"/tf", "/tf_static"}.union(prefix + topic for topic in SENSORS))
@@ -43,16 +43,18 @@ def player(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Play, with everything on the bag's time."""
+    """Play the bag, with all nodes on the bag's time."""
     deploy = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(DEPLOY),
         launch_arguments={"use_sim_time": "true", "enable_motion": "false"}.items(),
     )
     return LaunchDescription(
         [
-            DeclareLaunchArgument("bag", description="the bag: a directory or an .mcap file"),
-            DeclareLaunchArgument("policy", description="the bundle to run, an .onnx file"),
-            DeclareLaunchArgument("namespace", default_value="", description="of the robot"),
+            DeclareLaunchArgument("bag", description="bag to play: a directory or an .mcap file"),
+            DeclareLaunchArgument("policy", description="bundle to run, an .onnx file"),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="namespace of the robot"
+            ),
             OpaqueFunction(function=player),
             deploy,
         ]

@@ -16,21 +16,21 @@ from holdfast.robot.ros.bring_up import bring_up, filed, given, node
 
 NODES_FILE = PathJoinSubstitution([FindPackageShare("holdfast"), "config", "nodes.yaml"])
 ARGUMENTS = {
-    "namespace": ("", "of the node"),
-    "params_file": (NODES_FILE, "its parameters"),
-    "task": ("", "whose robot, and whose start poses"),
-    "gap": ("", "file with how the robot differs from the simulator's; default: not at all"),
-    "seed": ("", "of start poses and of noise"),
-    "scan_rays": ("", "of its lidar; 0: it has none"),
-    "publish_clock": ("", "simulated time on /clock, for all that use_sim_time"),
+    "namespace": ("", "namespace of the node"),
+    "params_file": (NODES_FILE, "parameter file of the node"),
+    "task": ("", "task whose robot and start poses are simulated"),
+    "gap": ("", "gap file: how the twin differs from the simulator; default: none"),
+    "seed": ("", "random seed of start poses and noise"),
+    "scan_rays": ("", "number of rays of the lidar; 0: no lidar"),
+    "publish_clock": ("", "publish simulated time on /clock"),
     "realtime_factor": ("", "simulated seconds per second, with publish_clock"),
-    "robot_config": ("", "the robot's configuration file; default: the installed one"),
+    "robot_config": ("", "configuration file of the robot; default: the installed file"),
 }
 
 
 def nodes(context: LaunchContext) -> list[Action]:
-    """The twin alone."""
-    filed(context, "twin_node", "task")  # or say that it cannot be read
+    """Return the actions that bring the twin up."""
+    filed(context, "twin_node", "task")  # raises if the file cannot be read
     names = [name for name in ARGUMENTS if name not in ("namespace", "params_file")]
     twin = node("twin_node", given(context, names))
     return bring_up([twin], [twin])

@@ -1,1 +1,1 @@
-"""Learn a policy (torch), ship it (onnx), run it (onnxruntime), judge it."""
+"""Train a policy, export it, evaluate it and improve it from logs."""

@@ -1,4 +1,4 @@
-"""`holdfast demo`: the whole loop, with the programs that a user would run."""
+"""`holdfast demo`: runs the whole loop with the user's programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -28,54 +28,52 @@ from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
+from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.sim.batch.randomise import load_randomisation
 from holdfast.sim.twin.gap import load_gap
 
 TWIN_START_S = 30.0
 MARKER = ".holdfast-demo"
-"""Says that a folder is a demo's, finished or not, and may be replaced."""
+"""File that marks a folder as a demo's, finished or not, which a new demo may replace."""
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demo does.
+    """Settings of the demo.
 
     Attributes:
-        out: folder for everything that it writes; a demo that is there already is replaced.
-        seed: of training, of the twin and of the sampled actions.
+        out: folder for all files; an earlier demo in the folder is replaced.
+        seed: seed of training, of the twin and of the sampled actions.
         limit: d, expected cost per episode. Default: the task's own.
-        iterations: of training in simulation.
-        episodes: per run on the twin.
-        rounds: of fine-tuning, at most.
-        gap: how the twin differs from the simulator. Default: config/gap_demo.yaml.
+        iterations: training iterations in simulation.
+        episodes: episodes per run on the twin.
+        rounds: maximum number of rounds of fine-tuning.
+        gap: YAML file with the differences between twin and simulator. Default:
+            config/gap_demo.yaml.
     """
 
     out: Path = Path("runs/demo")
-    seed: int = 0
-    limit: float | None = None
-    iterations: int = 65
-    episodes: int = 80
-    rounds: int = 5
+    seed: Annotated[int, Range(0)] = 0
+    limit: Annotated[float, NOT_NEGATIVE] | None = None
+    iterations: Annotated[int, Range(1)] = 65
+    episodes: Annotated[int, Range(2)] = 80
+    rounds: Annotated[int, Range(0)] = 5
     gap: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("iterations", 1), ("episodes", 2), ("rounds", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"{name} should be at least {least}, received {getattr(self, name)}"
-                )
+        check(self, ConfigError)
 
 
 def command(settings: DemoSettings) -> None:
-    """Train, ship, run on a twin with a gap, learn from its logs, and run again.
+    """Train, export, run on a twin with a gap, fine-tune on the logs, and run again.
 
-    Ends with a table, summary.json and report.html in the output folder.
+    The results are a table, and summary.json and report.html in the output folder.
     """
     Demo(settings).run()
 
 
 class Demo:
-    """One demo; `seconds` says what each stage took."""
+    """One demo; `seconds` holds the duration of each stage."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings, self.console = (
@@ -96,9 +94,9 @@ class Demo:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
     def run(self) -> None:
-        """Go round the loop."""
+        """Run all stages of the loop."""
         out, s = self.settings.out, self.settings
-        load_gap(self.gap)  # before minutes of training
+        load_gap(self.gap)  # a faulty file is refused before minutes of training
         if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
             raise ConfigError(f"{out}: holds something other than a demo; give another --out")
         if out.is_symlink() or (out.exists() and not out.is_dir()):
@@ -147,10 +145,10 @@ class Demo:
     def _learn(
         self, policy: Path, latest: Path, row: dict[str, Any], limits: Mapping[str, float]
     ) -> tuple[list[dict[str, Any]], Path, Path]:
-        """Fine-tune and run until the limits are met, in as many rounds as are allowed.
+        """Fine-tune and run until the limits are met, or the rounds are used up.
 
-        Met is a run whose whole 95 % intervals are within them. To stop at the first mean that
-        is would be to stop at a lucky run as often as not.
+        A limit is met by a run whose whole 95 % interval lies within it. A rule that stops at the
+        first mean within the limit would often stop at a lucky run.
         """
         rounds: list[dict[str, Any]] = []
         while len(rounds) < self.settings.rounds and any(
@@ -187,10 +185,10 @@ class Demo:
         return row
 
     def _deploy(self, policy: Path) -> Path:
-        """Run episodes on a new twin, as two programs; return the run's folder."""
+        """Run episodes on a new twin, as two processes; return the run's folder."""
         s = self.settings
         run = s.out / f"run_{self.runs}"
-        seed = s.seed * 1000 + self.runs  # new start poses and noise each time
+        seed = s.seed * 1000 + self.runs  # each run has new start poses and noise
         self.runs += 1
         twin_line = ["twin", "--gap", self.gap, "--seed", seed, "--realtime-factor", 0,
                      "--truth", self._truth(run)]  # fmt: skip
@@ -203,7 +201,7 @@ class Demo:
         return run
 
     def _follow(self, deploy: subprocess.Popen[str]) -> None:
-        """Show a running deploy's episodes as a bar."""
+        """Show the episodes of a running `deploy` as a progress bar."""
         assert deploy.stdout is not None
         said = []
         columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())  # noqa: E501  # fmt: skip
@@ -236,9 +234,9 @@ class Demo:
 
 @contextmanager
 def _program(line: list[object]) -> Iterator[subprocess.Popen[str]]:
-    """Run `holdfast LINE...` beside this process; end it when left."""
+    """Run `holdfast LINE...` as a child process, which ends with the context."""
     process = child.start(
-        "holdfast.cli",
+        "holdfast",
         *map(str, line),
         at_end=signal.SIGTERM,  # which stops the robot properly
         stdout=subprocess.PIPE,

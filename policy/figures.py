@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG texts that stand in the page itself."""
+"""The report's figures, as SVG texts for the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATHS_SHOWN = 24
 
 mpl.rcParams.update(
     {
-        "svg.hashsalt": "holdfast",  # the same figure gives the same text
+        "svg.hashsalt": "holdfast",  # equal figures give equal texts
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -46,9 +46,10 @@ mpl.rcParams.update(
 
 @dataclass(frozen=True)
 class Curves:
-    """One algorithm on one task: `steps` (iterations,), the others (seeds, iterations).
+    """Training curves of one algorithm on one task.
 
-    `shaped` is the cost that its limit was put on; `costs` itself without cost shaping.
+    `steps` is (iterations,), the others are (seeds, iterations). `shaped` is the cost that the
+    limit bounds: with cost shaping the shaped cost, else the cost itself.
     """
 
     steps: Array
@@ -73,7 +74,7 @@ def _pair(width: float, height: float) -> tuple[Figure, Axes, Axes]:
 
 
 def training(records: Sequence[Mapping[str, Any]], contract: Contract) -> str:
-    """Reward and cost returns over the simulated steps of training."""
+    """Draw reward and cost returns over the simulated steps of training."""
     count = len(contract.costs)
     figure = Figure(figsize=(4.5 * (1 + count), 2.8), layout="constrained")
     left, *others = figure.subplots(1, 1 + count)
@@ -89,7 +90,7 @@ def training(records: Sequence[Mapping[str, Any]], contract: Contract) -> str:
 
 
 def comparison(curves: Mapping[str, Curves], cost: Cost) -> str:
-    """Return and cost of several algorithms over the simulated steps: means and ranges of seeds."""
+    """Draw return and cost of several algorithms over simulated steps: mean and range of seeds."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for i, (name, each) in enumerate(curves.items()):
@@ -106,21 +107,15 @@ def comparison(curves: Mapping[str, Curves], cost: Cost) -> str:
 
 
 def paths(before: Log, after: Log, task: Task) -> str:
-    """Where the robot believes it drove, over the corridor; red where it was billed."""
+    """Draw the robot's estimated paths over the corridor, in red where a cost was billed."""
     return _svg(paths_figure(before, after, task))
 
 
 def paths_figure(before: Log, after: Log, task: Task) -> Figure:
-    """The figure of `paths`."""
+    """Return the figure of `paths`."""
     figure, left, right = _pair(9, 4.6)
-    limits = (cost.parameters.get("x_limit_m") for cost in task.contract.costs)
-    x_limit = next((limit for limit in limits if limit is not None), None)
     radius = getattr(task, "radius_m", None)
     for axes, run in ((left, before), (right, after)):
-        if x_limit is not None:
-            axes.axvspan(-x_limit, x_limit, color="#ecfdf5")
-            for x in (-x_limit, x_limit):
-                axes.axvline(x, color="#6ee7b7", linewidth=1)
         if radius is not None:
             angle = np.linspace(0.0, 2.0 * np.pi, 200)
             x, y = radius * np.cos(angle), radius * np.sin(angle)
@@ -140,13 +135,13 @@ def paths_figure(before: Log, after: Log, task: Task) -> Figure:
 
 
 def costs(before: Log, after: Log, k: int) -> str:
-    """Each episode's k-th cost against the limit and the run budget."""
+    """Draw each episode's k-th cost against the limit and the run budget."""
     figure, left, right = _pair(9, 3.0)
     cost = before.info.contract.costs[k]
     budget = before.info.run_budget[cost.name]
     for axes, run, colour in ((left, before, BEFORE), (right, after, AFTER)):
         values = np.array([episode.result.costs[k] for episode in run.episodes])
-        axes.scatter(range(1, len(values) + 1), values, s=12, color=colour, zorder=3)
+        axes.scatter(range(len(values)), values, s=12, color=colour, zorder=3)
         axes.axhline(values.mean(), color=colour, label=f"mean {values.mean():.1f}")
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label=f"limit d = {cost.limit:g}")
         axes.axhline(budget, color="#111827", linestyle=":", label=f"run budget {budget:g}")
@@ -157,7 +152,7 @@ def costs(before: Log, after: Log, k: int) -> str:
 
 
 def budget(before: Log, after: Log, k: int) -> str:
-    """Spent and expected k-th cost within the episode of each run that it was highest in."""
+    """Draw spent and predicted k-th cost over each run's most costly episode."""
     figure, left, right = _pair(9, 3.0)
     contract = before.info.contract
     cost = contract.costs[k]
@@ -172,7 +167,7 @@ def budget(before: Log, after: Log, k: int) -> str:
                   label="spent + expected to come")  # fmt: skip
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
         axes.axhline(run_budget, color="#111827", linestyle=":", label="run budget: hard stop")
-        axes.set(xlabel=f"time in episode {episode.result.episode + 1} [s]")
+        axes.set(xlabel=f"time in episode {episode.result.episode} [s]")
     left.set_ylabel(cost.name)
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
@@ -181,7 +176,7 @@ def budget(before: Log, after: Log, k: int) -> str:
 
 
 def verdicts(before: Log, after: Log) -> str:
-    """The monitor's state over each episode, a line per episode."""
+    """Draw the monitor's state over time, one line per episode."""
     figure, left, right = _pair(9, 3.4)
     contract = before.info.contract
     states = list(STATE_COLOURS)
@@ -192,7 +187,7 @@ def verdicts(before: Log, after: Log) -> str:
         grid = np.full((len(run.episodes), length), np.nan)
         for i, episode in enumerate(run.episodes):
             grid[i, : len(episode.state)] = episode.state
-        extent = (0.0, length * contract.period_s, len(grid) + 0.5, 0.5)
+        extent = (0.0, length * contract.period_s, len(grid) - 0.5, -0.5)
         axes.imshow(grid, aspect="auto", interpolation="nearest", cmap=colours, norm=norm,
                     extent=extent)  # fmt: skip
         axes.set(xlabel="time in episode [s]")

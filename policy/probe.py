@@ -1,4 +1,4 @@
-"""`holdfast train --probe`: what a task costs without a limit, so that one can be chosen."""
+"""`holdfast train --probe`: measures a task's costs without a limit, to choose a limit."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
     def at_random(count: int) -> Array:
         return rng.uniform(contract.action_low, contract.action_high, (count, contract.action_size))
 
-    learner = Learner(settings)  # which refuses what cannot be, before anything is measured
-    measured = {
+    learner = Learner(settings)  # first, as it refuses impossible settings
+    evaluations = {
         "doing nothing": evaluate_actions(contract, settings, nothing, EPISODES, settings.seed),
         "random actions": evaluate_actions(contract, settings, at_random, EPISODES, settings.seed),
     }
     for _ in track(range(settings.iterations), "training without a limit", console=console):
         steps = learner.iterate()["steps"]
     name = f"without a limit, after {steps:,} steps"
-    measured[name] = evaluate(learner.networks, settings, EPISODES, settings.seed)
+    evaluations[name] = evaluate(learner.networks, settings, EPISODES, settings.seed)
     learner.close()
-    console.print(table(measured, contract))
+    console.print(table(evaluations, contract))
     report = {
         "format": FORMAT,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.to_data(),
         "contract": contract.to_json(),
-        "policies": {name: evaluation.summary() for name, evaluation in measured.items()},
+        "policies": {name: evaluation.summary() for name, evaluation in evaluations.items()},
     }
     out.mkdir(parents=True, exist_ok=True)
     files.write(path, json.dumps(report, indent=2) + "\n")
@@ -76,21 +76,21 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
 
 
 def unconstrained(settings: TrainSettings) -> TrainSettings:
-    """Return the same settings for TRPO, without what it does not read."""
+    """Return the settings for TRPO, without settings that TRPO does not read."""
     own = defaults(settings.preset, settings.task, "trpo").own
     if isinstance(settings.own, TRPOSettings):
         own = TRPOSettings(settings.own.step)
     return dataclasses.replace(settings, algorithm="trpo", own=own, shaping=ShapingSettings())
 
 
-def table(measured: dict[str, Evaluation], contract: Contract) -> Table:
+def table(evaluations: dict[str, Evaluation], contract: Contract) -> Table:
     """Return means with 95 % intervals, a row per policy."""
     heads = [f"{cost.name}, now d = {cost.limit:g}" for cost in contract.costs]
     result = Table(
         "per episode", *(Column(head, justify="right") for head in ("return", *heads)),
         title=f"{contract.task}, {EPISODES} episodes each",
     )  # fmt: skip
-    for name, evaluation in measured.items():
+    for name, evaluation in evaluations.items():
         summary = evaluation.summary()
         spans = [summary["return"], *summary["costs"].values()]
         result.add_row(name, *(f"{s['mean']:.2f} [{s['low']:.2f}, {s['high']:.2f}]" for s in spans))

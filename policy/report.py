@@ -1,4 +1,4 @@
-"""`holdfast report`: what runs measured, as numbers and as one self-contained page."""
+"""`holdfast report`: results of runs, as numbers and as one self-contained page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import LogError
-from holdfast.log import reader as log
+from holdfast.log.episodes import episodes, runs
 from holdfast.log.format import STOPPED
 from holdfast.log.reader import Log
 from holdfast.policy import figures
@@ -27,18 +27,19 @@ FORMAT = 2
 
 
 def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
-    """Return what a run measured, as JSON data: means with 95 % intervals, and counts.
+    """Return a run's results as JSON data: means with 95 % intervals, and counts.
 
-    The costs are what the monitor billed; `true_costs` are the twin's own account, if there is one.
+    `costs` are the costs that the monitor billed, `true_costs` the costs that the twin counted.
+
+    Args:
+        truth: file of the twin's true positions, rewards and costs, if there is one.
     """
     if not run.episodes:
         raise LogError(f"{run.path}: holds no episode")
-    task = registered(run.info.contract.task)
-    returns = [
-        float(task.reward({name: values[1:] for name, values in e.signals.items()}).sum())
-        for e in run.episodes
-    ]
-    results = [episode.result for episode in run.episodes]
+    task = registered(run.info.contract.task).make()
+    logged = list(episodes(run, task))
+    returns = [float(episode.reward.sum()) for episode in logged]
+    results = [episode.result for episode in logged]
     names = [cost.name for cost in run.info.contract.costs]
     billed = zip(names, np.array([result.costs for result in results]).T, strict=True)
     data = {
@@ -60,10 +61,10 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
 
 
 def command(run: Path = Path("runs/demo")) -> None:
-    """Write report.html from a demo's summary.json and the logs that it names.
+    """Write report.html from a demo's summary.json and logs.
 
     Args:
-        run: the demo's folder.
+        run: folder of the demo.
     """
     path = run / SUMMARY
     summary = plain.read_json(path, LogError)
@@ -76,8 +77,11 @@ def command(run: Path = Path("runs/demo")) -> None:
 
 
 def write(folder: Path, summary: Mapping[str, Any]) -> Path:
-    """Write the page beside the summary; return its path."""
-    before, after = log.read(folder / summary["before"]), log.read(folder / summary["after"])
+    """Write the page beside the summary; return the page's path."""
+    # A demo without a round of fine-tuning has one run, which is both.
+    names = dict.fromkeys((summary["before"], summary["after"]))
+    read = list(runs([folder / name for name in names]))
+    before, after = read[0], read[-1]
     progress = plain.read_json_lines(folder / summary["progress"], LogError)
     contract = before.info.contract
     page = Template((Path(__file__).parent / "report.html").read_text()).substitute(
@@ -88,7 +92,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
         rounds=_rounds(summary),
         facts=_facts(summary, contract),
         training=figures.training(progress, contract),
-        paths=figures.paths(before, after, registered(contract.task)),
+        paths=figures.paths(before, after, registered(contract.task).make()),
         costs="".join(figures.costs(before, after, k) for k in range(len(contract.costs))),
         budget="".join(figures.budget(before, after, k) for k in range(len(contract.costs))),
         verdicts=figures.verdicts(before, after),
@@ -99,7 +103,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
 
 
 def met(summary: Mapping[str, Any]) -> bool:
-    """Return whether the mean costs after fine-tuning are within their limits, billed and true."""
+    """Return whether billed and true mean costs after fine-tuning are within the limits."""
     after = summary["rows"]["twin after"]
     accounts = [after[key] for key in ("costs", "true_costs") if key in after]
     limits = summary["limits"].items()
@@ -107,7 +111,7 @@ def met(summary: Mapping[str, Any]) -> bool:
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Return the outcome, a sentence for each cost."""
+    """Return the outcome as a sentence for each cost."""
     return " ".join(_verdict(summary, name) for name in summary["limits"])
 
 
@@ -136,7 +140,7 @@ def span(values: Mapping[str, float], digits: int = 1) -> str:
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the result table's cells: a head, then a row per quantity, a column per run."""
+    """Return the result table's cells: a head, then one row per quantity and one column per run."""
 
     runs = summary["rows"].values()
 

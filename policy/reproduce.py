@@ -1,4 +1,4 @@
-"""`holdfast reproduce`: the CPO paper's comparison, over tasks, algorithms and seeds."""
+"""`holdfast reproduce`: repeats the CPO paper's comparison over tasks, algorithms and seeds."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from holdfast.policy.figures import Curves, comparison
 from holdfast.policy.learn.settings import AlgorithmName, TrainSettings, contract_of, defaults
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.signals import Array
+from holdfast.sim.registry import registered
 
 PAGE = "results.md"
 CHECKPOINT_EVERY = 10
 LAST_SHARE = 0.2
-"""Of training; what a table says is the mean over it."""
+"""Last share of training, whose mean a table shows."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A task, and how much of it is run.
+    """The runs of a task.
 
     Attributes:
-        iterations: of each run.
-        prices: of the fixed penalties, in units of reward per unit of cost: too low, too high.
+        iterations: iterations of each run.
+        prices: prices of the fixed penalties, too low and too high, in reward per unit of cost.
         batch: steps per iteration; None: the paper's.
-        algorithms: besides the penalties.
+        algorithms: algorithms beside the fixed penalties.
     """
 
     iterations: int
@@ -43,10 +44,10 @@ class Study:
     algorithms: tuple[AlgorithmName, ...] = ("cpo", "trpo", "pdo", "ppo-lagrangian")
 
     def runs(self, task: str) -> dict[str, TrainSettings]:
-        """Return settings by what the run is called."""
+        """Return the settings of each run, by the run's name."""
 
         def usual(algorithm: str) -> TrainSettings:
-            settings = defaults("paper", task, algorithm)
+            settings = defaults("paper", registered(task), algorithm)
             batch = settings.batch if self.batch is None else self.batch
             return dataclasses.replace(settings, iterations=self.iterations, batch=batch)
 
@@ -64,7 +65,7 @@ STUDIES: Mapping[str, Study] = {
     "holdfast/AntGather-v0": Study(iterations=30, batch=50_000, algorithms=("cpo", "trpo")),
     "holdfast/HumanoidCircle-v0": Study(iterations=30, algorithms=("cpo", "trpo")),
 }
-"""The point tasks at the paper's settings, the legged ones at a small part of its budget."""
+"""The point tasks have the paper's settings, the legged tasks a small part of its steps."""
 
 
 def command(
@@ -72,13 +73,13 @@ def command(
     seeds: int = 5,
     out: Path = Path("runs/reproduce"),
 ) -> None:
-    """Run CPO, TRPO, primal-dual methods and fixed penalties, and draw what came of them.
+    """Train with CPO, TRPO, primal-dual methods and fixed penalties, and draw the curves.
 
-    Runs lie in `out`/task/algorithm/seed. What is finished is not run again, and what was
-    interrupted goes on, so that the same command with more seeds adds to what is there.
+    Runs lie in `out`/task/algorithm/seed. A finished run is not repeated, and an interrupted run
+    is resumed, so that the command with more seeds adds runs.
 
     Args:
-        tasks: of the studies.
+        tasks: tasks to train on, among the five of the default.
         seeds: runs of each algorithm, with the seeds 0, 1, ...
         out: folder for the runs, the page and its pictures.
     """
@@ -88,7 +89,7 @@ def command(
     if seeds < 1:
         raise ConfigError(f"seeds should be at least 1, received {seeds}")
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    for seed in range(seeds):  # outermost: whatever is done so far can be compared
+    for seed in range(seeds):  # outermost, so that algorithms can be compared early
         for task in tasks:
             for name, settings in STUDIES[task].runs(task).items():
                 place = folder(out, task, name, seed)
@@ -97,12 +98,12 @@ def command(
 
 
 def folder(out: Path, task: str, name: str, seed: int) -> Path:
-    """Return where a run lies."""
+    """Return the folder of a run."""
     return out / task.rpartition("/")[2] / name / str(seed)
 
 
 def complete(settings: TrainSettings, place: Path, console: Console) -> None:
-    """Do what is left of a run."""
+    """Run the remaining iterations of a run."""
     if len(records(place)) < settings.iterations:
         resume = (place / CHECKPOINT).exists()
         learner, _ = train(settings, place, resume, CHECKPOINT_EVERY, console)
@@ -110,13 +111,13 @@ def complete(settings: TrainSettings, place: Path, console: Console) -> None:
 
 
 def records(place: Path) -> list[dict[str, Any]]:
-    """Return what a run has recorded so far."""
+    """Return the records of a run so far."""
     path = place / PROGRESS
     return plain.read_json_lines(path, TrainingError) if path.exists() else []
 
 
 def read(places: Sequence[Path], cost: Cost) -> Curves:
-    """Return what runs that differ in their seeds have recorded."""
+    """Return the curves of runs that differ in their seeds alone."""
     runs = [records(place) for place in places]
 
     def values(of: Callable[[dict[str, Any]], float]) -> Array:
@@ -158,7 +159,7 @@ def write(out: Path, tasks: Sequence[str], seeds: int) -> Path:
 
 
 def table(runs: Mapping[str, TrainSettings], curves: Mapping[str, Curves], cost: Cost) -> str:
-    """Return a row per algorithm, in Markdown."""
+    """Return a Markdown table with a row per algorithm."""
     first = next(iter(runs.values()))
     rows = [
         f"{first.iterations} iterations of {first.batch:,} steps; limit d = {cost.limit:g} "

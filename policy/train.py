@@ -1,4 +1,4 @@
-"""`holdfast train`: learn a policy under its cost limits in simulation."""
+"""`holdfast train`: trains a policy under cost limits in simulation."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ from holdfast.policy.learn.settings import (
     settings_of,
 )
 from holdfast.policy.models import checkpoint
-from holdfast.policy.probe import probe as measure
+from holdfast.policy.probe import probe as run_probe
 from holdfast.policy.sampling.shards import ShardedCollector
-from holdfast.sim.check import check
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 if TYPE_CHECKING:
     from holdfast.policy.learn.cluster import Cluster
@@ -41,13 +40,13 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 PROGRESS = "progress.jsonl"
 SHARDS = 8
-"""By default with Ray; a number of its own, for results must not depend on the workers."""
+"""Default number of shards with Ray. It is fixed, as results must not depend on the workers."""
 
 LAST = 20
-"""Iterations whose mean is held against the limit at the end of a run."""
+"""Number of last iterations whose mean is compared with the limit at the end of a run."""
 
 MET_WITHIN = 0.1
-"""A mean that exceeds its limit by no more than this share of it is not complained about."""
+"""Share of the limit by which a mean may exceed the limit without a warning."""
 
 
 def command(
@@ -60,23 +59,23 @@ def command(
     workers: int = 0,
     demonstrations: tuple[Path, ...] = (),
 ) -> None:
-    """Learn a policy under its cost limits in simulation.
+    """Train a policy under its cost limits in simulation.
 
     Args:
-        settings: what and how to train.
+        settings: settings of training.
         out: folder for checkpoint.safetensors, progress.jsonl and TensorBoard's event files.
-        resume: go on from the checkpoint in `out`, bit for bit, with its settings; of these, only
+        resume: continue from the checkpoint in `out`, bit for bit, with its settings. Only
             `iterations` may be given another value. A task that is no part of Holdfast has to be
-            given again with `task`: code that a file names is not run.
-        checkpoint_every: iterations between checkpoints; one is always written at the end.
-        probe: train nothing to keep; measure what doing nothing costs, what random actions do,
-            and what a policy does that was trained for `iterations` without a limit (TRPO).
-        ray: spread rollouts over a Ray cluster: "local" starts one on this machine, "auto" finds
-            one that runs here, "HOST:PORT" joins another. It needs `shards`, and changes no
-            result: a run may go on with or without it.
-        workers: of `ray`, at most one per shard; 0 is one per CPU of the cluster.
-        demonstrations: logs of this task, of any behaviour: the policy begins as a clone of what
-            they did, by maximum likelihood. Default: it begins with random weights.
+            given again with `task`, as code that a file names is not run.
+        checkpoint_every: iterations between checkpoints. The last iteration always writes one.
+        probe: only measure return and costs of three policies: doing nothing, random actions, and
+            a policy trained for `iterations` without a limit (TRPO). No checkpoint is written.
+        ray: run rollouts on a Ray cluster: "local" starts a cluster on this machine, "auto" finds
+            the cluster that runs on this machine, "HOST:PORT" joins another cluster. Ray needs
+            `shards`, and changes no result: a run may be resumed with or without Ray.
+        workers: number of Ray workers, at most one per shard; 0: one per CPU of the cluster.
+        demonstrations: logs of this task, of any behaviour. The policy begins as a clone of the
+            logged behaviour, by maximum likelihood. Default: random weights.
     """
     if workers < 0:
         raise TrainingError(f"workers should be at least 0, received {workers}")
@@ -88,7 +87,7 @@ def command(
     if probe:
         if demonstrations:
             raise TrainingError("a probe begins with random weights; leave --demonstrations out")
-        measure(settings, out, console)
+        run_probe(settings, out, console)
         return
     learner, records = train(
         settings, out, resume, checkpoint_every, console, demonstrations, ray, workers
@@ -103,8 +102,9 @@ def command(
 
 
 def command_defaults(options: Sequence[str]) -> dict[str, Any]:
-    """Return the defaults of `command`'s arguments, given the preset, task, algorithm, run and
-    cluster among the options.
+    """Return the defaults of `command`'s arguments for the given options.
+
+    The defaults depend on the options preset, task, algorithm, out, resume and ray.
 
     Raises:
         ConfigError, TrainingError: there is no such task, or no such run to resume.
@@ -113,14 +113,14 @@ def command_defaults(options: Sequence[str]) -> dict[str, Any]:
     for name in ("preset", "task", "out", "ray", "algorithm"):
         parser.add_argument(f"--{name}", nargs="?", const="")
     chosen, _ = parser.parse_known_args(options)
-    usual = TrainSettings()
+    usual, task = TrainSettings(), resolve(chosen.task) if chosen.task else None
     if "--resume" in options and "--help" not in options:
         path = Path(chosen.out or "runs/train") / CHECKPOINT
         _, data = checkpoint.load(path)
-        return {"settings": settings_of(path, data, chosen.task)}
+        return {"settings": settings_of(path, data, task)}
     preset = chosen.preset if chosen.preset in get_args(Preset) else usual.preset
     algorithm = chosen.algorithm if chosen.algorithm in ALGORITHMS else usual.algorithm
-    settings = defaults(preset, chosen.task or usual.task, algorithm)
+    settings = defaults(preset, task or usual.task, algorithm)
     return {"settings": dataclasses.replace(settings, shards=SHARDS) if chosen.ray else settings}
 
 
@@ -134,17 +134,18 @@ def train(
     ray: str = "",
     workers: int = 0,
 ) -> tuple[Learner, list[dict[str, Any]]]:
-    """Train to `settings.iterations`; return the learner, and the records of all iterations, or
-    none if there was nothing left to do.
+    """Train to `settings.iterations`; return the learner and the records of all iterations.
+
+    There are no records if no iteration was left to do.
 
     Raises:
-        TrainingError: `out` holds a run already, or what it holds cannot be resumed.
+        TrainingError: `out` holds a run already, or a run that cannot be resumed.
         ConfigError: there is no such Ray cluster.
-        LogError: the demonstrations are not what can be learned from.
+        LogError: the demonstrations cannot be learned from.
     """
     try:
         plain.whole_characters(str(out))
-    except ValueError as error:  # TensorBoard opens no other path
+    except ValueError as error:  # TensorBoard cannot open such a path
         raise TrainingError(f"out: {error}") from None
     path = out / CHECKPOINT
     learner = _start(settings, path, resume, demonstrations)
@@ -176,7 +177,7 @@ def train(
                 record = learner.iterate()
             except TrainingError as error:
                 if learner.iteration:
-                    _keep(learner, path, error)  # what was learned until then
+                    _keep(learner, path, error)  # saves the iterations before
                 raise
             records.append(record)
             append_jsonl(out / PROGRESS, record)
@@ -191,7 +192,7 @@ def train(
 
 
 def _keep(learner: Learner, path: Path, stopped: TrainingError) -> None:
-    """Write a checkpoint where training cannot go on; if it cannot be written either, say both."""
+    """Write a checkpoint after an error of training; raise both errors if writing fails too."""
     try:
         learner.save(path)
     except FileError as error:
@@ -205,7 +206,7 @@ def _status(record: Mapping[str, Any]) -> str:
 
 
 def _scalars(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers of a record, those within it by names with a slash."""
+    """Yield the numbers of a record by name; nested names are joined by a slash."""
     for name, value in record.items():
         if isinstance(value, Mapping):
             yield from _scalars(value, f"{prefix}{name}/")
@@ -216,7 +217,7 @@ def _scalars(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def outcome(
     records: Sequence[Mapping[str, Any]], contract: Contract, algorithm: str
 ) -> Iterator[str | Text]:
-    """Yield what the last iterations came to, and which limits they do not meet."""
+    """Yield lines with the means of the last iterations, and with each limit that is not met."""
     count = min(LAST, len(records))
     reward, costs = last_means(records)
     yield f"last {count} iterations: return {reward:.1f} per episode"
@@ -234,8 +235,7 @@ def outcome(
 
 
 def origin(first: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the policy was cloned from, if it was, and what the clone came to: the first
-    iteration's batch is its."""
+    """Yield lines on the demonstrations and on the clone; the first batch is the clone's."""
     if "demonstrations" not in first:
         return
     shown = first["demonstrations"]
@@ -258,7 +258,7 @@ def _start(
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
-        check(settings.task)
+        settings.task.check()
         return _begin(settings, demonstrations)
     if demonstrations:
         raise TrainingError(
@@ -267,7 +267,7 @@ def _start(
         )
     learner = Learner.load(path, settings.task)
     for name, held, given in _differences(learner.settings, settings):
-        if name != "iterations":
+        if name not in ("iterations", "task"):  # `trained_on` compares the tasks
             raise TrainingError(
                 f"{path}: was trained with {name} = {held}, not {given}; "
                 "leave it as it was to resume"
@@ -276,7 +276,7 @@ def _start(
 
 
 def _differences(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the name and both values of each setting that differs, in groups of settings too."""
+    """Yield name and both values of each setting that differs, also in groups of settings."""
     for name, held in vars(first).items():
         given = getattr(second, name)
         if dataclasses.is_dataclass(held) and type(given) is type(held):
@@ -286,10 +286,10 @@ def _differences(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def spread(learner: Learner, address: str, workers: int) -> Cluster:
-    """Let a Ray cluster run the learner's shards; return it, to be closed.
+    """Let a Ray cluster run the learner's shards; return the cluster, to be closed.
 
     Raises:
-        TrainingError, ConfigError: there are no shards, or no such cluster.
+        TrainingError, ConfigError: there are no shards, or there is no such cluster.
     """
     if not isinstance(learner.collector, ShardedCollector):
         raise TrainingError("--ray spreads shards, and this run has none (shards = 0)")
@@ -307,7 +307,7 @@ def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
         raise TrainingError(
             f"{settings.algorithm} begins as the policy that acts; leave --demonstrations out"
         )
-    shown = read(logs, contract_of(settings), make(settings.task))
+    shown = read(logs, contract_of(settings), settings.task.make())
     learner = Learner(settings)
     learner.demonstrations = clone(learner.networks, shown, settings.seed)
     return learner
@@ -317,7 +317,7 @@ def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
     """Add one line to a JSON Lines file.
 
     Raises:
-        TrainingError: it cannot be written.
+        TrainingError: the file cannot be written.
     """
     try:
         with path.open("a") as file:
@@ -327,8 +327,7 @@ def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _forget_after(path: Path, iteration: int) -> list[dict[str, Any]]:
-    """Drop the lines of iterations that ran after the checkpoint: they are run again. Return the
-    others."""
+    """Drop the records of iterations after the checkpoint, which run again; return the others."""
     if not path.exists():
         return []
     records = plain.read_json_lines(path, TrainingError)
@@ -339,7 +338,7 @@ def _forget_after(path: Path, iteration: int) -> list[dict[str, Any]]:
 
 
 def last_means(records: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
-    """Return the mean return and the mean costs of the last iterations."""
+    """Return mean return and mean costs of the last iterations."""
     tail = records[-LAST:]
     costs = {name: float(np.mean([r["costs"][name] for r in tail])) for name in tail[0]["costs"]}
     return float(np.mean([record["return"] for record in tail])), costs

@@ -1,4 +1,4 @@
-"""What the run loop needs of a robot, whatever carries its messages."""
+"""The interface to a robot that the run loop uses."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from holdfast.signals import Array
 
 @dataclass(frozen=True)
 class Identity:
-    """What a robot says of itself when it is connected.
+    """A robot's description of itself, from its connection.
 
     Attributes:
-        robot: the name that contracts use.
-        hardware_id: this very unit.
+        robot: name of the robot in contracts.
+        hardware_id: name of this unit.
         actions: names of the action channels, in the device's order.
         action_low, action_high: the device's own limits, physical units, in that order.
-        watchdog_s: the device stops when no valid command arrived for this long.
+        watchdog_s: the device stops after so long without a valid command, s.
         sources: the robot's independent message streams by name, each with its own stamps and
-            sequence numbers, and the signals that each carries.
-        lockstep: device time advances only with commands; it is then the clock of the run.
-        self_placing: `reset` puts the robot at its next start pose (a twin); otherwise a
-            person does, and the run loop asks for it.
+            sequence numbers, and the signals that each carries with their sizes.
+        lockstep: device time advances only with commands, and is the clock of the run.
+        self_placing: `reset` puts the robot at its next start pose (a twin); otherwise a person
+            has to place the robot.
     """
 
     robot: str
@@ -33,13 +33,13 @@ class Identity:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     watchdog_s: float
-    sources: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, Mapping[str, int]]
     lockstep: bool
     self_placing: bool
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """All that it measures."""
+        """Names of all signals that the robot measures."""
         return tuple(name for names in self.sources.values() for name in names)
 
 
@@ -49,35 +49,41 @@ class Robot(Protocol):
     identity: Identity
 
     def now_s(self) -> float:
-        """The run's clock: the device's in lockstep, else the host's monotonic clock."""
+        """Return the time of the run: the device's in lockstep, else the host's monotonic time."""
 
     def clock_offset_s(self) -> float:
-        """Unix time minus the run's clock, as far as that is meant to show it."""
+        """Return Unix time minus the run's clock; 0 where the run's clock is shown as it is."""
 
     def wait(self, until_s: float) -> None:
         """Return at `until_s` on the run's clock; in lockstep, as soon as the device got there."""
 
     def readings(self) -> Mapping[str, Reading]:
-        """Return each source's newest reading, stamped on the run's clock; its age may be
-        anything, and a source that never spoke is left out."""
+        """Return each source's newest reading, stamped on the run's clock.
+
+        A reading may be of any age; a source without a reading yet is left out.
+        """
 
     def faults(self) -> tuple[str, ...]:
-        """What the device says is wrong now, a sentence each; empty if it may move."""
+        """Return the device's present faults, a sentence each; empty if the robot may move."""
 
     def arm(self) -> None:
-        """Allow motion, if the device agrees."""
+        """Allow motion.
+
+        Raises:
+            RefusedError: the device refuses.
+        """
 
     def send(self, action: Array, valid_for_s: float) -> None:
-        """Command an action that the monitor let through."""
+        """Command an action; the device obeys the command for `valid_for_s` at most."""
 
     def disarm(self) -> None:
-        """Stop and forbid motion. Needs no reset."""
+        """Stop and forbid motion; the next arming needs no reset."""
 
     def stop(self) -> None:
-        """Emergency stop: latched by the device until `reset`."""
+        """Stop in an emergency; the device latches the stop until `reset`."""
 
     def reset(self) -> None:
-        """Clear a latched stop and the odometry; leads to disarmed, never to motion."""
+        """Clear a latched stop and the odometry; the robot is disarmed afterwards."""
 
     def close(self) -> None:
-        """Stop, as far as the link still lives, and let go of it."""
+        """Stop the robot, if the link still lives, and close the link."""

@@ -1,59 +1,58 @@
-"""A robot's configuration file, `config/<robot>.yaml`: how it is run, and the monitor's limits."""
+"""A robot's configuration file, `config/<robot>.yaml`: times of a run, and the monitor's limits."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
 
 from holdfast import plain, share, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.config import RosSection
 from holdfast.safety_monitor.limits import Limits
+from holdfast.schema import NAME, POSITIVE
 from holdfast.yaml_file import Document
 
 EXTENDS = "extends"
 MOST_FILES = 8
 """How many files may extend one another."""
 
-Seconds = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Seconds = Annotated[float, POSITIVE]
 
 
-class RobotConfig(BaseModel):
-    """How a robot is run. All times in seconds.
+@dataclass(frozen=True)
+class RobotConfig:
+    """The configuration of a robot. All times are in seconds.
 
     Attributes:
-        robot: the name that contracts use.
-        proposal_wait_s: how long a period waits for the policy; what comes later is not used.
-        lockstep_wait_s: the same in lockstep, on the wall clock, where time stands still
-            meanwhile: only a policy that hangs takes so long.
-        command_valid_for_s: the device obeys a command for so long at the most.
-        ready_wait_s: how long an episode's start may wait for the monitor to agree.
-        familiarity: when observations unlike those that its policy knows slow and stop it:
-            "never"; "logged", where the policy was fine-tuned on logs of a robot, and so knows
-            more than the simulation; or "always".
-        monitor: its limits.
-        ros: its topics, where it is a robot of a ROS graph.
+        robot: name of the robot in contracts.
+        proposal_wait_s: how long a period waits for the policy; a later answer is not used.
+        lockstep_wait_s: how long a period in lockstep waits, on the wall clock: the device's time
+            stands still meanwhile, so that only a policy that hangs takes so long.
+        command_valid_for_s: longest time for which the device obeys a command.
+        ready_wait_s: longest wait for the monitor's consent at the start of an episode.
+        familiarity: when observations unlike those that the policy knows slow and stop the robot:
+            "never"; "logged", if the policy was fine-tuned on logs of a robot, and so knows more
+            than the simulation; or "always".
+        monitor: limits of the safety monitor.
+        ros: topics of a robot in a ROS graph; None: the robot has none.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    robot: Annotated[str, Field(pattern=f"^{plain.NAME.pattern}$")]
+    robot: Annotated[str, NAME]
     proposal_wait_s: Seconds
     lockstep_wait_s: Seconds
     command_valid_for_s: Seconds
     ready_wait_s: Seconds
     familiarity: Literal["never", "logged", "always"]
-    monitor: Annotated[InstanceOf[Limits], BeforeValidator(Limits.from_mapping)]
+    monitor: Limits
     ros: RosSection | None = None
 
     def require_fit(self, contract: Contract) -> None:
-        """Check these times against a contract's period.
+        """Check robot and times against a contract.
 
         Raises:
-            ConfigError: they cannot be kept with it.
+            ConfigError: the contract is of another robot, or a time does not fit its period.
         """
         period_s = contract.period_s
         if self.robot != contract.robot:
@@ -75,7 +74,7 @@ class RobotConfig(BaseModel):
         """Return the `ros` section.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: the file has no such section.
         """
         if self.ros is None:
             raise ConfigError(
@@ -89,7 +88,7 @@ def find(robot: str) -> Path:
     """Return the installed configuration file of a robot.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such file is installed.
     """
     folder = share.folder() / "config"
     path = folder / f"{robot}.yaml"
@@ -106,7 +105,7 @@ def load(path: Path) -> RobotConfig:
     are merged, anything else takes the other's place, and null takes it away.
 
     Raises:
-        ConfigError: it cannot be read, extends itself, or a key is missing, unknown or wrong.
+        ConfigError: a file cannot be read, extends itself, or a key is missing, unknown or wrong.
     """
     documents = _documents(path)
     data: Any = documents[-1][1].data
@@ -122,7 +121,7 @@ def _documents(path: Path) -> list[tuple[Path, Document]]:
     documents = [(path, yaml_file.read(path))]
     while isinstance(data := documents[-1][1].data, dict) and EXTENDS in data:
         file, document = documents[-1]
-        where = f"{file}: {document.where((EXTENDS,))}"
+        where = f"{file}: {document.line((EXTENDS,))}{EXTENDS}"
         other = _other(file, data[EXTENDS], where)
         if other.resolve() in [each.resolve() for each, _ in documents]:
             raise ConfigError(f"{where}: leads back to {other}; files should not form a circle")

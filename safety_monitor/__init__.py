@@ -4,6 +4,7 @@ from holdfast.safety_monitor.consistency import Agreement
 from holdfast.safety_monitor.envelope import Span
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
+from holdfast.safety_monitor.following import FollowingLimits
 from holdfast.safety_monitor.geofence import Geofence
 from holdfast.safety_monitor.judge import Tiers
 from holdfast.safety_monitor.limits import Limits
@@ -26,6 +27,7 @@ __all__ = [
     "Check",
     "Evidence",
     "Familiarity",
+    "FollowingLimits",
     "Geofence",
     "Limits",
     "Look",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from holdfast.safety_monitor.coasting import Coasting
 from holdfast.safety_monitor.consistency import Consistency
 from holdfast.safety_monitor.envelope import Envelope
+from holdfast.safety_monitor.following import Following
 from holdfast.safety_monitor.frozen import Frozen
 from holdfast.safety_monitor.geofence import Fence
 from holdfast.safety_monitor.judge import Judge
@@ -19,6 +20,7 @@ CHECKS: Mapping[str, type[Judge]] = {
     "obstacles": Obstacles,
     "coasting": Coasting,
     "tracking": Tracking,
+    "following": Following,
     "consistency": Consistency,
     "frozen": Frozen,
 }

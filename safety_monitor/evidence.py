@@ -9,18 +9,18 @@ The run budget bounds what an episode can cost, and so how much a bet can lose.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.contract import Contract, strict
+from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.budget import Budget
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import Reason
 from holdfast.safety_monitor.reasons import MEAN_COST_EXCEEDED, RUN_BUDGET_OFTEN_HIT
+from holdfast.schema import read, to_plain
 
 BETS = 10
 BOLDEST, MEEKEST = 0.9, 0.02
@@ -237,7 +237,7 @@ class Evidence:
         """Return plain data, from which JSON restores every bit."""
         costs = tuple(cost.save() for cost in self.costs)
         state = EvidenceState(self._contract_hash, self._alpha, self._cap_hit_rate, costs)
-        plain: dict[str, Any] = _listed(dataclasses.asdict(state))
+        plain: dict[str, Any] = to_plain(state)
         return plain
 
     def restore(self, data: Any) -> None:
@@ -247,10 +247,7 @@ class Evidence:
             ConfigError: malformed, or saved under another contract, run budget or alpha. What
                 was counted so far then stays as it was.
         """
-        try:
-            state = strict(EvidenceState, data, "saved evidence")
-        except ContractError as error:
-            raise ConfigError(str(error)) from None
+        state = read(EvidenceState, data, "saved evidence", ConfigError, complete=True)
         mine = (self._contract_hash, self._alpha, self._cap_hit_rate)
         runs = tuple((cost.name, cost.run_budget) for cost in self.costs)
         if mine != (state.contract_hash, state.alpha, state.cap_hit_rate) or runs != tuple(
@@ -262,12 +259,3 @@ class Evidence:
             )
         for cost, saved in zip(self.costs, state.costs, strict=True):
             cost.restore(saved)
-
-
-def _listed(value: Any) -> Any:
-    """Return plain data with lists for tuples, as JSON and `strict` know them."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_listed(item) for item in value]
-    return value

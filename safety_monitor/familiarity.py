@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
-from holdfast.contract import strict
-from holdfast.errors import BundleError, ContractError
+from holdfast.errors import BundleError
 from holdfast.safety_monitor.judge import Judge, When
 from holdfast.safety_monitor.look import Seen
 from holdfast.safety_monitor.messages import FALLBACK, LIMITED
 from holdfast.safety_monitor.reasons import UNFAMILIAR
 from holdfast.safety_monitor.scalar import clamp
+from holdfast.schema import POSITIVE, Range, check
 from holdfast.signals import Array
 
 WHERE = "familiarity"
@@ -52,49 +52,18 @@ class Familiarity:
 
     mean: tuple[float, ...]
     whitening: tuple[tuple[float, ...], ...]
-    reference: float
-    threshold: float
+    reference: Annotated[float, POSITIVE]
+    threshold: Annotated[float, Range(1.0)]
     false_alarm_rate: float
     episodes: int
     logged: int
 
-    @staticmethod
-    def from_mapping(data: Any) -> Familiarity:
-        """Build it from a bundle's plain data.
-
-        Raises:
-            BundleError: a missing or unknown key, a wrong type, shape or value.
-        """
-        try:
-            return strict(Familiarity, data, WHERE)
-        except ContractError as error:
-            raise BundleError(str(error)) from None
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return plain data, which JSON holds without loss."""
-        return {
-            "mean": list(self.mean),
-            "whitening": [list(row) for row in self.whitening],
-            "reference": self.reference,
-            "threshold": self.threshold,
-            "false_alarm_rate": self.false_alarm_rate,
-            "episodes": self.episodes,
-            "logged": self.logged,
-        }
-
     def __post_init__(self) -> None:
+        check(self, BundleError, WHERE)
         n = len(self.mean)
         square = len(self.whitening) == n and all(len(row) == n for row in self.whitening)
         if not (n and square):
             raise BundleError(f"{WHERE}: whitening should be {n} rows of {n}, n at least 1")
-        numbers = (*self.mean, *(value for row in self.whitening for value in row))
-        if not all(map(math.isfinite, numbers)):
-            raise BundleError(f"{WHERE}: mean and whitening should be finite")
-        if not (0.0 < self.reference < math.inf and 1.0 <= self.threshold < math.inf):
-            raise BundleError(
-                f"{WHERE}: reference should be above 0 and threshold at least 1, both finite, "
-                f"received {self.reference} and {self.threshold}"
-            )
 
     def require_size(self, size: int) -> None:
         """Check that it is of observations of this size.

@@ -9,14 +9,15 @@ from types import MappingProxyType
 from typing import Any
 
 from holdfast import plain
-from holdfast.contract import Recovery, strict
-from holdfast.errors import ConfigError, ContractError
+from holdfast.contract import Recovery
+from holdfast.errors import ConfigError
 from holdfast.safety_monitor.budget import BudgetLimits
 from holdfast.safety_monitor.checks import CHECKS
 from holdfast.safety_monitor.freshness import FreshnessLimits
 from holdfast.safety_monitor.judge import Judge, Motion
 from holdfast.safety_monitor.ladder import LadderLimits
 from holdfast.safety_monitor.look import WHERE
+from holdfast.schema import MismatchError, build, to_plain
 
 ALWAYS: Mapping[str, type[Any]] = {
     "motion": Motion,
@@ -32,45 +33,6 @@ BLOCKS: Mapping[str, type[Any]] = {
     **{name: check.block for name, check in CHECKS.items()},
 }
 """The class of every block."""
-
-FLAT: Mapping[str, tuple[str, ...]] = {
-    "motion": (
-        "deceleration_m_s2",
-        "reaction_time_s",
-        "slow_margin_m",
-        "standing_speed_m_s",
-        "standing_yaw_rate_rad_s",
-        "limited_scale",
-    ),
-    "freshness": (
-        "source_max_age_s",
-        "source_lost_s",
-        "proposal_max_age_s",
-        "proposal_lost_s",
-        "future_tolerance_s",
-        "max_step_gap_s",
-        "max_skipped",
-    ),
-    "ladder": ("trigger_steps", "release_steps", "fallback_max_s"),
-    "budget": ("episode_budget", "episode_coverage"),
-    "envelope": (
-        "forward_speed_m_s",
-        "yaw_rate_rad_s",
-        "tilt_rad",
-        "joint_position_rad",
-        "joint_velocity_rad_s",
-    ),
-    "obstacles": ("footprint_radius_m",),
-    "coasting": ("coasting_s",),
-    "tracking": ("tracking_error", "tracking_s"),
-    "frozen": ("pose_frozen_s", "velocity_frozen_s"),
-}
-"""Before 2026-12 limits had no blocks but `geofence`, `recovery` and `agreement`: what is in each
-block now. Logs of that time are read, see `blocks`."""
-
-BLOCK_OF = {name: block for block, names in FLAT.items() for name in names} | {
-    "agreement": "consistency"
-}
 
 
 @dataclass(frozen=True)
@@ -98,26 +60,38 @@ class Limits:
             ConfigError: a missing or unknown key, a wrong type, or limits that contradict
                 each other.
         """
-        if not isinstance(data, dict):
-            raise ConfigError(f"{WHERE}: should be a mapping, received {plain.shown(repr(data))}")
-        for name in data:
-            if name not in BLOCKS:
-                raise ConfigError(f"{WHERE}: unknown {plain.shown(name)}{_meant(name)}")
+        try:
+            return Limits.from_plain(data)
+        except MismatchError as wrong:
+            raise ConfigError(wrong.sentence(WHERE)) from None
+
+    @staticmethod
+    def from_plain(data: Any) -> Limits:
+        """Build limits as `from_mapping` does, for `holdfast.schema`.
+
+        Raises:
+            MismatchError: the data are no limits.
+        """
+        if not isinstance(data, Mapping):
+            said = f"should be a mapping, received {plain.shown(repr(data))}"
+            raise MismatchError((), said)
+        if unknown := [name for name in data if name not in BLOCKS]:
+            said = f"unknown {plain.shown(unknown[0])}{_meant(unknown[0])}"
+            raise MismatchError((), said, (unknown[0],))
+        if missing := [name for name in ALWAYS if data.get(name) is None]:
+            raise MismatchError((), f"missing {', '.join(missing)}")
         made = {
-            name: _block(kind, data[name], f"{WHERE}.{name}")
+            name: build(kind, data[name], place=(name,))
             for name, kind in BLOCKS.items()
             if data.get(name) is not None
         }
-        for name in ALWAYS:
-            if name not in made:
-                raise ConfigError(f"{WHERE}: missing {name}")
         checks = {name: made.pop(name) for name in CHECKS if name in made}
         return Limits(**made, checks=MappingProxyType(checks))
 
-    def to_mapping(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """Return plain data, from which JSON restores every bit."""
         blocks = {name: getattr(self, name) for name in (*ALWAYS, "recovery")} | {**self.checks}
-        return {name: _plain(block) for name, block in blocks.items() if block is not None}
+        return {name: to_plain(block) for name, block in blocks.items() if block is not None}
 
     def without(self, *names: str) -> Limits:
         """Return these limits with some checks off."""
@@ -133,57 +107,9 @@ class Limits:
         )
 
 
-def blocks(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return limits of before 2026-12, as a log may hold them, as blocks.
-
-    What was null there is off. Limits that have blocks already are returned as they are.
-    """
-    if not flat.keys() & BLOCK_OF.keys():
-        return dict(flat)
-    made: dict[str, Any] = {}
-    for name, value in flat.items():
-        block = BLOCK_OF.get(name)
-        if name == "agreement":
-            made["consistency"] = value
-        elif block is None:
-            made[name] = value
-        elif value is not None:
-            made.setdefault(block, {})[name] = value
-    if not flat.get("tracking_error"):
-        made.pop("tracking", None)
-    return made
-
-
-def _block(kind: type[Any], data: Any, where: str) -> Any:
-    """Build one block; what has a default may be missing."""
-    fields = dataclasses.fields(kind)
-    if isinstance(data, dict):
-        for name in data:
-            if name not in {each.name for each in fields}:
-                known = [each.name for each in fields]
-                guess = plain.meant(str(name), known) or f"; known are {', '.join(known)}"
-                raise ConfigError(f"{where}: unknown {plain.shown(name)}{guess}")
-        data = {
-            each.name: each.default for each in fields if each.default is not dataclasses.MISSING
-        } | data
-    try:
-        return strict(kind, data, where)
-    except ContractError as error:
-        raise ConfigError(str(error)) from None
-
-
 def _meant(name: Any) -> str:
-    """Return what to do about a block that is not known."""
-    if name in BLOCK_OF:
-        return f"; it has a place in the block {BLOCK_OF[name]} now"
+    """Return what to do about a block that is not known: it may be a limit outside of its block."""
+    for block, kind in BLOCKS.items():
+        if name in (each.name for each in dataclasses.fields(kind)):
+            return f"; it belongs into the block {block}"
     return plain.meant(str(name), BLOCKS) or f"; known are {', '.join(BLOCKS)}"
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value

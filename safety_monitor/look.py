@@ -103,8 +103,8 @@ class Seen:
 
 def require_a_robot(contract: Contract) -> None:
     """Raise ContractError if a contract observes or bills what exists in a simulation alone."""
-    names = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
-    if simulated := [name for name in names if CATALOGUE[name].simulated]:
+    names = dict.fromkeys((*contract.observed_signals, *CostModel(contract).signals))
+    if simulated := [name for name in names if name in CATALOGUE and CATALOGUE[name].simulated]:
         raise ContractError(
             f"contract of task '{contract.task}': needs {' and '.join(simulated)}, which a "
             "simulation alone can tell, so it runs on no robot"
@@ -113,7 +113,7 @@ def require_a_robot(contract: Contract) -> None:
 
 def required_signals(contract: Contract, also: Iterable[str]) -> frozenset[str]:
     """Return the signals without which the robot may not move."""
-    names = {*contract.signals, *also}
+    names = {*contract.observed_signals, *also}
     # What is commanded is to be measured. A speed along any other axis than the base's x shows
     # in nothing but the velocity.
     speeds = {channel.name for channel in contract.action if channel.unit == "m/s"}

@@ -128,7 +128,8 @@ class Monitor:
         self._standing = Standing(limits.motion)
         self._freshness = Freshness(limits.freshness, limits.motion)
         self._take_checks(limits, familiarity, complain)
-        self._unknown = {name: np.full(self._shapes[name], math.nan) for name in contract.signals}
+        observed = contract.observed_signals
+        self._unknown = {name: np.full(self._shapes[name], math.nan) for name in observed}
         self._zero = np.zeros(contract.action_size)
         self._zero.setflags(write=False)
         self._nothing = (0.0,) * len(contract.costs)
@@ -158,7 +159,7 @@ class Monitor:
         self._required = required_signals(contract, (*also, *needed))
         self._shapes = wanted_shapes(contract, self._required)
         if familiarity is not None:
-            judges = (*judges, Drift(familiarity, contract.signals))
+            judges = (*judges, Drift(familiarity, contract.observed_signals))
         self._at_look, self._at_step, self._in_motion = (
             tuple(judge for judge in judges if judge.when is when) for when in When
         )

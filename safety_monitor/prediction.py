@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from holdfast.contract import strict
-from holdfast.errors import BundleError, ContractError
+from holdfast.errors import BundleError
+from holdfast.schema import check
 from holdfast.signals import Array
 
 WHERE = "prediction"
@@ -31,26 +30,10 @@ class Prediction:
 
     shortfalls: tuple[tuple[float, ...], ...]
 
-    @staticmethod
-    def from_mapping(data: Any) -> Prediction:
-        """Build it from a bundle's plain data.
-
-        Raises:
-            BundleError: a missing or unknown key, a wrong type or value.
-        """
-        try:
-            return strict(Prediction, data, WHERE)
-        except ContractError as error:
-            raise BundleError(str(error)) from None
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return plain data, which JSON holds without loss."""
-        return {"shortfalls": [list(episodes) for episodes in self.shortfalls]}
-
     def __post_init__(self) -> None:
-        for episodes in self.shortfalls:
-            if not all(map(math.isfinite, episodes)) or list(episodes) != sorted(episodes):
-                raise BundleError(f"{WHERE}: shortfalls should be finite and ascending")
+        check(self, BundleError, WHERE)
+        if any(list(episodes) != sorted(episodes) for episodes in self.shortfalls):
+            raise BundleError(f"{WHERE}: the shortfalls of each cost should be ascending")
 
     def require_size(self, costs: int) -> None:
         """Check that it is of so many costs.

@@ -303,6 +303,12 @@ NOT_TRACKING = _row(
     "more than `tracking_error`, for longer than `tracking_s`. Time on track takes off a quarter "
     "of itself.",
 )  # fmt: skip
+STRAYED = _row(
+    "{signal}_strayed", Check.ENVELOPE, STOPPED, ROBOT,
+    "{signal} has led {off:.3f} {unit} away from its commands",
+    "The measured forward speed or yaw rate has led further away from its commands than "
+    "`following` allows.",
+)  # fmt: skip
 POSITION_INCONSISTENT = _row(
     "position_inconsistent", Check.ENVELOPE, STOPPED, ROBOT,
     "position is {along_m:.3f} m along the way and {across_m:.3f} m across it from where the "
@@ -417,8 +423,9 @@ DEVICE_FAULT = _outside("device_fault", ROBOT, "The robot says that something is
 PROPOSER_FAULT = _outside("proposer_fault", POLICY, "The policy's process ended, or hangs.")
 LINK_LOST = _outside("link_lost", ROBOT, "The connection to the robot was lost.")
 _outside("run_failed", ROBOT, "The run failed for another reason, which its sentence says.")
-_outside("watch_failed", ROBOT, "The loop of the ROS node failed.")
+_outside("robot_refused", ROBOT, "The robot refused to be armed, disarmed or reset.")
+_outside("log_lost", OPERATOR, "The log cannot be written.")
 _outside("not_ready", ROBOT, "The monitor did not let the robot start within `ready_wait_s`.")
 _outside("evidence_lost", OPERATOR, "The file of the evidence cannot be written.")
 _outside("interrupted", OPERATOR, "A person or the system ended the run.")
-_outside("deactivated", OPERATOR, "The ROS node was deactivated.")
+_outside("disarmed", OPERATOR, "A person or a program disarmed the robot.")

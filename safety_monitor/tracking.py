@@ -13,7 +13,6 @@ from holdfast.safety_monitor.look import Seen
 from holdfast.safety_monitor.messages import LIMITED, STOPPED
 from holdfast.safety_monitor.reasons import NOT_TRACKING
 from holdfast.safety_monitor.scalar import run_clock
-from holdfast.signals import CATALOGUE
 
 WHERE = "tracking"
 
@@ -43,6 +42,25 @@ class TrackingLimits:
                     WHERE,
                     f"tracking_error.{name} should be finite and above 0, received {value}",
                 )
+
+
+class Commands:
+    """The commands that were in force within a time, so that a robot may lag."""
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._commands: deque[tuple[float, list[float]]] = deque()
+
+    def add(self, now_s: float, applied: list[float]) -> None:
+        """Take the command in force now."""
+        self._commands.append((now_s, applied))
+        # The oldest one kept is the one in force when the time began.
+        while len(self._commands) > 1 and self._commands[1][0] <= now_s - self._longest_s:
+            self._commands.popleft()
+
+    def asked(self, index: int) -> list[float]:
+        """Return what was commanded on a channel."""
+        return [command[index] for _, command in self._commands]
 
 
 class Tracking(Judge):
@@ -75,7 +93,7 @@ class Tracking(Judge):
         self.forget()
         channels = {channel.name: channel for channel in contract.action}
         for name, error in self._errors.items():
-            signal = CATALOGUE.get(name)
+            signal = contract.known_signals.get(name)
             if (
                 name not in channels
                 or signal is None
@@ -98,21 +116,17 @@ class Tracking(Judge):
     def forget(self) -> None:
         """Start anew: nothing is off, and nothing was commanded."""
         self._last_s = math.inf
-        self._commands: deque[tuple[float, list[float]]] = deque()
+        self._commands = Commands(self._reaction_s)
         self._off_s = dict.fromkeys([name for name, _, _ in self._channels], 0.0)
 
     def judge(self, seen: Seen) -> None:
         """Compare the measured signals with the commands in force; append what is off too long."""
         now_s, values, limited = seen.now_s, seen.values, seen.state is LIMITED
         passed_s, self._last_s = max(0.0, now_s - self._last_s), now_s
-        commands = self._commands
-        commands.append((now_s, seen.applied))
-        # The oldest one kept is the one in force when the reaction time began.
-        while len(commands) > 1 and commands[1][0] <= now_s - self._reaction_s:
-            commands.popleft()
+        self._commands.add(now_s, seen.applied)
         for name, index, error in self._channels:
             tolerance = error * self._limited_scale if limited else error
-            asked = [command[index] for _, command in commands]
+            asked = self._commands.asked(index)
             measured = values.get(name)
             wrong = measured is None or not (
                 min(asked) - tolerance <= measured[0] <= max(asked) + tolerance

@@ -1,1 +1,1 @@
-"""The robot and its tasks in MuJoCo, and its twin behind a serial port."""
+"""Robots and tasks in MuJoCo, and the twin of the drive robot."""

@@ -1,9 +1,10 @@
-"""Is a task what training takes it for? As Gymnasium's `check_env`, with one sentence per fault.
+"""Checks of a task before training, as Gymnasium's `check_env`, with one sentence per fault.
 
-    check("path/to/my_task.py:MyTask")
+    from holdfast.sim.registry import resolve
+    resolve("path/to/my_task.py:MyTask").check()
 
-A fault that this does not find is found late: by a policy that learns nothing. `holdfast train`
-checks every task before it begins.
+A fault that no check finds shows late: as a policy that learns nothing. `holdfast train` checks
+every task before it begins.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,10 +21,8 @@ from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import CATALOGUE, Signals
 from holdfast.sim.batch.batch import Batch, Step
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.registry import make, make_batch, own_contract
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.tasks.task_file import GYM_PREFIX
 
 COPIES, STEPS = 5, 30
 EVERYONE = np.arange(COPIES)
@@ -38,24 +38,11 @@ def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
     _require(received == shape, f"{where} should have shape {shape}, received {received}")
 
 
-def check(task_id: str) -> None:
-    """Check what the command line calls a task, an environment by gym:MODULE:ID included.
-
-    Raises:
-        ConfigError, TrainingError: says what is wrong, and what would be right.
-    """
-    if task_id.startswith(GYM_PREFIX):
-        contract = own_contract(task_id)
-        check_batch(lambda copies, seed: make_batch(task_id, copies, seed, contract=contract))
-    else:
-        check_task(make(task_id))
-
-
 def check_task(task: Task) -> None:
-    """Check a task's parts one by one, then copies of it stepped together.
+    """Check a task's parts one by one, then a batch of the task.
 
     Raises:
-        ConfigError: says what is wrong, and what would be right.
+        ConfigError: a part is wrong; the message names the right value.
     """
     name, robot = task.contract.task, task.robot
     model = robot.load_model()
@@ -68,15 +55,17 @@ def check_task(task: Task) -> None:
     qpos, qvel, world = task.reset(np.random.default_rng(0), COPIES)
     _require_shape(f"{name}: reset: qpos", qpos, (COPIES, model.nq))
     _require_shape(f"{name}: reset: qvel", qvel, (COPIES, model.nv))
+    for part, state in (("qpos", qpos), ("qvel", qvel)):
+        _require(np.isfinite(state).all(), f"{name}: reset: {part} should be finite")
     for key, array in world.items():
         _require(
             len(array) == COPIES and array.dtype.kind in "fib",
             f"{name}: reset: world['{key}'] should be numbers or bools with the {COPIES} copies "
             f"on the leading axis, received {array.dtype} of shape {array.shape}",
         )
-    actions = np.zeros((COPIES, task.contract.action_size))
-    _require_shape(f"{name}: control", robot.control(actions), (COPIES, model.nu))
-    signals = task.signals(qpos, qvel, world)
+    _check_control(task, model)
+    none_read = np.zeros((COPIES, model.nsensordata))
+    signals = {**task.signals(qpos, qvel, world), **robot.sensed(none_read)}
     _check_signals(task, signals)
     _check_rewards(task, signals)
     for i in range(COPIES):
@@ -90,10 +79,39 @@ def check_task(task: Task) -> None:
     check_batch(lambda copies, seed: MujocoBatch(task, copies, seed))
 
 
+def _check_control(task: Task, model: mujoco.MjModel) -> None:
+    """Actuators are told finite numbers, of each action alone as of many, whatever the action."""
+    contract, robot = task.contract, task.robot
+    name, where = contract.task, f"{contract.task}: control"
+    _require(model.nu > 0, f"{name}: the model should have an actuator at least")
+    inside = np.random.default_rng(0).uniform(
+        contract.action_low, contract.action_high, (COPIES, contract.action_size)
+    )
+    inside[0], inside[1], inside[2] = 0.0, contract.action_low, contract.action_high
+    given = inside.copy()
+    told = robot.control(given)
+    _require(isinstance(told, np.ndarray), f"{where} should return an array, received {told!r}")
+    _require_shape(where, told, (COPIES, model.nu))
+    _require(np.array_equal(given, inside), f"{where} should not change the action it is given")
+    _require(told.dtype.kind in "fi", f"{where} should be numbers, received {told.dtype}")
+    for action, values in zip(inside, told, strict=True):
+        _require(
+            np.isfinite(values).all(),
+            f"{where} should be finite, received {values.tolist()} of the action "
+            f"{np.round(action, 4).tolist()}",
+        )
+        alone = robot.control(action.copy())
+        _require_shape(f"{where} of one action", alone, (model.nu,))
+        _require(
+            np.allclose(alone, values, rtol=1e-12, atol=1e-12),
+            f"{where} of a copy should not depend on the other copies",
+        )
+
+
 def _check_signals(task: Task, signals: Signals) -> None:
-    """The signals that are observed and billed are there, of the catalogue's or contract's size."""
+    """Check that all observed and billed signals exist, with the catalogue's or contract's size."""
     contract, name = task.contract, task.contract.task
-    needed = dict.fromkeys((*contract.signals, *CostModel(contract).signals))
+    needed = dict.fromkeys((*contract.observed_signals, *CostModel(contract).signals))
     missing = [key for key in needed if key not in signals]
     _require(
         not missing,
@@ -110,7 +128,7 @@ def _check_signals(task: Task, signals: Signals) -> None:
 
 
 def _check_rewards(task: Task, signals: Signals) -> None:
-    """Reward and end are of the signals' leading shape: a batch's, a log's, a single one's."""
+    """Check that reward and end have the signals' leading shape: of a batch, a log, one state."""
     name = task.contract.task
     for lead, part in (
         ((COPIES,), signals),
@@ -127,10 +145,13 @@ def _check_rewards(task: Task, signals: Signals) -> None:
 
 
 def check_batch(make: Callable[[int, int], Batch]) -> None:
-    """Check copies of a task, given what makes them from their number and a seed.
+    """Check batches of a task.
+
+    Args:
+        make: returns a batch, given the number of copies and a seed.
 
     Raises:
-        ConfigError, TrainingError: says what is wrong, and what would be right.
+        ConfigError, TrainingError: a part is wrong; the message names the right value.
     """
     batch, again, other = make(COPIES, 1), make(COPIES, 1), make(COPIES + 2, 3)
     contract, rng = batch.contract, np.random.default_rng(2)
@@ -156,7 +177,7 @@ def check_batch(make: Callable[[int, int], Batch]) -> None:
 
 
 def _check_restoring(batch: Batch, other: Batch, actions: NDArray[np.float64]) -> None:
-    """What is saved of a batch goes on as it did, in it and in another."""
+    """Check that a saved state continues as before, in the same batch and in another."""
     name, half = batch.contract.task, STEPS // 2
     steps = [batch.step(action) for action in actions[:half]]
     snapshot, state = batch.snapshot(), batch.state()
@@ -174,7 +195,7 @@ def _check_restoring(batch: Batch, other: Batch, actions: NDArray[np.float64]) -
 
 
 def _check_step(batch: Batch, step: Step, age: NDArray[np.int64]) -> None:
-    """A step has its shapes, is finite, and ends episodes when it should."""
+    """Check a step's shapes, its finite values, and the ends of episodes."""
     contract = batch.contract
     name, n = contract.task, contract.observation_size
     for part, shape in (
@@ -203,6 +224,6 @@ def _check_step(batch: Batch, step: Step, age: NDArray[np.int64]) -> None:
 
 
 def _same(a: Step, a_rows: NDArray[np.intp], b: Step, b_rows: NDArray[np.intp]) -> bool:
-    """Return whether rows of two steps are equal; what a reset drew is left out."""
+    """Return whether rows of two steps are equal, apart from start states after a reset."""
     parts = ("final_observation", "reward", "costs", "terminated", "truncated")
     return all(np.array_equal(getattr(a, p)[a_rows], getattr(b, p)[b_rows]) for p in parts)

@@ -1,6 +1,8 @@
-"""A Gymnasium face for each task: `gymnasium.make("holdfast.sim.env:holdfast/DriveCircle-v0")`.
+"""The tasks as Gymnasium environments.
 
-What stands before the colon is imported by Gymnasium, and importing this registers the tasks.
+    gymnasium.make("holdfast.sim.env:holdfast/DriveCircle-v0")
+
+Gymnasium imports the module before the colon, and the import registers the tasks.
 """
 
 from __future__ import annotations
@@ -14,20 +16,20 @@ from gymnasium import spaces
 from holdfast.errors import ConfigError
 from holdfast.signals import Array
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.registry import TASKS, make
+from holdfast.sim.registry import TASKS, registered
 
 
 class TaskEnv(gymnasium.Env[Array, Array]):
-    """One copy of a task. Actions are in physical units, costs by name in `info["cost"]`.
+    """One copy of a task, with actions in physical units and costs by name in `info["cost"]`.
 
     Args:
-        task: its id.
+        task: the task's id.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
 
     def __init__(self, task: str) -> None:
-        self._batch = MujocoBatch(make(task), copies=1, seed=0, threads=1)
+        self._batch = MujocoBatch(registered(task).make(), copies=1, seed=0, threads=1)
         contract = self._batch.contract
         self.contract = contract
         unbounded = np.full(contract.observation_size, np.inf)
@@ -38,7 +40,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Start an episode; a seed fixes this start and those that follow."""
+        """Start an episode. A seed fixes this start and the following ones."""
         super().reset(seed=seed)
         if seed is not None:
             self._batch.rng = np.random.default_rng(seed)
@@ -64,7 +66,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         )
 
     def close(self) -> None:
-        """End the physics."""
+        """End the physics' threads."""
         self._batch.close()
 
     def _named(self, costs: Array) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """What every test shares.
 
-Its place puts this folder on the import path, so that tests share the helpers beside it.
 Hypothesis draws the same examples each time, and sets no deadlines: the clock is not tested.
 """
 

@@ -1,8 +1,8 @@
-"""What a bundle's graph may do, proved on the file's bytes before ONNX Runtime sees them.
+"""Checks a bundle's graph in the file's bytes before ONNX Runtime loads them.
 
-Operators are those that `holdfast export` writes. None of them branches, repeats or holds another
-graph, and every shape is known once the number of rows is. So a graph that passes takes the
-same time and memory for every observation: no value that a robot measures makes it slow.
+The operators are those that `holdfast export` writes. None of them branches, repeats or holds
+another graph, and every shape follows from the number of rows. So a graph that passes takes equal
+time and memory for every observation: no measured value makes it slow.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from holdfast.errors import BundleError
 
 OPSET = 18
 ROWS = 256
-"""Most observations that are asked in one call."""
+"""Largest number of observations in one call."""
 
 NODES = 500
 RANK = 4
 ELEMENTS = 2**17
-"""Most numbers that all nodes together compute of one observation; a policy with three critics of
-64 units computes about 1,000."""
+"""Largest count of numbers that all nodes together compute for one observation. A policy with three
+critics of 64 units computes about 1,000."""
 
 PRODUCTS = 2**25
-"""Most multiplications in the matrix products of one observation."""
+"""Largest count of multiplications in the matrix products for one observation."""
 
 _FLOAT, _INT64, _DOUBLE = 1, 7, 11
 _TYPES = {_FLOAT: ("float", 4), _INT64: ("int64", 8), _DOUBLE: ("double", 8)}
@@ -37,9 +37,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """What is known of a value: its type and shape, and its integers if it has such.
+    """A value's type and shape, and its content if it holds integers.
 
-    Integers are shapes and places in an array. They come from the file and from shapes alone.
+    Integers are shapes and positions in an array. They come from the file and from shapes alone.
     """
 
     dtype: int
@@ -51,10 +51,10 @@ class Value:
 
 
 def check_graph(model: Message, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
-    """Raise BundleError unless the graph is one that is bounded and does what it declares.
+    """Raise BundleError unless the graph is bounded, with the inputs and outputs that it declares.
 
     Args:
-        model: what `read_model` read.
+        model: the result of `read_model`.
         inputs, outputs: the size of each, whose type is float and shape [batch, size].
     """
     opsets = [(o.get("domain", ""), o.get("version")) for o in model["opset_import"]]
@@ -88,7 +88,7 @@ def check_graph(model: Message, inputs: Mapping[str, int], outputs: Mapping[str,
 
 
 def _declared(info: Message) -> tuple[str, int, list[int | str]]:
-    """Return a declared value's name, type and dimensions, a free one by its name."""
+    """Return a declared value's name, type and dimensions; a free dimension is its name."""
     name, tensor = info.get("name", ""), info.get("type", {}).get("tensor_type", {})
     dtype, dims = tensor.get("elem_type"), []
     for dim in tensor.get("shape", {}).get("dim", [None] * (RANK + 1)):
@@ -115,7 +115,7 @@ def _check_declared(infos: Sequence[Message], kind: str, wanted: Mapping[str, in
 
 
 def _weight(tensor: Message) -> Value:
-    """Return what is known of an initializer; its bytes are as many as its shape says."""
+    """Return an initializer's value; its number of bytes must fit its shape."""
     name, dtype, dims = tensor.get("name", ""), tensor.get("data_type"), tuple(tensor["dims"])
     if dtype not in _TYPES:
         raise BundleError(f"weight '{name}' should be float, double or int64")
@@ -134,7 +134,7 @@ def _weight(tensor: Message) -> Value:
 
 
 class _Values:
-    """All values of a graph for one number of rows, by name, and what they take."""
+    """All values of a graph for one number of rows, by name, and the work that they take."""
 
     def __init__(self, rows: int) -> None:
         self._rows, self._known = rows, dict[str, Value]()
@@ -153,10 +153,10 @@ class _Values:
             )
 
     def compute(self, node: Message) -> None:
-        """Add what a node makes.
+        """Add the output of a node.
 
         Raises:
-            BundleError: it is no operator of ours, does not fit its inputs, or takes too much.
+            BundleError: the operator is not allowed, does not fit its inputs, or works too long.
         """
         name, domain = node.get("op_type", ""), node.get("domain", "")
         operator = OPERATORS.get(name)
@@ -204,11 +204,11 @@ def _attributes(node: Message) -> dict[str, Any]:
 
 
 class _Unfit(Exception):
-    """An operator's inputs or attributes are not what it takes."""
+    """An operator does not accept its inputs or attributes."""
 
 
 class _Arguments:
-    """A node's inputs and attributes; what the operator does not take is refused."""
+    """A node's inputs and attributes; those that the operator does not accept are refused."""
 
     def __init__(self, inputs: list[Value], attributes: dict[str, Any]) -> None:
         self.inputs, self._attributes = inputs, attributes
@@ -217,8 +217,8 @@ class _Arguments:
         """Return the inputs and the attributes.
 
         Args:
-            wanted: of each input "number" or "integers"; one with "?" may be left out.
-            defaults: of the attributes, which tell their types.
+            wanted: for each input "number" or "integers"; an input with "?" may be missing.
+            defaults: default values of the attributes, which also define their types.
         """
         least = sum(not kind.endswith("?") for kind in wanted)
         if not least <= len(self.inputs) <= len(wanted):
@@ -366,4 +366,4 @@ OPERATORS: Mapping[str, Callable[[_Arguments], Value]] = {
     "Tanh": _tanh,
     "Transpose": _transpose,
 }
-"""What `holdfast export` writes, each with the shape of its result."""
+"""The operators that `holdfast export` writes, each with the function for the result's shape."""

@@ -1,7 +1,7 @@
-"""Reading an ONNX file without `onnx`: a strict, bounded reader of the fields that a bundle has.
+"""Reads an ONNX file without the package `onnx`: strictly, within bounds, a bundle's fields alone.
 
 The Protocol Buffers wire format is a sequence of fields, each a number and a value. Every field
-that a bundle does not need is refused, so nothing reaches ONNX Runtime that was not looked at.
+that a bundle does not need is refused, so ONNX Runtime gets only fields that were checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Message = dict[str, Any]
 """A message's fields by name: a value, or a list of values where the field may be repeated."""
 
 FIELDS = 100_000
-"""Most fields in one file. A bundle of ours has about 1,000; each costs a microsecond to read."""
+"""Largest number of fields in one file. A bundle has about 1,000, read in a millisecond."""
 
 INT, FLOAT, TEXT, BYTES = "an integer", "a float", "text", "bytes"
 _VARINT, _LENGTH, _FIXED32 = 0, 2, 5
@@ -23,7 +23,7 @@ _WIRE_TYPES = {INT: _VARINT, FLOAT: _FIXED32}
 
 
 class Refused(str):
-    """A kind of field that no bundle may have: the name of what it would bring."""
+    """A kind of field that no bundle may have, with the name of its content."""
 
 
 # A kind of field is one of the above, the table of a message's fields, or a list of one of
@@ -90,12 +90,12 @@ _MODEL = {
 
 
 def read_model(data: bytes) -> Message:
-    """Return the ModelProto that a file's bytes hold; a repeated field that is absent is [].
+    """Return the ModelProto in a file's bytes; an absent repeated field is [].
 
     Raises:
         BundleError: the bytes are cut off, or hold a field that no bundle has.
     """
-    if data[4:8] == b"ORTM":  # ONNX Runtime would take the file for one of its own format
+    if data[4:8] == b"ORTM":  # ONNX Runtime would read the file as its own format
         raise BundleError("its file should be in ONNX's format, not in ONNX Runtime's")
     return _Reader(data).message("the model", _MODEL, 0, len(data))
 
@@ -134,7 +134,7 @@ class _Reader:
         return found
 
     def _value(self, name: str, kind: Any, wire_type: int, at: int, end: int) -> tuple[Any, int]:
-        """Return a field's value and where the next field begins."""
+        """Return a field's value and the position of the next field."""
         wanted = _LENGTH if isinstance(kind, dict) else _WIRE_TYPES.get(kind, _LENGTH)
         if wire_type != wanted:
             raise BundleError(f"'{name}' should be written otherwise than as wire type {wire_type}")
@@ -156,7 +156,7 @@ class _Reader:
             raise BundleError(f"'{name}' should be text in UTF-8") from None
 
     def _span(self, at: int, end: int) -> tuple[int, int]:
-        """Return where the bytes begin and end whose length stands here."""
+        """Return the start and the end of a field of bytes, whose length is stored here."""
         length, at = self._varint(at, end)
         if length > end - at:
             raise _cut_off()
@@ -176,7 +176,7 @@ class _Reader:
 
 
 def _signed(value: int) -> int:
-    """Return what 64 bits mean in two's complement."""
+    """Return a number of 64 bits in two's complement as a signed one."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value
 

@@ -1,8 +1,8 @@
-"""The bundle: one ONNX file with a policy, its cost critics and its contract, as a robot runs it.
+"""Reads a bundle: one ONNX file with a policy, its cost critics and its contract.
 
-Needs NumPy and ONNX Runtime alone. Exporting one is `holdfast.policy.ship.export`'s.
-Whoever wrote the file, loading it takes a bounded time and memory: ONNX Runtime is given
-nothing that `holdfast.bundle.graph` did not let through.
+Reading needs NumPy and ONNX Runtime alone; `holdfast.policy.ship.export` writes bundles. Loading
+any file takes a bounded time and memory: ONNX Runtime gets only graphs that `holdfast.bundle.graph`
+has checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -25,14 +25,19 @@ from holdfast.bundle.graph import ROWS, check_graph
 from holdfast.bundle.onnx_file import Message, read_model
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ContractError, FileError
+from holdfast.safety_monitor.familiarity import Familiarity
+from holdfast.safety_monitor.prediction import Prediction
+from holdfast.schema import read
 from holdfast.signals import Array
+
+T = TypeVar("T")
 
 FORMAT = "2"
 KEYS = ("format", "contract", "golden", "familiarity", "prediction", "provenance", "digest")
-"""Entries of the ONNX metadata, each under "holdfast_" + its name."""
+"""Names of the entries in the ONNX metadata, where each begins with "holdfast_"."""
 
 PLACEHOLDER = "0" * 64
-"""What `holdfast_digest` holds until the file is sealed."""
+"""Content of `holdfast_digest` before the file is sealed."""
 
 GOLDEN_TOLERANCE = 1e-5
 """Largest difference from a golden pair; relative where a value is above 1, as cost-to-go is."""
@@ -40,23 +45,23 @@ GOLDEN_TOLERANCE = 1e-5
 OUTPUTS = ("action", "log_std", "cost_to_go")
 
 LARGEST = 64 * 2**20
-"""Bytes of a file, at most."""
+"""Largest size of a bundle, bytes."""
 
 SHARE = 0.25
-"""Most of the contract's period that the outputs for one observation may take: the critics are
-asked in the monitor's process, once per period."""
+"""Largest share of the contract's period for the outputs for one observation: the critics run in
+the monitor's process, once per period."""
 
 TIMED, FAR = 15, 256
-"""How many observations are timed, and how many are tried that are far from any known one."""
+"""Number of timed observations, and number of tried observations far from all known ones."""
 
-# A protobuf string entry: key, then tag 2 and length 64. Found in the bytes, so that the digest
-# is checked before anything parses the file.
+# A protobuf string entry: key, then tag 2 and length 64. It is searched in the bytes, so
+# that the digest is checked before the file is parsed.
 _DIGEST = re.compile(rb"holdfast_digest\x12\x40([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Observations and what the policy said of them when it was exported, a row each.
+    """Golden pairs: observations, and the policy's outputs for them at the export, one row each.
 
     Attributes:
         observation: shape (pairs, n); action, log_std: (pairs, actions);
@@ -71,22 +76,22 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A policy that may run: everything below was checked when it was loaded.
+    """A policy that may run: its file was checked when it was loaded.
 
     Attributes:
         hash: SHA-256 of the file, in hex.
-        familiarity: what the exporter measured of the observations, or None.
-        prediction: how much more than cost-to-go an episode may cost, as measured, or None.
-        provenance: versions, seeds, hashes, parent and what training measured.
-        row_s: how long the outputs for one observation take here, s: the median.
+        familiarity: the export's measurement of the observations, or None.
+        prediction: the export's measurement of costs beyond cost-to-go, or None.
+        provenance: versions, seeds, hashes, parent and the measurements of training.
+        row_s: median time for the outputs for one observation on this machine, s.
     """
 
     path: Path
     hash: str
     contract: Contract
     golden: Golden
-    familiarity: Mapping[str, Any] | None
-    prediction: Mapping[str, Any] | None
+    familiarity: Familiarity | None
+    prediction: Prediction | None
     provenance: Mapping[str, Any]
     _session: Any = field(repr=False, compare=False)
     row_s: float = field(default=0.0, compare=False)
@@ -127,7 +132,8 @@ def load(path: Path | str) -> Bundle:
     """Read, check and return a bundle.
 
     Raises:
-        BundleError: no such file, not a bundle, damaged, or it does not do what it says.
+        BundleError: the file is missing, damaged or not a bundle, or its outputs are not the
+            exported ones.
     """
     path = Path(path)
     try:
@@ -141,7 +147,7 @@ def from_bytes(data: bytes, path: Path) -> Bundle:
     """Check and return the bundle that a file's bytes are; see `load`.
 
     Args:
-        path: of the file, to name it.
+        path: the file's path, for error sentences.
     """
     try:
         check_digest(data)
@@ -156,8 +162,8 @@ def from_bytes(data: bytes, path: Path) -> Bundle:
             hash=hashlib.sha256(data).hexdigest(),
             contract=contract,
             golden=_golden(entries["golden"], contract),
-            familiarity=_mapping(entries, "familiarity"),
-            prediction=_mapping(entries, "prediction"),
+            familiarity=_record(entries, "familiarity", Familiarity),
+            prediction=_record(entries, "prediction", Prediction),
             provenance=_mapping(entries, "provenance") or {},
             _session=_session(data),
         )
@@ -239,10 +245,10 @@ def _session(data: bytes) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 4  # what is wrong is said below, in one sentence
+    options.log_severity_level = 4  # an error is reported below, in one sentence
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base of their own
+    except Exception as error:  # ONNX Runtime's errors have no common base class
         first_line = str(error).partition("\n")[0]
         raise BundleError(f"ONNX Runtime cannot load it ({first_line})") from None
 
@@ -275,6 +281,11 @@ def _mapping(entries: Mapping[str, str], name: str) -> dict[str, Any] | None:
     return value
 
 
+def _record(entries: Mapping[str, str], name: str, kind: type[T]) -> T | None:
+    data = _json(entries[name], name)
+    return None if data is None else read(kind, data, name, BundleError, complete=True)
+
+
 def _golden(text: str, contract: Contract) -> Golden:
     data = _json(text, "golden")
     names = ("observation", *OUTPUTS)
@@ -300,7 +311,7 @@ def _check_golden(bundle: Bundle) -> None:
     for name, values in zip(OUTPUTS, bundle.outputs(golden.observation), strict=True):
         expected = getattr(golden, name)
         worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()
-        if not worst <= GOLDEN_TOLERANCE:  # also when it is NaN
+        if not worst <= GOLDEN_TOLERANCE:  # NaN fails this comparison too
             raise BundleError(
                 f"'{name}' differs by {worst:.3g} from what was exported with it (golden pairs); "
                 f"at most {GOLDEN_TOLERANCE:g} is allowed"
@@ -308,7 +319,7 @@ def _check_golden(bundle: Bundle) -> None:
 
 
 def _check_time(bundle: Bundle) -> float:
-    """Return how long the outputs for one observation take, s; no observation takes longer."""
+    """Return the time for the outputs for one observation, s; it is equal for all observations."""
     taken = []
     for _ in range(TIMED):
         began_s = time.perf_counter()
@@ -324,8 +335,8 @@ def _check_time(bundle: Bundle) -> float:
 
 
 def _check_limits(bundle: Bundle) -> None:
-    """On the golden observations, and far outside them, where a policy may land on a robot: asked
-    together, and one by one as on a robot."""
+    """Check the outputs for the golden observations and for others far outside, which a robot may
+    meet: computed together, and one by one as on a robot."""
     contract = bundle.contract
     rng = np.random.default_rng(0)
     far = rng.standard_normal((FAR, contract.observation_size)) * np.logspace(-2, 6, FAR)[:, None]

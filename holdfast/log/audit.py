@@ -1,4 +1,4 @@
-"""What a log says, computed again: by the bundle that ran, and by its contract's costs.
+"""Recomputes what a log says, from the bundle that ran and from the contract's costs.
 
 A log is a file that somebody else may have written. What is learned from it has to be true.
 """
@@ -76,7 +76,7 @@ def require_log_prob(log: Log, episode: Episode, bundle: Bundle) -> int:
     if wrong.any():
         k = int(wrong.argmax())
         raise LogError(
-            f"{log.path}: episode {episode.result.episode + 1}, step {rows[k]}: log_prob should be "
+            f"{log.path}: episode {episode.result.episode}, step {rows[k]}: log_prob should be "
             f"{again[k]:.6g}, as {bundle.path} says of this action, received {logged[k]:.6g}"
         )
     return len(rows)
@@ -107,29 +107,36 @@ def billed(log: Log, episode: Episode) -> Array:
         k, i = np.argwhere(~right)[0].tolist()
         name = log.info.contract.costs[i].name
         raise LogError(
-            f"{log.path}: episode {episode.result.episode + 1}, step {k + 1}: cost '{name}' should "
+            f"{log.path}: episode {episode.result.episode}, step {k + 1}: cost '{name}' should "
             f"be {told[k, i]:g}, as its signals say, received {logged[k, i]:g}"
         )
     costs: Array = np.where(logged == largest, logged, told)
     return costs
 
 
-def whole_rows(log: Log, episode: Episode, signals: Collection[str]) -> int:
-    """Return up to where an episode's readings are whole: a robot may say NaN, and is stopped.
+def whole_rows(episode: Episode, signals: Collection[str]) -> int:
+    """Return how many rows come before the first reading that is not finite.
 
-    Raises:
-        LogError: a number that no robot says.
+    A robot may report NaN, and is stopped then.
     """
-    values = {"observation": episode.observation}
-    values |= {name: episode.signals[name] for name in signals if name in episode.signals}
     rows = len(episode.observation)
-    for name, array in values.items():
+    for array in _readings(episode, signals).values():
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(array).all(axis=1))
         rows = min(rows, len(finite) if finite.all() else int(finite.argmin()))
+    return rows
+
+
+def require_possible(log: Log, episode: Episode, signals: Collection[str]) -> None:
+    """Raise LogError if a reading is a number that no robot reports."""
+    for name, array in _readings(episode, signals).items():
         most = np.abs(array[np.isfinite(array)]).max(initial=0.0)
         if most > LARGEST:
             raise LogError(
-                f"{log.path}: episode {episode.result.episode + 1}: {name} should be within "
+                f"{log.path}: episode {episode.result.episode}: {name} should be within "
                 f"{LARGEST:g} in SI units, received {most:g}"
             )
-    return rows
+
+
+def _readings(episode: Episode, signals: Collection[str]) -> dict[str, Array]:
+    logged = {name: episode.signals[name] for name in signals if name in episode.signals}
+    return {"observation": episode.observation, **logged}

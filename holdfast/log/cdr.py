@@ -1,8 +1,8 @@
 """CDR of constant size: a ROS 2 message definition compiled to a NumPy record layout.
 
-Within one run every array of a message has one length, so each field lies at one offset.
-The writer fills a buffer in place; the reader views thousands of messages as one array.
-Strings that vary (reasons, texts) come last in a definition and are packed one by one.
+Within one run every array of a message has a constant length, so each field has a constant offset.
+The writer fills a buffer in place; the reader views thousands of messages as one array. Strings of
+varying length (reasons, texts) come last in a definition and are packed one by one.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _SEPARATOR = "=" * 80
 
 
 class Layout:
-    """Where each field of a message lies.
+    """The offset and type of each field of a message.
 
     Args:
         definition: ros2msg text, the definitions it uses appended after separator lines.
         constants: each sequence's length and each string's text, by dotted field name. Strings
-            at the end may be left out; `pack_strings` and `unpack_tail` are for those.
+            at the end may be left out: `pack_strings` and `unpack_tail` handle them.
 
     Attributes:
         dtype: one message's record, nested fields under dotted names ("stamp.sec").
-        tail: the strings left out, in order, with True where it is a list of strings.
+        tail: the strings at the end, in order, with True for a list of strings.
 
     Raises:
-        ValueError: the definition needs something that has no constant size.
+        ValueError: the definition has a field without a constant size.
     """
 
     def __init__(self, definition: str, constants: Mapping[str, int | str]) -> None:
@@ -83,8 +83,8 @@ class Layout:
         """Return the messages' fields as one record array; strings at the end are left out.
 
         Raises:
-            ValueError: a message is shorter than the layout, or of another one: its lengths or
-                its constant strings are others.
+            ValueError: a message is shorter than the layout, or has other lengths or constant
+                strings.
         """
         size = self.dtype.itemsize
         if min(map(len, messages), default=size) < size:
@@ -98,10 +98,10 @@ class Layout:
         return np.frombuffer(data, self.dtype, len(messages))
 
     def unpack_tail(self, message: bytes) -> tuple[str | tuple[str, ...], ...]:
-        """Return one message's strings at the end, in the definition's order.
+        """Return the strings at the end of a message, in the definition's order.
 
         Raises:
-            ValueError: the message ends before its strings do, or they are no UTF-8.
+            ValueError: the message is too short, or a string is not UTF-8.
         """
         offset = self.dtype.itemsize
         values: list[str | tuple[str, ...]] = []
@@ -122,7 +122,7 @@ class Layout:
         return tuple(values)
 
     def _constant_bytes(self) -> tuple[slice, ...]:
-        """Return where a message has lengths and constant strings, which are always the same."""
+        """Return the positions of lengths and constant strings, which do not vary."""
         places, start = [], 0
         for _, (item, shape), offset in self._fields:
             place = len(ENCAPSULATION) + offset
@@ -134,7 +134,7 @@ class Layout:
     def _add_message(self, body: str, prefix: str) -> None:
         for raw in body.splitlines():
             line = raw.partition("#")[0].strip()
-            if not line or "=" in line:  # blank, or a constant, which is not sent
+            if not line or "=" in line:  # an empty line, or a constant, which is not sent
                 continue
             match = _FIELD.match(line)
             if match is None:
@@ -183,7 +183,7 @@ def _uint32(message: bytes, offset: int) -> int:
 
 
 def pack_strings(values: Iterable[str | Sequence[str]]) -> bytes:
-    """Return strings and lists of strings in CDR, as from an offset that 4 divides."""
+    """Return strings and lists of strings in CDR, for an offset that is a multiple of 4."""
     data = bytearray()
     for value in values:
         data += bytes(-len(data) % 4)

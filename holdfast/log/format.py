@@ -1,26 +1,22 @@
-"""What a run's log holds: topics, message definitions, and what is said once at its start."""
+"""The content of a run's log: topics, message definitions, and the settings at its start."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 from holdfast.contract import Contract
-from holdfast.errors import ContractError, LogError
+from holdfast.errors import LogError
 from holdfast.log import messages
 from holdfast.log.cdr import Layout
 from holdfast.plain import from_json
-from holdfast.signals import CATALOGUE
+from holdfast.safety_monitor.familiarity import Familiarity
+from holdfast.safety_monitor.prediction import Prediction
+from holdfast.schema import MismatchError, Range, build, to_plain
 
 FORMAT = "5"
-FORMAT_4 = "4"
-"""The format before this: neither chunks nor checksums, and `RunInfo` in a Metadata record."""
-
-METADATA_4 = "holdfast"
-"""Name of the MCAP Metadata record that held `RunInfo` in format 4."""
-
 RUN_TOPIC = "holdfast/run"
 STEP_TOPIC = "holdfast/step"
 EVENT_TOPIC = "holdfast/event"
@@ -29,13 +25,16 @@ ODOM_TOPIC = "odom"
 PROPOSED_TOPIC = "cmd_vel_proposed"
 APPLIED_TOPIC = "cmd_vel"
 
+MAX_SIGNAL = 100_000
+"""Values of a signal; more than this is no robot's."""
+
 NO_STEP = -1
-"""The step number while no episode is being run: the robot is not armed."""
+"""The step number outside of episodes, when the robot is not armed."""
 
 TIME = "builtin_interfaces/Time"
 
 COMPLETED, STOPPED, TORN = "completed", "stopped", "torn"
-"""How an episode ended; torn: the log does not hold its end."""
+"""The ways in which an episode ends; torn: the log does not hold the episode's end."""
 
 
 RUN = messages.schema(
@@ -124,11 +123,11 @@ SCHEMAS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """How an episode ended.
+    """The result of an episode.
 
     Attributes:
-        steps: actions let through; costs: their sums, in the contract's order.
-        code, text: why it was stopped; empty where it was completed.
+        steps: number of actions let through; costs: sums, in the contract's order.
+        code, text: reason of the stop; empty if the episode was completed.
     """
 
     episode: int
@@ -143,16 +142,16 @@ class EpisodeResult:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a log says once, at its start.
+    """The settings of a run, which a log holds once, at its start.
 
     Attributes:
-        sources: names of the monitor's sources and the signals that each brings.
-        limits: the monitor's, as in force; run_budget: by cost name, as in force.
-        familiarity, prediction: the bundle's, where the monitor was given them.
-        bundle_hash: "" where there was none.
-        evidence: the deployment's, as it was before the run, where one is kept.
-        identity: what the robot said of itself; versions: of the software that ran.
-        clock_offset_s: Unix time minus the run's clock; 0 where that is a ROS graph's.
+        sources: signals of each of the monitor's sources with their sizes, by name.
+        limits: the monitor's limits in force; run_budget: run budgets in force, by cost name.
+        familiarity, prediction: the bundle's, if the monitor used them.
+        bundle_hash: "" for a run without a bundle.
+        evidence: the deployment's evidence before the run, if evidence is kept.
+        identity: the robot's description of itself; versions: versions of the software that ran.
+        clock_offset_s: Unix time minus the run's clock; 0 if the clock is a ROS graph's.
     """
 
     run: str
@@ -160,11 +159,11 @@ class RunInfo:
     bundle_hash: str
     seed: int
     exploring: bool
-    sources: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, Mapping[str, Annotated[int, Range(1, MAX_SIGNAL)]]]
     limits: Mapping[str, Any]
     run_budget: Mapping[str, float]
-    familiarity: Mapping[str, Any] | None
-    prediction: Mapping[str, Any] | None
+    familiarity: Familiarity | None
+    prediction: Prediction | None
     evidence: Mapping[str, Any] | None
     identity: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -172,7 +171,7 @@ class RunInfo:
 
     def to_json(self) -> str:
         """Return the text of the log's first message."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "contract"}
+        values = {k: v for k, v in to_plain(self).items() if k != "contract"}
         return json.dumps({
             "format": FORMAT,
             "contract": self.contract.to_json(),
@@ -190,56 +189,23 @@ class RunInfo:
         entries = _parsed("holdfast/run", text)
         if not isinstance(entries, dict) or not all(isinstance(v, str) for v in entries.values()):
             raise LogError("holdfast/run should be a JSON object of texts")
-        return RunInfo.from_entries(entries, FORMAT)
-
-    @staticmethod
-    def from_entries(entries: Mapping[str, str], wanted: str) -> RunInfo:
-        """Read the entries of a log of format `wanted`.
-
-        Raises:
-            LogError: another format, an entry missing or malformed, an altered contract.
-        """
-        if entries.get("format") != wanted:
-            raise LogError(
-                f"log format should be {FORMAT} or {FORMAT_4}, received {entries.get('format')}"
-            )
+        if entries.get("format") != FORMAT:
+            raise LogError(f"log format should be {FORMAT}, received {entries.get('format')}")
         missing = [f.name for f in fields(RunInfo) if f.name not in entries]
         if missing:
             raise LogError(f"its metadata lacks '{missing[0]}'")
+        texts = ("run", "bundle_hash")
+        data = {
+            f.name: entries[f.name] if f.name in texts else _parsed(f.name, entries[f.name])
+            for f in fields(RunInfo)
+        }
         try:
-            contract = Contract.from_json(entries["contract"])
-        except (ContractError, RecursionError) as error:
-            raise LogError(f"its metadata is malformed ({error})") from None
-        if contract.hash != entries.get("contract_hash"):
+            info = build(RunInfo, data, complete=True)
+        except MismatchError as error:
+            raise LogError(f"its metadata is malformed ({error.sentence('')})") from None
+        if info.contract.hash != entries.get("contract_hash"):
             raise LogError("its contract does not have the hash that it was logged under")
-        values: dict[str, Any] = {name: entries[name] for name in ("run", "bundle_hash")}
-        for name, kind in _KINDS.items():
-            value = _parsed(name, entries[name])
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise LogError(f"its metadata is malformed ({name} is {entries[name][:40]})")
-            values[name] = value
-        values["sources"] = _sources(values["sources"])
-        budget = values["run_budget"].values()
-        if not all(isinstance(v, float | int) and not isinstance(v, bool) for v in budget):
-            raise LogError("its metadata is malformed (run_budget should be numbers by cost)")
-        return RunInfo(contract=contract, **values)
-
-
-_OPTIONAL = (dict, type(None))
-_KINDS: Mapping[str, Any] = {
-    "seed": int,
-    "exploring": bool,
-    "sources": dict,
-    "limits": dict,
-    "run_budget": dict,
-    "familiarity": _OPTIONAL,
-    "prediction": _OPTIONAL,
-    "evidence": _OPTIONAL,
-    "identity": dict,
-    "versions": dict,
-    "clock_offset_s": (int, float),
-}
-"""What each JSON entry of a run's metadata should be."""
+        return info
 
 
 def _parsed(name: str, text: str) -> Any:
@@ -249,25 +215,14 @@ def _parsed(name: str, text: str) -> Any:
         raise LogError(f"its metadata is malformed ({name}: {error})") from None
 
 
-def _sources(value: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    for source, names in value.items():
-        unknown = not isinstance(names, list) or [n for n in names if n not in tuple(CATALOGUE)]
-        if unknown:
-            raise LogError(
-                f"its metadata is malformed (source '{source}' should list signals of the "
-                f"catalogue, received {str(names)[:60]})"
-            )
-    return {source: tuple(names) for source, names in value.items()}
-
-
-def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]]) -> Layout:
+def layout(topic: str, contract: Contract, sources: Mapping[str, Mapping[str, int]]) -> Layout:
     """Return the layout of a topic's messages in a run; frames are those of REP-105."""
     actions, costs = contract.action_size, len(contract.costs)
     constants: Mapping[str, Mapping[str, int | str]] = {
         STEP_TOPIC: {
             "signal_stamps_s": len(sources),
             "signal_sequences": len(sources),
-            "signals": sum(signal_sizes(sources, contract).values()),
+            "signals": sum(signal_sizes(sources).values()),
             "observation": contract.observation_size,
             "proposed": actions,
             "applied": actions,
@@ -283,16 +238,6 @@ def layout(topic: str, contract: Contract, sources: Mapping[str, tuple[str, ...]
     return Layout(SCHEMAS[topic][1], constants.get(topic, {}))
 
 
-def signal_sizes(
-    sources: Mapping[str, tuple[str, ...]], contract: Contract
-) -> dict[tuple[str, str], int]:
-    """Return the size of each (source, signal), in the order in which a step holds them.
-
-    A signal whose size neither the catalogue nor the contract tells is not logged.
-    """
-    return {
-        (source, name): size
-        for source, names in sources.items()
-        for name in names
-        if (size := contract.signal_size(name)) is not None
-    }
+def signal_sizes(sources: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:
+    """Return the size of each (source, signal), in the order in which a step holds them."""
+    return {(source, name): size for source, s in sources.items() for name, size in s.items()}

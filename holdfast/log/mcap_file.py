@@ -1,7 +1,7 @@
-"""Reads the messages of an MCAP file, whoever wrote it: plain or chunked, bounded, checked.
+"""Reads the messages of any MCAP file, plain or chunked, within bounds and with checksums.
 
-Every length in the file is compared with what is there before it is believed, and every checksum
-that the file has is compared. What is damaged ends the file there: a tear.
+Every length is compared with the file's size before it is used, and every checksum is compared. The
+first damage ends the file like a tear.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.records import Channel, Metadata, Schema
+from mcap.records import Channel, Schema
 
 from holdfast.errors import LogError
 
 MAGIC = b"\x89MCAP0\r\n"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-"""How a file begins that was compressed as a whole, as `ros2 bag record` can do."""
+"""First bytes of a file that was compressed as a whole, as `ros2 bag record` can do."""
 
 MAX_RECORD = 256 * 2**20
-"""The longest record or chunk that is read, bytes, packed or unpacked; usual ones have 1 MB."""
+"""Largest record or chunk, bytes, packed or unpacked. Usual ones have 1 MB."""
 
 MAX_TOTAL = 8 * 2**30
-"""The most that is unpacked of one file, bytes."""
+"""Largest unpacked size of one file, bytes."""
 
-_BLOCK = 2**20  # bytes that are read at once
+_BLOCK = 2**20  # bytes per read
 
 _RECORD = struct.Struct("<BQ")  # opcode, length
 _RECORD_IN_CHUNK = struct.Struct("<BQH")  # with the channel of a message
 _CHANNEL = struct.Struct("<H")
-_MESSAGE, _DATA_END = int(Opcode.MESSAGE), int(Opcode.DATA_END)  # as reading an Enum is slow
+_MESSAGE, _DATA_END = (
+    int(Opcode.MESSAGE),
+    int(Opcode.DATA_END),
+)  # reading a member from an Enum is slow
 _MESSAGE_HEAD = 22  # bytes: channel, sequence, log time, publish time
 _CHUNK = struct.Struct("<QQQII")  # first and last time, size, checksum, length of the compression
 _LENGTH = struct.Struct("<Q")
@@ -49,11 +52,11 @@ _IN_DATA = frozenset(map(int, {
     Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT, Opcode.METADATA, Opcode.DATA_END,
 }))  # fmt: skip
 _PRIVATE = 0x80
-"""From this opcode on records are other programs' own, and are passed over."""
+"""First opcode of records that belong to other programs, which are skipped."""
 
 
 class _Tear(Exception):
-    """The file cannot be read beyond here; the text says why."""
+    """The file cannot be read further; the text gives the reason."""
 
 
 class McapReader:
@@ -61,19 +64,17 @@ class McapReader:
 
     Args:
         file: at its start.
-        topics: of the messages that are wanted.
+        topics: topics whose messages are wanted.
 
     Attributes:
-        metadata: the Metadata records, once `messages` has ended.
-        tear: why the file cannot be read to its end; "" if it was.
-        checked: every message stood under a checksum, and that was right.
+        tear: why the file could not be read to its end; "" if it could.
+        checked: whether every message had a checksum, and all checksums were right.
 
     Raises:
         LogError: not an MCAP file.
     """
 
     def __init__(self, file: BinaryIO, topics: Collection[str]) -> None:
-        self.metadata: list[Metadata] = []
         self.tear = ""
         self.checked = True
         self._file, self._topics = file, frozenset(topics)
@@ -93,13 +94,13 @@ class McapReader:
         """Yield topic and content of each wanted message, in the file's order.
 
         Raises:
-            LogError: the data do not have the checksum that stands at their end, so nobody can
-                say which part of them is damaged; or there is more than `MAX_TOTAL` of them.
+            LogError: the checksum of all data is wrong, so the place of the damage is not known; or
+                the data are larger than `MAX_TOTAL`.
         """
         try:
             for opcode, body in self._records():
                 if opcode == _MESSAGE:
-                    self.checked = False  # until the data's own checksum says otherwise
+                    self.checked = False  # until the checksum of all data shows otherwise
                     topic = self._topic(body)
                     if topic in self._topics:
                         yield topic, body[_MESSAGE_HEAD:]
@@ -109,8 +110,6 @@ class McapReader:
                     yield from self._in_chunk(block)
                 elif opcode == Opcode.CHANNEL:
                     self._add_channel(body)
-                elif opcode == Opcode.METADATA:
-                    self.metadata.append(_parsed(Metadata, body))
                 elif opcode == Opcode.MESSAGE_INDEX:
                     _require_index(body)
         except _Tear as tear:
@@ -138,7 +137,7 @@ class McapReader:
             yield opcode, body
 
     def _read_on(self, count: int, lacking: str) -> None:
-        """Have `count` bytes at hand, or raise what is wrong if they are not there."""
+        """Read until `count` bytes are available; raise if the file ends before."""
         if self._before + self._at + count > self._size:
             raise _Tear(lacking)
         if count > MAX_RECORD:
@@ -155,7 +154,7 @@ class McapReader:
             raise _Tear("its end record is damaged")
         (wanted,) = _CHECKSUM.unpack_from(body)
         received = zlib.crc32(memoryview(self._block)[: self._at], self._checksum)
-        if not wanted:  # the format's way to say that there is none
+        if not wanted:  # in this format 0 means no checksum
             return
         if wanted != received:
             raise LogError(
@@ -165,7 +164,7 @@ class McapReader:
         self.checked = True
 
     def _check_summary(self, at: int) -> None:
-        """The rest, from `at` on: indexes that are not needed here, and the footer."""
+        """Check the rest of the file from `at` on: indexes, which are not used, and the footer."""
         place = self._before + at
         if self._size - place > MAX_RECORD:
             raise _Tear(f"its summary should have at most {MAX_RECORD} bytes")
@@ -180,7 +179,7 @@ class McapReader:
             raise _Tear("its summary is damaged")
 
     def _unpack(self, body: bytes) -> tuple[bytes, bool]:
-        """Return what a chunk holds, and whether it had a checksum."""
+        """Return a chunk's content, and whether it had a checksum."""
         try:
             *_, size, wanted, length = _CHUNK.unpack_from(body)
             at = _CHUNK.size + length
@@ -204,7 +203,7 @@ class McapReader:
         return block, bool(wanted)
 
     def _in_chunk(self, block: bytes) -> Iterator[tuple[str, bytes]]:
-        # One unpacking per record and names that are local: here the time of reading a log goes.
+        # One unpacking per record, and local names: reading a log spends its time here.
         channels, topics = self._channels, self._topics
         unpack, head, least = _RECORD_IN_CHUNK.unpack_from, _RECORD.size, _RECORD_IN_CHUNK.size
         place, size = 0, len(block)
@@ -218,7 +217,7 @@ class McapReader:
                 raise _Tear("a chunk ends within a record")
             if opcode == _MESSAGE:
                 if length < _MESSAGE_HEAD or channel not in channels:
-                    self._topic(block[place:end])  # says what is wrong
+                    self._topic(block[place:end])  # raises the error
                 topic = channels[channel]
                 if topic in topics:
                     yield topic, block[place + _MESSAGE_HEAD : end]
@@ -247,13 +246,13 @@ class McapReader:
 
 
 def _require_index(body: bytes) -> None:
-    """Raise unless it is a message index: not needed here, but a chunk may have turned into one."""
+    """Raise unless a record is a message index: damage may have turned a chunk into one."""
     if len(body) < 6 or len(body) != 6 + int.from_bytes(body[2:6], "little"):
         raise _Tear("a message index is damaged")
 
 
 def _parsed(kind: Any, body: bytes) -> Any:
-    """Return a record of one of MCAP's kinds."""
+    """Return a record as MCAP's own class."""
     try:
         return kind.read(ReadDataStream(BytesIO(body)))
     except (McapError, struct.error, ValueError):  # a UnicodeDecodeError is one
@@ -261,7 +260,7 @@ def _parsed(kind: Any, body: bytes) -> Any:
 
 
 def _decompressed(compression: str, packed: memoryview, size: int) -> bytes:
-    """Return at most one byte more than a chunk should have."""
+    """Return unpacked data, at most one byte more than a chunk should have."""
     try:
         if compression == "":
             return bytes(packed[: size + 1])

@@ -1,7 +1,7 @@
-"""ROS 2's standard messages, as far as Holdfast speaks them without ROS.
+"""The ROS 2 standard messages that Holdfast uses without ROS.
 
-Each is written down once: logs embed the text, DDS types are made of it (`holdfast.robot.dds`),
-and a type's hash, by which ROS nodes tell whether they mean the same type, is computed from it.
+Each message has one definition: logs embed its text, `holdfast.robot.dds` makes DDS types from it,
+and the type's hash, by which ROS nodes recognise equal types, is computed from it.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ DEFINITIONS: Mapping[str, str] = {
         "rmw_dds_common/Gid gid\nrmw_dds_common/NodeEntitiesInfo[] node_entities_info_seq\n"
     ),
 }
-"""Definitions by "package/Name", without comments and constants, neither of which is sent."""
+"""Definitions by "package/Name", without comments and constants, which are not sent."""
 
 EMPTY = "uint8 structure_needs_at_least_one_member\n"
-"""What ROS puts into a message that has no field."""
+"""The field that ROS adds to a message without fields."""
 
 _FIELD = re.compile(
     r"(?P<type>[\w/]+)(<=(?P<text>\d+))?(?P<array>\[(?P<bound><=)?(?P<count>\d*)\])?\s+(?P<name>\w+)"
@@ -105,10 +105,10 @@ class Field:
     """A field of a message.
 
     Attributes:
-        type: a primitive's name, or "package/Name".
-        array: one value, or a list of them.
-        count: how many values an array has; 0: any number.
-        text: the most characters that a string may have; 0: any number.
+        type: a primitive type's name, or "package/Name".
+        array: whether the field is a list of values.
+        count: number of an array's values; 0: any number.
+        text: largest number of a string's characters; 0: any number.
     """
 
     name: str
@@ -123,7 +123,7 @@ def fields(name: str) -> tuple[Field, ...]:
     """Return the fields of a message, "package/Name", in order.
 
     Raises:
-        KeyError: it is not in `DEFINITIONS`.
+        KeyError: the message is not in `DEFINITIONS`.
     """
     matches = map(_FIELD.fullmatch, (DEFINITIONS[name] or EMPTY).splitlines())
     return tuple(
@@ -135,7 +135,7 @@ def fields(name: str) -> tuple[Field, ...]:
 
 @cache
 def parts(name: str) -> tuple[str, ...]:
-    """Return the other messages that a message is made of, at any depth, in order of need."""
+    """Return the other messages that a message contains, at any depth, in the order of use."""
     found: dict[str, None] = {}
     for field in fields(name):
         if "/" in field.type:
@@ -151,7 +151,7 @@ def full_name(name: str) -> str:
 
 
 def schema(definition: str, *used: str) -> str:
-    """Return a definition with those of the messages it uses, as a log embeds it."""
+    """Return a definition with the definitions of the messages in it, as logs embed it."""
     return ("=" * 80 + "\n").join(
         (definition, *(f"MSG: {name}\n{DEFINITIONS[name]}" for name in used))
     )

@@ -72,6 +72,7 @@ class Log:
 
     Attributes:
         paths: its files; a bag may be split.
+        started_ns: wall-clock time at which the log begins, ns; 0 in format 4.
         tear: why the log cannot be read to its end; everything up to there is here. "" if it can.
         checked: every record stood under a checksum, and that was right.
         lost_steps: periods that the recorder had no room for. An episode that lacks one ends
@@ -83,6 +84,7 @@ class Log:
 
     paths: tuple[Path, ...]
     info: RunInfo
+    started_ns: int
     tear: str
     checked: bool
     lost_steps: int
@@ -107,9 +109,16 @@ class Log:
 
     @property
     def identity(self) -> str:
-        """What tells this run from others, and not from a copy that some tool wrote anew."""
-        text = self.info.to_json().encode() + self.steps[:1].tobytes()
-        return hashlib.sha256(text).hexdigest()
+        """Hash of the run's start: equal in all copies of a log, also in torn and in mended ones.
+
+        A run's name alone is its folder's, which another run may have too.
+        """
+        return hashlib.sha256(f"{self.started_ns} {self.info.to_json()}".encode()).hexdigest()
+
+    @property
+    def content(self) -> str:
+        """Hash of all periods, whatever the log says of the run; "" without a period."""
+        return hashlib.sha256(self.steps.tobytes()).hexdigest() if len(self.steps) else ""
 
     def sha256(self) -> str:
         """Return the SHA-256 of its files, one after another, in hex."""
@@ -142,24 +151,6 @@ def read(path: Path | str, contract: Contract | None = None) -> Log:
         raise LogError(f"{paths[0]}: needs more memory than there is") from None
 
 
-def read_all(paths: Sequence[Path], contract: Contract | None = None) -> list[Log]:
-    """Read several logs, none of which may be another's copy.
-
-    Raises:
-        LogError: as for `read`; or the same run twice, whatever its files are called.
-    """
-    known: dict[str, Path] = {}
-    logs = []
-    for path in paths:
-        log = read(path, contract)
-        if log.identity in known:
-            before = known[log.identity]
-            raise LogError(f"{before} and {path} are the same run; give it once")
-        known[log.identity] = path
-        logs.append(log)
-    return logs
-
-
 def _find(path: Path) -> tuple[Path, ...]:
     """Return a bag's files in order: `ros2 bag` may split one."""
     if not path.is_dir():
@@ -176,7 +167,6 @@ def _find(path: Path) -> tuple[Path, ...]:
 
 
 def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
-    metadata: list[Mapping[str, str]] = []
     messages: dict[str, list[bytes]] = {topic: [] for topic in _TOPICS}
     steps_before: list[int] = []  # of each event
     tear, checked = "", True
@@ -187,12 +177,12 @@ def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
                 messages[topic].append(body)
                 if topic == log_format.EVENT_TOPIC:
                     steps_before.append(len(messages[log_format.STEP_TOPIC]))
-        metadata += [m.metadata for m in reader.metadata if m.name == log_format.METADATA_4]
         tear, checked = reader.tear, checked and reader.checked
         if tear:
             break
     try:
-        info = _info(metadata, messages[log_format.RUN_TOPIC], tear)
+        info = _info(messages[log_format.RUN_TOPIC], tear)
+        started_ns = _started_ns(messages[log_format.RUN_TOPIC])
         _require_contract(info, contract)
         steps, reasons = _steps(info, messages[log_format.STEP_TOPIC])
         results = _results(info, messages[log_format.EPISODE_TOPIC])
@@ -201,23 +191,30 @@ def _read(paths: Sequence[Path], contract: Contract | None) -> Log:
         raise LogError(f"holds what no run of its contract logs ({error})") from None
     episodes = _episodes(info, steps, reasons, results)
     lost_steps = int(steps["sequence"][-1]) + 1 - len(steps) if len(steps) else 0
-    return Log(tuple(paths), info, tear, checked, lost_steps, episodes, steps, reasons, events)
+    return Log(
+        tuple(paths), info, started_ns, tear, checked, lost_steps, episodes, steps, reasons, events
+    )
 
 
-def _info(metadata: Sequence[Mapping[str, str]], messages: Sequence[bytes], tear: str) -> RunInfo:
+def _info(messages: Sequence[bytes], tear: str) -> RunInfo:
     layout = Layout(log_format.RUN, {})
     texts = [str(layout.unpack_tail(message)[0]) for message in messages]
     infos = [RunInfo.from_json(text) for text in dict.fromkeys(texts)]
-    if not infos:
-        known = {tuple(sorted(entries.items())): entries for entries in metadata}
-        infos = [RunInfo.from_entries(e, log_format.FORMAT_4) for e in known.values()]
     if len(infos) > 1:
         names = ", ".join(info.run for info in infos)
         raise LogError(f"holds {len(infos)} runs ({names}) in one; give each as a log of its own")
     if not infos:
-        lacks = "not a log of Holdfast's: it does not say which run it is of"
+        lacks = (
+            f"not a log of format {log_format.FORMAT} of Holdfast's: no message says of which run"
+        )
         raise LogError(f"{lacks}, up to where it is torn: {tear}" if tear else lacks)
     return infos[0]
+
+
+def _started_ns(messages: Sequence[bytes]) -> int:
+    """Return the stamp of the first `holdfast/run` message; 0 without one."""
+    stamps = Layout(log_format.RUN, {}).unpack(messages[:1])
+    return sum(int(s) * 10**9 + int(ns) for s, ns in stamps[["stamp.sec", "stamp.nanosec"]])
 
 
 def _require_contract(info: RunInfo, contract: Contract | None) -> None:
@@ -298,7 +295,7 @@ def _episodes(
         arrays = {name: np.ascontiguousarray(part[name]) for name in names}
         arrays |= {name: np.ascontiguousarray(part[name]) for name in ("costs", "cost_to_go")}
         signals, start = {}, 0
-        for (_, name), size in log_format.signal_sizes(info.sources, info.contract).items():
+        for (_, name), size in log_format.signal_sizes(info.sources).items():
             signals[name] = np.ascontiguousarray(part["signals"][:, start : start + size])
             start += size
         episodes.append(

@@ -1,4 +1,4 @@
-"""The recorder: a run's log, written by a thread so that the run loop never waits for a disk."""
+"""The recorder writes a run's log in a thread, so that the control loop never waits for a disk."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from holdfast.safety_monitor.messages import Proposal, Reading, Verdict
 from holdfast.signals import Array
 
 CHUNK_S = 0.25
-"""How often the records that wait become a chunk with a checksum, and are forced to the disk: what
-a process that is killed, or a loss of power, can take with it. More often, an hour's index of
-chunks would fill memory."""
+"""Time after which waiting records become a chunk with a checksum and are forced to the disk: a
+killed process or a power failure loses at most this much. With a shorter time, the index of an
+hour's chunks would fill memory."""
 
 MAX_CHUNK = 2**16
-"""Bytes after which a chunk ends though more records wait: what a tear can take with it."""
+"""Bytes after which a chunk ends although more records wait: a tear loses at most one chunk."""
 
 MAX_WAITING = 200_000
-"""Records that may wait in memory: half an hour at 20 Hz, some 100 MB. Then they are lost."""
+"""Largest number of waiting records: half an hour at 20 Hz, about 100 MB. More are dropped."""
 
 SILENT = Reading(np.nan, 0, {})
-"""How a source is logged that has not said anything yet."""
+"""The logged reading of a source without a reading yet."""
 
 TWIST_FIELDS = {
     "forward_speed": "twist.linear.x",
@@ -39,7 +39,7 @@ TWIST_FIELDS = {
     "velocity_y": "twist.linear.y",
     "yaw_rate": "twist.angular.z",
 }
-"""Where an action channel goes in a velocity command; others are in the step alone."""
+"""Field of a velocity command for an action channel; other channels are in the step alone."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Tick:
 
 
 class _Message:
-    """A topic's message, filled in place: a buffer and the fields that lie in it."""
+    """A topic's message that is filled in place: a buffer and its fields."""
 
     def __init__(self, channel: int, layout: Layout) -> None:
         self.channel = channel
@@ -67,7 +67,7 @@ class _Message:
         self._stamp = "stamp" if "stamp.sec" in (layout.dtype.names or ()) else "header.stamp"
 
     def pack(self, stamp_ns: int, tail: bytes) -> bytes:
-        """Return the message with its stamp, and the strings that come last."""
+        """Return the message with its stamp and its last strings."""
         seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
         self.fields[f"{self._stamp}.sec"] = seconds
         self.fields[f"{self._stamp}.nanosec"] = nanoseconds
@@ -79,11 +79,11 @@ class Recorder:
 
     Args:
         directory: made if missing.
-        info: on the disk when this returns, so that the file says whose log it is from then on.
-        now_s: on the run's clock, where the log begins.
+        info: the run's settings; they are on the disk when this returns.
+        now_s: start of the log on the run's clock.
 
     Attributes:
-        lost: records dropped because too many were waiting.
+        lost: number of records dropped because too many were waiting.
 
     Raises:
         LogError: the file exists or cannot be made.
@@ -106,7 +106,7 @@ class Recorder:
         except OSError as error:
             raise LogError(f"{self.path} cannot be written ({error.strerror})") from None
         self._closing = False
-        self._wake = threading.Event()  # an episode ended, or the log does
+        self._wake = threading.Event()  # an episode or the log ended
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
         self._thread.start()
 
@@ -134,7 +134,7 @@ class Recorder:
         self._twist_fields = [TWIST_FIELDS.get(channel.name) for channel in info.contract.action]
         self._signals: list[tuple[str, str, slice]] = []
         start = 0
-        for (source, name), size in log_format.signal_sizes(info.sources, info.contract).items():
+        for (source, name), size in log_format.signal_sizes(info.sources).items():
             self._signals.append((source, name, slice(start, start + size)))
             start += size
         self._reasons: dict[tuple[str, ...], bytes] = {}
@@ -177,21 +177,21 @@ class Recorder:
         self._sequence += 1
 
     def event(self, now_s: float, name: str, code: str = "", text: str = "") -> None:
-        """Record what was asked of the monitor, so that the run can be replayed."""
+        """Record a request to the monitor, so that the run can be replayed."""
         self._messages[log_format.EVENT_TOPIC].fields["now_s"] = now_s
         self._put(log_format.EVENT_TOPIC, now_s, pack_strings([name, code, text]))
 
     def episode(self, now_s: float, result: EpisodeResult) -> None:
-        """Record how an episode ended."""
+        """Record the end of an episode."""
         fields = self._messages[log_format.EPISODE_TOPIC].fields
         for name in ("episode", "steps", "interventions", "deadline_misses", "costs"):
             fields[name] = getattr(result, name)
         tail = pack_strings([result.ended, result.code, result.text])
         self._put(log_format.EPISODE_TOPIC, now_s, tail)
-        self._wake.set()  # what has ended is not lost with the process
+        self._wake.set()  # a finished episode is not lost with the process
 
     def close(self) -> None:
-        """Write what is waiting, and the file's end.
+        """Write the waiting records and the file's end.
 
         Raises:
             LogError: the log could not be written to its end.
@@ -244,7 +244,7 @@ class Recorder:
             raise LogError(f"{self.path} cannot be written ({self._failure.strerror})")
 
     def _write(self) -> None:
-        """The writer's thread."""
+        """Write waiting records until the log ends; runs in the writer's thread."""
         closing = False
         try:
             while not closing:
@@ -260,7 +260,7 @@ class Recorder:
             self._failure = error
 
     def _write_waiting(self) -> None:
-        """Make a chunk of the records that wait, on the disk when this returns."""
+        """Write the waiting records as a chunk; it is on the disk when this returns."""
         while self._waiting:
             channel, stamp_ns, sequence, data = self._waiting.popleft()
             self._writer.add_message(channel, stamp_ns, data, stamp_ns, sequence)

@@ -1,4 +1,4 @@
-"""The base class of algorithms: settings, sampling, the update, and what a checkpoint holds."""
+"""The base class of algorithms: settings, sampling, the update, and checkpoints."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from holdfast.errors import TrainingError
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Networks, Normaliser
 from holdfast.policy.sampling.rollout import Estimates, Rollout, rows
 from holdfast.policy.sampling.samples import Samples
+from holdfast.schema import check
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a batch measured of its whole episodes, m costs; with shaping, of the shaped ones.
+class BatchEstimate:
+    """Means over the whole episodes of a batch, for m costs; with shaping, for the shaped costs.
 
     Attributes:
-        cost: (m,), J_C, their mean undiscounted sums. limit: (m,), d of each.
-        length: T, their mean number of steps.
+        cost: (m,), J_C, mean undiscounted sum of each cost. limit: (m,), d of each cost.
+        length: T, mean number of steps of an episode.
         reward_scale: the reward that an advantage of 1 in `Samples` stands for.
     """
 
@@ -40,20 +42,20 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What an update did.
+class UpdateResult:
+    """The result of an update.
 
     Attributes:
-        case: which kind of update it was; CPO's are `holdfast.policy.optimise.dual.Case`.
+        case: kind of update; for CPO a value of `holdfast.policy.optimise.dual.Case`.
         kl: KL(old ‖ new), nats, mean over the batch's states.
-        reward_change: of the surrogate that was pursued. cost_change: (m,), of the costs';
-            means per step.
+        reward_change: change of the surrogate that was maximised. cost_change: (m,), changes of
+            the costs' surrogates. Both are means per step.
         lam: λ, the multiplier of the trust region or of the KL divergence.
-        nu: (m,), a multiplier of each cost: what a unit of it is worth in units of reward.
-        accepted: tries of the line search that failed before this one; None where all did, and
-            the parameters are as they were.
-        reason: why.
-        more: what only this algorithm has to say; a tuple is one of each cost.
+        nu: (m,), a multiplier of each cost: the reward that a unit of the cost is worth.
+        accepted: number of steps of the line search that failed before the accepted one; None:
+            all failed, and the parameters are unchanged.
+        reason: why no step was accepted.
+        more: further numbers of this algorithm; a tuple has one number per cost.
     """
 
     case: str
@@ -69,7 +71,10 @@ class Report:
 
 @dataclass(frozen=True)
 class OwnSettings:
-    """Settings that only one algorithm reads; none, where an algorithm has no settings."""
+    """Settings of one algorithm; without fields, the algorithm has none."""
+
+    def __post_init__(self) -> None:
+        check(self, TrainingError)
 
     @classmethod
     def paper(cls: type[S]) -> S:
@@ -82,13 +87,13 @@ S = TypeVar("S", bound=OwnSettings)
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that an algorithm may use besides its own settings.
+    """Objects that an algorithm may use beside its settings.
 
     Attributes:
         networks: the policy in them is changed in place.
         generator: random numbers of the algorithm.
         batch: the simulated copies in which rollouts run.
-        more: makes another batch of the same task with so many copies.
+        more: makes another batch of the same task with the given number of copies.
         steps: simulated steps of a rollout, all copies together.
         gamma, lam: discount and GAE λ of the reward.
         sharded: rollouts run in shards, perhaps on other machines, not in `batch` itself.
@@ -128,15 +133,15 @@ class Collected:
 
 
 class Algorithm(ABC, Generic[S]):
-    """Changes a policy by one batch after another.
+    """An algorithm that changes a policy, batch after batch.
 
-    A new algorithm is one file with a subclass, and one line in `ALGORITHMS`. `update` is what
-    every algorithm defines; the other methods have defaults for on-policy learning.
+    A new algorithm is one file with a subclass, and one line in `ALGORITHMS`. Every
+    algorithm defines `update`; the other methods have defaults for on-policy learning.
 
     Attributes:
-        Settings: the class of its own settings; the command line shows their fields as options.
-        meets_limit: it knows the limits and aims to meet them.
-        takes_demonstrations: its policy may begin as a clone of logged behaviour.
+        Settings: class of the algorithm's settings; the command line shows its fields as options.
+        meets_limit: the algorithm aims to meet the limits.
+        takes_demonstrations: the policy may begin as a clone of logged behaviour.
         extra_steps: simulated steps that sampling took in addition to the last rollout.
     """
 
@@ -151,11 +156,11 @@ class Algorithm(ABC, Generic[S]):
         self.costs, self.settings = setup.costs, settings
 
     @abstractmethod
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """Change the policy.
 
         Args:
-            samples: from `samples`; their advantages centred, the reward's scaled to variance 1.
+            samples: from `samples`; advantages are centred, and the reward's have variance 1.
         """
 
     # Sampling.
@@ -165,24 +170,24 @@ class Algorithm(ABC, Generic[S]):
         return self.policy, self.normaliser
 
     def before_rollout(self, steps: int) -> None:
-        """Prepare for a rollout of so many steps per copy."""
+        """Prepare for a rollout of `steps` steps per copy."""
 
     def before_step(self, t: int) -> None:
-        """Look at the batch before step t of a rollout."""
+        """Read the batch before step t of a rollout, where an algorithm needs its states."""
 
     def samples(self, collected: Collected) -> Samples:
-        """Return the samples that the policy is changed by."""
+        """Return the samples that `update` changes the policy by."""
         return collected.samples()
 
-    def keeps_normaliser(self, report: Report) -> bool:
+    def keeps_normaliser(self, result: UpdateResult) -> bool:
         """Return whether the normaliser must stay as it is after an update.
 
-        Updating the normaliser changes the policy; it is frozen while a behaviour policy is acting.
+        Updating the normaliser changes the policy, so a behaviour policy keeps a fixed normaliser.
         """
         return False
 
     def renew(self) -> None:
-        """Take over the policy as it is now, for the rollouts to come."""
+        """Copy the current policy where an algorithm acts with a copy."""
 
     def close(self) -> None:
         """End threads."""
@@ -198,4 +203,4 @@ class Algorithm(ABC, Generic[S]):
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-        """Continue from what `tensors` and `data` returned."""
+        """Continue from the results of `tensors` and `data`."""

@@ -2,7 +2,7 @@
 
     maximise gᵀx   subject to   c_i + b_iᵀx ≤ 0,   ½ xᵀHx ≤ δ
 
-The exact step (`holdfast.policy.optimise.dual`), then a line search on the real surrogates.
+The step is exact (`holdfast.policy.optimise.dual`); a line search on the real surrogates follows.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report, Setup
+from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, Setup, UpdateResult
 from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.optimise.dual import TINY, Case, Dual, solve_dual
 from holdfast.policy.optimise.trust_region import StepSettings, Trial, TrustRegion
 from holdfast.policy.sampling.samples import Samples
-from holdfast.ranges import at_least, share
+from holdfast.schema import NOT_NEGATIVE, SHARE
 from holdfast.signals import Array
 
 
@@ -31,18 +31,14 @@ class CPOSettings(TRPOSettings):
     """Options of CPO that are not in the paper; slack 0 and correction 0 are the paper's rule.
 
     Attributes:
-        slack: of the line search's cost check, as a share of the limit d. The paper's exact
-            check may make steps at the boundary shrink or fail.
+        slack: tolerance of the line search's cost check, as a share of the limit d. The paper's
+            exact check may make steps at the boundary shrink or fail.
         correction: rate of the running mean of (realised − predicted) cost change that is
             added to the excess J_C − d.
     """
 
-    slack: float = 0.1
-    correction: float = 0.1
-
-    def __post_init__(self) -> None:
-        at_least(0, self, "slack")
-        share(self, "correction")
+    slack: Annotated[float, NOT_NEGATIVE] = 0.1
+    correction: Annotated[float, SHARE] = 0.1
 
     @classmethod
     def paper(cls) -> CPOSettings:
@@ -60,22 +56,22 @@ class CPO(Algorithm[CPOSettings]):
         super().__init__(setup, settings)
         self.tracker = CostTracker(settings.correction, self.costs)
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
-        report = cpo_step(
+        result = cpo_step(
             self.policy,
             samples,
-            self.tracker.excess(measured.cost, measured.limit),
-            measured.limit,
-            measured.length,
+            self.tracker.excess(estimate.cost, estimate.limit),
+            estimate.limit,
+            estimate.length,
             self.settings.step,
             self.settings.slack,
         )
-        change = np.array(report.cost_change or (0.0,) * self.costs)
-        self.tracker.predicted(measured.cost, measured.length * change)
+        change = np.array(result.cost_change or (0.0,) * self.costs)
+        self.tracker.predicted(estimate.cost, estimate.length * change)
         shortfall = {"shortfall": tuple(self.tracker.shortfall.tolist())}
-        nu = tuple(measured.reward_scale * value for value in report.nu)
-        return dataclasses.replace(report, nu=nu, more=shortfall)
+        nu = tuple(estimate.reward_scale * value for value in result.nu)
+        return dataclasses.replace(result, nu=nu, more=shortfall)
 
     def data(self) -> dict[str, Any]:
         """See `Algorithm`."""
@@ -94,16 +90,16 @@ class CPO(Algorithm[CPOSettings]):
 
 
 class CostTracker:
-    """The excess J_C − d that a step is told, corrected by what steps did before.
+    """The excess J_C − d that a step is given, corrected by the error of earlier predictions.
 
-    A step's surrogate underestimates the cost that it leads to: the states change too. The
-    running mean of (realised − predicted) change is what the surrogate was short of lately;
-    adding it to the excess makes the next step aim lower by as much.
+    A step's surrogate underestimates the cost after the step, because the visited states change
+    too. The running mean of (realised − predicted) change is the size of this error. Added to the
+    excess, it makes the next step aim that much lower.
     """
 
     def __init__(self, rate: float, costs: int) -> None:
         self.rate, self.shortfall = rate, np.zeros(costs)
-        self.last: tuple[Array, Array] | None = None  # J_C and the predicted change of it
+        self.last: tuple[Array, Array] | None = None  # J_C and its predicted change
 
     def excess(self, cost: Array, limit: Array) -> Array:
         """Return the excess (m,) to aim at, given the batch's mean cost returns (m,)."""
@@ -113,7 +109,7 @@ class CostTracker:
         return cost - limit + self.shortfall
 
     def predicted(self, cost: Array, change: Array) -> None:
-        """Remember what the step just taken was predicted to change."""
+        """Store J_C and the change of J_C that is predicted for the step just taken."""
         self.last = (cost, change)
 
 
@@ -126,8 +122,8 @@ def cpo_step(
     settings: StepSettings,
     slack: float,
     trusted: Callable[[], bool] | None = None,
-) -> Report:
-    """Change the policy by one constrained step, or leave it exactly as it was.
+) -> UpdateResult:
+    """Change the policy by one constrained step, or leave the policy exactly as it was.
 
     The surrogates are means per step while a limit is a sum per episode: a change Δ of
     E[ρA_C] changes the episode's cost by T·Δ. So the excess J_C − d and the slack are divided
@@ -135,8 +131,8 @@ def cpo_step(
 
     Args:
         excess: (m,), J_C − d per episode, as corrected by the caller; must be finite.
-        limit: (m,), d, for the slack, which is a share of it. episode_steps: T.
-        trusted: one more condition on the changed policy, asked last.
+        limit: (m,), d; the slack is a share of d. episode_steps: T.
+        trusted: a further condition on the changed policy, tested last.
     """
     c = excess / episode_steps
     region = TrustRegion(policy, samples, 1 + len(c), settings)
@@ -159,24 +155,24 @@ def cpo_step(
         return _rejected("no step of the line search met KL, reward and costs", dual.case.value)
     tries, trial = found
     gain, *rises = trial.change.tolist()
-    return Report(
+    return UpdateResult(
         dual.case.value, trial.kl, gain, tuple(rises), dual.lam, tuple(dual.nu.tolist()), tries
     )
 
 
 class _Acceptance:
-    """What the line search asks of a trial, beside its KL.
+    """The conditions of the line search on a trial, beside its KL.
 
-    In recovery, that the cost furthest beyond its limit, as far as the region reaches, comes
-    nearer to it. Else that no cost ends above its limit, or rises where it is above it already,
-    by more than the slack, and that the reward does not fall, unless the step was to trade some
-    for a limit that is broken now.
+    In recovery, the largest violation of a limit, in units of the trust region's reach, has to
+    shrink. Otherwise no cost may end above its limit by more than the slack; a cost above its
+    limit may not rise by more than the slack; and the reward may not fall, unless the step
+    trades reward for a limit that is broken now.
     """
 
     def __init__(self, dual: Dual, products: Array, c: Array, slack: Array) -> None:
         self.recovering, self.c = dual.case is Case.RECOVERY, c
         self.allowed = np.maximum(-c, 0.0) + slack
-        square = products.diagonal()[1:]  # of √(b_iᵀH⁻¹b_i): how far the region moves each cost
+        square = products.diagonal()[1:]  # √ of it is each cost's reach in the region
         self.nearness = np.where(square > TINY, 1.0 / np.sqrt(np.maximum(square, TINY)), 0.0)
         promised = dual.reward_factor * products[0, 0] + products[0, 1:] @ dual.cost_factors
         self.least_gain = min(0.0, promised)
@@ -189,5 +185,5 @@ class _Acceptance:
         return bool(gain >= self.least_gain and (rise <= self.allowed).all())
 
 
-def _rejected(reason: str, case: str = "rejected") -> Report:
-    return Report(case, accepted=None, reason=reason)
+def _rejected(reason: str, case: str = "rejected") -> UpdateResult:
+    return UpdateResult(case, accepted=None, reason=reason)

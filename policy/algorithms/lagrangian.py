@@ -1,8 +1,8 @@
-"""Primal-dual optimization: prices that follow how far their limits are exceeded.
+"""Primal-dual optimization: each cost's price follows the excess over its limit.
 
     maximise J − Σ ν_i J_C,i   by an algorithm for rewards,   ν_i ← PID(J_C,i − d_i)₊
 
-With the integral alone it is dual ascent: PDO (Chow et al. 2015, as the CPO paper has it) over
+The integral term alone is dual ascent: PDO (Chow et al. 2015, as the CPO paper has it) over
 TRPO's step, PPO-Lagrangian (Ray et al. 2019) over PPO's. Proportional and derivative terms are
 those of Stooke et al. 2020, algorithm 2.
 """
@@ -12,16 +12,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Measured, S, Setup
+from holdfast.errors import TrainingError
+from holdfast.policy.algorithms.algorithm import BatchEstimate, S, Setup
 from holdfast.policy.algorithms.penalty import Penalised
 from holdfast.policy.algorithms.ppo import PPO, PPOSettings
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
-from holdfast.ranges import at_least
+from holdfast.schema import NOT_NEGATIVE, check
 from holdfast.signals import Array
 
 
@@ -29,26 +30,26 @@ from holdfast.signals import Array
 class MultiplierSettings:
     """Gains of the PID controller of each cost's Lagrange multiplier.
 
-    Gains are without units: for an excess as large as the limit itself, they say what the
-    multiplier becomes, where at 1 a cost of d weighs as much as one standard deviation of the
-    reward's advantage. Proportional and derivative gains of 0 leave plain dual ascent.
+    Gains have no unit. A gain is the multiplier at an excess as large as the limit itself; at a
+    multiplier of 1, a cost of d weighs as much as one standard deviation of the reward's
+    advantage. With proportional and derivative gains of 0 the controller is plain dual ascent.
 
     Attributes:
-        kp: gain on the excess.
-        ki: gain on its sum over iterations.
-        kd: gain on its rise from one iteration to the next.
+        kp: gain on the excess over the limit.
+        ki: gain on the sum of the excess over iterations.
+        kd: gain on the rise of the excess from one iteration to the next.
     """
 
-    kp: float = 0.1
-    ki: float = 0.02
-    kd: float = 0.1
+    kp: Annotated[float, NOT_NEGATIVE] = 0.1
+    ki: Annotated[float, NOT_NEGATIVE] = 0.02
+    kd: Annotated[float, NOT_NEGATIVE] = 0.1
 
     def __post_init__(self) -> None:
-        at_least(0, self, "kp", "ki", "kd")
+        check(self, TrainingError)
 
 
 class Lagrangian(Penalised[S]):
-    """At the prices that a controller finds."""
+    """An algorithm for rewards, with prices from a PID controller."""
 
     meets_limit = True
 
@@ -59,17 +60,17 @@ class Lagrangian(Penalised[S]):
     @property
     @abstractmethod
     def gains(self) -> MultiplierSettings:
-        """The controller's."""
+        """Gains of the controller."""
 
-    def prices(self, measured: Measured) -> Array:
+    def prices(self, estimate: BatchEstimate) -> Array:
         """See `Penalised`.
 
         The controller works without units: at 1, a cost of the whole limit weighs as much as
         one standard deviation of the reward's advantage.
         """
-        unit = np.where(measured.limit > 0.0, measured.limit, 1.0)
-        prices: Array = self.multiplier.follow(measured.excess / unit) / unit
-        return prices * measured.reward_scale
+        unit = np.where(estimate.limit > 0.0, estimate.limit, 1.0)
+        prices: Array = self.multiplier.follow(estimate.excess / unit) / unit
+        return prices * estimate.reward_scale
 
     def data(self) -> dict[str, Any]:
         """See `Algorithm`."""
@@ -93,7 +94,7 @@ class PDOSettings(TRPOSettings):
 
 
 class PDO(Lagrangian[PDOSettings]):
-    """Prices found by a controller, in TRPO's step."""
+    """TRPO, with prices from a PID controller."""
 
     Settings = PDOSettings
     inner = TRPO
@@ -116,7 +117,7 @@ class PPOLagrangianSettings(PPOSettings):
 
 
 class PPOLagrangian(Lagrangian[PPOLagrangianSettings]):
-    """Prices found by a controller, in PPO's clipped steps."""
+    """Clipped PPO, with prices from a PID controller."""
 
     Settings = PPOLagrangianSettings
     inner = PPO
@@ -148,11 +149,11 @@ class Multiplier:
         return nu
 
     def state(self) -> dict[str, Any]:
-        """Return what the next multiplier depends on, as JSON data."""
+        """Return the controller's state, as JSON data."""
         before = None if self.before is None else self.before.tolist()
         return {"integral": self.integral.tolist(), "before": before}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` returned."""
+        """Continue from a state that `state` returned."""
         self.integral = np.array(state["integral"])
         self.before = None if state["before"] is None else np.array(state["before"])

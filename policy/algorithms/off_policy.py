@@ -5,10 +5,11 @@
     per-decision  E_b[Σ_t ∇log π(a_t|s_t) (Σ_{k≥t} γ^{k−t} w_k r_k − w_t V(s_t))]
     surrogate     E_b[Σ_t ρ_t ∇log π(a_t|s_t) A_t]
 
-ρ_t = π(a_t|s_t)/b(a_t|s_t), w_t = ρ_0 ρ_1 ... ρ_t, and T is the episode's last step. The first two
-are what REINFORCE is on π's own trajectories, in expectation and whatever b is; a reward does not
-depend on what is done later, so the second (Precup et al. 2000) leaves those ratios out. The third
-is the gradient of E_b[ρA]: one ratio, little variance, and the states are those that b visits.
+ρ_t = π(a_t|s_t)/b(a_t|s_t), w_t = ρ_0 ρ_1 ... ρ_t, and T is the episode's last step. For any b, the
+expectation of the first two is the expectation of REINFORCE on π's own trajectories. A reward does
+not depend on later actions, so the second (Precup et al. 2000) leaves out the later ratios. The
+third is the gradient of E_b[ρA]: it has one ratio and little variance, but at the states that b
+visits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -28,11 +29,11 @@ from torch import Tensor
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import (
     Algorithm,
+    BatchEstimate,
     Collected,
-    Measured,
     OwnSettings,
-    Report,
     Setup,
+    UpdateResult,
 )
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy, Linearisation, kl, set_gradient
@@ -40,7 +41,7 @@ from holdfast.policy.models.layers import ROWS
 from holdfast.policy.models.networks import Networks, Normaliser
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.samples import Samples, surrogates
-from holdfast.ranges import above_zero, at_least, one_of, share
+from holdfast.schema import POSITIVE, SHARE, Range
 from holdfast.signals import Array
 
 Weighting = Literal["trajectory", "per-decision", "surrogate"]
@@ -49,12 +50,12 @@ Wide = Literal["refuse", "clip"]
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectories(Samples):
-    """Samples in the order of T steps of N copies, and what the weights need to know of them.
+    """Samples in the order of T steps of N copies, with the data that importance weights need.
 
     Attributes:
         reward: (T, N). value: (T, N), V(s_t).
-        following: (T, N), V(s_{t+1}), 0 where the task is over there; read where a trajectory
-            ends.
+        following: (T, N), V(s_{t+1}), 0 where the task ended at s_{t+1}; read at the end of a
+            trajectory.
         ended: (T, N), the episode ended after this step.
         gamma: discount of the reward.
     """
@@ -67,7 +68,7 @@ class Trajectories(Samples):
 
     @property
     def last(self) -> NDArray[np.bool_]:
-        """Whether a trajectory ends with this step, (T, N): with its episode, or cut off."""
+        """Whether a trajectory ends with this step, (T, N): its episode or the rollout ended."""
         last: NDArray[np.bool_] = self.ended.copy()
         last[-1] = True
         return last
@@ -75,12 +76,12 @@ class Trajectories(Samples):
 
 @dataclass(frozen=True)
 class Weights:
-    """Importance weights of trajectories, or of their steps.
+    """Importance weights of trajectories, or of single steps.
 
     Attributes:
-        by_step: (T, N), what each step is weighted by.
-        effective: their effective sample size, (Σw)²/Σw² (Kish 1965). count: how many they are.
-        clipped: how many were cut to the largest that is allowed.
+        by_step: (T, N), the weight of each step.
+        effective: effective sample size, (Σw)²/Σw² (Kish 1965). count: number of weights.
+        clipped: number of weights that were reduced to the largest allowed weight.
     """
 
     by_step: Array
@@ -99,39 +100,33 @@ class OffPolicySettings(OwnSettings):
     """Settings of learning from trajectories of another policy.
 
     Attributes:
-        behaviour: checkpoint of the policy that acts; training starts from it. None: the policy's
-            own of up to `refresh` iterations before.
-        refresh: iterations between the copies that then act.
-        weights: the product of an episode's importance ratios, of those up to each reward, or
-            each step's ratio alone.
-        wide: what happens to a batch whose weights are too wide: it is refused, or one step is
-            taken with clipped weights.
-        min_share: least effective sample size, (Σw)²/Σw², as a share of the sample size: of
-            episodes (trajectory), or of steps.
-        max_weight: what weights are clipped to (clip).
-        gradient_steps: per batch, at most; they end when the weights become too wide.
+        behaviour: checkpoint of the policy that acts; training starts from this policy. Default: a
+            copy of the learned policy, renewed every `refresh` iterations.
+        refresh: iterations between two copies of the learned policy.
+        weights: trajectory: the product of all importance ratios of an episode; per-decision: the
+            product of the ratios up to each reward; surrogate: the ratio of each step alone.
+        wide: refuse: a batch with too wide weights is refused; clip: one step is taken with
+            clipped weights.
+        min_share: least effective sample size, (Σw)²/Σw², as a share of the sample size, which
+            counts episodes (trajectory) or steps.
+        max_weight: largest weight (clip).
+        gradient_steps: maximum number of steps per batch; they end earlier when the weights become
+            too wide.
         gradient_rate: Adam's learning rate.
     """
 
     behaviour: str = ""
-    refresh: int = 3
+    refresh: Annotated[int, Range(1)] = 3
     weights: Weighting = "per-decision"
     wide: Wide = "refuse"
-    min_share: float = 0.3
-    max_weight: float = 10.0
-    gradient_steps: int = 10
-    gradient_rate: float = 3e-3
-
-    def __post_init__(self) -> None:
-        one_of(Weighting, self, "weights")
-        one_of(Wide, self, "wide")
-        at_least(1, self, "refresh", "gradient_steps")
-        above_zero(self, "max_weight", "gradient_rate")
-        share(self, "min_share")
+    min_share: Annotated[float, SHARE] = 0.3
+    max_weight: Annotated[float, POSITIVE] = 10.0
+    gradient_steps: Annotated[int, Range(1)] = 10
+    gradient_rate: Annotated[float, POSITIVE] = 3e-3
 
 
 class OffPolicy(Algorithm[OffPolicySettings]):
-    """Gradient steps on trajectories of the behaviour policy, weighted anew before each."""
+    """Gradient steps on trajectories of the behaviour policy, reweighted before each step."""
 
     Settings = OffPolicySettings
     takes_demonstrations = False
@@ -162,22 +157,22 @@ class OffPolicy(Algorithm[OffPolicySettings]):
             gamma=self.gamma,
         )
 
-    def keeps_normaliser(self, report: Report) -> bool:
+    def keeps_normaliser(self, result: UpdateResult) -> bool:
         """See `Algorithm`."""
-        return not self.behaviour.over(report)
+        return not self.behaviour.over(result)
 
     def renew(self) -> None:
         """See `Algorithm`."""
         self.behaviour.renew(self.networks)
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`.
 
         Args:
             samples: `Trajectories`.
 
         Raises:
-            TrainingError: the weights are refused, and the behaviour policy will not change.
+            TrainingError: the weights are refused, and the behaviour policy is a fixed checkpoint.
         """
         assert isinstance(samples, Trajectories)
         before, old_mean = surrogates(self.policy, samples)
@@ -200,16 +195,16 @@ class OffPolicy(Algorithm[OffPolicySettings]):
             after, mean = surrogates(self.policy, samples)
             used.append(weights)
         if not used:
-            return Report("rejected", accepted=None, reason=reason, more=_wide([weights]))
+            return UpdateResult("rejected", accepted=None, reason=reason, more=_wide([weights]))
         more = _wide(used) | {
-            # What the policy as it came would have brought, by its weights.
+            # The return of the policy before this update, estimated by its weights.
             "weighted_return": float((used[0].by_step * samples.reward).sum() / samples.last.sum()),
             "gradient_steps": float(len(used)),
         }
         divergence = float(kl(old_mean, old_log_std, mean, self.policy.log_std.detach()))
         gain, *rises = (after - before).tolist()
         zeros = (0.0,) * len(rises)
-        return Report(self.own.weights, divergence, gain, tuple(rises), nu=zeros, more=more)
+        return UpdateResult(self.own.weights, divergence, gain, tuple(rises), nu=zeros, more=more)
 
     def _refusal(self, weights: Weights) -> str:
         reason = (
@@ -224,14 +219,14 @@ class OffPolicy(Algorithm[OffPolicySettings]):
         return reason
 
     def weights(self, samples: Trajectories, mean: Tensor) -> Weights:
-        """Return the weights of a policy with these means (B, actions)."""
+        """Return the weights of the learned policy, whose means are (B, actions)."""
         log_prob = self.policy.log_prob(mean, samples.u).detach() - samples.log_prob
         log_ratio = log_prob.double().numpy().reshape(samples.ended.shape)
         largest = self.own.max_weight if self.own.wide == "clip" else math.inf
         return weigh(self.own.weights, log_ratio, samples.last, largest)
 
     def ascent(self, samples: Trajectories, weights: Weights) -> Tensor:
-        """Return the estimated gradient (P,), of the sum over an episode divided by its steps."""
+        """Return the estimated gradient (P,) of the mean reward per step."""
         factor = torch.from_numpy(self._factor(samples, weights.by_step)).to(samples.x)
         factor = factor.view(-1, 1) / len(samples)
         total = torch.zeros(sum(p.numel() for p in self.policy.parameters())).to(samples.x)
@@ -243,7 +238,7 @@ class OffPolicy(Algorithm[OffPolicySettings]):
         return total
 
     def _factor(self, samples: Trajectories, w: Array) -> Array:
-        """Return what multiplies each ∇log π(a_t|s_t), (T, N)."""
+        """Return the factor (T, N) of each ∇log π(a_t|s_t)."""
         if self.own.weights == "surrogate":
             surrogate: Array = w * samples.advantages[:, 0].double().numpy().reshape(w.shape)
             return surrogate
@@ -252,8 +247,10 @@ class OffPolicy(Algorithm[OffPolicySettings]):
         return self._monte_carlo(samples, w)
 
     def _monte_carlo(self, samples: Trajectories, w: Array) -> Array:
-        """Return Σ_{k≥t} γ^{k−t} w_k r_k − w_t V(s_t), which is GAE at λ = 1; where a trajectory
-        is cut off, w_k γ V(s_{k+1}) stands for the rest."""
+        """Return Σ_{k≥t} γ^{k−t} w_k r_k − w_t V(s_t), which is GAE at λ = 1.
+
+        Where the rollout cut a trajectory off, w_k γ V(s_{k+1}) estimates the rest.
+        """
         value, following = w * samples.value, w * samples.following
         goes_on = ~samples.last[:-1]
         following[:-1][goes_on] = value[1:][goes_on]
@@ -275,7 +272,7 @@ class OffPolicy(Algorithm[OffPolicySettings]):
 
 
 def _wide(used: Sequence[Weights]) -> dict[str, float]:
-    """Return how wide the widest of some weights are, and how many were clipped at most."""
+    """Return the smallest effective sample size, and the largest number of clipped weights."""
     widest = min(used, key=lambda weights: weights.share)
     clipped = max(weights.clipped for weights in used)
     return {
@@ -292,7 +289,7 @@ def weigh(
 
     Args:
         log_ratio: log ρ, (T, N). last: (T, N), a trajectory ends with this step.
-        largest: that a weight may be; what is above it becomes it.
+        largest: largest allowed weight; larger weights are reduced to it.
     """
     log_w = log_ratio.copy()
     if kind != "surrogate":
@@ -304,7 +301,7 @@ def weigh(
     separate = log_w[last] if kind == "trajectory" else log_w.ravel()
     clipped = int((separate > np.log(largest)).sum())
     separate = np.minimum(separate, np.log(largest))
-    scaled = np.exp(separate - separate.max())  # the scale is no matter, but may be beyond floats
+    scaled = np.exp(separate - separate.max())  # the share has no scale; weights may overflow
     effective = float(scaled.sum() ** 2 / (scaled * scaled).sum())
     with np.errstate(over="ignore"):
         by_step = np.exp(np.minimum(log_w, np.log(largest)))
@@ -312,14 +309,13 @@ def weigh(
 
 
 class Behaviour:
-    """The policy that acts: a checkpoint's for good, or else the learner's own of a few iterations
-    before.
+    """The behaviour policy: a checkpoint's, or a copy of the learned policy a few iterations old.
 
     Args:
-        networks: what it is a copy of, as they are now.
+        networks: the networks to copy.
 
     Attributes:
-        age: iterations since it was copied.
+        age: iterations since the copy.
     """
 
     def __init__(self, networks: Networks, settings: OffPolicySettings) -> None:
@@ -327,24 +323,26 @@ class Behaviour:
         self.renew(networks)
 
     def renew(self, networks: Networks) -> None:
-        """Become what the learner is now."""
+        """Copy the learned policy and its normaliser."""
         self.policy = copy.deepcopy(networks.policy).requires_grad_(False)
         self.normaliser = copy.deepcopy(networks.normaliser)
         self.age = 0
 
-    def over(self, report: Report) -> bool:
-        """Return, once an iteration, whether it is time for another: also where its weights were
-        refused, as the next ones would be."""
+    def over(self, result: UpdateResult) -> bool:
+        """Return whether a new copy is due. To be called once an iteration.
+
+        A copy whose weights were refused is replaced too, as the next weights would be refused.
+        """
         self.age += 1
-        stale = self.age >= self.settings.refresh or report.accepted is None
+        stale = self.age >= self.settings.refresh or result.accepted is None
         return stale and not self.settings.behaviour
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold, but for the age."""
+        """Return the tensors of a checkpoint; the age is not among them."""
         return checkpoint.module_tensors(self._modules)
 
     def restore(self, tensors: Mapping[str, Tensor], age: int) -> None:
-        """Take up what `tensors` returned."""
+        """Continue from the tensors that `tensors` returned."""
         checkpoint.restore_modules(self._modules, tensors)
         self.age = age
 

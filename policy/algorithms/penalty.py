@@ -1,9 +1,9 @@
-"""A fixed penalty: the reward less a price of each cost that never changes.
+"""Fixed penalties: the reward minus each cost times a constant price.
 
     maximise J − Σ ν_i J_C,i   by an algorithm for rewards
 
-What most people do first, and the baseline that the CPO paper calls fixed penalty optimization.
-It knows no limit: a price too low breaks it, a price too high makes it over-conservative.
+The usual first attempt, and the baseline that the CPO paper calls fixed penalty optimization. The
+algorithm knows no limit: too low a price breaks the limit, too high a price is over-conservative.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, Report, S, Setup
+from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, S, Setup, UpdateResult
 from holdfast.policy.algorithms.ppo import PPO, PPOSettings
 from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.sampling.samples import Samples
+from holdfast.schema import NOT_NEGATIVE
 from holdfast.signals import Array
 
 
 class Penalised(Algorithm[S]):
-    """An algorithm for rewards, on the reward less the costs at their prices.
+    """An algorithm for rewards, applied to the reward minus the costs times their prices.
 
     Attributes:
-        inner: the algorithm for rewards; it reads the same settings.
+        inner: the algorithm for rewards; the settings are its settings too.
     """
 
     inner: ClassVar[type[Algorithm[Any]]]
@@ -40,16 +41,16 @@ class Penalised(Algorithm[S]):
         self.pursuit = self.inner(setup, settings)
 
     @abstractmethod
-    def prices(self, measured: Measured) -> Array:
-        """Return ν (m,), what a unit of each cost is worth in units of reward."""
+    def prices(self, estimate: BatchEstimate) -> Array:
+        """Return ν (m,), the price of a unit of each cost in units of reward."""
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
-        """Pursue the advantage A − Σ ν_i A_C,i, scaled to variance 1."""
-        prices = self.prices(measured)
-        weights = np.append(1.0, -prices / measured.reward_scale)
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
+        """Maximise with the advantage A − Σ ν_i A_C,i, scaled to variance 1."""
+        prices = self.prices(estimate)
+        weights = np.append(1.0, -prices / estimate.reward_scale)
         advantage = samples.advantages @ torch.from_numpy(weights).to(samples.advantages)
-        report = self.pursuit.update(samples.pursuing(advantage), measured)
-        return dataclasses.replace(report, nu=tuple(prices.tolist()))
+        result = self.pursuit.update(samples.pursuing(advantage), estimate)
+        return dataclasses.replace(result, nu=tuple(prices.tolist()))
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Algorithm`."""
@@ -61,10 +62,10 @@ class Penalised(Algorithm[S]):
 
 
 class FixedPenalty(Penalised[S]):
-    """At the prices of the settings.
+    """An algorithm for rewards, with prices from the settings.
 
     Raises:
-        TrainingError: there is not one price for each cost.
+        TrainingError: the number of prices is not the number of costs.
     """
 
     def __init__(self, setup: Setup, settings: S) -> None:
@@ -81,7 +82,7 @@ class FixedPenalty(Penalised[S]):
     def penalty(self) -> tuple[float, ...]:
         """The prices."""
 
-    def prices(self, measured: Measured) -> Array:
+    def prices(self, estimate: BatchEstimate) -> Array:
         """See `Penalised`."""
         return np.array(self.penalty)
 
@@ -94,14 +95,11 @@ class TRPOPenaltySettings(TRPOSettings):
         penalty: price of each cost in units of reward, in the contract's order.
     """
 
-    penalty: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        _require_prices(self.penalty)
+    penalty: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
 
 
 class TRPOPenalty(FixedPenalty[TRPOPenaltySettings]):
-    """A fixed penalty in TRPO's step."""
+    """TRPO with a fixed penalty."""
 
     Settings = TRPOPenaltySettings
     inner = TRPO
@@ -120,15 +118,11 @@ class PPOPenaltySettings(PPOSettings):
         penalty: price of each cost in units of reward, in the contract's order.
     """
 
-    penalty: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_prices(self.penalty)
+    penalty: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
 
 
 class PPOPenalty(FixedPenalty[PPOPenaltySettings]):
-    """A fixed penalty in PPO's clipped steps."""
+    """Clipped PPO with a fixed penalty."""
 
     Settings = PPOPenaltySettings
     inner = PPO
@@ -137,8 +131,3 @@ class PPOPenalty(FixedPenalty[PPOPenaltySettings]):
     def penalty(self) -> tuple[float, ...]:
         """See `FixedPenalty`."""
         return self.settings.penalty
-
-
-def _require_prices(penalty: tuple[float, ...]) -> None:
-    if not all(value >= 0.0 for value in penalty):
-        raise TrainingError(f"penalty should be at least 0, received {penalty}")

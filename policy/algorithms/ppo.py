@@ -8,16 +8,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, OwnSettings, Report, Setup
+from holdfast.policy.algorithms.algorithm import (
+    Algorithm,
+    BatchEstimate,
+    OwnSettings,
+    Setup,
+    UpdateResult,
+)
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import Linearisation, kl, set_gradient
 from holdfast.policy.sampling.samples import Samples, surrogates
-from holdfast.ranges import above_zero, at_least
+from holdfast.schema import POSITIVE, Range
 
 
 @dataclass(frozen=True)
@@ -25,31 +31,27 @@ class EpochSettings(OwnSettings):
     """Settings of algorithms that take several passes over a batch.
 
     Attributes:
-        kl_limit: mean KL(old ‖ new) in nats: the epochs end when it is passed, or it is the
+        kl_limit: mean KL(old ‖ new) in nats above which no further epoch begins; the
             constraint of ppo-kl.
         epochs: passes over a batch, at most.
         policy_minibatch: samples per Adam step on the policy.
         policy_rate: Adam's learning rate for the policy.
     """
 
-    kl_limit: float = 0.03
-    epochs: int = 10
-    policy_minibatch: int = 1000
-    policy_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        above_zero(self, "kl_limit", "policy_rate")
-        at_least(1, self, "epochs", "policy_minibatch")
+    kl_limit: Annotated[float, POSITIVE] = 0.03
+    epochs: Annotated[int, Range(1)] = 10
+    policy_minibatch: Annotated[int, Range(1)] = 1000
+    policy_rate: Annotated[float, POSITIVE] = 1e-3
 
 
 E = TypeVar("E", bound=EpochSettings)
 
 
 class Epochs(Algorithm[E]):
-    """Epochs of gradient steps, until the policy has gone as far as it may.
+    """Epochs of gradient steps, until the KL divergence is large enough.
 
     Attributes:
-        case: kind of update, for the record.
+        case: name of the kind of update in records.
     """
 
     case: str
@@ -60,12 +62,12 @@ class Epochs(Algorithm[E]):
             self.policy.parameters(), lr=settings.policy_rate, fused=True
         )
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
         before, old_mean = surrogates(self.policy, samples)
         old_log_std = self.policy.log_std.detach().clone()
         if not bool(torch.isfinite(before).all()):
-            return Report("rejected", accepted=None, reason="the batch is not finite")
+            return UpdateResult("rejected", accepted=None, reason="the batch is not finite")
         epochs, divergence, after = 0, 0.0, before
         while epochs < self.settings.epochs and self.may_go_on(divergence):
             order = torch.randperm(len(samples), generator=self.generator)
@@ -78,7 +80,7 @@ class Epochs(Algorithm[E]):
             epochs += 1
         gain, *rises = (after - before).tolist()
         zeros, more = (0.0,) * len(rises), {"epochs": float(epochs)}
-        return Report(self.case, divergence, gain, tuple(rises), nu=zeros, more=more)
+        return UpdateResult(self.case, divergence, gain, tuple(rises), nu=zeros, more=more)
 
     @abstractmethod
     def may_go_on(self, divergence: float) -> bool:
@@ -86,7 +88,7 @@ class Epochs(Algorithm[E]):
 
     @abstractmethod
     def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
-        """Return the direction (P,) in which the parameters ascend, of a minibatch."""
+        """Return the direction of ascent (P,) of a minibatch's objective."""
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Algorithm`."""
@@ -105,11 +107,7 @@ class PPOSettings(EpochSettings):
         clip: ε, bound on the importance ratio's distance from 1.
     """
 
-    clip: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        above_zero(self, "clip")
+    clip: Annotated[float, POSITIVE] = 0.2
 
 
 P = TypeVar("P", bound=PPOSettings)
@@ -128,7 +126,8 @@ class PPO(Epochs[P]):
     def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
         """Return the gradient (P,) of E[min(ρA, clip(ρ, 1 − ε, 1 + ε) A)].
 
-        It is that of ρA where ρA is the smaller; where the clipped term is, a constant, it is 0.
+        Where ρA is the smaller term, its gradient counts. The clipped term is constant, so its
+        gradient is 0.
         """
         here = Linearisation(self.policy, samples.x)
         ratio = torch.exp(self.policy.log_prob(here.mean, samples.u) - samples.log_prob)

@@ -11,16 +11,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Measured, Report, Setup
+from holdfast.policy.algorithms.algorithm import BatchEstimate, Setup, UpdateResult
 from holdfast.policy.algorithms.ppo import Epochs, EpochSettings
 from holdfast.policy.models.gaussian import Linearisation
 from holdfast.policy.sampling.samples import Samples
-from holdfast.ranges import at_least
+from holdfast.schema import NOT_NEGATIVE
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,11 @@ class PPOKLSettings(EpochSettings):
         kl_rate: α of the dual ascent, λ ← (λ + α (KL/kl_limit − 1))₊.
     """
 
-    kl_rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(0, self, "kl_rate")
+    kl_rate: Annotated[float, NOT_NEGATIVE] = 0.5
 
 
 class PPOKL(Epochs[PPOKLSettings]):
-    """Epochs of gradient steps on the penalised surrogate, then one of the multiplier."""
+    """Epochs of gradient steps on the penalised surrogate, then a step of the multiplier."""
 
     Settings = PPOKLSettings
     case = "kl_penalty"
@@ -48,16 +44,16 @@ class PPOKL(Epochs[PPOKLSettings]):
         super().__init__(setup, settings)
         self.lam = 1.0
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
-        report = dataclasses.replace(super().update(samples, measured), lam=self.lam)
+        result = dataclasses.replace(super().update(samples, estimate), lam=self.lam)
         s = self.settings
-        if report.accepted is not None:
-            self.lam = max(0.0, self.lam + s.kl_rate * (report.kl / s.kl_limit - 1.0))
-        return report
+        if result.accepted is not None:
+            self.lam = max(0.0, self.lam + s.kl_rate * (result.kl / s.kl_limit - 1.0))
+        return result
 
     def may_go_on(self, divergence: float) -> bool:
-        """See `Epochs`: the penalty alone holds the policy back."""
+        """See `Epochs`; the penalty alone bounds the KL divergence."""
         return True
 
     def ascent(self, samples: Samples, old_mean: Tensor, old_log_std: Tensor) -> Tensor:

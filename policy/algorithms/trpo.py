@@ -1,4 +1,4 @@
-"""Trust region policy optimization (Schulman et al. 2015): the reward alone.
+"""Trust region policy optimization (Schulman et al. 2015), which ignores costs.
 
 Maximise gᵀx subject to ½ xᵀHx ≤ δ: x = √(2δ / gᵀH⁻¹g) H⁻¹g.
 """
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from holdfast.policy.algorithms.algorithm import Algorithm, Measured, OwnSettings, Report
+from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, OwnSettings, UpdateResult
 from holdfast.policy.optimise.trust_region import StepSettings, Trial, TrustRegion
 from holdfast.policy.sampling.samples import Samples
 
@@ -38,12 +38,14 @@ class TRPO(Algorithm[T]):
 
     Settings = TRPOSettings
 
-    def update(self, samples: Samples, measured: Measured) -> Report:
+    def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
         settings = self.settings.step
         region = TrustRegion(self.policy, samples, 1, settings)
         if not region.finite:
-            return Report("rejected", accepted=None, reason="a gradient or the batch is not finite")
+            return UpdateResult(
+                "rejected", accepted=None, reason="a gradient or the batch is not finite"
+            )
         natural = region.natural()[0]
         q = float(region.gradients[0] @ natural)
         factor = math.sqrt(2.0 * settings.delta / q) if q > 0.0 else 0.0
@@ -53,8 +55,10 @@ class TRPO(Algorithm[T]):
 
         found = region.search(factor * natural, gains)
         if found is None:
-            return Report("rejected", accepted=None, reason="no step of the line search gained")
+            return UpdateResult(
+                "rejected", accepted=None, reason="no step of the line search gained"
+            )
         tries, trial = found
         gain, *rises = trial.change.tolist()
         lam = 1.0 / factor if factor else 0.0
-        return Report("reward", trial.kl, gain, tuple(rises), lam, (0.0,) * len(rises), tries)
+        return UpdateResult("reward", trial.kl, gain, tuple(rises), lam, (0.0,) * len(rises), tries)

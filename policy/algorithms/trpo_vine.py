@@ -1,17 +1,18 @@
-"""TRPO's vine procedure (Schulman et al. 2015, section 5.2): what a state's actions lead to is
-tried out, from that very state.
+"""TRPO's vine procedure (Schulman et al. 2015, section 5.2): several actions are tried from one
+restored state.
 
     L(θ) = 1/N Σ_n L_n(θ),   L_n(θ) = Σ_k ρ_nk(θ) Q̂(s_n, a_nk) / Σ_k ρ_nk(θ)   (equation 16)
 
 The s_n are N states drawn from the steps of a batch (the rollout set), the a_nk are K actions
-that the policy π draws at each, ρ = π_θ/π, and Q̂ is what one rollout from the restored state
-brings. The K rollouts of a state share their random numbers from the second action on, so that
-Q̂(s, a) − Q̂(s, a') is the first action's doing and not luck.
+that the policy π draws at each state, ρ = π_θ/π, and Q̂ is the discounted sum of one rollout from
+the restored state. The K rollouts of a state share their random numbers from the second action
+on, so that Q̂(s, a) − Q̂(s, a') is due to the first action and not to chance.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from holdfast.policy.algorithms.trpo import TRPO, TRPOSettings
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
 from holdfast.policy.sampling.samples import Samples
-from holdfast.ranges import at_least
+from holdfast.schema import Range
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch, Snapshot
 
@@ -34,20 +35,15 @@ class VineSettings(TRPOSettings):
     """Options of branching rollouts (TRPO "vine").
 
     Attributes:
-        states: N, drawn from a batch's steps, that branches start from.
-        branches: K, actions sampled at each of them.
-        branch_steps: of each branch, at most; the critic says what follows. 0: to the episode's
-            end.
+        states: N, number of states, drawn from a batch's steps, at which branches start.
+        branches: K, number of actions sampled at each state.
+        branch_steps: maximum number of steps of a branch; the critic estimates the rest. 0:
+            branches run to the episode's end.
     """
 
-    states: int = 200
-    branches: int = 4
-    branch_steps: int = 25
-
-    def __post_init__(self) -> None:
-        at_least(1, self, "states")
-        at_least(2, self, "branches")
-        at_least(0, self, "branch_steps")
+    states: Annotated[int, Range(1)] = 200
+    branches: Annotated[int, Range(2)] = 4
+    branch_steps: Annotated[int, Range(0)] = 25
 
 
 class TRPOVine(TRPO[VineSettings]):
@@ -96,16 +92,16 @@ class TRPOVine(TRPO[VineSettings]):
 
 @dataclass(frozen=True)
 class Branches(Samples):
-    """The first actions of branches, those of a state one after another.
+    """The first actions of branches, in blocks of one state each.
 
     Attributes:
-        advantages: (N·K, 1 + m), Q̂ less its mean over the state's branches, which L_n less the
-            same mean is made of. weight: 1/K, so that each state counts 1.
+        advantages: (N·K, 1 + m), Q̂ minus its mean over the state's branches; the mean changes
+            L_n by a constant. weight: 1/K, so that the weights of a state sum to 1.
         together: K.
     """
 
     def sums(self, ratio: Tensor) -> Tensor:
-        """Return Σ_n L_n, (1 + m,): see `Samples`."""
+        """Return Σ_n L_n, (1 + m,); see `Samples`."""
         return self._terms(ratio).sum((0, 1))
 
     def factors(self, ratio: Tensor) -> Tensor:
@@ -125,16 +121,16 @@ class Branches(Samples):
 
 
 class Vine:
-    """Draws states from a batch while it is collected, then branches from them.
+    """Draws states while a batch is collected, then runs branches from these states.
 
     Args:
-        batch: whose states they are.
+        batch: the batch of the drawn states.
         branches: another batch of the task, `settings.states` · `settings.branches` copies.
-        generator: draws states, actions and what the branches share.
+        generator: draws states, actions and the noise that branches share.
         gammas: (1 + m,), discounts of the reward and of each cost.
 
     Attributes:
-        steps: simulated for the branches last grown.
+        steps: simulated steps of the last branches.
     """
 
     def __init__(
@@ -152,12 +148,12 @@ class Vine:
         self._kept: list[Snapshot] = []
 
     def draw(self, steps: int) -> None:
-        """Draw the states of a batch of so many steps per copy: all alike, and none twice."""
+        """Draw states of a batch with `steps` steps per copy, uniformly, none twice."""
         order = torch.randperm(steps * self.batch.copies, generator=self.generator).numpy()
         self._drawn, self._kept = np.sort(order[: self.settings.states]), []
 
     def keep(self, t: int) -> None:
-        """Keep what was drawn of the states before step t."""
+        """Store the drawn states of step t, before the step is made."""
         at, copies = np.divmod(self._drawn, self.batch.copies)
         here = copies[at == t]
         if len(here):
@@ -166,10 +162,10 @@ class Vine:
 
     @torch.no_grad()
     def grow(self, networks: Networks) -> Branches:
-        """Branch from the states that were kept.
+        """Run the branches from the stored states.
 
         Returns:
-            Of Q̂ = Σ_l γ^l r_l, to the episode's end, or to `branch_steps` and γ^l V(s_l) on top.
+            Samples of Q̂ = Σ_l γ^l r_l to the episode's end; or to `branch_steps`, plus γ^l V(s_l).
         """
         s, contract, policy = self.settings, networks.contract, networks.policy
         horizon = s.branch_steps or contract.episode_steps
@@ -206,14 +202,14 @@ class Vine:
         return Branches(x, u, policy.log_prob_of(first), advantages, weight, s.branches)
 
     def _restored(self) -> Array:
-        """Put every state that was kept into its K branches; return their observations."""
+        """Put each stored state into its K branches; return the branches' observations."""
         names = self._kept[0].rows
         rows = {name: np.concatenate([part.rows[name] for part in self._kept]) for name in names}
         k = self.settings.branches
         return self.branches.load(Snapshot(rows), np.repeat(np.arange(self.settings.states), k))
 
     def _shared(self, actions: int) -> Tensor:
-        """Return noise (N·K, actions), the same in all branches of a state."""
+        """Return noise (N·K, actions) that all branches of a state share."""
         noise = torch.randn((self.settings.states, actions), generator=self.generator)
         return noise.repeat_interleave(self.settings.branches, dim=0)
 

@@ -1,1 +1,1 @@
-"""Learning from logs."""
+"""Learning from logs: demonstrations and fine-tuning."""

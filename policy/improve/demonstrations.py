@@ -1,13 +1,13 @@
-"""`holdfast train --demonstrations`: begin where logged behaviour is, however unsafe it was.
+"""`holdfast train --demonstrations`: training begins at a clone of logged behaviour, safe or not.
 
-The policy is cloned from logs by maximum likelihood; training goes on from there, under the limit.
+The policy is cloned from logs by maximum likelihood, then trained under the limit.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -20,10 +20,8 @@ from torch import Tensor
 
 from holdfast.contract import Contract
 from holdfast.errors import LogError
-from holdfast.log import audit
-from holdfast.log import reader as log
-from holdfast.log.format import COMPLETED
-from holdfast.policy.improve.experience import whole_rows
+from holdfast.log.episodes import LoggedEpisode, episodes, runs
+from holdfast.log.reader import Log
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Networks
 from holdfast.safety_monitor.costs import CostModel
@@ -31,20 +29,20 @@ from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
 
 LEAST_STEPS, LEAST_EPISODES = 256, 2
-"""Of usable demonstrations; one episode at least is held out."""
+"""Least number of usable steps and episodes; at least one episode is held out."""
 
 HELD_OUT = 0.2
-"""Share of the episodes that nothing is fitted to: they say when to stop."""
+"""Share of the episodes that are held out of the fit, to decide when to stop."""
 
 LEAST_STD = 0.1
 """Smallest standard deviation of the cloned policy, in units of half the action range, so that CPO
-can still explore from it."""
+can still explore."""
 
 RATE, MINIBATCH = 1e-3, 128
 """Adam's learning rate, and samples per step."""
 
 PASSES, PATIENCE = 200, 10
-"""Passes over the demonstrations, at most, and how many without a gain on what was held out."""
+"""Most passes over the demonstrations, and most passes without a gain on the held-out episodes."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,9 @@ class Demonstration:
     """One logged episode of K actions.
 
     Attributes:
-        observation: (K, n); u: (K, actions), what was proposed then, scaled to [-1, 1].
-        usable: (K,), the monitor left the action as it was.
-        reward, costs: sums over the episode; costs (costs,) as the task bills them.
+        observation: (K, n); u: (K, actions), proposed actions, scaled to [-1, 1].
+        usable: (K,), the monitor did not change the action.
+        reward, costs: sums over the episode; costs (costs,) by the task's cost functions.
         completed: the episode ran its full length.
     """
 
@@ -68,7 +66,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """All episodes of some logs, and the logs' names and hashes."""
+    """The episodes of several logs, and the logs' names and hashes."""
 
     episodes: tuple[Demonstration, ...]
     logs: tuple[Mapping[str, str], ...]
@@ -78,7 +76,7 @@ class Demonstrations:
         return sum(int(episode.usable.sum()) for episode in self.episodes)
 
     def summary(self, contract: Contract) -> dict[str, Any]:
-        """Return what they are and what they came to per episode, as JSON data."""
+        """Return counts, and mean return and costs per episode, as JSON data."""
         episodes = self.episodes
         costs = np.mean([episode.costs for episode in episodes], axis=0).tolist()
         names = [cost.name for cost in contract.costs]
@@ -94,20 +92,26 @@ class Demonstrations:
 
 
 def read(paths: Sequence[Path], contract: Contract, task: Task) -> Demonstrations:
-    """Read demonstrations of a task, which pays for them, from logs of any behaviour.
+    """Read demonstrations of a task from logs of any behaviour.
+
+    Args:
+        task: gives the rewards.
 
     Raises:
-        LogError: not a log, of another task, or too little in them to learn from.
+        LogError: a path is no log, a run is given twice, a log is of another task, or the logs
+            hold too few usable steps.
     """
-    episodes: list[Demonstration] = []
-    logs = []
-    for run in log.read_all(paths):
+    shown: list[Demonstration] = []
+    logs, cost_model = [], CostModel(contract)
+    for run in runs(paths):
         _require_fit(run, contract)
-        episodes.extend(_episodes(run, contract, task))
+        for episode in episodes(run, task):
+            if episode.obeyed and len(episode):
+                shown.append(_demonstration(run, episode, contract, cost_model))
         logs.append({"run": run.info.run, "sha256": run.sha256()})
-    demonstrations = Demonstrations(tuple(episodes), tuple(logs))
-    steps, usable = demonstrations.usable_steps, sum(e.usable.any() for e in episodes)
-    if episodes and not steps:
+    demonstrations = Demonstrations(tuple(shown), tuple(logs))
+    steps, usable = demonstrations.usable_steps, sum(e.usable.any() for e in shown)
+    if shown and not steps:
         raise LogError("the monitor overrode every logged step; nothing is left to learn from")
     if steps < LEAST_STEPS or usable < LEAST_EPISODES:
         raise LogError(
@@ -117,9 +121,11 @@ def read(paths: Sequence[Path], contract: Contract, task: Task) -> Demonstration
     return demonstrations
 
 
-def _require_fit(run: log.Log, contract: Contract) -> None:
-    """Raise unless a log saw and did what a policy of the contract sees and does. Limits, budgets
-    and discounts may be others: it is what they forbid that is to be unlearned."""
+def _require_fit(run: Log, contract: Contract) -> None:
+    """Raise unless a log has the contract's robot, task, timing, observation and action.
+
+    Limits, budgets and discounts may differ, as demonstrations may break the limits.
+    """
     for name in ("robot", "task", "period_s", "episode_steps", "observation", "action"):
         theirs, ours = getattr(run.info.contract, name), getattr(contract, name)
         if theirs != ours and isinstance(ours, tuple):
@@ -132,41 +138,34 @@ def _require_fit(run: log.Log, contract: Contract) -> None:
             )
 
 
-def _episodes(run: log.Log, contract: Contract, task: Task) -> Iterator[Demonstration]:
-    cost_model = CostModel(contract)
-    for episode in run.episodes:
-        if len(episode.observation) < 2 or not audit.obeyed(run, episode):
-            continue
-        try:
-            rows = whole_rows(run, episode, contract, task)
-            if rows < 2:
-                continue
-            k = slice(rows - 1)
-            signals = {name: values[1:rows] for name, values in episode.signals.items()}
-            reward, costs = task.reward(signals), cost_model(signals)
-        except KeyError as missing:
-            raise LogError(
-                f"{run.path}: lacks the signal {missing}, of which {contract.task} makes a cost"
-            ) from None
-        u = contract.normalised(episode.proposed[k])
-        # Samples of a Gaussian reach beyond the limits. Others that do say no more than the limit.
-        sampled = np.isfinite(episode.log_prob[k, None])
-        yield Demonstration(
-            observation=episode.observation[k].astype(np.float32),
-            u=np.where(sampled, u, np.clip(u, -1.0, 1.0)),
-            usable=~episode.intervened[k] & np.isfinite(u).all(axis=1),
-            reward=float(reward.sum()),
-            costs=costs.sum(axis=0),
-            completed=episode.result.ended == COMPLETED and rows == len(episode.observation),
-        )
+def _demonstration(
+    run: Log, episode: LoggedEpisode, contract: Contract, cost_model: CostModel
+) -> Demonstration:
+    try:
+        costs = cost_model(episode.signals)
+    except KeyError as missing:
+        raise LogError(
+            f"{run.path}: lacks the signal {missing}, of which {contract.task} makes a cost"
+        ) from None
+    u = contract.normalised(episode.proposed)
+    # Samples of a Gaussian may lie beyond the limits. Other such actions count as the limit.
+    sampled = np.isfinite(episode.log_prob[:, None])
+    return Demonstration(
+        observation=episode.observation[:-1].astype(np.float32),
+        u=np.where(sampled, u, np.clip(u, -1.0, 1.0)),
+        usable=~episode.intervened & np.isfinite(u).all(axis=1),
+        reward=float(episode.reward.sum()),
+        costs=costs.sum(axis=0),
+        completed=episode.completed,
+    )
 
 
 def clone(networks: Networks, demonstrations: Demonstrations, seed: int) -> dict[str, Any]:
-    """Fit policy and normaliser to demonstrations; return what they were and what was reached.
+    """Fit policy and normaliser to demonstrations; return a summary and the fit's quality.
 
     Args:
-        networks: new; the critics are left alone.
-        seed: of what is held out, and of the minibatches.
+        networks: new networks; the critics stay unchanged.
+        seed: seed of the held-out choice and of the minibatches.
     """
     generator = torch.Generator().manual_seed(seed)
     episodes = [episode for episode in demonstrations.episodes if episode.usable.any()]
@@ -211,10 +210,10 @@ def _maximise_likelihood(
     unseen: tuple[Tensor, Tensor],
     generator: torch.Generator,
 ) -> tuple[float, int]:
-    """Minimise `_nll` of what is seen; keep the weights that were best on what is not.
+    """Minimise `_nll` on the seen rows; keep the weights that are best on the unseen rows.
 
     Returns:
-        Their `_nll` on that, and after how many passes it was reached.
+        The best `_nll` on the unseen rows, and the number of passes that reached it.
     """
     optimiser, (x, u) = torch.optim.Adam(policy.body.parameters(), lr=RATE), seen
     best, reached, weights = math.inf, 0, policy.state_dict()

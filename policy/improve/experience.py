@@ -1,8 +1,8 @@
-"""Logged episodes as samples to learn from: what was overridden is masked, never learned."""
+"""Logged episodes as training samples. Overridden actions are masked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,26 @@ from torch import Tensor
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import LogError
-from holdfast.log import audit
-from holdfast.log import reader as log
-from holdfast.log.format import COMPLETED
+from holdfast.log.episodes import LoggedEpisode, episodes, runs
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
 from holdfast.safety_monitor import reasons
-from holdfast.safety_monitor.costs import CostModel
-from holdfast.signals import Array, Signals
+from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One logged episode of K actions.
+    """One logged episode of K actions, for learning.
 
     Attributes:
-        observation: (K + 1, n). u: (K, actions), scaled to [-1, 1], as sampled.
-        log_prob: (K,), under the behaviour policy that was running.
-        reward: (K,); costs: (K, costs), of the state that each action led to.
-        overridden: (K,), the monitor changed the action: not drawn from the policy.
+        observation: (K + 1, n). u: (K, actions), sampled actions, scaled to [-1, 1].
+        log_prob: (K,), log-probability of u under the behaviour policy.
+        reward: (K,); costs: (K, costs), in the state that each action led to.
+        overridden: (K,), the monitor changed the action, so it is no sample of the policy.
         completed: the episode ran its full length.
-        known: (rows, n), the observations to which the monitor had no objection of its own.
+        known: (rows, n), observations that the monitor did not question.
     """
 
     observation: NDArray[np.float32]
@@ -52,11 +49,11 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Read:
-    """What was read of some logs.
+    """The trajectories of several logs.
 
     Attributes:
-        logs: run, hash and remarks of each, as JSON data.
-        disobeyed: episodes left out, because the device may not have done as it was told.
+        logs: run, hash and remarks of each log, as JSON data.
+        disobeyed: number of excluded episodes, in which the device may have ignored commands.
     """
 
     trajectories: tuple[Trajectory, ...]
@@ -65,113 +62,67 @@ class Read:
 
 
 def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundle] = ()) -> Read:
-    """Read the episodes of logs, and check what is learned from.
+    """Read the episodes of logs, and check them against the bundles that made them.
 
     Args:
-        held: the bundle that made them. others: further bundles that made some.
-        task: pays for what the robot did.
+        held: the bundle that made the logs. others: further bundles that made some of the logs.
+        task: gives the rewards.
 
     Raises:
-        LogError: not a log, one run twice, another contract or bundle, its policy did not
-            explore, the task pays for signals that are not in it, or it says what is not so.
+        LogError: a path is no log; a run is given twice; contract or bundle differ; the policy
+            did not explore; the task pays for a signal that the log lacks; or log-probabilities,
+            costs or readings are impossible.
     """
     makers = {bundle.hash: bundle for bundle in (held, *others)}
     trajectories: list[Trajectory] = []
     logs, disobeyed = [], 0
-    for run in log.read_all(paths, held.contract):
-        maker = makers.get(run.info.bundle_hash)
+    for run in runs(paths, held.contract):
         if not run.info.exploring:
             raise LogError(
                 f"{run.path}: its actions were not sampled; record with deploy --explore"
             )
+        maker = makers.get(run.info.bundle_hash)
         if maker is None:
             raise LogError(
                 f"{run.path}: was made by another bundle ({run.info.bundle_hash[:12]}) than "
                 f"{held.path} ({held.hash[:12]}); if that is meant, name it with --other-policy"
             )
-        for episode in run.episodes:
-            if audit.obeyed(run, episode):
-                trajectories += _trajectory(run, episode, maker, task)
-            else:
+        for episode in episodes(run, task, maker):
+            if not episode.obeyed:
                 disobeyed += 1
+            elif len(episode):
+                trajectories.append(_trajectory(episode, maker.contract))
         logs.append({"run": run.info.run, "sha256": run.sha256(), "remarks": run.remarks.strip()})
     return Read(tuple(trajectories), tuple(logs), disobeyed)
 
 
-def _trajectory(
-    run: log.Log, episode: log.Episode, maker: Bundle, task: Task
-) -> Iterator[Trajectory]:
-    """Yield the episode, checked, up to where its readings are whole; maybe nothing."""
-    audit.require_log_prob(run, episode, maker)
-    costs, rows = audit.billed(run, episode), whole_rows(run, episode, maker.contract, task)
-    if rows < 2:
-        return
-    signals = {name: values[1:rows] for name, values in episode.signals.items()}
-    overridden = episode.intervened[: rows - 1] | ~np.isfinite(episode.log_prob[: rows - 1])
-    yield Trajectory(
-        observation=episode.observation[:rows].astype(np.float32),
-        u=maker.contract.normalised(episode.proposed[: rows - 1]),
-        log_prob=episode.log_prob[: rows - 1],
-        reward=_paid(run.path, task, signals),
-        costs=costs[: rows - 1],
-        overridden=overridden,
-        completed=episode.result.ended == COMPLETED and rows == len(episode.observation),
-        known=episode.observation[:rows][_unobjected(episode)[:rows]].astype(np.float32),
-    )
-
-
-def whole_rows(run: log.Log, episode: log.Episode, contract: Contract, task: Task) -> int:
-    """Return up to which row all is whole that observation, reward and costs are made of.
-
-    Raises:
-        LogError: a signal is missing, or a number is one that no robot says.
-    """
-    noted = _Noted(episode.signals)
-    with np.errstate(all="ignore"):  # what is not whole is found below
-        _paid(run.path, task, noted)
-    return audit.whole_rows(run, episode, {*noted.names, *CostModel(contract).signals})
-
-
-class _Noted(dict[str, Array]):
-    """Signals that remember which of them were asked for."""
-
-    def __init__(self, signals: Signals) -> None:
-        super().__init__(signals)
-        self.names: set[str] = set()
-
-    def __getitem__(self, name: str) -> Array:
-        self.names.add(name)
-        return super().__getitem__(name)
-
-
-def _unobjected(episode: log.Episode) -> NDArray[np.bool_]:
-    """Return which rows (K + 1,) the monitor found nothing wrong with but what they cost, or that
-    the simulation does not know them: these are what the robot is like."""
-    return np.array([
+def _trajectory(episode: LoggedEpisode, contract: Contract) -> Trajectory:
+    unobjected = [
         not any(reasons.find(code).doubts_what_was_seen for code in codes)
         for codes in episode.reasons
-    ])  # fmt: skip
-
-
-def _paid(path: Path, task: Task, signals: Signals) -> Array:
-    try:
-        return task.reward(signals)
-    except KeyError as error:
-        raise LogError(
-            f"{path}: {task.contract.task} pays for signal {error}, which the log does not hold"
-        ) from None
+    ]
+    return Trajectory(
+        observation=episode.observation.astype(np.float32),
+        u=contract.normalised(episode.proposed),
+        log_prob=episode.log_prob,
+        reward=episode.reward,
+        costs=episode.costs,
+        overridden=episode.intervened | ~np.isfinite(episode.log_prob),
+        completed=episode.completed,
+        known=episode.observation[unobjected].astype(np.float32),
+    )
 
 
 @dataclass(frozen=True)
 class Experience:
-    """Episodes laid out as rows (E, K): padded to the longest, which `valid` tells apart.
+    """E episodes as arrays (E, K), padded to the longest episode.
 
     Attributes:
         observation: (E, K + 1, n); a short episode's last reading is repeated.
         u: (E, K, actions); log_prob, reward: (E, K); costs: (E, K, costs).
-        valid: (E, K), a step that was taken. weight: valid and drawn from the policy.
-        ended: (E, K), the trajectory ends after this step: the episode's end, or because
-            the next action was overridden; over: nothing follows, the value there is 0.
+        valid: (E, K), a logged step, not padding. weight: valid and drawn from the policy.
+        ended: (E, K), the trajectory ends after this step, because the episode ended or the next
+            action was overridden; over: the episode is complete, so the value after it is 0.
     """
 
     observation: NDArray[np.float32]
@@ -186,10 +137,10 @@ class Experience:
 
     @staticmethod
     def of(trajectories: Sequence[Trajectory], contract: Contract) -> Experience:
-        """Lay out episodes.
+        """Return the arrays of trajectories.
 
         Raises:
-            LogError: there are none, or every step was overridden.
+            LogError: there is no trajectory, or every step was overridden.
         """
         if not trajectories:
             raise LogError("the logs hold no episode to learn from")

@@ -1,8 +1,8 @@
-"""`holdfast finetune`: learn from what a robot did, without leaving what is known.
+"""`holdfast finetune`: improves a policy on a robot's logged episodes, near the logged policy.
 
-Constrained steps on logged episodes. Importance weights are per step, against the logged
-log-probability; the policy stays within a KL of the one that is running; and the costs that have
-to meet their limits are upper confidence bounds of what the log says, not its means.
+Constrained steps on logged episodes. Importance weights are per step, from the logged
+log-probability. A bound on the KL divergence keeps the policy near the logged policy. Upper
+confidence bounds of the costs, not their means, have to meet the limits.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ from torch import Tensor
 
 from holdfast.bundle import reader as bundle
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.algorithm import Report
+from holdfast.policy.algorithms.algorithm import UpdateResult
 from holdfast.policy.algorithms.cpo import cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
-from holdfast.policy.learn.settings import require_same, settings_of
+from holdfast.policy.learn.settings import TaskOption, require_same, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import fit_critic
 from holdfast.policy.models.gaussian import kl
@@ -32,56 +32,50 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.ship.export import checkpoint_of, export, file_hash
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, Range, check, to_plain
 from holdfast.signals import Array
-from holdfast.sim.registry import make
+from holdfast.sim.task_spec import TaskSpec
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """How a logged run is learned from.
+    """Settings of fine-tuning.
 
     Attributes:
-        seed: of the critics' minibatches.
-        target: what the bounded costs are brought down to, as a share of their limits d. Below 1
-            because the surrogate underestimates the cost that a change of policy leads to.
-        bound: standard errors added to the estimated costs.
-        max_kl: most KL(behaviour ‖ new), nats per step.
+        seed: seed of the critics' minibatches.
+        target: goal for the upper cost bounds, as a share of the limits d; below 1, because the
+            surrogate underestimates the cost of a changed policy.
+        bound: standard errors added to each estimated cost, which give the upper cost bound.
+        max_kl: largest KL(behaviour ‖ new), nats per step.
         min_share: least effective sample size, (Σρ)²/Σρ², as a share of the samples.
-        steps: constrained steps, at most; it ends as soon as the bounded costs meet the target.
-        critic_steps: Adam steps on the log.
-        critic_minibatch: samples per such step.
-        critic_rate: Adam's learning rate.
-        slack: of the line search's cost check, as a share of the limit d.
-        step: each constrained step.
+        steps: maximum number of constrained steps; they end as soon as the upper cost bounds meet
+            the target.
+        critic_steps: Adam steps on the critics.
+        critic_minibatch: samples per Adam step on the critics.
+        critic_rate: Adam's learning rate for the critics.
+        slack: tolerance of the line search's cost check, as a share of the limit d.
+        step: size of each constrained step, and how it is computed.
     """
 
-    seed: int = 0
-    target: float = 0.5
-    bound: float = 1.0
-    max_kl: float = 0.15
-    min_share: float = 0.3
-    steps: int = 30
-    critic_steps: int = 400
-    critic_minibatch: int = 512
-    critic_rate: float = 1e-3
-    slack: float = 0.1
+    seed: Annotated[int, Range(0)] = 0
+    target: Annotated[float, Range(0.0, 1.0, above=True)] = 0.5
+    bound: Annotated[float, NOT_NEGATIVE] = 1.0
+    max_kl: Annotated[float, POSITIVE] = 0.15
+    min_share: Annotated[float, PROPER_SHARE] = 0.3
+    steps: Annotated[int, Range(1)] = 30
+    critic_steps: Annotated[int, Range(1)] = 400
+    critic_minibatch: Annotated[int, Range(1)] = 512
+    critic_rate: Annotated[float, POSITIVE] = 1e-3
+    slack: Annotated[float, NOT_NEGATIVE] = 0.1
     step: StepSettings = field(default_factory=lambda: StepSettings(delta=0.01, fisher_rows=10_000))
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.target <= 1.0:
-            raise TrainingError(f"target should be in (0, 1], received {self.target}")
-        if not 0.0 < self.min_share < 1.0:
-            raise TrainingError(f"min_share should be in (0, 1), received {self.min_share}")
-        if not (self.max_kl > 0.0 and self.bound >= 0.0):
-            raise TrainingError(
-                f"max_kl should be above 0 and bound at least 0, "
-                f"received {self.max_kl} and {self.bound}"
-            )
+        check(self, TrainingError)
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """The episode costs (m,) of a policy, estimated from the log: means and standard errors."""
+    """Estimated episode costs (m,) of a policy: means and standard errors."""
 
     mean: Array
     error: Array
@@ -91,18 +85,18 @@ class CostEstimate:
         return self.mean + bound * self.error
 
     def by_name(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Return the same as JSON data."""
+        """Return the estimates by cost name, as JSON data."""
         rows = zip(names, self.mean.tolist(), self.error.tolist(), strict=True)
         return {name: {"mean": mean, "error": error} for name, mean, error in rows}
 
 
 class Finetuner:
-    """A policy, the experience that it (or a parent) made, and the steps taken on it.
+    """Takes constrained steps on logged experience.
 
     Args:
-        networks: the behaviour policy and its critics; changed in place.
-        experience: its logged episodes.
-        gamma, lam: of the reward, as in training.
+        networks: the behaviour policy and its critics, which change in place.
+        experience: the policy's logged episodes.
+        gamma, lam: discount and GAE λ of the reward, as in training.
     """
 
     def __init__(
@@ -118,7 +112,7 @@ class Finetuner:
         self._fit_critics(gamma, lam)
         advantage, _ = logged_advantages(experience, networks, gamma, lam)
         self.samples = self._samples(advantage)
-        # What an episode had cost, and what the critic expects of the part that a stop cut off.
+        # The cost of an episode, plus the critic's estimate for the part that a stop cut off.
         to_go = predict(networks, experience.observation[:, -1])[:, 1 + len(self.limit) :]
         cut_off = ~experience.over.any(axis=1, keepdims=True)
         costs = (experience.costs * experience.valid[..., None]).sum(axis=1)
@@ -128,7 +122,7 @@ class Finetuner:
         self.behaviour_log_std = networks.policy.log_std.detach().clone()
 
     def _fit_critics(self, gamma: float, lam: float) -> None:
-        """Fit the critics, which know the simulator, to the log; several passes, fresh targets."""
+        """Fit the critics, trained in simulation, to the log; each pass has new targets."""
         s, experience, networks = self.settings, self.experience, self.networks
         generator = torch.Generator().manual_seed(s.seed)
         optimiser = torch.optim.Adam(networks.critic.parameters(), lr=s.critic_rate, fused=True)
@@ -157,13 +151,13 @@ class Finetuner:
 
     @torch.no_grad()
     def ratio(self) -> Tensor:
-        """Return the importance weights ρ (B,) of the policy as it is now."""
+        """Return the importance weights ρ (B,) of the present policy."""
         policy = self.networks.policy
         log_prob = policy.log_prob(policy.means(self.samples.x), self.samples.u)
         return torch.exp(log_prob - self.samples.log_prob)
 
     def cost(self) -> CostEstimate:
-        """Estimate the episode costs: what an episode had cost, plus Σ_t (ρ_t − 1) A_C,t."""
+        """Estimate the episode costs: an episode's logged cost, plus Σ_t (ρ_t − 1) A_C,t."""
         change = ((self.ratio() - 1.0) * self.samples.weight)[:, None]
         gain = np.zeros((*self.experience.valid.shape, len(self.limit)))
         gain[self.experience.valid] = (change * self.samples.advantages[:, 1:]).double().numpy()
@@ -179,7 +173,7 @@ class Finetuner:
         return float(kl(self.behaviour_mean, self.behaviour_log_std, mean, log_std))
 
     def effective_share(self) -> float:
-        """Return the effective sample size of the steps that count, as a share of them."""
+        """Return the effective sample size as a share of the steps that are not masked."""
         ratio = self.ratio()[self.samples.weight > 0]
         return float(ratio.sum() ** 2 / (len(ratio) * (ratio * ratio).sum()))
 
@@ -188,7 +182,7 @@ class Finetuner:
         return self.divergence() <= s.max_kl and self.effective_share() >= s.min_share
 
     def run(self) -> dict[str, Any]:
-        """Take steps until the bounded costs meet the target, or none is left to take."""
+        """Take steps until the upper cost bounds meet the target, or no step is possible."""
         s, target = self.settings, self.settings.target * self.limit
         names = [cost.name for cost in self.networks.contract.costs]
         before, taken = self.cost(), 0
@@ -198,9 +192,9 @@ class Finetuner:
             if (excess <= 0.0).all():
                 ended = "the bounded costs meet the target"
                 break
-            report = self._step(excess)
-            if report.accepted is None:
-                ended = report.reason
+            result = self._step(excess)
+            if result.accepted is None:
+                ended = result.reason
                 break
             taken += 1
         return {
@@ -217,7 +211,7 @@ class Finetuner:
             "stopped_episodes": int((~self.experience.over.any(axis=1)).sum()),
         }
 
-    def _step(self, excess: Array) -> Report:
+    def _step(self, excess: Array) -> UpdateResult:
         return cpo_step(
             self.networks.policy,
             self.samples,
@@ -235,19 +229,19 @@ def finetune(
     logs: Sequence[Path],
     out: Path,
     settings: FinetuneSettings,
-    task: str = "",
+    task: TaskSpec | None = None,
     others: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Write a child of `parent` that learned from `logs`; return the child's provenance.
+    """Fine-tune `parent` on `logs`, write the child bundle, and return the child's provenance.
 
     Args:
         task: see `settings_from`.
         others: bundles of the same contract that made some of the logs.
 
     Raises:
-        BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or does not
-            belong, a log says what is not so, the task has changed since, or what was learned is
-            not finite.
+        BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or of
+            another bundle; a log holds impossible values; the task has changed since training;
+            or the result is not finite.
     """
     torch.set_num_threads(1)
     if out.resolve() == parent.resolve():
@@ -259,7 +253,7 @@ def finetune(
     networks, data = checkpoint.load_networks(source)
     trained = settings_of(source, data, task)
     require_same(trained, held.contract)
-    made = read(logs, held, make(trained.task), [bundle.load(other) for other in others])
+    made = read(logs, held, trained.task.make(), [bundle.load(other) for other in others])
     tuner = Finetuner(
         networks,
         Experience.of(made.trajectories, held.contract),
@@ -269,8 +263,8 @@ def finetune(
     )
     learned = tuner.run() | {"disobeyed_episodes": made.disobeyed}
     _require_finite(networks, learned)
-    # The rest of the training state stays as it was: the child can be trained on in simulation.
-    # The logged observations go along, for its familiarity.
+    # The rest of the training state is unchanged, so that the child can train on in simulation.
+    # The child's familiarity is fitted on the logged observations, which the state holds too.
     tensors, _ = checkpoint.load(source)
     child = out.with_suffix(".checkpoint.safetensors")
     known = [t.known for t in made.trajectories if len(t.known)]
@@ -279,13 +273,13 @@ def finetune(
     extra = {
         "parent": held.hash,
         "logs": [dict(entry) for entry in made.logs],
-        "finetune": {"settings": asdict(settings), **learned},
+        "finetune": {"settings": to_plain(settings), **learned},
     }
     return export(child, out, held.provenance["evaluation_episodes"], extra, task)
 
 
 def _require_finite(networks: Networks, learned: dict[str, Any]) -> None:
-    """Raise unless every weight, and every estimate that was made with them, is a number."""
+    """Raise TrainingError unless all weights and all estimates are finite."""
     wrong = [
         f"{name}.{part}"
         for name, module in networks.modules.items()
@@ -306,19 +300,19 @@ def command(
     out: Path,
     other_policy: tuple[Path, ...] = (),
     settings: FinetuneSettings = FinetuneSettings(),
-    task: str = "",
+    task: TaskOption = None,
 ) -> None:
-    """Learn from logged runs of a policy and write a child bundle.
+    """Fine-tune a policy on its logged runs, and write the result as a child bundle.
 
     Args:
-        policy: the bundle that was running; its training state lies beside it.
+        policy: bundle that ran; the training state lies beside the bundle.
         log: runs recorded with `holdfast deploy --explore`.
-        out: the child bundle.
-        other_policy: further bundles that made some of the logs, as the parent of `policy`. Each
-            log's log-probabilities are compared with the bundle that made it.
-        settings: how to learn.
-        task: the task, as FILE.py:NAME or gym:MODULE:ID, where it is no part of Holdfast: code
-            that a file names is not run.
+        out: path of the child bundle.
+        other_policy: further bundles that made some of the logs, such as the parent of `policy`.
+            Each log's log-probabilities are compared with the bundle that made the log.
+        settings: settings of fine-tuning.
+        task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
+            file names is not run, so such a task has to be given.
     """
     provenance = finetune(policy, log, out, settings, task, other_policy)
     learned = provenance["finetune"]

@@ -1,1 +1,1 @@
-"""Learning in simulation: rollouts, critics and updates."""
+"""Training in simulation: the learner, its settings, critics' fitting, and Ray."""

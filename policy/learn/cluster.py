@@ -1,12 +1,11 @@
-"""Rollouts on a Ray cluster: workers run shards in batches of their own, the learner updates.
+"""Rollouts on a Ray cluster: workers run shards, and the learner updates the policy.
 
-A worker keeps nothing from one shard to the next, and a shard is the same whoever runs it: one
-that was lost with its worker is run again by another, and only what a shard returned is taken.
+A worker keeps no state between shards, and a shard's result does not depend on the worker. A shard
+that was lost with its worker is run again by another worker; only whole results are used.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import socket
@@ -28,23 +27,23 @@ from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Normaliser
 from holdfast.policy.sampling.rollout import Rollout
 from holdfast.policy.sampling.shards import Shard
-from holdfast.sim.registry import make_batch
+from holdfast.sim.registry import resolve
 
 ANSWERS_S = 5.0
-"""How long an address has to answer."""
+"""Time within which an address has to answer, s."""
 
 STARTS_S = 120.0
-"""How long the first of the workers has to start."""
+"""Time within which the first worker has to start, s."""
 
 DEATHS = 3
-"""How often each worker may die, on average, before any finishes a shard."""
+"""Mean number of deaths per worker that are accepted before any shard is finished."""
 
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""How a client of HTTP/2, which Ray speaks, begins: its preface and empty settings."""
+"""The first bytes of a client of HTTP/2, which Ray speaks: preface and empty settings."""
 
 
 class Worker:
-    """Runs shards on one core, in a process of its own."""
+    """A process that runs shards on one core."""
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
@@ -55,10 +54,10 @@ class Worker:
         """Make the batch.
 
         Args:
-            versions: what the learner runs with. settings, contract: the learner's, as JSON data.
+            versions: the learner's packages. settings, contract: the learner's, as JSON data.
 
         Raises:
-            TrainingError: another version is installed here, or the task differs.
+            TrainingError: another version is installed on this machine, or the task differs.
         """
         here = socket.gethostname()
         for name, own in versions_here().items():
@@ -67,7 +66,9 @@ class Worker:
                     f"worker on {here}: has {name} {own}, the learner {versions[name]}; "
                     "install the same everywhere"
                 )
-        own_settings = settings_from(settings, settings["task"])  # which the learner runs too
+        own_settings = settings_from(
+            settings, resolve(settings["task"])
+        )  # which the learner runs too
         made = contract_of(own_settings)
         if made.to_json() != contract:
             raise TrainingError(
@@ -75,9 +76,7 @@ class Worker:
                 "install the same holdfast everywhere"
             )
         copies = own_settings.copies(made) // own_settings.shards
-        self.batch = make_batch(
-            own_settings.task, copies, 0, 1, made, randomise=own_settings.randomise
-        )
+        self.batch = own_settings.task.batch(copies, 0, 1, made, own_settings.randomise)
 
     def run(self, weights: tuple[GaussianPolicy, Normaliser], steps: int, shard: Shard) -> Rollout:
         """Run a shard."""
@@ -85,7 +84,7 @@ class Worker:
 
 
 def versions_here() -> dict[str, str]:
-    """Return the versions of what a batch depends on."""
+    """Return the versions of the packages that a batch depends on."""
     return {
         "holdfast": __version__,
         "MuJoCo": mujoco.__version__,
@@ -95,20 +94,20 @@ def versions_here() -> dict[str, str]:
 
 
 class Cluster:
-    """A `Runner` of shards on a Ray cluster, to be closed. One that is joined already is used.
+    """A `Runner` of shards on a Ray cluster, to be closed. A cluster joined before is used.
 
     Args:
-        address: "local" starts Ray on this machine; "auto" finds the one that runs here;
-            "HOST:PORT" is a cluster's.
-        workers: how many; 0 for one per CPU of the cluster. There are at most as many as shards.
+        address: "local" starts Ray on this machine; "auto" finds this machine's cluster;
+            "HOST:PORT" is the address of another cluster.
+        workers: number of workers, at most the number of shards; 0: one per CPU of the cluster.
         settings, contract: the learner's.
 
     Attributes:
-        count: how many workers there are to be.
+        count: number of workers, started or not.
 
     Raises:
-        ConfigError: there is no cluster at this address, or not one of this version of Ray.
-        TrainingError: no worker starts, or another version is installed where it does.
+        ConfigError: there is no cluster at this address, or it has another version of Ray.
+        TrainingError: no worker starts, or a worker's machine has another version installed.
     """
 
     def __init__(
@@ -116,9 +115,9 @@ class Cluster:
     ) -> None:
         self._joined = join(address, workers)
         self._worker: Any = ray.remote(num_cpus=1)(Worker)
-        self._duties = (versions_here(), dataclasses.asdict(settings), contract.to_json())
+        self._duties = (versions_here(), settings.to_data(), contract.to_json())
         self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # without a shard, it is starting
+        self._busy: dict[Any, tuple[Any, Shard | None]] = {}  # no shard: the worker is starting
         self._deaths = 0
         self.count = min(workers or int(ray.cluster_resources().get("CPU", 1)), settings.shards)
         try:
@@ -132,7 +131,7 @@ class Cluster:
 
     @property
     def workers(self) -> int:
-        """How many have started."""
+        """Number of workers that have started."""
         return len(self._idle) + sum(shard is not None for _, shard in self._busy.values())
 
     def __call__(
@@ -141,7 +140,7 @@ class Cluster:
         """See `Runner`.
 
         Raises:
-            TrainingError: as for `Batch.step`; or workers die again and again.
+            TrainingError: as for `Batch.step`; or workers keep dying.
         """
         self._clear()
         weights = ray.put((policy, normaliser))
@@ -165,7 +164,7 @@ class Cluster:
         self._busy[worker.prepare.remote(*self._duties)] = (worker, None)
 
     def _clear(self) -> None:
-        """Replace the workers that are still at the shards of a rollout that was broken off."""
+        """Replace workers that still run shards of an interrupted rollout."""
         for task, (worker, shard) in list(self._busy.items()):
             if shard is not None:
                 del self._busy[task]
@@ -173,8 +172,11 @@ class Cluster:
                 self._hire()
 
     def _next(self) -> tuple[Shard | None, Rollout | None]:
-        """Wait until a worker is done; return its shard, if it had one, and what came of it:
-        nothing, if the worker died. Another is hired then."""
+        """Wait until a worker is done; return its shard and the shard's rollout.
+
+        The shard is None if the worker has just started, the rollout None if the worker died. A
+        dead worker is replaced.
+        """
         limit_s = None if self.workers else STARTS_S
         ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=limit_s)
         if not ready:
@@ -191,7 +193,7 @@ class Cluster:
             if isinstance(error.cause, HoldfastError):
                 raise error.cause from None
             if shard is not None:
-                raise  # our own mistake
+                raise  # a mistake in Holdfast
             raise _cannot_start(error) from None
         except RayError as error:
             if getattr(error, "actor_init_failed", False):
@@ -204,7 +206,7 @@ class Cluster:
         return shard, rollout
 
     def _bury(self, worker: Any, error: RayError) -> None:
-        ray.kill(worker)  # where it was only out of reach
+        ray.kill(worker)  # in case it was only unreachable
         self._deaths += 1
         if self._deaths > DEATHS * self.count:
             raise TrainingError(
@@ -228,14 +230,14 @@ class Cluster:
 
 
 def join(address: str, workers: int) -> bool:
-    """Join the cluster; return whether this was to be done.
+    """Join the cluster; return whether it had not been joined before.
 
     Raises:
         ConfigError: see `Cluster`.
     """
     options: dict[str, Any] = {}
     if address == "local":
-        # The learner's updates and the workers take turns on this machine's cores.
+        # The learner updates while the workers wait, so all cores may be the workers'.
         options = {"num_cpus": workers or None, "include_dashboard": False}
     elif address != "auto":
         _answers(address)
@@ -245,13 +247,13 @@ def join(address: str, workers: int) -> bool:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of a change
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
-    except Exception as error:  # whatever it is, there is no cluster to train on
+    except Exception as error:  # any error means that there is no cluster to train on
         raise ConfigError(f"--ray {address}: {' '.join(str(error).split())}") from None
     return True
 
 
 def _answers(address: str) -> None:
-    """Raise ConfigError unless something speaks HTTP/2 there: Ray itself would wait minutes."""
+    """Raise ConfigError unless the address speaks HTTP/2: Ray itself would wait minutes."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 2**16):
         raise ConfigError(f"--ray should be local, auto or HOST:PORT, received '{address}'")

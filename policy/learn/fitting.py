@@ -1,4 +1,4 @@
-"""Fit critics, and what predicts costs, while the next batch is run."""
+"""Fits the critics and the cost predictor while the next batch is run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from holdfast.policy.models.critic import Critic, fit_critic
 
 
 class BackgroundFit:
-    """Fits in a thread of its own: the result is needed only for the next batch's advantages.
+    """Fits in a separate thread, as the result is first needed for the next batch's advantages.
 
-    All that the thread reads is its own from the start, its random generator too, so what
-    comes out does not depend on when it gets to run.
+    The thread shares no data and no random generator with others while it runs, so the result
+    does not depend on its timing.
 
     Args:
-        critic, predictor: to be left alone between `start` and `wait`.
-        settings: the critics'; its seed is that of the minibatches.
+        critic, predictor: networks that nothing else may use between `start` and `wait`.
+        settings: settings of the critics; the seed is also the minibatches' seed.
     """
 
     def __init__(
@@ -43,7 +43,8 @@ class BackgroundFit:
 
         Args:
             x: (B, n) normalised observations.
-            target: (B, outputs), the critics'. label: (B, m), the predictor's, if there is one.
+            target: (B, outputs), the critics' targets. label: (B, m), the predictor's labels, if
+                there is a predictor.
         """
         self.wait()
         self._running = self._thread.submit(self._fit, x, target, label)
@@ -58,7 +59,7 @@ class BackgroundFit:
             fit_predictor(self.predictor, self.predictor_optimiser, x, label, self.generator)
 
     def wait(self) -> None:
-        """Return when all is fitted; raise what went wrong there."""
+        """Wait until all is fitted; raise the thread's error, if there was one."""
         if self._running is not None:
             running, self._running = self._running, None
             running.result()
@@ -70,7 +71,7 @@ class BackgroundFit:
     # Checkpoints.
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold, but for the critics themselves."""
+        """Return the tensors of a checkpoint; the critics' own weights are not among them."""
         self.wait()
         tensors = {
             **checkpoint.adam_tensors(self.optimiser, "critic_adam"),
@@ -82,7 +83,7 @@ class BackgroundFit:
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `tensors` returned."""
+        """Continue from the tensors that `tensors` returned."""
         checkpoint.restore_adam(self.optimiser, "critic_adam", tensors)
         self.generator.set_state(tensors["critic_generator"])
         if self.predictor and self.predictor_optimiser:

@@ -1,4 +1,4 @@
-"""The learner: one object holding all that training changes, stepped iteration by iteration."""
+"""The learner: the object that holds all state of training, and steps iteration by iteration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from holdfast import plain
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
-from holdfast.policy.algorithms.algorithm import Collected, Measured, Report, Setup
+from holdfast.policy.algorithms.algorithm import BatchEstimate, Collected, Setup, UpdateResult
 from holdfast.policy.learn.fitting import BackgroundFit
 from holdfast.policy.learn.settings import (
     TrainSettings,
@@ -31,26 +31,26 @@ from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.sampling.shards import SequentialRunner, ShardedCollector
 from holdfast.signals import Array
 from holdfast.sim.batch.batch import Batch
-from holdfast.sim.registry import make_batch
+from holdfast.sim.task_spec import TaskSpec
 
 
 class Learner:
-    """An algorithm in simulation.
+    """Trains a policy in simulation by one algorithm.
 
     Args:
-        settings: see there.
-        resumed: the networks will be restored, so that none are read to start from.
+        settings: how to train.
+        resumed: the networks will be restored, so no checkpoint is read to start from.
 
     Attributes:
-        demonstrations: which logs the policy was cloned from before the first iteration, and
-            how well; None where it begins with random weights.
+        demonstrations: the logs that the policy was cloned from before the first iteration, and
+            the clone's quality; None: the policy began with random weights.
 
     Raises:
         TrainingError, ConfigError: the settings or the task do not fit.
     """
 
     def __init__(self, settings: TrainSettings, resumed: bool = False) -> None:
-        # More are slower on networks of this size, and sums would round by how many there are.
+        # More threads are slower on such small networks, and sums would round differently.
         torch.set_num_threads(1)
         self.settings = settings
         self.contract = contract_of(settings)
@@ -86,10 +86,9 @@ class Learner:
         self.demonstrations: dict[str, Any] | None = None
 
     def _more(self, copies: int) -> Batch:
-        """Return another batch of the task."""
+        """Return another batch of the task, with the given number of copies."""
         s = self.settings
-        return make_batch(
-            s.task,
+        return s.task.batch(
             copies,
             s.seed,
             contract=self.contract,
@@ -108,14 +107,14 @@ class Learner:
 
     @property
     def networks(self) -> Networks:
-        """The networks, when none of them is being fitted."""
+        """The networks, once their fitting has ended."""
         self.fitting.wait()
         return self._networks
 
     def iterate(self) -> dict[str, Any]:
-        """Collect a batch, step the policy, fit the critics; return what happened, as JSON data.
+        """Collect a batch, step the policy, fit the critics; return the record, as JSON data.
 
-        The critics are still being fitted when it returns.
+        The critics' fit may still run when `iterate` returns.
         """
         clock = Stopwatch()
         steps = self.contract.episode_steps * self.settings.episodes
@@ -124,18 +123,18 @@ class Learner:
         clock.lap("rollout")
         self.fitting.wait()
         clock.lap("critics")
-        judged = self.judge(rollout)
+        evaluated = self.evaluate(rollout)
         clock.lap("estimate")
-        report = self.step(judged)
-        if not self.algorithm.keeps_normaliser(report):
+        result = self.step(evaluated)
+        if not self.algorithm.keeps_normaliser(result):
             self.normaliser.update(rows(rollout.observation))
             self.algorithm.renew()
-        self.fit(judged)  # not beside the step: two threads of small operations slow each other
+        self.fit(evaluated)  # after the step: two threads of small operations slow each other
         clock.lap("step")
         self.iteration += 1
-        return self._record(judged, report, clock)
+        return self._record(evaluated, result, clock)
 
-    def judge(self, rollout: Rollout) -> EvaluatedRollout:
+    def evaluate(self, rollout: Rollout) -> EvaluatedRollout:
         """Normalise a rollout's observations, sum its episodes and estimate its advantages."""
         flat, s = rows(rollout.observation), self.settings
         if not self.normaliser.count:
@@ -150,39 +149,41 @@ class Learner:
         sums = _episode_sums(rollout, shaped, s.episodes)
         return EvaluatedRollout(rollout, x, estimates, sums, samples)
 
-    def fit(self, judged: EvaluatedRollout) -> None:
-        """Begin to fit the critics, and the predictor."""
-        rollout, label = judged.rollout, None
+    def fit(self, evaluated: EvaluatedRollout) -> None:
+        """Begin to fit the critics and the predictor."""
+        rollout, label = evaluated.rollout, None
         if self.predictor:
             likely = cost_within(rollout.costs, rollout.ended, self.settings.shaping.horizon)
             label = rows(likely)
-        self.fitting.start(judged.x, rows(judged.estimates.target), label)
+        self.fitting.start(evaluated.x, rows(evaluated.estimates.target), label)
 
-    def step(self, judged: EvaluatedRollout) -> Report:
-        """Change the policy."""
-        samples, sums = judged.samples, judged.sums
-        # Centring changes no gradient in expectation. Only the reward may be scaled: the scale
-        # of a cost's advantage is what makes a constrained step's b and c the same units.
+    def step(self, evaluated: EvaluatedRollout) -> UpdateResult:
+        """Change the policy by an evaluated rollout."""
+        samples, sums = evaluated.samples, evaluated.sums
+        # Centring changes no gradient in expectation. Only the reward may be scaled: a constrained
+        # step's b and c have the same units because costs keep their scale.
         advantages = samples.advantages - samples.advantages.mean(0)
         scale = advantages[:, 0].std() + 1e-8
         advantages[:, 0] /= scale
         samples = dataclasses.replace(samples, advantages=advantages)
         limit = np.array([cost.limit for cost in self.contract.costs])
-        measured = Measured(
+        batch_estimate = BatchEstimate(
             sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
         )
-        return self.algorithm.update(samples, measured)
+        return self.algorithm.update(samples, batch_estimate)
 
-    def _record(self, judged: EvaluatedRollout, report: Report, clock: Stopwatch) -> dict[str, Any]:
-        sums, extra = judged.sums, self.algorithm.extra_steps
-        size = len(judged.x) + extra
+    def _record(
+        self, evaluated: EvaluatedRollout, result: UpdateResult, clock: Stopwatch
+    ) -> dict[str, Any]:
+        sums, extra = evaluated.sums, self.algorithm.extra_steps
+        size = len(evaluated.x) + extra
         self.steps += size
         names = [cost.name for cost in self.contract.costs]
 
         def by_name(values: Any) -> dict[str, float]:
             return dict(zip(names, map(float, values), strict=False))
 
-        explained = judged.estimates.explained_variance()
+        explained = evaluated.estimates.explained_variance()
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
@@ -200,15 +201,15 @@ class Learner:
                 "costs": by_name(explained[1:]),
                 "costs_to_go": by_name(explained[1 + len(names) :]),
             },
-            "case": report.case,
-            "accepted": report.accepted,
-            "reason": report.reason,
-            "kl": report.kl,
-            "lam": report.lam,
-            "nu": by_name(report.nu),
-            "reward_change": report.reward_change,
-            "cost_change": by_name(report.cost_change),
-            **{k: by_name(v) if isinstance(v, tuple) else v for k, v in report.more.items()},
+            "case": result.case,
+            "accepted": result.accepted,
+            "reason": result.reason,
+            "kl": result.kl,
+            "lam": result.lam,
+            "nu": by_name(result.nu),
+            "reward_change": result.reward_change,
+            "cost_change": by_name(result.cost_change),
+            **{k: by_name(v) if isinstance(v, tuple) else v for k, v in result.more.items()},
             "steps_per_s": size / clock.total,
             "seconds": clock.laps,
         }
@@ -219,12 +220,12 @@ class Learner:
     # Checkpoints.
 
     def save(self, path: Path) -> None:
-        """Write everything that the next iteration depends on."""
+        """Write all state that the next iteration depends on."""
         tensors = checkpoint.module_tensors(self.networks.modules)
         tensors |= self.fitting.tensors() | self.algorithm.tensors()
         tensors["generator"] = self.generator.get_state()
         data = {
-            "settings": dataclasses.asdict(self.settings),
+            "settings": self.settings.to_data(),
             "contract": self.contract.to_json(),
             "iteration": self.iteration,
             "steps": self.steps,
@@ -235,14 +236,14 @@ class Learner:
         checkpoint.save(path, tensors, data)
 
     @staticmethod
-    def load(path: Path, task: str = "") -> Learner:
-        """Return the learner that `save` wrote; it goes on bit for bit.
+    def load(path: Path, task: TaskSpec | None = None) -> Learner:
+        """Return the learner that `save` wrote; training continues bit for bit.
 
         Args:
             task: see `settings_from`.
 
         Raises:
-            TrainingError: not a checkpoint, or of a task whose contract has changed since.
+            TrainingError: the file is no checkpoint, or the task's contract has changed since.
         """
         tensors, data = checkpoint.load(path)
         with plain.well_formed(f"checkpoint {path}", TrainingError):
@@ -255,7 +256,7 @@ class Learner:
             learner.iteration = data["iteration"]
             learner.steps = data["steps"]
             learner.demonstrations = data.get("demonstrations")
-            # Each iteration begins with a reset, so of the batch only its generator lives on.
+            # Each iteration begins with a reset, so the batch's only state is its generator.
             learner.batch.rng.bit_generator.state = data["start_states"]
         return learner
 
@@ -268,7 +269,7 @@ class Learner:
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeSums:
-    """What each episode of a batch came to: undiscounted sums, and its steps.
+    """Undiscounted sums and number of steps of each episode of a batch.
 
     Attributes:
         reward, length: (episodes,). costs, shaped: (episodes, m).
@@ -282,11 +283,11 @@ class EpisodeSums:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatedRollout:
-    """A rollout, and what an update needs to know of it.
+    """A rollout with its advantages and sums, ready for an update.
 
     Attributes:
-        x: (T·N, n), its normalised observations.
-        samples: what the policy is changed by, advantages in units of reward and of each cost.
+        x: (T·N, n), normalised observations.
+        samples: the update's samples; advantages are in units of reward and of each cost.
     """
 
     rollout: Rollout
@@ -305,14 +306,14 @@ def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums
 
 
 class Stopwatch:
-    """Wall-clock seconds of the parts of an iteration."""
+    """Measures the wall-clock seconds of an iteration's parts."""
 
     def __init__(self) -> None:
         self.started = self.last = time.perf_counter()
         self.laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
-        """Give a name to the time since the last lap."""
+        """Store the time since the last lap under a name."""
         now = time.perf_counter()
         self.laps[name], self.last = now - self.last, now
 

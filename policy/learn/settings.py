@@ -1,4 +1,4 @@
-"""Settings of training: those that all algorithms share, and those of the chosen one."""
+"""Settings of training: common settings, and the chosen algorithm's own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from holdfast.errors import HoldfastError, TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import OwnSettings
 from holdfast.policy.learn.shaping import ShapingSettings
-from holdfast.ranges import above_zero, at_least, one_of, share
 from holdfast.safety_monitor.costs import CostModel
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
-from holdfast.sim.registry import own_contract, trained_on
-from holdfast.sim.tasks.task_file import GYM_PREFIX
+from holdfast.sim.registry import registered, resolve, trained_on
+from holdfast.sim.task_spec import TaskSpec
 
 if TYPE_CHECKING:
     AlgorithmName = str
@@ -37,86 +37,90 @@ RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
     is_instance=lambda value: value is None or isinstance(value, Randomisation),
     str_from_instance=lambda value: [str(value)],
 )
-"""On the command line a file; in settings what was in it, so that the file may change or go."""
+"""On the command line a file; in settings the file's content, so that the file may change or go."""
+
+TASK_ID = PrimitiveConstructorSpec[TaskSpec | None](
+    nargs=1,
+    metavar="TASK",
+    instance_from_str=lambda text: resolve(text[0]),
+    is_instance=lambda value: value is None or isinstance(value, TaskSpec),
+    str_from_instance=lambda value: [str(value)],
+)
+"""On the command line an id; in settings the task, resolved once."""
+
+TaskOption = Annotated[TaskSpec | None, TASK_ID]
+"""An option --task that may be left out."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a policy is trained.
+    """Settings of training.
 
     Attributes:
-        task: task id.
-        algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit; trpo, trpo-vine, ppo, ppo-kl
-            and off-policy ignore it; with a penalty, the reward is less by a fixed price of the
-            cost.
-        preset: where the other defaults come from: Holdfast's own, or the CPO paper's.
-        seed: of start states, actions and weights.
-        iterations: policy updates.
-        batch: simulated steps per iteration, at least; in whole episodes.
-        episodes: that each simulated copy runs per iteration; there are as many copies as a
-            batch then takes.
-        shards: equal parts of the copies, each with seeds of its own, that can be run apart
-            from the others (see --ray); 0 is one batch, which is faster on one machine.
+        task: a task by its id, FILE.py:NAME or gym:MODULE:ID.
+        algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit. trpo, trpo-vine, ppo, ppo-kl
+            and off-policy ignore the limit. trpo-penalty and ppo-penalty subtract the cost times
+            a fixed price from the reward.
+        preset: source of the other defaults: holdfast, or paper for the CPO paper's settings.
+        seed: seed of start states, actions and weights.
+        iterations: number of policy updates.
+        batch: least number of simulated steps per iteration, rounded up to whole episodes.
+        episodes: episodes that each simulated copy runs per iteration. The batch size determines
+            the number of copies.
+        shards: number of equal parts of the copies, which have seeds of their own and can run on
+            different machines (see --ray). 0: one batch, which is faster on one machine.
         limit: d, expected cost per episode, for each cost in the contract's order. Default: the
             task's own.
-        randomise: YAML file of what each simulated robot has of its own, drawn at each episode's
-            start: mass, friction, gains, delay, noise, bias. Default: nothing.
-        physics: mujoco, on this machine's cores; or warp, MuJoCo Warp on its GPU, for thousands of
-            copies. What is measured of a policy afterwards is always MuJoCo's.
-        hidden: units per hidden layer, of policy and critics.
-        initial_std: of actions, where 1 is half of the range.
+        randomise: YAML file with ranges of mass, friction, gains, delay, noise and bias, which
+            each simulated robot draws at an episode's start. Default: no randomisation.
+        physics: mujoco: MuJoCo on this machine's cores. warp: MuJoCo Warp on its GPU, for
+            thousands of copies. Policies are always evaluated in MuJoCo.
+        hidden: units per hidden layer of the policy and of the critics.
+        initial_std: initial standard deviation of actions, in units of half the action range.
         gamma: discount of the reward.
         lam: GAE λ of the reward.
-        cost_gamma: discount of every cost. Default: the task's own for each.
-        cost_lam: GAE λ of every cost. Default: the task's own for each.
+        cost_gamma: discount of all costs. Default: each cost's own, from the task.
+        cost_lam: GAE λ of all costs. Default: each cost's own, from the task.
         critic_steps: Adam steps per iteration on the critics.
-        critic_minibatch: samples per such step.
-        critic_rate: Adam's learning rate.
-        shaping: cost shaping: adds the predicted probability of a coming cost to the cost that the
-            limit is held to.
+        critic_minibatch: samples per Adam step on the critics.
+        critic_rate: Adam's learning rate for the critics.
+        shaping: options of cost shaping, which adds the predicted probability of a coming cost to
+            the cost that the limit bounds.
         own: options of the chosen algorithm.
     """
 
-    task: str = "holdfast/DriveCircle-v0"
+    task: Annotated[TaskSpec, TASK_ID] = field(
+        default_factory=lambda: registered("holdfast/DriveCircle-v0")
+    )
     algorithm: AlgorithmName = "cpo"
     preset: Preset = "holdfast"
-    seed: int = 0
-    iterations: int = 70
+    seed: Annotated[int, Range(0)] = 0
+    iterations: Annotated[int, Range(1)] = 70
     batch: int = 20_000
-    episodes: int = 1
-    shards: int = 0
-    limit: tuple[float, ...] = ()
+    episodes: Annotated[int, Range(1)] = 1
+    shards: Annotated[int, Range(0)] = 0
+    limit: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
     randomise: Annotated[Randomisation | None, RANDOMISATION_FILE] = None
     physics: PhysicsName = "mujoco"
-    hidden: tuple[int, ...] = (64, 64)
-    initial_std: float = 1.0
-    gamma: float = 0.99
-    lam: float = 0.95
-    cost_gamma: float | None = None
-    cost_lam: float | None = None
-    critic_steps: int = 160
-    critic_minibatch: int = 256
-    critic_rate: float = 1e-3
+    hidden: tuple[Annotated[int, Range(1)], ...] = (64, 64)
+    initial_std: Annotated[float, POSITIVE] = 1.0
+    gamma: Annotated[float, SHARE] = 0.99
+    lam: Annotated[float, SHARE] = 0.95
+    cost_gamma: Annotated[float, SHARE] | None = None
+    cost_lam: Annotated[float, SHARE] | None = None
+    critic_steps: Annotated[int, Range(1)] = 160
+    critic_minibatch: Annotated[int, Range(1)] = 256
+    critic_rate: Annotated[float, POSITIVE] = 1e-3
     shaping: ShapingSettings = field(default_factory=ShapingSettings)
     own: OwnSettings = field(default_factory=OwnSettings)
 
     def __post_init__(self) -> None:
-        one_of(AlgorithmName, self, "algorithm")
-        one_of(Preset, self, "preset")
-        one_of(PhysicsName, self, "physics")
-        at_least(0, self, "seed", "shards")
+        check(self, TrainingError)
         if self.shards and self.physics == "warp":
             raise TrainingError(
                 "physics warp runs one batch on a GPU, and shards are for cores; "
                 "leave --physics or --ray and --shards out"
             )
-        at_least(1, self, "iterations", "episodes", "critic_steps", "critic_minibatch")
-        above_zero(self, "initial_std", "critic_rate")
-        share(self, "gamma", "lam")
-        if not all(units >= 1 for units in self.hidden):
-            raise TrainingError(f"hidden should list units of at least 1, received {self.hidden}")
-        if not all(value >= 0.0 for value in self.limit):
-            raise TrainingError(f"limit should be at least 0, received {self.limit}")
         kind = ALGORITHMS[self.algorithm].Settings
         if type(self.own) is OwnSettings:
             object.__setattr__(self, "own", kind())
@@ -126,8 +130,12 @@ class TrainSettings:
                 f"received {type(self.own).__name__}"
             )
 
+    def to_data(self) -> dict[str, Any]:
+        """Return the settings as JSON data, the task as its id; `settings_from` reads them."""
+        return {**to_plain(self), "task": self.task.id}
+
     def copies(self, contract: Contract) -> int:
-        """Return how many simulated copies a batch takes, as many in each shard.
+        """Return the number of simulated copies of a batch, a multiple of the shards.
 
         Raises:
             TrainingError: the batch is smaller than an episode.
@@ -142,48 +150,43 @@ class TrainSettings:
         return -(-self.batch // (steps * shards)) * shards
 
 
-def settings_of(path: Path, data: Mapping[str, Any], task: str = "") -> TrainSettings:
-    """Return the settings of what `checkpoint.load` read from `path`; see `settings_from`."""
+def settings_of(path: Path, data: Mapping[str, Any], task: TaskSpec | None = None) -> TrainSettings:
+    """Return the settings of a checkpoint that was read from `path`; see `settings_from`."""
     try:
         return settings_from(data["settings"], task)
     except HoldfastError as error:
         raise TrainingError(f"checkpoint {path}: {error}") from None
 
 
-def settings_from(data: Mapping[str, Any], task: str = "") -> TrainSettings:
-    """Return settings from what `dataclasses.asdict` made of them and JSON carried.
+def settings_from(data: Mapping[str, Any], task: TaskSpec | None = None) -> TrainSettings:
+    """Return the settings that `TrainSettings.to_data` wrote and JSON carried.
 
     Args:
-        task: the task as a person gave it, "" if none was given; see `trained_on`.
+        task: the task that a person named; see `trained_on`.
 
     Raises:
-        ConfigError, TrainingError: they are no such settings, or of a task that must be given; or
-            of an off-policy run of an earlier version, whose settings cannot be converted.
+        ConfigError, TrainingError: the data are no settings; or the task has to be given; or an
+            off-policy run of an earlier version, whose settings cannot be converted.
     """
     try:
-        return _settings_from({**data, "task": trained_on(data["task"], task)})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        data = data if "own" in data else _converted(data)
+        known = {**data, "own": {}, "task": trained_on(data["task"], task)}
+    except (KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"its settings are not as holdfast train writes them ({error})"
         ) from None
-
-
-def _settings_from(data: Mapping[str, Any]) -> TrainSettings:
-    if "own" not in data:
-        data = _converted(data)
-    settings: TrainSettings = _filled(TrainSettings(algorithm=data["algorithm"]), data)
-    if data["randomise"] is not None:
-        randomise = Randomisation(**data["randomise"])
-        settings = dataclasses.replace(settings, randomise=randomise)
-    return settings
+    settings = read(TrainSettings, known, "settings", TrainingError, complete=True)
+    kind = ALGORITHMS[settings.algorithm].Settings
+    own = read(kind, data["own"], "settings.own", TrainingError, complete=True)
+    return dataclasses.replace(settings, own=own)
 
 
 GROUPS_OF_FORMAT_2 = ("step", "cpo", "vine", "ppo", "multiplier", "penalty", "off_policy")
-"""Checkpoints of format 2 held the settings of all algorithms, in these groups."""
+"""Groups of settings in checkpoints of format 2, which held the settings of all algorithms."""
 
 
 def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of checkpoint format 2 as those of today."""
+    """Convert settings of checkpoint format 2 to the present format."""
     algorithm = data["algorithm"]
     if algorithm == "off-policy":
         raise TrainingError("an off-policy run of checkpoint format 2 cannot be used; train anew")
@@ -195,29 +198,15 @@ def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, "own": {name: flat[name] for name in names}}
 
 
-def _filled(usual: Any, data: Mapping[str, Any]) -> Any:
-    """Return a dataclass like `usual` with the values of JSON data, groups within it too."""
-    if differing := data.keys() ^ vars(usual).keys():
-        raise ValueError(f"missing or unknown: {', '.join(sorted(differing))}")
-    values: dict[str, Any] = {}
-    for name, held in vars(usual).items():
-        value = data[name]
-        if dataclasses.is_dataclass(held):
-            values[name] = _filled(held, value)
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return dataclasses.replace(usual, **values)
-
-
-def defaults(preset: Preset, task: str, algorithm: AlgorithmName = "cpo") -> TrainSettings:
-    """Return the settings that a preset has for a task and an algorithm.
+def defaults(preset: Preset, task: TaskSpec, algorithm: AlgorithmName = "cpo") -> TrainSettings:
+    """Return a preset's settings for a task and an algorithm.
 
     Raises:
-        ConfigError, TrainingError: there is no such task.
+        ConfigError, TrainingError: see `TaskSpec`.
     """
     if preset != "paper":
         return TrainSettings(task=task, preset=preset, algorithm=algorithm)
-    contract = own_contract(task)
+    contract = task.contract
     ant, gather = contract.robot == "ant", contract.task.endswith("AntGather-v0")
     legged = contract.robot in ("ant", "humanoid")
     return TrainSettings(
@@ -241,27 +230,27 @@ def defaults(preset: Preset, task: str, algorithm: AlgorithmName = "cpo") -> Tra
 
 
 def contract_of(settings: TrainSettings) -> Contract:
-    """Return the task's contract with the settings' limits, discounts and λ in it.
+    """Return the task's contract with the settings' limits, discounts and λ.
 
     Raises:
-        ConfigError, TrainingError: there is no such task, it has another number of costs, or
-            nobody says its limits.
+        ConfigError, TrainingError: the number of limits is not the number of costs, or no limit
+            is given for a task without limits of its own; see also `TaskSpec`.
     """
-    contract = own_contract(settings.task)
+    contract = settings.task.contract
     names = [cost.name for cost in contract.costs]
     if len(settings.limit) not in (0, len(names)):
         raise TrainingError(
             f"limit should have a value for each cost of {contract.task}, "
             f"{', '.join(names)}; received {len(settings.limit)}"
         )
-    nobody_says = settings.task.startswith(GYM_PREFIX) and not settings.limit
-    if nobody_says and ALGORITHMS[settings.algorithm].meets_limit:
+    unlimited = not (settings.task.has_limits or settings.limit)
+    if unlimited and ALGORITHMS[settings.algorithm].meets_limit:
         raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
     costs = list(contract.costs)
     for i, cost in enumerate(costs):
         changes: dict[str, Any] = {"gamma": settings.cost_gamma, "lam": settings.cost_lam}
         if settings.limit:
-            # The hard stop keeps its distance from the limit, but one step must be affordable.
+            # The run budget keeps its ratio to the limit, but allows at least one step's cost.
             limit = settings.limit[i]
             changes["limit"] = limit
             budget = limit * cost.run_budget / cost.limit if cost.limit else cost.run_budget

@@ -1,13 +1,15 @@
-"""Cost shaping: what is likely to cost soon costs a little now (Achiam et al. 2017, section 9).
+"""Cost shaping: a probable coming cost adds to the present cost (Achiam et al. 2017, section 9).
 
     C⁺(s, a) = C(s, a) + α P(a cost within T steps | s)
 
-A limit held to C⁺ is held the more to C, and a policy learns of a danger before it is billed.
+C⁺ is at least C, so a policy that meets the limit in C⁺ meets it in C. The policy learns of a
+danger before the cost is billed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,35 +17,35 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from holdfast.errors import TrainingError
 from holdfast.policy.models.layers import ROWS, mlp
-from holdfast.ranges import at_least
+from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.signals import Array
 
 RATE = 1e-2
-"""Adam's, of the predictor."""
+"""Adam's learning rate for the predictor."""
 
 
 @dataclass(frozen=True)
 class ShapingSettings:
-    """Cost shaping: α · P(a cost in the next T steps) is added to what the limit is held to.
+    """Cost shaping: adds α · P(a cost in the next T steps) to the cost that the limit bounds.
 
-    What is reported and exported stays the true cost.
+    Reports and bundles contain the true cost.
 
     Attributes:
-        horizon: T, steps; 0 is no shaping.
+        horizon: T, steps; 0: no shaping.
         shaping: α, the predictor's weight, in cost units.
         predictor_steps: the predictor's fitting steps per iteration.
-        predictor_hidden: its hidden units.
+        predictor_hidden: the predictor's hidden units.
     """
 
-    horizon: int = 0
-    shaping: float = 1.0
-    predictor_steps: int = 25
-    predictor_hidden: int = 32
+    horizon: Annotated[int, Range(0)] = 0
+    shaping: Annotated[float, NOT_NEGATIVE] = 1.0
+    predictor_steps: Annotated[int, Range(1)] = 25
+    predictor_hidden: Annotated[int, Range(1)] = 32
 
     def __post_init__(self) -> None:
-        at_least(0, self, "horizon", "shaping")
-        at_least(1, self, "predictor_steps", "predictor_hidden")
+        check(self, TrainingError)
 
 
 def cost_within(costs: Array, ended: NDArray[np.bool_], horizon: int) -> NDArray[np.bool_]:
@@ -58,9 +60,9 @@ def cost_within(costs: Array, ended: NDArray[np.bool_], horizon: int) -> NDArray
 
 
 class Predictor(nn.Module):
-    """P(a cost within T steps | s) of each cost: a network each, one hidden layer, sigmoids.
+    """P(a cost within T steps | s) for each cost, by one network per cost with one hidden layer.
 
-    It predicts 0 until it was fitted.
+    Before the first fit the predictor predicts 0.
     """
 
     fitted: Tensor
@@ -82,7 +84,7 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def shaped(self, costs: Array, x: Tensor) -> Array:
-        """Return C⁺ (T, N, m) of costs (T, N, m) at x (T·N, n)."""
+        """Return C⁺ (T, N, m) for costs (T, N, m) at x (T·N, n)."""
         if not self.fitted:
             return costs
         likely = torch.cat([torch.sigmoid(self(part)) for part in torch.split(x, ROWS)])
@@ -97,7 +99,7 @@ def fit_predictor(
     label: Tensor,
     generator: torch.Generator,
 ) -> None:
-    """Fit to labels (B, m), 0 or 1, at normalised observations x (B, n): logistic regression."""
+    """Fit by logistic regression to labels (B, m), 0 or 1, at normalised observations x (B, n)."""
     for _ in range(predictor.settings.predictor_steps):
         rows = torch.randint(len(x), (min(ROWS, len(x)),), generator=generator)
         loss = binary_cross_entropy_with_logits(predictor(x[rows]), label[rows])

@@ -1,1 +1,1 @@
-"""Networks: the policy, its critics and what is saved of them."""
+"""Networks of policies and critics, and their checkpoints."""

@@ -1,6 +1,6 @@
-"""Checkpoints: one safetensors file whose header carries a JSON text. No pickle.
+"""Checkpoints: one safetensors file whose header holds a JSON text, without pickle.
 
-Written whole or not at all, so a killed run leaves a whole one.
+A checkpoint is written whole or not at all, so a killed run leaves a whole one.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ READABLE = (FORMAT, "holdfast-checkpoint-2")
 """Format 2 had the settings of all algorithms; `settings_from` converts them."""
 
 LARGEST = 2 * 2**30
-"""Bytes of a file, at most."""
+"""Largest size of a file, bytes."""
 
 HELD = {"settings": dict, "contract": str, "iteration": int}
-"""What the data of every checkpoint has, and of which type."""
+"""Entries of every checkpoint's data, and their types."""
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able data to `path`, atomically.
 
     Raises:
-        FileError: it cannot be written; what was there is still there.
+        FileError: the file cannot be written; an earlier file is unchanged.
     """
     flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "data": json.dumps(data, sort_keys=True)}
@@ -47,7 +47,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> 
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save` wrote.
+    """Read a file that `save` wrote.
 
     Raises:
         TrainingError: no such file, not a checkpoint, or of another format.
@@ -59,7 +59,7 @@ def read(path: Path) -> bytes:
     """Return a checkpoint's bytes.
 
     Raises:
-        TrainingError: it cannot be read.
+        TrainingError: the file cannot be read.
     """
     try:
         return files.read(path, LARGEST)
@@ -68,10 +68,10 @@ def read(path: Path) -> bytes:
 
 
 def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return what `save` wrote as these bytes.
+    """Return the tensors and the data of a checkpoint's bytes.
 
     Args:
-        path: of the file, to name it.
+        path: the file's path, for error messages.
 
     Raises:
         TrainingError: not a checkpoint, or of another format.
@@ -108,24 +108,24 @@ def load_networks(path: Path) -> tuple[Networks, dict[str, Any]]:
     """Return the networks of a checkpoint and its data.
 
     Raises:
-        TrainingError: see `load`; or its tensors do not fit its settings.
+        TrainingError: see `load`; or the tensors do not fit the settings.
     """
     tensors, data = load(path)
     return networks_of(path, tensors, data), data
 
 
 def networks_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> Networks:
-    """Return the networks of what `load` read from `path`.
+    """Return the networks of a checkpoint that `load` read from `path`.
 
     Raises:
-        TrainingError: its tensors do not fit its settings.
+        TrainingError: the tensors do not fit the settings.
     """
     try:
         contract = Contract.from_json(data["contract"])
     except (ContractError, RecursionError) as error:
         raise TrainingError(f"checkpoint {path}: {_first(error)}") from None
     hidden = data["settings"].get("hidden")
-    # Before networks of that size are made, which may be larger than any memory.
+    # Checked before networks of this size are made, which may be larger than any memory.
     sizes = [contract.observation_size, *(hidden if isinstance(hidden, list) else ())]
     sizes.append(contract.action_size)
     for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
@@ -144,10 +144,10 @@ def networks_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, An
 
 
 def start_from(path: Path, networks: Networks) -> None:
-    """Put a checkpoint's networks into others of the same task and size.
+    """Copy a checkpoint's weights into networks of the same task and size.
 
     Raises:
-        TrainingError: see `load`; or it is of another task, contract or size.
+        TrainingError: see `load`; or task, contract or size differ.
     """
     held, data = load_networks(path)
     own, its = networks.contract, held.contract
@@ -165,7 +165,7 @@ def start_from(path: Path, networks: Networks) -> None:
 
 
 def known_tensors(episodes: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:
-    """Return logged observations, (steps, n) of each episode, as two tensors."""
+    """Return logged observations, (steps, n) per episode, as two tensors."""
     if not episodes:
         return {}
     return {
@@ -175,13 +175,13 @@ def known_tensors(episodes: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:
 
 
 def known_episodes(tensors: Mapping[str, Tensor], size: int) -> list[Array]:
-    """Return what was made into `known_tensors`; empty in a policy that learned from no log.
+    """Return the logged observations of `known_tensors`; none if the policy learned from no log.
 
     Args:
-        size: of an observation.
+        size: n, size of an observation.
 
     Raises:
-        TrainingError: they are no episodes of such observations.
+        TrainingError: the tensors are no whole episodes of such observations.
     """
     if "known.steps" not in tensors:
         return []
@@ -199,7 +199,7 @@ def known_episodes(tensors: Mapping[str, Tensor], size: int) -> list[Array]:
 
 
 def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors of `module_tensors` back.
+    """Restore modules from the tensors of `module_tensors`.
 
     Raises:
         TrainingError: a tensor is missing or has another shape.
@@ -223,7 +223,7 @@ def adam_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Ten
 def restore_adam(
     optimiser: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put the tensors of `adam_tensors` back."""
+    """Restore Adam's state from the tensors of `adam_tensors`."""
     full = optimiser.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -1,4 +1,4 @@
-"""The critics: values of the reward and of every cost."""
+"""The critics: value functions of the reward and of each cost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from holdfast.policy.models.layers import ROWS, mlp, products, tanh_
 class Critic(nn.Module):
     """V(s) of the reward, of each cost under its discount, and of each cost undiscounted.
 
-    The first two make advantages; the last is the cost still to come in the episode, which
-    the monitor adds to what was spent. One network each, in the units of the returns.
-    The networks are stacked, so that all of them take one matrix product per layer. Targets
-    are scaled by a mean and standard deviation that follow them, so that one learning rate
+    Advantages are computed from the first two. The last is the cost still to come in the episode,
+    which the monitor adds to the cost already spent. Each output has a network, in the units of
+    the returns. The networks are stacked, so that a layer of all networks is one matrix product.
+    Targets are scaled by their running mean and standard deviation, so that one learning rate
     serves returns of 0.1 and of 1000.
     """
 
@@ -40,7 +40,7 @@ class Critic(nn.Module):
         self.register_buffer("std", torch.ones(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, outputs) in the units of the returns, of normalised observations (B, n)."""
+        """Return values (B, outputs) of normalised observations (B, n), in units of the returns."""
         h = x.expand(len(self.mean), *x.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = torch.baddbmm(bias, h, weight)
@@ -50,7 +50,7 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def values(self, x: Tensor) -> Tensor:
-        """Return what `forward` does, without what derivatives would need."""
+        """Return the result of `forward`, computed without derivatives."""
         scaled = torch.cat([self._layers(part)[-1].T for part in torch.split(x, ROWS)])
         return scaled * self.std + self.mean
 
@@ -60,16 +60,16 @@ class Critic(nn.Module):
         layers = [x.expand(len(self.mean), *x.shape)]
         for weight, bias in hidden:
             layers.append(tanh_(torch.baddbmm(bias, layers[-1], weight)))
-        weight, bias = last  # of one unit: a product and a sum are faster than a matrix product
+        weight, bias = last  # one unit: a product and a sum are faster than a matrix product
         layers.append((layers[-1] * weight.mT).sum(-1).add_(bias[..., 0]))
         return layers
 
     @torch.no_grad()
     def descend(self, x: Tensor, target: Tensor) -> None:
-        """Set each parameter's `grad` to that of the mean of Σ (scaled value − target)².
+        """Set each parameter's `grad` to the gradient of the mean of Σ (scaled value − target)².
 
         Args:
-            x: (B, n). target: (outputs, B), in the scaled units that are fitted.
+            x: (B, n). target: (outputs, B), in scaled units.
         """
         *layers, value = self._layers(x)
         error = (value - target).mul_(2.0 / len(x))[..., None]
@@ -86,9 +86,9 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def follow(self, targets: Tensor) -> None:
-        """Move the scale to that of the targets (B, outputs), leaving the function unchanged.
+        """Set the scale to the targets' (B, outputs); the function stays unchanged.
 
-        (PopArt: van Hasselt et al. 2016, equation 9.)
+        PopArt: van Hasselt et al. 2016, equation 9.
         """
         mean, std = targets.mean(0), targets.std(0).clamp_min(1e-2)
         weight, bias = self.weights[-1], self.biases[-1]

@@ -12,10 +12,10 @@ from holdfast.policy.models.layers import ROWS, InferenceMLP, mlp, products, tan
 
 
 class GaussianPolicy(nn.Module):
-    """π(u|s) = N(tanh(f(s)), diag(σ²)), of actions scaled to [-1, 1].
+    """π(u|s) = N(tanh(f(s)), diag(σ²)), for actions scaled to [-1, 1].
 
-    The mean stays inside the limits by construction, so what is exported, run and learned
-    from is one and the same distribution; samples are clipped by `Contract.admissible`.
+    The tanh keeps the mean inside the limits, so that one distribution is trained, exported and
+    run. `Contract.admissible` clips samples.
     """
 
     def __init__(
@@ -40,30 +40,30 @@ class GaussianPolicy(nn.Module):
         return torch.tanh(self.body(x))
 
     def frozen(self) -> InferenceMLP:
-        """Return `forward` as it is now, without what derivatives would need."""
+        """Return a copy of `forward` with the present weights, without derivatives."""
         return InferenceMLP(self.linears)
 
     def means(self, x: Tensor) -> Tensor:
-        """Return what `forward` does, of any number of observations."""
+        """Return the result of `forward` for any number of observations, in parts."""
         mean = self.frozen()
         return torch.cat([mean(part) for part in torch.split(x, ROWS)])
 
     def log_prob(self, mean: Tensor, u: Tensor) -> Tensor:
-        """Return log π(u|s), (B,): summed over dimensions."""
+        """Return log π(u|s), (B,), summed over dimensions."""
         return self.log_prob_of((u - mean) * torch.exp(-self.log_std))
 
     def log_prob_of(self, noise: Tensor) -> Tensor:
-        """Return log π(u|s), (...), of u = mean + σ·noise, noise (..., actions)."""
+        """Return log π(u|s) (...) of u = mean + σ·noise, for noise (..., actions)."""
         constant = 0.5 * noise.shape[-1] * math.log(2.0 * math.pi)
         return -0.5 * (noise * noise).sum(-1) - self.log_std.sum() - constant
 
 
 class Linearisation:
-    """A policy around its present weights θ, at observations x: ∂mean/∂θ = J, never written out.
+    """A policy's linearisation around its present weights θ, at observations x.
 
-    The pass forward is kept, and from it J·v (a tangent carried forward through the layers) and
-    Jᵀ·c (a cotangent carried back to the weights) follow, for k of them at once. Vectors (k, P)
-    are in the order of `parameters()`, log σ first.
+    J = ∂mean/∂θ is never formed. The stored forward pass gives J·v (a tangent carried forward
+    through the layers) and Jᵀ·c (a cotangent carried back to the weights), for k vectors at once.
+    Vectors (k, P) are in the order of `parameters()`, log σ first.
 
     Args:
         x: (B, n) normalised observations.
@@ -81,7 +81,7 @@ class Linearisation:
         self.mean = h
 
     def _push(self, v: Tensor) -> Tensor:
-        """Return J·v, (k, B, actions), of v (k, weights and biases)."""
+        """Return J·v (k, B, actions) for v (k, weights and biases)."""
         at, dh = 0, None
         for layer, h, slope in zip(self.layers, self.inputs, self.slopes, strict=True):
             n, size = layer.weight.numel(), len(layer.bias)
@@ -95,7 +95,7 @@ class Linearisation:
         return dh
 
     def _pull(self, c: Tensor) -> Tensor:
-        """Return Jᵀ·c, (k, weights and biases), of cotangents c (k, B, actions)."""
+        """Return Jᵀ·c (k, weights and biases) for cotangents c (k, B, actions)."""
         parts: list[Tensor] = []
         for i in reversed(range(len(self.layers))):
             dz, h = c * self.slopes[i], self.inputs[i]
@@ -117,7 +117,7 @@ class Linearisation:
 
     @torch.no_grad()
     def kl_gradient(self, old_mean: Tensor, old_log_std: Tensor) -> Tensor:
-        """Return the gradient (P,) of `kl` by θ: the old policy's mean (B, actions) is fixed.
+        """Return the gradient (P,) of `kl` by θ, with the old policy's mean (B, actions) fixed.
 
         ∂KL/∂μ' = (μ' − μ)/σ'², ∂KL/∂log σ' = 1 − (σ² + (μ − μ')²)/σ'².
         """
@@ -129,10 +129,10 @@ class Linearisation:
 
     @torch.no_grad()
     def fisher_sum(self, v: Tensor) -> Tensor:
-        """Return Σ_b F_b v, (k, P), of the Fisher matrix at each observation.
+        """Return Σ_b F_b v (k, P), F_b the Fisher matrix at observation b.
 
-        For a diagonal Gaussian that of the mean's weights is F_b = Jᵀ diag(1/σ²) J, and that of
-        log σ is 2·I: no second backward pass.
+        For a diagonal Gaussian the block of the mean's weights is Jᵀ diag(1/σ²) J, and the block of
+        log σ is 2·I. So no second backward pass is needed.
         """
         log_std = self.policy.log_std
         log_std_part, rest = v[:, : len(log_std)], v[:, len(log_std) :]
@@ -141,14 +141,14 @@ class Linearisation:
 
 
 class FisherMatrix:
-    """F + damping·I, F the mean over observations x (B, n) of a policy's Fisher matrix."""
+    """F + damping·I, F being a policy's mean Fisher matrix over observations x (B, n)."""
 
     def __init__(self, policy: GaussianPolicy, x: Tensor, damping: float) -> None:
         self.parts = [Linearisation(policy, part) for part in torch.split(x, ROWS)]
         self.count, self.damping = len(x), damping
 
     def __call__(self, v: Tensor) -> Tensor:
-        """Return its product with each of v (k, P)."""
+        """Return the matrix's product with each vector of v (k, P)."""
         total = torch.zeros_like(v)
         for part in self.parts:
             total += part.fisher_sum(v)
@@ -167,7 +167,7 @@ def kl(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> 
 
 
 def set_gradient(policy: nn.Module, vector: Tensor) -> None:
-    """Let an optimiser that descends see this gradient (P,)."""
+    """Store a gradient (P,) in the parameters, where an optimiser reads it."""
     parameters = list(policy.parameters())
     parts = torch.split(vector, [p.numel() for p in parameters])
     for parameter, part in zip(parameters, parts, strict=True):

@@ -1,4 +1,4 @@
-"""What all networks are made of."""
+"""Layers and operations that all networks share."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 ROWS = 1024
-"""Rows that go through a network at a time: few enough for a core's cache, so that a step costs
-the same in any batch, and memory does not grow with it. The same whatever the number of threads,
-so that sums round alike."""
+"""Rows that go through a network at a time. They fit into a core's cache, so the time per row and
+the memory do not grow with the batch. The number is fixed, so sums round alike on any machine."""
 
 
 def mlp(sizes: Sequence[int], generator: torch.Generator, last_gain: float = 1.0) -> nn.Sequential:
-    """Return Linear and Tanh in turn, without a Tanh at the end; orthogonal, seeded weights."""
+    """Return Linear and Tanh layers in turn, without a final Tanh; orthogonal, seeded weights."""
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         linear = nn.Linear(fan_in, fan_out)
@@ -28,9 +27,9 @@ def mlp(sizes: Sequence[int], generator: torch.Generator, last_gain: float = 1.0
 
 
 class InferenceMLP:
-    """Linear layers, a tanh after each, as they are now: y = f(x) in few operations.
+    """A copy of linear layers with a tanh after each, which computes y = f(x) in few operations.
 
-    As tanh z = 2σ(2z) − 1, the same is a network of sigmoids: h ← σ(2W(2h − 1) + 2b).
+    As tanh z = 2σ(2z) − 1, the layers are also a network of sigmoids: h ← σ(2W(2h − 1) + 2b).
     """
 
     @torch.no_grad()
@@ -49,13 +48,13 @@ class InferenceMLP:
 
 
 def tanh_(z: Tensor) -> Tensor:
-    """Replace z by tanh z = 2σ(2z) − 1: right to 2e-7, in less than half of torch.tanh's time."""
+    """Replace z by tanh z = 2σ(2z) − 1, exact to 2e-7 in less than half of torch.tanh's time."""
     return z.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
 
 
 def products(a: Tensor, b: Tensor) -> Tensor:
-    """Return aᵀb, (k, n, m), of a (k, B, n) and b (k, B, m): Σ over B.
+    """Return aᵀb (k, n, m) of a (k, B, n) and b (k, B, m), summed over B.
 
-    With the narrower of them in front BLAS is up to seven times as fast.
+    BLAS is up to seven times as fast with the narrower factor in front.
     """
     return a.mT @ b if a.shape[-1] <= b.shape[-1] else (b.mT @ a).mT

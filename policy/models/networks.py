@@ -1,4 +1,4 @@
-"""All that a policy is made of: its own network, its critics, and what scales their input."""
+"""The networks of a policy: the policy itself, its critics, and the normaliser of their input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Normaliser(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def update(self, observations: Tensor) -> None:
-        """Take in a batch (B, n)."""
+        """Update mean and standard deviation with a batch (B, n)."""
         x = observations.to(torch.float64)
         n, mean, variance = len(x), x.mean(0), x.var(0, unbiased=False)
         total = self.count + n
@@ -38,14 +38,14 @@ class Normaliser(nn.Module):
         self.count.copy_(total)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Return (B, n), scaled."""
+        """Return scaled observations (B, n)."""
         scaled = (observations - self.mean.to(observations)) / self.std.to(observations)
         return scaled.clamp(-10.0, 10.0)
 
 
 @dataclass(frozen=True)
 class Networks:
-    """All that a policy is made of, and the contract that it is for."""
+    """A policy's networks, and its contract."""
 
     contract: Contract
     policy: GaussianPolicy
@@ -56,7 +56,7 @@ class Networks:
     def build(
         contract: Contract, hidden: Sequence[int], initial_std: float, generator: torch.Generator
     ) -> Networks:
-        """Return new networks with weights drawn from the generator."""
+        """Return new networks, whose weights the generator draws."""
         n, actions = contract.observation_size, contract.action_size
         return Networks(
             contract,

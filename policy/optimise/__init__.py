@@ -1,1 +1,1 @@
-"""The mathematics of a policy step."""
+"""The dual problem and the trust region of a policy step."""

@@ -2,8 +2,10 @@
 
     maximise gᵀx   subject to   c_i + b_iᵀx ≤ 0,   ½ xᵀHx ≤ δ
 
-Sign convention, used everywhere here: g is the gradient of what is *maximised*, b_i of the i-th
-cost, c_i the present excess of that cost over its limit in the same units as b_iᵀx.
+Sign convention in this file: g is the gradient of the *maximised* objective, b_i the gradient of
+the i-th cost, c_i the present excess of the i-th cost over its limit, in the units of b_iᵀx.
+
+SciPy's NNLS solves the least-distance problem.
 """
 
 from __future__ import annotations
@@ -14,24 +16,23 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from holdfast.signals import Array
 
 TINY = 1e-14
 BISECTIONS = 40
-ROUNDING = 1e-13
-"""Of numbers of the order of 1."""
-LARGEST = 1e6
-"""Weight of a half-space."""
+NNLS_ITERATIONS = 100
+LARGEST_WEIGHT = 1e6
+"""Largest weight of a half-space in `_nearest`."""
 
 
 class Case(str, Enum):
-    """Which solution of the step was taken."""
+    """Kind of solution of the step."""
 
-    REWARD = "reward"  # no limit is in the way: the unconstrained (TRPO) step
-    BOUNDARY = "boundary"  # a limit binds: the step ends on it
-    RECOVERY = "recovery"  # no step in the region meets the limits: lower the costs, nothing else
+    REWARD = "reward"  # no limit binds: the unconstrained (TRPO) step
+    BOUNDARY = "boundary"  # a limit binds: the step ends on its boundary
+    RECOVERY = "recovery"  # no step in the region meets the limits: the step only lowers costs
     NO_COST_GRADIENT = "no_cost_gradient"  # a limit is broken, and no direction changes its cost
 
 
@@ -58,12 +59,13 @@ def solve_dual(q: float, r: Array, s: Array, c: Array, delta: float) -> Dual:
         q: gᵀH⁻¹g. r: (m,), gᵀH⁻¹b_i. s: (m, m), b_iᵀH⁻¹b_j. c: (m,). delta: δ.
 
     Raises:
-        ValueError: an argument is not finite, q or some s_ii is negative, or delta not positive.
+        ValueError: an argument is not finite, q or some s_ii is negative, or delta not positive;
+            or rounding keeps the solver from an end.
     """
     finite = all(np.isfinite(value).all() for value in (q, r, s, c, delta))
     if not finite or q < 0 or (s.diagonal() < 0).any() or delta <= 0:
         raise ValueError(f"no such step: q={q}, r={r}, s={s}, c={c}, delta={delta}")
-    # What no direction changes is no constraint on the direction.
+    # A cost that no direction changes does not constrain the direction.
     moved = s.diagonal() > TINY
     stuck = bool((c[~moved] > 0.0).any())
     part = np.ix_(moved, moved)
@@ -86,11 +88,11 @@ def _free(q: float, m: int, delta: float) -> Dual:
 def _one(q: float, r: float, s: float, c: float, delta: float) -> Dual:
     """Solve the step for one limit, in closed form.
 
-    The problem is convex, so its optimum is the unconstrained one where that meets the limit,
-    and otherwise lies on the limit: there the paper's λ_a = √((q − r²/s)/(2δ − c²/s)) and
-    ν = (λc + r)/s > 0 hold. (With g ascending, r enters with a plus; the paper's own text
-    minimises, where it is a minus. Mixing the two is the classic mistake.) No projection of λ
-    onto intervals is needed, and so none can be done with crossed bounds.
+    The problem is convex. So the optimum is the unconstrained step, if this step meets the limit;
+    otherwise the optimum lies on the limit, where the paper's λ_a = √((q − r²/s)/(2δ − c²/s)) and
+    ν = (λc + r)/s > 0 hold. (Here g ascends, so r has a plus sign; the paper's text minimises, so
+    r has a minus sign there. Mixing the two is the classic mistake.) The paper projects λ onto
+    intervals; this is not needed here, and so no interval can have crossed bounds.
     """
 
     def dual(case: Case, reward: float, cost: float, lam: float, nu: float) -> Dual:
@@ -101,7 +103,7 @@ def _one(q: float, r: float, s: float, c: float, delta: float) -> Dual:
         return dual(Case.RECOVERY, 0.0, -math.sqrt(2.0 * delta / s), 0.0, 0.0)
     if c + free.reward_factor * r <= 0.0 or (c < 0.0 and c * c >= 2.0 * delta * s):
         return free
-    along = q - r * r / s  # what of g is left along the limit; ≥ 0 by Cauchy-Schwarz
+    along = q - r * r / s  # squared length of g along the limit; ≥ 0 by Cauchy-Schwarz
     room = 2.0 * delta - c * c / s
     if along <= TINY * q:
         return dual(Case.BOUNDARY, 0.0, -c / s, 0.0, r / s)
@@ -114,11 +116,11 @@ def _several(q: float, r: Array, s: Array, c: Array, delta: float) -> Dual:
     """Solve the step for any number of limits.
 
     In coordinates where H is the identity and the region is the unit ball, each limit is a
-    half-space at a signed distance from the origin. The step of least length that gains at
-    least v is a least-distance problem, solved exactly by `_nearest`; its length grows with v,
-    and the v where it fills the ball is found by bisection. Where no point of the ball is in
-    all half-spaces, the same search finds the point whose greatest distance from any of them
-    is least: for one limit, the paper's recovery.
+    half-space at a signed distance from the origin. The shortest step that gains at least v is a
+    least-distance problem, which `_nearest` solves exactly. The step's length grows with v, and
+    bisection finds the v at which the step reaches the ball's surface. If no point of the ball
+    lies in all half-spaces, bisection finds the point whose largest distance from a half-space
+    is smallest; for one limit this is the paper's recovery.
     """
     m = len(c)
     scale, radius = np.sqrt(s.diagonal()), math.sqrt(2.0 * delta)
@@ -147,14 +149,14 @@ def _several(q: float, r: Array, s: Array, c: Array, delta: float) -> Dual:
 
 
 def _points(gram: Array) -> Array:
-    """Return points (k, k), a row each, with these inner products (k, k)."""
+    """Return points (k, k), one per row, whose inner products are `gram` (k, k)."""
     values, vectors = np.linalg.eigh(gram)
     points: Array = vectors * np.sqrt(np.maximum(values, 0.0))
     return points
 
 
 def _last(solve: Callable[[float], Array | None], good: float, bad: float) -> Array:
-    """Return the solution nearest to `bad` that there is; at `good` there is one."""
+    """Return the solution nearest to `bad`, by bisection; at `good` a solution exists."""
     solution = solve(good)
     assert solution is not None
     for _ in range(BISECTIONS):
@@ -168,53 +170,25 @@ def _last(solve: Callable[[float], Array | None], good: float, bad: float) -> Ar
 
 
 def _nearest(normals: Array, depth: Array) -> Array | None:
-    """Return the point of the half-spaces {y: Ny ≤ depth} nearest to the origin, as the weights
-    w ≥ 0 (m,) of y = −Nᵀw; or None if the unit ball holds none.
+    """Return the point y of the half-spaces {y: Ny ≤ depth} nearest to the origin.
 
-    A least-distance problem (Lawson & Hanson 1974, chapter 23): with E = (−N, −depth)ᵀ and
-    u ≥ 0 least in ‖Eu − e‖, e the last unit vector, the last value of e − Eu is 1/(1 + ‖y‖²),
-    and w = u divided by it.
+    The result is the weights w ≥ 0 (m,) of y = −Nᵀw; None if no such point is in the unit ball.
+
+    A least-distance problem (Lawson & Hanson 1974, chapter 23): let E = (−N, −depth)ᵀ, e the last
+    unit vector, and u ≥ 0 the minimum of ‖Eu − e‖. The last value of e − Eu is 1/(1 + ‖y‖²), and
+    w is u divided by this value.
     """
     matrix = np.vstack((-normals.T, -depth))
     length = np.maximum(np.linalg.norm(matrix, axis=0), TINY)
     target = np.zeros(len(matrix))
     target[-1] = 1.0
-    u = _nonnegative_least_squares(matrix / length, target) / length
+    try:
+        u = nnls(matrix / length, target, maxiter=NNLS_ITERATIONS)[0] / length
+    except RuntimeError:
+        raise ValueError(
+            f"the step's problem is not solved after {NNLS_ITERATIONS} iterations of NNLS"
+        ) from None
     last = 1.0 - matrix[-1] @ u
-    # Weights beyond all measure belong to half-spaces that all but exclude each other; what
-    # they would still gain is less than what rounding would take.
-    return u / last if last >= 0.5 and u.max() <= LARGEST else None
-
-
-def _nonnegative_least_squares(matrix: Array, target: Array) -> Array:
-    """Return u ≥ 0 least in ‖matrix·u − target‖ (Lawson & Hanson 1974, chapter 23, NNLS)."""
-    n = matrix.shape[1]
-    u, passive = np.zeros(n), np.zeros(n, dtype=bool)
-    gradient = matrix.T @ target
-    for _ in range(10 * n):
-        entering = int(gradient.argmax())
-        if gradient[entering] <= ROUNDING:
-            break
-        passive[entering] = True
-        free = _least_squares(matrix, passive, target)
-        if free[entering] <= 0.0:  # by rounding: it would leave at once
-            passive[entering], gradient[entering] = False, 0.0
-            continue
-        while (out := passive & (free <= 0.0)).any():
-            # As far towards the free solution as all stay positive; who reaches 0 leaves.
-            share = u[out] / (u[out] - free[out])
-            u += share.min() * (free - u)
-            u[np.flatnonzero(out)[share.argmin()]] = 0.0
-            passive &= u > 0.0
-            u[~passive] = 0.0
-            free = _least_squares(matrix, passive, target)
-        u = free
-        gradient = matrix.T @ (target - matrix @ u)
-        gradient[passive] = 0.0
-    return u
-
-
-def _least_squares(matrix: Array, columns: NDArray[np.bool_], target: Array) -> Array:
-    solution = np.zeros(len(columns))
-    solution[columns] = np.linalg.lstsq(matrix[:, columns], target)[0]
-    return solution
+    # Very large weights belong to half-spaces that nearly exclude each other: the remaining gain
+    # is smaller than the rounding error.
+    return u / last if last >= 0.5 and u.max() <= LARGEST_WEIGHT else None

@@ -1,20 +1,22 @@
-"""A step in the KL trust region around a policy, and the line search that takes it.
+"""A step in the KL trust region around a policy, and its line search.
 
-Schulman et al. 2015 (TRPO), appendix C; what the step is, is the algorithm's to say.
+Schulman et al. 2015 (TRPO), appendix C. The algorithm chooses the direction of the step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from holdfast.errors import TrainingError
 from holdfast.policy.models.gaussian import FisherMatrix, GaussianPolicy, kl
 from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
-from holdfast.ranges import above_zero, at_least
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check
 
 
 @dataclass(frozen=True)
@@ -23,29 +25,27 @@ class StepSettings:
 
     Attributes:
         delta: trust region, mean KL(old ‖ new) in nats, summed over action dimensions.
-        damping: added to the Fisher matrix's diagonal.
-        cg_iterations: conjugate-gradient iterations, at most.
-        fisher_rows: samples that Fisher products are taken on, at most.
-        backtrack: each try of the line search is this times the one before.
-        backtracks: tries, at most.
+        damping: number added to the Fisher matrix's diagonal.
+        cg_iterations: maximum number of conjugate-gradient iterations.
+        fisher_rows: maximum number of samples in a Fisher product.
+        backtrack: length of each step of the line search, as a share of the step before.
+        backtracks: maximum number of steps of the line search.
     """
 
-    delta: float = 0.02
-    damping: float = 0.1
-    cg_iterations: int = 10
-    fisher_rows: int = 4000
-    backtrack: float = 0.8
-    backtracks: int = 12
+    delta: Annotated[float, POSITIVE] = 0.02
+    damping: Annotated[float, NOT_NEGATIVE] = 0.1
+    cg_iterations: Annotated[int, Range(1)] = 10
+    fisher_rows: Annotated[int, Range(1)] = 4000
+    backtrack: Annotated[float, POSITIVE] = 0.8
+    backtracks: Annotated[int, Range(1)] = 12
 
     def __post_init__(self) -> None:
-        above_zero(self, "delta", "backtrack")
-        at_least(0, self, "damping")
-        at_least(1, self, "cg_iterations", "fisher_rows", "backtracks")
+        check(self, TrainingError)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A step that was tried: its KL(old ‖ new), and the change (1 + m,) of the surrogates."""
+    """A step of the line search: its KL(old ‖ new), and the change (1 + m,) of the surrogates."""
 
     kl: float
     change: Tensor
@@ -55,8 +55,9 @@ class TrustRegion:
     """Gradients at the present policy, and the metric that the KL divergence gives there.
 
     Args:
-        policy: changed by `search` alone.
-        samples: of a behaviour policy. count: gradients wanted: the reward's, then the costs'.
+        policy: the policy, which `search` alone changes.
+        samples: samples of a behaviour policy. count: number of gradients: the reward's, then the
+            costs'.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class TrustRegion:
 
     @property
     def finite(self) -> bool:
-        """Whether the batch, and what was computed from it, is."""
+        """Whether the batch, its surrogates and their gradients are finite."""
         sums = (self.gradients.sum(), self.surrogates.sum(), self.samples.x.sum())
         return all(bool(torch.isfinite(value)) for value in sums)
 
@@ -81,12 +82,11 @@ class TrustRegion:
         return conjugate_gradient(fisher, self.gradients, self.settings.cg_iterations)
 
     def search(self, step: Tensor, accept: Callable[[Trial], bool]) -> tuple[int, Trial] | None:
-        """Take the longest of the step's shrinking copies that is in the region and accepted.
+        """Change the policy by the longest scaled-down step that is in the region and accepted.
 
         Returns:
-            How many were tried before it, and what it does; None where none is accepted: then
-            the parameters are exactly what they were. A NaN makes every comparison false, and
-            so the trial fails.
+            The number of failed trials and the accepted trial; None if none is accepted: then
+            the parameters are unchanged. A trial with a NaN fails, as NaN fails every comparison.
         """
         for j in range(self.settings.backtracks):
             vector_to_parameters(self.old + self.settings.backtrack**j * step,
@@ -105,7 +105,7 @@ def conjugate_gradient(
 ) -> Tensor:
     """Return x with product(x) ≈ b, for k right-hand sides b (k, P) side by side.
 
-    Hestenes & Stiefel 1952; tolerance is on ‖residual‖²/‖b‖² of each.
+    Hestenes & Stiefel 1952. The tolerance is the largest ‖residual‖²/‖b‖² of each solution.
     """
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def conjugate_gradient(
         if not going.any():
             break
         image = product(direction)
-        # One that is done stays where it is.
+        # A solution that has converged does not change any more.
         alpha = torch.where(going, square / dot(direction, image), 0.0)
         x += alpha * direction
         residual -= alpha * image

@@ -1,1 +1,1 @@
-"""Rollouts, the samples that are made of them, and their advantages."""
+"""Rollouts, their samples and their advantages."""

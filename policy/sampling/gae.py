@@ -19,11 +19,11 @@ def advantages(
     """Return A_t = Σ_l (γλ)^l δ_{t+l} with δ_t = r_t + γ V(s_{t+1}) − V(s_t).
 
     Args:
-        rewards: (T, N, ...), of rewards or of several costs.
+        rewards: (T, N, ...), rewards or several costs.
         values: V(s_t), same shape.
-        next_values: V(s_{t+1}) before any reset, 0 where the task is over there; same shape.
-        ended: (T, N), the episode ended after step t, for whatever reason.
-        gamma, lam: broadcast over the trailing axes, so that each cost has its own.
+        next_values: V(s_{t+1}) before any reset, 0 where the task ended at s_{t+1}; same shape.
+        ended: (T, N), the episode ended after step t, for any reason.
+        gamma, lam: discount and λ, broadcast over the trailing axes, as each cost has its own.
     """
     delta = rewards + gamma * next_values - values
     goes_on = ~ended.reshape(ended.shape + (1,) * (rewards.ndim - 2))

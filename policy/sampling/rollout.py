@@ -1,4 +1,4 @@
-"""Collect experience from a batch of copies, and estimate the advantages of its actions."""
+"""Collects rollouts in a batch of copies, and estimates the advantages of their actions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Rollout:
 
     Attributes:
         observation: (T, N, n); u: (T, N, actions), in [-1, 1] units.
-        log_prob: (T, N), of u under the policy that drew it.
+        log_prob: (T, N), log-probability of u under the policy that drew u.
         reward: (T, N); costs: (T, N, m); terminated, ended: (T, N).
-        final_observation: (E, n), what was seen last in each episode that ended, in the order
+        final_observation: (E, n), the last observation of each episode that ended, in the order
             of `ended`'s true values.
         last_observation: (N, n), after the last step, before any reset.
     """
@@ -46,8 +46,8 @@ class Rollout:
     def episode_sums(self, values: Array, episodes: int) -> Array:
         """Return the sums (N · episodes, k) of values (T, N, k) over each copy's first episodes.
 
-        To count all that finished would favour short ones: of those that began late, only they
-        do. T must be long enough for each copy to finish as many.
+        A mean over all finished episodes would favour short ones: of the episodes that begin late,
+        only short ones finish. T must be long enough for each copy to finish `episodes` episodes.
         """
         running, counted = np.zeros(values.shape[1:]), np.zeros(values.shape[1], dtype=int)
         rows = []
@@ -63,9 +63,9 @@ class Collector:
     """Runs a policy in a batch of copies.
 
     Args:
-        batch: the copies; theirs are the start states' seeds.
+        batch: the copies, which draw their own start states.
         generator: draws the actions.
-        before: called before each step with its number.
+        before: called before each step with the step's number.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class Collector:
 
 
 def ends_with_episode(contract: Contract) -> bool:
-    """Return whether the observation shows the time left, so that nothing follows its end."""
+    """Return whether the observation shows the time left; then the value after the end is 0."""
     return any(channel.signal == EPISODE_LEFT for channel in contract.observation)
 
 
 def discounts(contract: Contract, gamma: float, lam: float) -> tuple[Array, Array]:
-    """Return γ and λ of each of the critics' outputs, given the reward's."""
+    """Return γ and λ of each of the critics' outputs, given γ and λ of the reward."""
     costs = contract.costs
     gammas = np.array([gamma, *(cost.gamma for cost in costs), *(1.0 for _ in costs)])
     lams = np.array([lam, *(2 * [cost.lam for cost in costs])])
@@ -120,8 +120,10 @@ def discounts(contract: Contract, gamma: float, lam: float) -> tuple[Array, Arra
 
 @dataclass(frozen=True)
 class Estimates:
-    """Advantages (T, N, outputs), the critics' targets and values, in the critics' order; the
-    values that follow, 0 where nothing does."""
+    """Advantages, targets, values, and values of the next states, (T, N, outputs) each.
+
+    Outputs are in the critics' order. The value of the next state is 0 where the episode ended.
+    """
 
     advantage: Array
     target: Array
@@ -144,14 +146,14 @@ def estimate(
     gamma: float,
     lam: float,
 ) -> Estimates:
-    """Return GAE estimates of the reward (γ, λ), of each cost (its own γ, λ), and of each cost
-    undiscounted (1, its λ).
+    """Return GAE estimates for the reward, for each cost, and for each undiscounted cost.
 
-    An episode that ran out of time is bootstrapped with the critics' value, unless the
-    observation shows the time left: then the value after the last step is 0 by definition.
+    γ and λ are the reward's, each cost's own, and 1 with each cost's λ. An episode that ran out of
+    time is bootstrapped with the critics' value, unless the observation shows the time left: then
+    the value after the last step is 0 by definition.
 
     Args:
-        shaped: costs (T, N, m) that the second kind is of; the rollout's own without shaping.
+        shaped: discounted costs (T, N, m) with cost shaping; without, the rollout's costs.
     """
 
     def values(observations: NDArray[np.float32]) -> Array:
@@ -160,7 +162,7 @@ def estimate(
         return result.reshape(*observations.shape[:-1], -1)
 
     value = values(rollout.observation)
-    # V(s') is V of the next row, but for the last row and where an episode ended.
+    # V(s') is V of the next row, except in the last row and where an episode ended.
     following = np.concatenate((value[1:], values(rollout.last_observation)[None]))
     over = rollout.ended if ends_with_episode(contract) else rollout.terminated
     following[over] = 0.0

@@ -1,4 +1,4 @@
-"""Samples of a behaviour policy, and the surrogates that they make of a changed one."""
+"""Samples of a behaviour policy, and the surrogates of a changed policy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from holdfast.policy.models.layers import ROWS
 
 @dataclass(frozen=True)
 class Samples:
-    """What an update is computed from: B steps of a behaviour policy, m costs.
+    """The data of an update: B steps of a behaviour policy, m costs.
 
     Attributes:
         x: (B, n) normalised observations. u: (B, actions) sampled actions, in [-1, 1] units.
-        log_prob: (B,) of u under the behaviour policy; the importance ratio's denominator.
-        advantages: (B, 1 + m), of the reward, in units that the algorithm may choose, then of
-            each cost, in its own: their scale against the excess is what a constrained step
-            depends on.
+        log_prob: (B,) log-probability of u under the behaviour policy, the importance ratio's
+            denominator.
+        advantages: (B, 1 + m), of the reward in any unit, then of each cost in the cost's unit: a
+            constrained step depends on their scale against the excess.
         weight: (B,) 1 for steps that count, 0 for masked ones.
-        together: how many rows, one after another, belong together.
+        together: number of consecutive rows that must not be separated.
     """
 
     x: Tensor
@@ -38,29 +38,28 @@ class Samples:
         return len(self.x)
 
     def parts(self) -> Iterator[Samples]:
-        """Yield the same in pieces of about `ROWS`, what belongs together in one."""
+        """Yield the samples in parts of about `ROWS` rows; `together` rows stay in one part."""
         size = max(1, ROWS // self.together) * self.together
         tensors = [torch.split(getattr(self, name), size) for name in _TENSORS]
         named = (dict(zip(_TENSORS, part, strict=True)) for part in zip(*tensors, strict=True))
         return (dataclasses.replace(self, **part) for part in named)
 
     def rows(self, index: Tensor) -> Samples:
-        """Return some of them, in the order of the index."""
+        """Return the samples of some rows, in the order of the index."""
         return Samples(*(getattr(self, name)[index] for name in _TENSORS))
 
     def pursuing(self, advantage: Tensor) -> Samples:
-        """Return them with another advantage (B,) in the reward's place, scaled to variance 1."""
+        """Return the samples with another reward advantage (B,), scaled to variance 1."""
         scaled = advantage / (advantage.std() + 1e-8)
         others = self.advantages[:, 1:]
         return dataclasses.replace(self, advantages=torch.cat((scaled[:, None], others), dim=1))
 
     def sums(self, ratio: Tensor) -> Tensor:
-        """Return the surrogates (1 + m,) of importance ratios ρ (B,), times the sum of `weight`:
-        Σ ρA."""
+        """Return Σ ρA (1 + m,) for importance ratios ρ (B,): the surrogates times Σ `weight`."""
         return (ratio * self.weight) @ self.advantages
 
     def factors(self, ratio: Tensor) -> Tensor:
-        """Return what each ∇log π(u|s) counts for in the gradients of `sums`, (B, 1 + m): ρA."""
+        """Return ρA (B, 1 + m), the factor of each ∇log π(u|s) in the gradients of `sums`."""
         return (ratio * self.weight)[:, None] * self.advantages
 
 
@@ -71,8 +70,8 @@ _TENSORS = ("x", "u", "log_prob", "advantages", "weight")
 def surrogates(policy: GaussianPolicy, samples: Samples) -> tuple[Tensor, Tensor]:
     """Return E[ρA] of the reward and of each cost, (1 + m,), and the means (B, actions).
 
-    ρ = π(u|s)/π_behaviour(u|s), the importance ratio. Samples may have another estimator of it
-    (`Samples.sums`).
+    ρ = π(u|s)/π_behaviour(u|s) is the importance ratio. A subclass of `Samples` may estimate E[ρA]
+    differently (`Samples.sums`).
     """
     mean = policy.means(samples.x)
     ratio = torch.exp(policy.log_prob(mean, samples.u) - samples.log_prob)
@@ -83,7 +82,7 @@ def surrogates(policy: GaussianPolicy, samples: Samples) -> tuple[Tensor, Tensor
 def surrogate_gradients(
     policy: GaussianPolicy, samples: Samples, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return `surrogates`, and the gradients (count, P) of the first ones."""
+    """Return `surrogates`, and the gradients (count, P) of the first `count` surrogates."""
     values = torch.zeros(samples.advantages.shape[1], dtype=samples.x.dtype)
     gradients = torch.zeros(count, sum(p.numel() for p in policy.parameters())).to(values)
     means = []

@@ -1,4 +1,4 @@
-"""A rollout in shards: each follows from the policy and from seeds of its own, whoever runs it."""
+"""Rollouts in shards: a shard's result depends on the policy and on the shard's seeds alone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Shard:
     """Some of the copies of a rollout.
 
     Attributes:
-        root: drawn once for each rollout, the same for all of its shards.
-        index: which of them it is.
+        root: number drawn once per rollout, equal in all of its shards.
+        index: number of the shard in its rollout.
     """
 
     root: int
@@ -30,9 +30,10 @@ class Shard:
     def run(
         self, batch: Batch, policy: GaussianPolicy, normaliser: Normaliser, steps: int
     ) -> Rollout:
-        """Run `steps` control periods in a batch of a shard's size; its generator stays as it is.
+        """Run `steps` control periods in a batch of a shard's size.
 
-        Start states and actions are drawn from generators that root and index alone seed.
+        Root and index alone seed the generators of start states and actions. The batch's own
+        generator is not used, and stays unchanged.
         """
         starts, actions = np.random.SeedSequence([self.root, self.index]).spawn(2)
         generator = torch.Generator().manual_seed(int(actions.generate_state(1)[0]))
@@ -43,7 +44,7 @@ class Shard:
 
 
 class Runner(Protocol):
-    """Runs shards, wherever."""
+    """Runs shards, on this machine or on others."""
 
     def __call__(
         self, policy: GaussianPolicy, normaliser: Normaliser, steps: int, shards: Sequence[Shard]
@@ -55,7 +56,7 @@ class SequentialRunner:
     """Runs shards on this machine, one after the other.
 
     Args:
-        batch: of a shard's size.
+        batch: copies, as many as a shard has.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -72,8 +73,8 @@ class ShardedCollector:
     """A `Collector` whose copies are run in shards.
 
     Args:
-        runner: runs them; another one changes nothing in what comes out.
-        shards: how many.
+        runner: runs the shards; the result does not depend on the runner.
+        shards: number of shards.
         generator: draws the shards' root.
     """
 
@@ -88,7 +89,7 @@ class ShardedCollector:
 
 
 def side_by_side(parts: Sequence[Rollout]) -> Rollout:
-    """Return one rollout of the copies of all, which are equally long."""
+    """Return one rollout with the copies of all parts, which have equally many steps."""
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts], axis=1)

@@ -1,1 +1,1 @@
-"""Exporting, checking and evaluating a trained policy."""
+"""Export, verification and evaluation of a trained policy."""

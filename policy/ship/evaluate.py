@@ -1,4 +1,4 @@
-"""Measure a policy in simulation: returns with confidence intervals, and what it saw."""
+"""Evaluation of a policy in simulation: returns with confidence intervals, and observations."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import Collector
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.signals import Array
-from holdfast.sim.registry import make_batch
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
-"""At which it is reported how often the prediction covered the truth."""
+"""Nominal coverages of the cost prediction, at which the observed coverage is reported."""
 
 
 def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
@@ -35,13 +34,13 @@ def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes of the behaviour policy in simulation, whole.
+    """Whole episodes of a policy in simulation.
 
     Attributes:
-        names: of the costs.
+        names: names of the costs.
         returns: (episodes,). cost_returns: (episodes, costs).
-        observations: of one episode each, (steps, n). costs: theirs, (steps, costs): what the
-            action at each step cost.
+        observations: (steps, n) for each episode. costs: (steps, costs) for each episode, the
+            costs of the action at each step.
     """
 
     seed: int
@@ -52,7 +51,7 @@ class Evaluation:
     costs: tuple[Array, ...]
 
     def summary(self) -> dict[str, Any]:
-        """Return means and intervals as JSON data, of the costs by name."""
+        """Return means and intervals, with the costs by name, as JSON data."""
         return {
             "episodes": len(self.returns),
             "seed": self.seed,
@@ -65,17 +64,16 @@ class Evaluation:
 
 
 def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: int) -> Evaluation:
-    """Run the behaviour policy (actions sampled) for full episodes of the settings' task,
-    randomised as they say; in MuJoCo's physics, whatever trained it.
+    """Run full episodes with sampled actions, on the task and with the randomisation of training.
+
+    The physics is MuJoCo's, also for a policy that was trained in MuJoCo Warp.
 
     Raises:
-        ConfigError, TrainingError: the task is not there any more, or has another contract.
+        ConfigError, TrainingError: the task is gone, or has another contract now.
     """
     contract = networks.contract
     require_same(settings, contract)
-    batch = make_batch(
-        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
-    )
+    batch = settings.task.batch(episodes, seed, contract=contract, randomise=settings.randomise)
     collector = Collector(batch, torch.Generator().manual_seed(seed))
     rollout = collector.collect(networks.policy, networks.normaliser, contract.episode_steps)
     batch.close()
@@ -91,14 +89,12 @@ def evaluate_actions(
     episodes: int,
     seed: int,
 ) -> Evaluation:
-    """Run actions that look at nothing for full episodes of the settings' task, as `evaluate` does.
+    """Run full episodes with actions that ignore observations, otherwise as `evaluate` does.
 
     Args:
-        act: given how many, returns that many actions (count, actions), physical units.
+        act: given a count, returns actions (count, actions), physical units.
     """
-    batch = make_batch(
-        settings.task, episodes, seed, contract=contract, randomise=settings.randomise
-    )
+    batch = settings.task.batch(episodes, seed, contract=contract, randomise=settings.randomise)
     steps = []
     observations = [batch.reset()]
     for _ in range(contract.episode_steps):
@@ -123,8 +119,10 @@ def _evaluation(
     costs: Array,
     ended: NDArray[np.bool_],
 ) -> Evaluation:
-    """Take from arrays (T, N, ...) the first episode of each copy: all of these end within the
-    horizon, so that none is left out for being long."""
+    """Return the evaluation of the first episode of each copy in arrays (T, N, ...).
+
+    T is the longest episode, so each first episode is whole, and none is left out for its length.
+    """
     parts = [(slice(0, t + 1), i) for i, t in enumerate(ended.argmax(axis=0).tolist())]
     billed = tuple(costs[part] for part in parts)
     return Evaluation(
@@ -139,7 +137,7 @@ def _evaluation(
 
 @torch.no_grad()
 def predict_costs(networks: Networks, evaluation: Evaluation) -> list[Array]:
-    """Return the critics' cost-to-go at each step of each episode, (steps, costs) each."""
+    """Return the critics' cost-to-go (steps, costs) for each episode."""
     first = 1 + len(networks.contract.costs)
     return [
         networks.critic.values(networks.normaliser(torch.from_numpy(seen.astype(np.float32))))[
@@ -151,20 +149,20 @@ def predict_costs(networks: Networks, evaluation: Evaluation) -> list[Array]:
     ]
 
 
-def judge_prediction(
+def prediction_errors(
     contract: Contract, cost_to_go: Sequence[Array], costs: Sequence[Array], prediction: Prediction
 ) -> dict[str, Any]:
-    """Return, by cost name, how well the cost of episodes is foretold that nothing was fitted to.
+    """Return the errors of the predicted episode cost, by cost name, on held-out episodes.
 
-    `covered`: by coverage, the share of them that cost no more than is predicted with its margin
-    at any of their steps. `mean_error` and `rmse`: of what is spent and what the critics expect,
-    at the `start`, where nothing is spent, and in the `middle`, where about half is known.
+    `covered`: by nominal coverage, the share of episodes whose cost stays within the prediction
+    plus margin at all steps. `mean_error` and `rmse`: errors of the predicted cost, at the `start`
+    of an episode and in the `middle`, where about half of the cost is known.
 
     Args:
-        cost_to_go, costs: (steps, costs) of each episode.
-        prediction: calibrated on others.
+        cost_to_go, costs: (steps, costs) for each held-out episode.
+        prediction: the prediction, calibrated on other episodes.
     """
-    judged = fit_prediction(cost_to_go, costs, contract.episode_steps).shortfalls
+    shortfalls = fit_prediction(cost_to_go, costs, contract.episode_steps).shortfalls
     known = len(prediction.shortfalls[0])
     margins = {c: prediction.margin(c) for c in COVERAGES if c <= known / (known + 1)}
     report: dict[str, Any] = {}
@@ -172,7 +170,7 @@ def judge_prediction(
         report[cost.name] = {
             "episodes": len(costs),
             "covered": {
-                f"{coverage:g}": float(np.mean(np.array(judged[k]) <= margin[k]))
+                f"{coverage:g}": float(np.mean(np.array(shortfalls[k]) <= margin[k]))
                 for coverage, margin in margins.items()
             },
             **{
@@ -184,7 +182,7 @@ def judge_prediction(
 
 
 def _errors(cost_to_go: Sequence[Array], costs: Sequence[Array], share: float) -> dict[str, float]:
-    """Return mean and root mean square of what was expected less what came, over episodes."""
+    """Return mean and root mean square of predicted minus real cost, over episodes."""
     error = np.array(
         [
             max(ahead[int(share * len(each))], 0.0) - each[int(share * len(each)) :].sum()

@@ -1,4 +1,4 @@
-"""`holdfast export`: one ONNX file with policy, cost critics and contract."""
+"""`holdfast export`: writes policy, cost critics and contract into one ONNX file."""
 
 from __future__ import annotations
 
@@ -27,32 +27,34 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, FileError
-from holdfast.policy.learn.settings import settings_of
+from holdfast.policy.learn.settings import TaskOption, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
-from holdfast.policy.ship.evaluate import evaluate, judge_prediction, predict_costs
+from holdfast.policy.ship.evaluate import evaluate, predict_costs, prediction_errors
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
+from holdfast.schema import to_plain
 from holdfast.signals import Array
+from holdfast.sim.task_spec import TaskSpec
 
 GOLDEN_PAIRS = 8
 
 MOST_EPISODES = 20_000
 EPISODES = 200
-"""Simulated at an export by default; half of them calibrate prediction and familiarity."""
+"""Default number of simulated episodes; half of them calibrate prediction and familiarity."""
 
 LEAST_FALSE_ALARM_RATE = 0.01
-"""Of familiarity, per episode: fewer false alarms would only make it slower to notice."""
+"""Least false-alarm rate of familiarity per episode: a lower rate would only detect later."""
 
 LEAST_LOGGED = 20
-"""Episodes of a robot that familiarity is fitted on too; fewer would tell too little of it."""
+"""Least number of a robot's logged episodes at which familiarity is fitted on them too."""
 
 
 class Exported(nn.Module):
-    """Raw observation to action, log_std and cost-to-go, all in physical units.
+    """The exported network: from a raw observation to action, log_std and cost-to-go.
 
-    Computes in double precision between float32 ends, so that a robot's processor, whatever
-    the order in which it sums, says the same to float32 precision.
+    Inputs and outputs are float32, in physical units; the network computes in double precision.
+    So processors that sum in different orders agree to float32 precision.
     """
 
     def __init__(self, networks: Networks, contract: Contract) -> None:
@@ -74,7 +76,7 @@ class Exported(nn.Module):
 
 
 def checkpoint_of(path: Path) -> Path:
-    """Return where a bundle's training state lies: beside it."""
+    """Return the path of a bundle's training state, which lies beside the bundle."""
     return path.with_suffix(".checkpoint.safetensors")
 
 
@@ -82,7 +84,7 @@ def file_hash(path: Path) -> str:
     """Return a file's SHA-256 in hex.
 
     Raises:
-        FileError: it cannot be read.
+        FileError: the file cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -100,18 +102,19 @@ def command(
     ),
     out: Path = Path("runs/train/policy.onnx"),
     episodes: int = EPISODES,
-    task: str = "",
+    task: TaskOption = None,
 ) -> None:
-    """Write a trained policy as a bundle: one ONNX file with its cost critics and its contract.
+    """Write a trained policy as a bundle: one ONNX file with cost critics and contract.
 
     Args:
-        source: what `holdfast train` wrote. A copy goes beside the bundle, for fine-tuning.
-        out: the bundle.
-        episodes: simulated to measure reward and cost return for the provenance, how well the
-            episode's cost is foretold, and which observations are familiar. Half of them
-            calibrate: the false-alarm rate of familiarity is at least 2 / episodes.
-        task: the task, as FILE.py:NAME or gym:MODULE:ID, where it is no part of Holdfast: code
-            that a file names is not run.
+        source: checkpoint that `holdfast train` wrote. A copy is written beside the bundle, for
+            fine-tuning.
+        out: path of the bundle.
+        episodes: number of simulated episodes. They measure return and costs for the provenance,
+            the error of the predicted cost, and the familiar observations. Half of them
+            calibrate, so the false-alarm rate of familiarity is at least 2 / episodes.
+        task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
+            file names is not run, so such a task has to be given.
     """
     measured = export(source, out, episodes, task=task)["measured"]
     costs = (f"{name} {cost['mean']:.2f}" for name, cost in measured["costs"].items())
@@ -122,34 +125,42 @@ def command(
 
 
 def export(
-    source: Path, out: Path, episodes: int, extra: dict[str, Any] | None = None, task: str = ""
+    source: Path,
+    out: Path,
+    episodes: int,
+    extra: dict[str, Any] | None = None,
+    task: TaskSpec | None = None,
 ) -> dict[str, Any]:
-    """Write bundle and checkpoint copy; return the provenance. The same input gives the same bytes.
+    """Write bundle and checkpoint copy; return the provenance. Equal inputs give equal bytes.
 
     Args:
         source: the checkpoint.
-        extra: what a fine-tuned child adds to its provenance (parent, logs).
+        extra: further entries in a fine-tuned child's provenance (parent, logs).
         task: see `settings_from`.
 
     Raises:
-        ConfigError: too few episodes.
-        TrainingError: it is no checkpoint, or its task has to be given.
-        FileError: it cannot be written; what was there is still there.
+        ConfigError: too few or too many episodes.
+        TrainingError: the source is no checkpoint, or its task has to be given.
+        FileError: a file cannot be written; earlier files are unchanged.
     """
     if episodes < GOLDEN_PAIRS:
         raise ConfigError(f"episodes should be at least {GOLDEN_PAIRS}, received {episodes}")
     if episodes > MOST_EPISODES:
         raise ConfigError(f"episodes should be at most {MOST_EPISODES}, received {episodes}")
-    state = checkpoint.read(source)  # once: training may go on and replace it
+    state = checkpoint.read(source)  # once, as training may replace the file meanwhile
     tensors, data = checkpoint.parse(source, state)
     networks = checkpoint.networks_of(source, tensors, data)
     logged = checkpoint.known_episodes(tensors, networks.contract.observation_size)
     logged = logged if len(logged) >= LEAST_LOGGED else []
     settings = settings_of(source, data, task)
     seed = settings.seed
-    measured = evaluate(networks, settings, episodes, seed)
-    ahead, half, contract = predict_costs(networks, measured), episodes // 2, networks.contract
-    prediction = fit_prediction(ahead[half:], measured.costs[half:], contract.episode_steps)
+    evaluation = evaluate(networks, settings, episodes, seed)
+    cost_to_go, half, contract = (
+        predict_costs(networks, evaluation),
+        episodes // 2,
+        networks.contract,
+    )
+    prediction = fit_prediction(cost_to_go[half:], evaluation.costs[half:], contract.episode_steps)
     provenance = {
         "holdfast": holdfast.__version__,
         "versions": {
@@ -167,13 +178,15 @@ def export(
             "sha256": hashlib.sha256(state).hexdigest(),
         },
         "evaluation_episodes": episodes,
-        "measured": measured.summary(),
-        "prediction": judge_prediction(contract, ahead[:half], measured.costs[:half], prediction),
+        "measured": evaluation.summary(),
+        "prediction": prediction_errors(
+            contract, cost_to_go[:half], evaluation.costs[:half], prediction
+        ),
         **(extra or {}),
     }
-    familiarity = fit_familiarity(measured.observations, _rate(episodes, logged), logged)
-    content = serialise(networks, measured.observations, prediction, familiarity, provenance)
-    bundle.from_bytes(content, out)  # nothing is written that a robot would refuse
+    familiarity = fit_familiarity(evaluation.observations, _rate(episodes, logged), logged)
+    content = serialise(networks, evaluation.observations, prediction, familiarity, provenance)
+    bundle.from_bytes(content, out)  # a bundle that a robot would refuse is not written
     with files.replacing(out, content), files.replacing(checkpoint_of(out), state):
         pass  # both or neither
     return provenance
@@ -189,7 +202,7 @@ def serialise(
     """Return the sealed bytes of a bundle.
 
     Args:
-        episodes: observations of each in simulation, (steps, n); golden pairs come from them.
+        episodes: observations (steps, n) of each simulated episode, also for golden pairs.
     """
     contract = networks.contract
     module = Exported(networks, contract).eval()
@@ -198,8 +211,8 @@ def serialise(
         "format": bundle.FORMAT,
         "contract": contract.to_json(),
         "golden": json.dumps(_golden(module, np.concatenate(episodes))),
-        "familiarity": json.dumps(familiarity.to_mapping()),
-        "prediction": json.dumps(prediction.to_mapping()),
+        "familiarity": json.dumps(to_plain(familiarity)),
+        "prediction": json.dumps(to_plain(prediction)),
         "provenance": json.dumps(provenance, sort_keys=True),
         "digest": bundle.PLACEHOLDER,
     }
@@ -208,7 +221,7 @@ def serialise(
 
 
 def _rate(episodes: int, logged: Sequence[Array]) -> float:
-    """Return the lowest false-alarm rate that each calibrating half can show: one in as many."""
+    """Return the lowest false-alarm rate that both calibrations can show: 1 / half the episodes."""
     halves = (math.ceil(count / 2) for count in (episodes, len(logged)) if count)
     return max(LEAST_FALSE_ALARM_RATE, *(1.0 / half for half in halves))
 
@@ -232,7 +245,7 @@ def _graph(module: nn.Module, contract: Contract) -> onnx.ModelProto:
         )
     assert program is not None
     model = program.model_proto
-    # What the exporter says of itself and of this machine's files is no part of the policy.
+    # The exporter's notes on itself and on this machine's files are no part of the policy.
     for node in model.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
@@ -248,7 +261,7 @@ def _graph(module: nn.Module, contract: Contract) -> onnx.ModelProto:
 
 @torch.no_grad()
 def _golden(module: Exported, observations: Array) -> dict[str, list[list[float]]]:
-    """Observations of the simulation and two far outside it, with what the network says of them."""
+    """Return simulated observations and two far outside, with the network's outputs."""
     rng = np.random.default_rng(0)
     rows = rng.choice(len(observations), GOLDEN_PAIRS - 2, replace=False)
     spread = observations.std(axis=0) + 1e-3

@@ -1,4 +1,4 @@
-"""`holdfast verify`: is this bundle what it says, and what was trained?"""
+"""`holdfast verify`: checks a bundle, also against its training state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from holdfast.errors import BundleError, FileError, HoldfastError
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.export import Exported, checkpoint_of, export, file_hash
 from holdfast.signals import Array
-from holdfast.sim.registry import is_program, own_contract
+from holdfast.sim.registry import is_program, resolve
+from holdfast.sim.task_spec import TaskSpec
 
 OBSERVATIONS = 10_000
 TOLERANCE = 1e-5
@@ -29,15 +30,15 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
     """Check a bundle: digest, golden pairs, parity with torch, limits, reproducible export.
 
     Args:
-        policy: the bundle; its training state should lie beside it.
-        robot: the robot that it should be for.
-        task: the task that it should be for; as FILE.py:NAME or gym:MODULE:ID where it is no part
-            of Holdfast, for it is run to export the bundle again.
+        policy: the bundle; the training state should lie beside the bundle.
+        robot: the robot that the bundle should be for.
+        task: the task that the bundle should be for. A task that is no part of Holdfast is given
+            as FILE.py:NAME or gym:MODULE:ID, as the task runs to export the bundle again.
     """
     console = Console(soft_wrap=True, highlight=False)
     held = bundle.load(policy)  # digest, graph and golden pairs are checked by loading
-    program = task if task is not None and is_program(task) else ""
-    held.expect(robot, own_contract(program).task if program else task)
+    program = resolve(task) if task is not None and is_program(task) else None
+    held.expect(robot, task if program is None else program.contract.task)
     console.print(
         escape(
             f"{policy}: digest, graph and golden pairs hold; contract {held.contract.hash[:16]}; "
@@ -68,10 +69,10 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
 
 
 def training_state_of(held: Bundle) -> bytes:
-    """Return the checkpoint beside the bundle, which is the one that it was exported from.
+    """Return the bytes of the checkpoint that the bundle was exported from, beside the bundle.
 
     Raises:
-        BundleError, TrainingError: it is not there, or another one.
+        BundleError, TrainingError: there is no checkpoint, or another one.
     """
     source = checkpoint_of(held.path)
     if not source.exists():
@@ -84,7 +85,7 @@ def training_state_of(held: Bundle) -> bytes:
 
 
 def observations(held: Bundle, count: int = OBSERVATIONS) -> Array:
-    """Return observations (count, n): near the golden ones, and out to 10⁶ times their size."""
+    """Return observations (count, n), from near the golden ones to 10⁶ times their size."""
     rng = np.random.default_rng(0)
     known = held.golden.observation
     near = known[rng.integers(len(known), size=count)]
@@ -93,7 +94,7 @@ def observations(held: Bundle, count: int = OBSERVATIONS) -> Array:
 
 
 def check_parity(held: Bundle, state: bytes) -> str:
-    """ONNX Runtime and torch agree, and every action is inside the limits."""
+    """Check that ONNX Runtime and torch agree, and that every action is inside the limits."""
     _require_state(state)
     source = checkpoint_of(held.path)
     networks = checkpoint.networks_of(source, *checkpoint.parse(source, state))
@@ -120,8 +121,8 @@ def check_parity(held: Bundle, state: bytes) -> str:
     return f"torch and ONNX Runtime differ by at most {worst:.2g} over {len(x)} observations"
 
 
-def check_reproducible(held: Bundle, state: bytes, task: str = "") -> str:
-    """Exporting the training state again gives this very file."""
+def check_reproducible(held: Bundle, state: bytes, task: TaskSpec | None = None) -> str:
+    """Check that a second export of the training state gives exactly this file."""
     _require_state(state)
     episodes = held.provenance.get("evaluation_episodes")
     if not isinstance(episodes, int):
@@ -137,7 +138,7 @@ def check_reproducible(held: Bundle, state: bytes, task: str = "") -> str:
             files.write(checkpoint_of(again), state)
             export(checkpoint_of(again), again, episodes, extra, task)
             found = file_hash(again)
-    except OSError as error:  # of the folder itself
+    except OSError as error:  # the temporary folder cannot be used
         raise FileError(f"{tempfile.gettempdir()}: cannot be used ({error.strerror})") from None
     if found != held.hash:
         raise BundleError("a second export differs from this file (other library versions?)")

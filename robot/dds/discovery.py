@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Protocol, TypeVar, cast
 from uuid import UUID
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
-from cyclonedds.core import InstanceState, Policy, Qos
+from cyclonedds.core import Entity, InstanceState, Policy, Qos
 from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.idl import IdlStruct
 from cyclonedds.internal import InvalidSample
 from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
@@ -34,6 +35,28 @@ TAKEN = 50
 """Samples taken at once."""
 
 INFO = "rmw_dds_common/ParticipantEntitiesInfo"
+
+T = TypeVar("T")
+
+
+class Gid(Protocol):
+    """rmw_dds_common/Gid: the id of an endpoint."""
+
+    data: Sequence[int]
+
+
+class NodeInfo(Protocol):
+    """rmw_dds_common/NodeEntitiesInfo: a node and its publishers."""
+
+    node_namespace: str
+    node_name: str
+    writer_gid_seq: Sequence[Gid]
+
+
+class ParticipantInfo(Protocol):
+    """rmw_dds_common/ParticipantEntitiesInfo: the nodes of one participant."""
+
+    node_entities_info_seq: Sequence[NodeInfo]
 
 
 def domain_id(environment: Mapping[str, str]) -> int:
@@ -144,21 +167,21 @@ class GraphParticipant:
         enclave = Policy.Userdata(b"enclave=/;")
         self.participant = DomainParticipant(number, Qos(enclave))
         self._namespace, self._node = namespace or "/", node
-        self._readers: list[Any] = []
-        self._writers: list[Any] = []
+        self._readers: list[Gid] = []
+        self._writers: list[Gid] = []
         topic = Topic(self.participant, "ros_discovery_info", structure(INFO))
         self._writer = DataWriter(self.participant, topic, _latched(1))
         self.publishers = Publishers(self.participant, topic)
         self._say()
 
-    def add_reader(self, entity: Any) -> None:
+    def add_reader(self, reader: Entity) -> None:
         """Say that a reader is the node's."""
-        self._readers.append(_gid(entity.guid))
+        self._readers.append(_gid(reader.guid))
         self._say()
 
-    def add_writer(self, entity: Any) -> None:
+    def add_writer(self, writer: Entity) -> None:
         """Say that a writer is the node's."""
-        self._writers.append(_gid(entity.guid))
+        self._writers.append(_gid(writer.guid))
         self._say()
 
     def close(self) -> None:
@@ -178,10 +201,11 @@ class GraphParticipant:
 class Publishers:
     """The publishers that discovery has found, but those of the participant itself."""
 
-    def __init__(self, participant: DomainParticipant, info: Topic[Any]) -> None:
+    def __init__(self, participant: DomainParticipant, info: Topic[IdlStruct]) -> None:
         self._own = participant.guid
         self._endpoints = BuiltinDataReader(participant, BuiltinTopicDcpsPublication)
-        self._infos = DataReader(participant, info, _latched(TAKEN))
+        infos = DataReader(participant, info, _latched(TAKEN))
+        self._infos = cast("DataReader[ParticipantInfo]", infos)
         self._lock = threading.Lock()
         self._topics: dict[UUID, str] = {}
         self._nodes: dict[bytes, str] = {}
@@ -209,7 +233,7 @@ class Publishers:
                 self._nodes |= {bytes(gid.data): name for gid in node.writer_gid_seq}
 
 
-def _drain(reader: Any) -> Iterator[Any]:
+def _drain(reader: DataReader[T]) -> Iterator[T]:
     while taken := reader.take(TAKEN):
         yield from (sample for sample in taken if not isinstance(sample, InvalidSample))
 
@@ -223,5 +247,6 @@ def _latched(depth: int) -> Qos:
     )
 
 
-def _gid(guid: UUID) -> Any:
-    return structure("rmw_dds_common/Gid")(list(guid.bytes))
+def _gid(guid: UUID) -> Gid:
+    made: Gid = structure("rmw_dds_common/Gid")(list(guid.bytes))
+    return made

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import cast
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsParticipant
 from cyclonedds.core import (
@@ -19,6 +20,7 @@ from cyclonedds.core import (
     WaitSet,
 )
 from cyclonedds.core import Qos as DdsQos
+from cyclonedds.idl import IdlStruct
 from cyclonedds.internal import InvalidSample
 from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
@@ -26,8 +28,9 @@ from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
 from holdfast.robot.dds.discovery import GraphParticipant, topic_name, user_data
-from holdfast.robot.dds.types import REQUEST_ID, message_class, structure
+from holdfast.robot.dds.types import REQUEST_ID, ServiceRequest, message_class, structure
 from holdfast.robot.topics.graph import LONGEST_SLEEP_S, PLAIN, Qos
+from holdfast.robot.topics.message_types import M, MessageType
 
 WAKE_S = 0.1
 """How often a thread looks whether it should end."""
@@ -50,15 +53,15 @@ class _ReaderThread:
 
     def __init__(self, participant: GraphParticipant, name: str) -> None:
         self._waitset = WaitSet(participant.participant)
-        self._readers: list[tuple[Any, ReadCondition, int, Callable[[Any], None]]] = []
+        self._readers: list[tuple[ReadCondition, Callable[[], None]]] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def add(self, reader: Any, depth: int, callback: Callable[[Any], None]) -> None:
+    def add(self, reader: DataReader[M], depth: int, callback: Callable[[M], None]) -> None:
         new = ViewState.Any | InstanceState.Any | SampleState.NotRead
         condition = ReadCondition(reader, new)
-        self._readers.append((reader, condition, depth, callback))
+        self._readers.append((condition, partial(self._take, reader, depth, callback)))
         self._waitset.attach(condition)
 
     def close(self) -> None:
@@ -69,19 +72,21 @@ class _ReaderThread:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._waitset.wait(duration(seconds=WAKE_S))
-            for reader, _, depth, callback in list(self._readers):
-                for sample in reader.take(depth):
-                    # A writer that leaves shows as an invalid sample.
-                    if not isinstance(sample, InvalidSample):
-                        self._call(callback, sample)
-                    if self._closing.is_set():
-                        return
+            for _, take in list(self._readers):
+                take()
+                if self._closing.is_set():
+                    return
 
-    def _call(self, callback: Callable[[Any], None], sample: Any) -> None:
-        try:
-            callback(sample)
-        except Exception:  # one message that cannot be used must not deafen the node
-            _log.exception("a message could not be used")
+    def _take(self, reader: DataReader[M], depth: int, callback: Callable[[M], None]) -> None:
+        for sample in reader.take(depth):
+            if self._closing.is_set():
+                return
+            if isinstance(sample, InvalidSample):  # so a writer that leaves shows
+                continue
+            try:
+                callback(sample)
+            except Exception:  # one message that cannot be used must not deafen the node
+                _log.exception("a message could not be used")
 
 
 class DdsGraph:
@@ -100,7 +105,7 @@ class DdsGraph:
         self._participant = GraphParticipant(namespace, node)
         self._topic_reader = _ReaderThread(self._participant, "topics")
         self._service_reader = _ReaderThread(self._participant, "services")
-        self._writers: list[Any] = []
+        self._wait_for_acks: list[Callable[[int], object]] = []  # of each writer
         self._closing = threading.Event()
         self._warned_s: dict[str, float] = {}
         self._others = BuiltinDataReader(self._participant.participant, BuiltinTopicDcpsParticipant)
@@ -128,28 +133,28 @@ class DdsGraph:
         if left_s > 0.0:
             self._closing.wait(min(left_s, LONGEST_SLEEP_S))
 
-    def message_class(self, type_name: str) -> type[Any]:
+    def message_class(self, kind: MessageType[M]) -> type[M]:
         """Return the class of "package/msg/Name".
 
         Raises:
             ConfigError: it is not known without ROS.
         """
-        return message_class(type_name)
+        return message_class(kind)
 
     def subscribe(
-        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+        self, topic: str, kind: MessageType[M], qos: Qos, callback: Callable[[M], None]
     ) -> None:
         """Call back with every message that arrives, in the topics' thread."""
         name = topic_name("rt", self._namespace, self._node, topic)
-        reader = self._reader(name, _short(type_name), message_class(type_name), qos)
+        reader = self._reader(name, _short(kind), message_class(kind), qos)
         self._topic_reader.add(reader, qos.depth, callback)
 
-    def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
+    def advertise(self, topic: str, kind: MessageType[M], qos: Qos) -> Callable[[M], None]:
         """Return what publishes a message, from any thread."""
         name = topic_name("rt", self._namespace, self._node, topic)
-        writer = self._writer(name, _short(type_name), message_class(type_name), qos)
+        writer = self._writer(name, _short(kind), message_class(kind), qos)
 
-        def publish(message: Any) -> None:
+        def publish(message: M) -> None:
             if not self._closing.is_set():
                 writer.write(message)
 
@@ -169,7 +174,7 @@ class DdsGraph:
         reply = structure(response, REQUEST_ID)
         writer = self._writer(topic_name("rr", *where, "Reply"), response, reply, PLAIN)
 
-        def respond(asked: Any) -> None:
+        def respond(asked: ServiceRequest) -> None:
             success, sentence = answer()
             deadline_s = time.monotonic() + CLIENT_LIMIT_S
             while not writer.get_matched_subscriptions() and time.monotonic() < deadline_s:
@@ -180,9 +185,9 @@ class DdsGraph:
 
     def flush(self) -> None:
         """Wait, within a limit, until what was published has arrived."""
-        for writer in self._writers:
+        for wait_for_acks in self._wait_for_acks:
             with contextlib.suppress(Exception):  # a reader that left acknowledges nothing
-                writer.wait_for_acks(duration(seconds=FLUSH_S))
+                wait_for_acks(duration(seconds=FLUSH_S))
 
     def warn(self, sentence: str) -> None:
         """Log a warning, the same one at most every few seconds."""
@@ -199,19 +204,21 @@ class DdsGraph:
         self._service_reader.close()
         self._participant.close()
 
-    def _reader(self, name: str, type_name: str, cls: type[Any], qos: Qos) -> Any:
+    def _reader(self, name: str, type_name: str, cls: type[M], qos: Qos) -> DataReader[M]:
         policies = _policies(qos, type_name)
-        topic = Topic(self._participant.participant, name, cls)
-        reader = DataReader(self._participant.participant, topic, policies)
+        topic = Topic(self._participant.participant, name, cast("type[IdlStruct]", cls))
+        made = DataReader(self._participant.participant, topic, policies)
+        reader = cast("DataReader[M]", made)
         self._participant.add_reader(reader)
         return reader
 
-    def _writer(self, name: str, type_name: str, cls: type[Any], qos: Qos) -> Any:
+    def _writer(self, name: str, type_name: str, cls: type[M], qos: Qos) -> DataWriter[M]:
         policies = _policies(qos, type_name)
-        topic = Topic(self._participant.participant, name, cls)
-        writer = DataWriter(self._participant.participant, topic, policies)
+        topic = Topic(self._participant.participant, name, cast("type[IdlStruct]", cls))
+        made = DataWriter(self._participant.participant, topic, policies)
+        writer = cast("DataWriter[M]", made)
         self._participant.add_writer(writer)
-        self._writers.append(writer)
+        self._wait_for_acks.append(writer.wait_for_acks)
         return writer
 
 

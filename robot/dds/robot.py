@@ -91,3 +91,10 @@ def parse_address(address: str) -> tuple[Path, dict[str, str]]:
         )
     path = Path(where)
     return (path if path.suffix else configs.find(where)), options
+
+
+def connect(
+    address: str, config: RobotConfig, contract: Contract, required: Collection[str]
+) -> DdsRobot:
+    """Return the robot whose topics a configuration names."""
+    return DdsRobot(address, config, contract, required)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import cyclonedds.idl
 from cyclonedds.idl import types
@@ -12,12 +12,13 @@ from cyclonedds.idl import types
 from holdfast.errors import ConfigError
 from holdfast.log import messages
 from holdfast.log.messages import Field
+from holdfast.robot.topics.message_types import M, MessageType
 
 # Both make types at run time, in ways that type checkers do not see.
 _IDL: Any = cyclonedds.idl
 _DDS: Any = types
 
-_PRIMITIVES: dict[str, tuple[Any, Any]] = {
+_PRIMITIVES: dict[str, tuple[object, object]] = {
     "bool": (bool, False),
     "byte": (_DDS.byte, 0),
     "int32": (_DDS.int32, 0),
@@ -35,21 +36,29 @@ REQUEST_ID = (Field("guid", "uint64"), Field("seq", "int64"))
 """What ROS's services over Cyclone DDS put before a request and its response."""
 
 
-def message_class(type_name: str) -> type[Any]:
-    """Return the class of "package/msg/Name"; its instances have ROS's defaults.
+class ServiceRequest(Protocol):
+    """A request of a service: `REQUEST_ID`, then the request's own fields."""
+
+    guid: int
+    seq: int
+
+
+def message_class(kind: MessageType[M]) -> type[M]:
+    """Return the class of a message type; its instances have ROS's defaults.
 
     Raises:
         ConfigError: its definition is not known here.
     """
-    package, _, short = type_name.split("/")
+    package, _, short = kind.split("/")
     name = f"{package}/{short}"
     if name not in messages.DEFINITIONS:
         known = map(messages.full_name, messages.DEFINITIONS)
         raise ConfigError(
-            f"message type '{type_name}' is not known without ROS; known are "
+            f"message type '{kind}' is not known without ROS; known are "
             f"{', '.join(sorted(full for full in known if '/msg/' in full))}"
         )
-    return structure(name)
+    found: type[M] = structure(name)
+    return found
 
 
 @cache
@@ -62,13 +71,14 @@ def structure(name: str, before: tuple[Field, ...] = ()) -> type[Any]:
     for described in (*before, *messages.fields(name)):
         kind, default = _described(described)
         namespace["__annotations__"][described.name] = kind
-        how: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
-        namespace[described.name] = field(**how)
+        namespace[described.name] = (
+            field(default_factory=default) if callable(default) else field(default=default)
+        )
     result: type[Any] = dataclass(_IDL.IdlMeta(short, bases, namespace))
     return result
 
 
-def _described(described: Field) -> tuple[Any, Any]:
+def _described(described: Field) -> tuple[object, object]:
     """Return a field's DDS type, and its default or what makes it."""
     if described.type in _PRIMITIVES:
         kind, default = _PRIMITIVES[described.type]

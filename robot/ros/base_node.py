@@ -1,11 +1,10 @@
-"""`base_node`: a robot behind a serial port, as a ROS user expects a mobile base to be."""
+"""`base_node`: the ROS driver of a mobile base that speaks Holdfast's link on a serial port."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import config as configs
@@ -14,27 +13,39 @@ from holdfast.robot.serial.hardware import SerialHardware
 from holdfast.robot.serial.port import DEFAULT_BAUD
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.robot.topics.config import RosSection, Source
-from holdfast.robot.topics.driver import TF_MESSAGE, Driver, Hardware, MessageOptions
+from holdfast.robot.topics.driver import Driver, Hardware, MessageOptions
+from holdfast.robot.topics.message_types import TRANSFORMS
 
-LOOK = (
-    Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
+MESSAGE_OPTIONS = (
+    Option("robot_config", "", "configuration file of the robot; empty: the installed file"),
     Option("odom_frame", "odom", "frame of the odometry"),
     Option("base_frame", "base_link", "frame of the robot"),
-    Option("imu_frame", "imu_link", "frame of the IMU; parallel to the robot's"),
+    Option("imu_frame", "imu_link", "frame of the IMU; its axes are parallel to the base frame's"),
     Option(
         "wheel_joints",
         ["left_wheel_joint", "right_wheel_joint"],
-        "left and right wheel joint names; empty: none",
+        "left and right wheel joint names; an empty list: no joint states",
     ),
     Option("publish_tf", True, "also publish the odometry as a transform"),
-    Option("pose_covariance_diagonal", [0.0] * 6, "of the odometry's pose, SI units squared"),
-    Option("twist_covariance_diagonal", [0.0] * 6, "of its velocity, SI units squared"),
+    Option(
+        "pose_covariance_diagonal", [0.0] * 6, "variances of the odometry's pose, SI units squared"
+    ),
+    Option(
+        "twist_covariance_diagonal",
+        [0.0] * 6,
+        "variances of the odometry's velocity, SI units squared",
+    ),
 )
-"""What the messages of a driver look like; for every node that is one."""
+"""Parameters of every driver node: frames, covariances and optional messages."""
 
 
 class DriverNode(ManagedNode):
-    """A node that runs a driver in a thread of its own."""
+    """A node that runs a driver in a thread of its own.
+
+    Attributes:
+        driver: the driver; None while the node is not configured.
+        lost: why the hardware was lost; empty while it is there.
+    """
 
     driver: Driver | None = None
     lost = ""
@@ -46,32 +57,31 @@ class DriverNode(ManagedNode):
         options: MessageOptions,
         extra_sources: Mapping[str, Source] | None = None,
     ) -> None:
-        """Make the driver; it runs while the node is active."""
+        """Make the driver, which runs while the node is active."""
         self.driver = Driver(self.graph, hardware, section, options, extra_sources)
 
     def section(self, robot: str) -> RosSection:
         """Return the topics of the robot's configuration file."""
-        path = self.option("robot_config")
-        return configs.load(Path(path) if path else configs.find(robot)).topics()
+        return configs.load(self.path("robot_config") or configs.find(robot)).topics()
 
     def message_options(self) -> MessageOptions:
-        """Return what the parameters say of the messages.
+        """Return the options of the driver's messages that the parameters give.
 
         Raises:
-            ConfigError: a diagonal that is not six numbers.
+            ConfigError: a diagonal does not have six numbers.
         """
         diagonals = []
         for name in ("pose_covariance_diagonal", "twist_covariance_diagonal"):
-            diagonal = tuple(self.option(name))
+            diagonal = self.numbers(name)
             if len(diagonal) != 6:
                 raise ConfigError(f"parameter {name} should be six numbers, received {diagonal}")
             diagonals.append(diagonal)
         return MessageOptions(
-            odom_frame=self.option("odom_frame"),
-            base_frame=self.option("base_frame"),
-            imu_frame=self.option("imu_frame"),
+            odom_frame=self.text("odom_frame"),
+            base_frame=self.text("base_frame"),
+            imu_frame=self.text("imu_frame"),
             wheels=self.texts("wheel_joints"),
-            publish_tf=self.option("publish_tf") and self._knows_transforms(),
+            publish_tf=self.flag("publish_tf") and self._knows_transforms(),
             pose_covariance=diagonals[0],
             twist_covariance=diagonals[1],
         )
@@ -79,14 +89,14 @@ class DriverNode(ManagedNode):
     def _knows_transforms(self) -> bool:
         """Return whether tf2_msgs is installed; ROS's Python packages on PyPI lack it."""
         try:
-            self.graph.message_class(TF_MESSAGE)
+            self.graph.message_class(TRANSFORMS)
         except ConfigError as error:
             self.get_logger().warning(f"publish_tf: no transforms are published; {error}")
             return False
         return True
 
     def activate(self) -> None:
-        """Begin to drive."""
+        """Start the driver's thread."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._drive, name="driver", daemon=True)
         self._thread.start()
@@ -102,7 +112,7 @@ class DriverNode(ManagedNode):
             self.say_health()
 
     def halt(self) -> None:
-        """Stop the hardware."""
+        """Stop the hardware and the driver's thread."""
         self._ending.set()
         self._thread.join()
         assert self.driver is not None
@@ -110,14 +120,14 @@ class DriverNode(ManagedNode):
             self.driver.rest()
 
     def release(self) -> None:
-        """Let go of the hardware."""
+        """Close the hardware."""
         if self.driver is not None:
             self.driver.close()
             self.driver = None
         self.lost = ""
 
     def health(self) -> Health:
-        """Say whether the hardware is there, and what it has latched."""
+        """Return whether the hardware is there, and which faults it has latched."""
         if self.lost:
             return Health(2, self.lost)
         if self.driver is not None and self.driver.faults:
@@ -128,31 +138,29 @@ class DriverNode(ManagedNode):
 
 
 OPTIONS = (
-    *LOOK,
-    Option("port", "", "the serial port"),
-    Option("baud", DEFAULT_BAUD, "its speed", 1200, 4_000_000),
-    Option("ticks_per_turn", 4096, "of the wheels' encoders", 1, 2**31 - 1),
+    *MESSAGE_OPTIONS,
+    Option("port", "", "serial port of the robot"),
+    Option("baud", DEFAULT_BAUD, "speed of the serial port, baud", 1200, 4_000_000),
 )
 
 
 class BaseNode(DriverNode):
-    """The driver of a robot that speaks Holdfast's link."""
+    """The driver node of a robot that speaks Holdfast's link."""
 
     def __init__(self) -> None:
         super().__init__("base_node", OPTIONS)
 
     def configure(self) -> None:
-        """Open the port, and greet the device."""
-        port = self.option("port")
+        """Open the port and greet the device."""
+        port = self.text("port")
         if not port:
             raise ConfigError("parameter port should name a serial port, it is empty")
-        robot = SerialRobot.connect(f"serial:{port}?baud={self.option('baud')}")
+        robot = SerialRobot.connect(f"serial:{port}?baud={self.whole('baud')}")
         try:
             if robot.identity.lockstep:
                 raise ConfigError(f"{port}: a twin in lockstep cannot be driven in real time")
             section, options = self.section(robot.identity.robot), self.message_options()
-            clock, ticks = self.graph.now_s, self.option("ticks_per_turn")
-            self.make_driver(SerialHardware(robot, clock, ticks), section, options)
+            self.make_driver(SerialHardware(robot, self.graph.now_s), section, options)
         except BaseException:
             robot.close()
             raise

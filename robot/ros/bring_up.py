@@ -1,16 +1,15 @@
-"""Bringing nodes up one after another, for launch files. Needs `launch_ros` alone.
+"""Bringing nodes up one after another, for launch files; needs only `launch_ros`.
 
-Each node is configured and activated before the next one is. One that cannot be ends the launch,
-and so does the death of one without which the robot must not move. None is started again: what
-died while a robot moved is looked at by a person. Once all are up, the launch leaves every
-transition to whoever asks for it.
+Each node is configured and activated before the next node is. A node that cannot be configured or
+activated ends the launch, and so does the end of a vital node's process. No node is started again:
+a person has to look at a node that died while the robot moved. Once all nodes are up, the launch
+requests no transition any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from launch.action import Action
 from launch.actions import (
@@ -47,14 +46,14 @@ TEXTS = frozenset(
         "gap",
     }
 )
-"""Arguments that are texts, whatever they look like: `hardware_id:=42` is one."""
+"""Arguments whose values are always texts: `hardware_id:=42` is the text "42"."""
 
 
-def node(executable: str, parameters: Mapping[str, Any]) -> LifecycleNode:
+def node(executable: str, parameters: Mapping[str, object]) -> LifecycleNode:
     """Return one of Holdfast's nodes, in the launch's namespace, named as its executable.
 
     Args:
-        parameters: by name; they have precedence over the parameter file.
+        parameters: values by name, which have precedence over the parameter file.
     """
     return LifecycleNode(
         package="holdfast",
@@ -67,8 +66,8 @@ def node(executable: str, parameters: Mapping[str, Any]) -> LifecycleNode:
     )
 
 
-def given(context: LaunchContext, names: Sequence[str]) -> dict[str, Any]:
-    """Return those launch arguments that were given a value, with the type that YAML gives it.
+def given(context: LaunchContext, names: Sequence[str]) -> dict[str, object]:
+    """Return the launch arguments that were given, each with the type that YAML gives its value.
 
     Raises:
         RuntimeError: a value is not YAML.
@@ -81,18 +80,18 @@ def given(context: LaunchContext, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _typed(name: str, value: str) -> Any:
+def _typed(name: str, value: str) -> object:
     try:
         return yaml_file.parse(value).data
     except ValueError as error:
         raise RuntimeError(f"{name}:={value}: {error}") from None
 
 
-def filed(context: LaunchContext, executable: str, name: str) -> Any:
-    """Return what the parameter file says of a node's parameter; None if it says nothing.
+def filed(context: LaunchContext, executable: str, name: str) -> object:
+    """Return the value of a node's parameter in the parameter file; None if it has none.
 
     Raises:
-        RuntimeError: there is no such file, or it cannot be read.
+        RuntimeError: the file does not exist or cannot be read.
     """
     path = Path(LaunchConfiguration("params_file").perform(context))
     try:
@@ -106,8 +105,8 @@ def filed(context: LaunchContext, executable: str, name: str) -> Any:
     return said
 
 
-def _mapping(data: Any) -> Mapping[str, Any]:
-    """Return a mapping of a parameter file; empty, where the nodes will refuse what it is."""
+def _mapping(data: object) -> Mapping[str, object]:
+    """Return data of a parameter file if they are a mapping; otherwise the nodes refuse them."""
     return data if isinstance(data, dict) else {}
 
 
@@ -115,7 +114,7 @@ def bring_up(nodes: Sequence[LifecycleNode], vital: Sequence[LifecycleNode]) -> 
     """Return the actions that start nodes and bring them up in order.
 
     Args:
-        vital: the launch ends with them.
+        vital: nodes whose end also ends the launch.
     """
     actions: list[Action] = []
     for one, following in zip(nodes, [*nodes[1:], None], strict=True):
@@ -127,9 +126,9 @@ def bring_up(nodes: Sequence[LifecycleNode], vital: Sequence[LifecycleNode]) -> 
 
 
 def _steps(one: LifecycleNode, following: LifecycleNode | None) -> list[Action]:
-    """Return the handlers that bring one node up, and then unregister themselves.
+    """Return the handlers that bring one node up and then unregister themselves.
 
-    A handler that outlived the bring-up would answer a transition that a person asked for.
+    A handler that stayed registered would react to a transition that a person requests later.
     """
     name = one.node_executable
     handlers: list[OnStateTransition] = []
@@ -155,7 +154,7 @@ def _steps(one: LifecycleNode, following: LifecycleNode | None) -> list[Action]:
 
 
 def _fail(reason: str) -> Action:
-    """End the launch with an exit status that says that it failed."""
+    """Return the action that ends the launch with the exit status of a failure."""
 
     def fail(context: LaunchContext) -> None:
         raise RuntimeError(reason)
@@ -164,9 +163,9 @@ def _fail(reason: str) -> Action:
 
 
 def over(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """End the launch because a process has ended, unless that is why it has.
+    """End the launch because a process has ended; not while the launch itself shuts down.
 
-    The launch's exit status is that of a failure if the process failed or was killed.
+    The launch has the exit status of a failure if the process failed or was killed.
     """
     if context.is_shutdown:
         return []

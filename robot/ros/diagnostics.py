@@ -1,4 +1,4 @@
-"""A node's health on `/diagnostics`: each second of wall time, and at once when told to."""
+"""A node's health on `/diagnostics`: each second of wall time, and at once on request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.node import Node
+
+from holdfast.robot.ros.handles import Node
 
 TOPIC = "/diagnostics"
 PERIOD_S = 1.0
@@ -17,14 +18,20 @@ PERIOD_S = 1.0
 
 @dataclass(frozen=True)
 class Health:
-    """How a node is: 0 well, 1 worth a look, 2 in trouble."""
+    """The health of a node.
+
+    Attributes:
+        level: 0 ok, 1 warning, 2 error, as in DiagnosticStatus.
+        sentence: the health in words.
+        values: further values by name.
+    """
 
     level: int
     sentence: str
     values: Mapping[str, str] = field(default_factory=dict)
 
     def status(self, name: str, hardware_id: str) -> DiagnosticStatus:
-        """Return it as a message."""
+        """Return the health as a message."""
         return DiagnosticStatus(
             level=bytes([self.level]),
             name=name,
@@ -38,7 +45,7 @@ class Diagnostics:
     """Publishes a node's health.
 
     Attributes:
-        hardware_id: the unit that the node belongs to.
+        hardware_id: name of the unit that the node belongs to.
     """
 
     def __init__(self, node: Node, health: Callable[[], Health]) -> None:
@@ -54,7 +61,7 @@ class Diagnostics:
         )
 
     def publish(self) -> None:
-        """Publish the health now. From any thread."""
+        """Publish the health now; may be called from any thread."""
         name = f"{self._node.get_fully_qualified_name().lstrip('/')}: state"
         message = DiagnosticArray(status=[self._health().status(name, self.hardware_id)])
         message.header.stamp = self._node.get_clock().now().to_msg()

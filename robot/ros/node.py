@@ -1,4 +1,4 @@
-"""What the nodes have in common: lifecycle, parameters, diagnostics, and an orderly end."""
+"""The base of all nodes: lifecycle, parameters, diagnostics, and an orderly end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TypeAlias
 
 import rclpy
 from lifecycle_msgs.srv import ChangeState
@@ -31,6 +32,7 @@ from rclpy.exceptions import (
 )
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
@@ -40,11 +42,14 @@ from holdfast.robot.ros.graph import RosGraph
 
 __all__ = ["Health", "ManagedNode", "Option", "run"]
 
+Value: TypeAlias = bool | int | float | str | list[str] | list[float]
+"""The value of a parameter."""
+
 THREADS = 10
-"""Enough for topics, each service, timers and transitions: none of them waits for another."""
+"""Threads of the executor: topics, timers, transitions and each service have one to themselves."""
 
 DISCOVERY_S = 1.0
-"""How long a node that starts looks for another one of its name."""
+"""How long a starting node looks for another node of the same name, s."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -55,7 +60,7 @@ WANTED = {
     str: "a text (a number that is a text is written in two pairs of quotes: '\"42\"')",
     list: "a list of {}",
 }
-"""What a parameter should be, by the type of its default."""
+"""A parameter's type in words, by the type of its default."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +68,22 @@ class Option:
     """A parameter of a node.
 
     Attributes:
-        default: also tells its type; a list of texts defaults to one empty text, which counts
-            as none.
-        least, most: its range, both ends included; None: it has none.
-        fixed: it may only be set while the node is not active.
+        default: the default, which also tells the type; the default of a list of texts is one
+            empty text, which counts as none.
+        meaning: the description that `ros2 param describe` prints.
+        least, most: the range, both ends included; None: no range.
+        fixed: the parameter may only be set while the node is not active.
     """
 
     name: str
-    default: Any
+    default: Value
     meaning: str
     least: float | None = None
     most: float | None = None
     fixed: bool = True
 
     def descriptor(self) -> ParameterDescriptor:
-        """Return what `ros2 param describe` says of it."""
+        """Return the description and the range of the parameter."""
         described = ParameterDescriptor(description=self.meaning)
         if self.least is None or self.most is None:
             return described
@@ -94,7 +100,7 @@ class Option:
         return described
 
     def wanted(self) -> str:
-        """Return in words what its value should be."""
+        """Return in words which values the parameter takes."""
         inner = self.default[0] if isinstance(self.default, list) else None
         words = WANTED[type(self.default)].format("texts" if inner == "" else "numbers")
         within = "" if self.least is None else f" from {self.least} to {self.most}"
@@ -102,11 +108,14 @@ class Option:
 
 
 class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
-    """A lifecycle node whose mistakes are sentences.
+    """A lifecycle node that reports errors as sentences.
 
-    A subclass says what happens in `configure`, `activate`, `halt` and `release`; each may raise
-    `HoldfastError`, which is logged and fails the transition. `halt` ends whatever `activate`
-    began, however it ends: deactivated, shut down, failed, interrupted.
+    A subclass implements `configure`, `activate`, `halt` and `release`; each may raise
+    `HoldfastError`, which is logged and fails the transition. `halt` follows each `activate`,
+    whether the node is deactivated, shut down or interrupted, or fails.
+
+    Attributes:
+        graph: the node as a graph, from `configure` until `release`.
     """
 
     graph: RosGraph
@@ -125,35 +134,56 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
     # For the subclass.
 
     def configure(self) -> None:
-        """Load, check and connect; nothing moves."""
+        """Load, check and connect; the robot does not move."""
 
     def activate(self) -> None:
-        """Begin."""
+        """Begin the node's work."""
 
     def halt(self) -> None:
-        """End what was begun; the robot stands afterwards."""
+        """End the node's work; the robot stands afterwards."""
 
     def release(self) -> None:
-        """Let go of what was loaded and connected."""
+        """Release what `configure` loaded and connected."""
 
     def health(self) -> Health:
-        """Return how the node is, for the diagnostics."""
+        """Return the node's health, for the diagnostics."""
         return Health(0, "active" if self._active else "not active")
 
-    def option(self, name: str) -> Any:
-        """Return a parameter's value."""
-        return self.get_parameter(name).value
+    def flag(self, name: str) -> bool:
+        """Return a parameter that is true or false."""
+        return bool(self.get_parameter(name).value)
+
+    def whole(self, name: str) -> int:
+        """Return a parameter that is a whole number."""
+        return int(self.get_parameter(name).value)
+
+    def number(self, name: str) -> float:
+        """Return a parameter that is a number."""
+        return float(self.get_parameter(name).value)
+
+    def text(self, name: str) -> str:
+        """Return a parameter that is a text."""
+        return str(self.get_parameter(name).value)
+
+    def path(self, name: str) -> Path | None:
+        """Return a parameter that names a file; None where it is empty."""
+        text = self.text(name)
+        return Path(text) if text else None
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return a parameter that is a list of texts."""
-        return tuple(text for text in self.option(name) if text)
+        """Return a parameter that is a list of texts, without the empty ones."""
+        return tuple(str(text) for text in self.get_parameter(name).value if text)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return a parameter that is a list of numbers."""
+        return tuple(map(float, self.get_parameter(name).value))
 
     def say_health(self) -> None:
-        """Publish the diagnostics now, because something changed."""
+        """Publish the diagnostics now, after a change."""
         self._diagnostics.publish()
 
     def name_hardware(self, hardware_id: str) -> None:
-        """Say in the diagnostics which unit it is."""
+        """Set the name of the unit in the diagnostics."""
         self._diagnostics.hardware_id = hardware_id
 
     # The lifecycle.
@@ -178,24 +208,27 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
         return self._attempt(self._let_go, "cleaned up") or super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Anything to finalized."""
+        """Any state to finalized."""
         return self._attempt(self.end, "finalized") or super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """A transition failed for no reason of the user's: stop, and begin anew."""
+        """A transition failed because of a mistake in the program: stop, and begin anew."""
         return self._attempt(self.end, "stopped after an error") or super().on_error(state)
 
     def _attempt(self, action: Callable[[], None], reached: str) -> TransitionCallbackReturn | None:
-        """Return None if it was done, else what the transition should return; says what or why.
+        """Do a transition's action, and log that it was done or why it was not.
 
-        rclpy would take an exception for an error, and keep it to itself.
+        rclpy would take every exception for an error, and log nothing.
+
+        Returns:
+            None if the action was done, otherwise the transition's return value.
         """
         try:
             action()
         except HoldfastError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        except Exception:  # whatever it is, the node ends stopped and says why; see above
+        except Exception:  # a mistake in the program: the node stops and logs where it is
             self.get_logger().fatal(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
         self.get_logger().info(reached)
@@ -210,7 +243,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
             raise
 
     def _begin(self) -> None:
-        """Activate by the parameters of now: those set while inactive count too."""
+        """Activate with today's parameters, also those that were set while inactive."""
         if self._changed or not hasattr(self, "graph"):
             self._let_go()
             self._connect()
@@ -220,7 +253,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
     def _LifecycleNodeMixin__on_change_state(  # the name is rclpy's
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
-        """Refuse a transition that the state does not have; older rclpy ends the process."""
+        """Refuse a transition that the state does not have; older rclpy would end the process."""
         try:
             return super()._LifecycleNodeMixin__on_change_state(request, response)
         except RCLError as error:
@@ -229,12 +262,12 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
             return response
 
     def end(self) -> None:
-        """Stop and let go, whatever state the node is in."""
+        """Stop and release, whatever the node's state."""
         self._stop()
         self._let_go()
 
     def finish(self) -> None:
-        """Stop and let go because the process ends; what fails is said."""
+        """Stop and release at the end of the process; errors are logged."""
         self._attempt(self.end, "ended")
 
     def _stop(self) -> None:
@@ -264,7 +297,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
             ) from None
 
     def _require_known(self) -> None:
-        """Raise for a parameter that was given and that no node has: it is misspelt."""
+        """Raise ConfigError for a given parameter that the node does not have: it is misspelt."""
         for name in self._parameter_overrides:
             if not self.has_parameter(name) and not name.startswith("qos_overrides."):
                 near = difflib.get_close_matches(name, self._fixed, 1)
@@ -275,7 +308,7 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
                 )
                 raise ConfigError(f"parameter {name}: {self.get_name()} has no such one; {hint}")
 
-    def _judge_parameters(self, parameters: list[Any]) -> SetParametersResult:
+    def _judge_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             self._changed |= parameter.name in self._fixed
             if self._active and parameter.name in self._fixed:
@@ -287,16 +320,17 @@ class ManagedNode(LifecycleNode):  # type: ignore[misc]  # skipped by mypy
 
 
 def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:
-    """Run a node until SIGINT, SIGTERM or SIGHUP; stop the robot before it leaves the graph.
+    """Run a node until SIGINT, SIGTERM or SIGHUP; stop the robot before the node leaves the graph.
 
-    rclpy's own handlers end the context first, and with it every way to tell the robot so.
+    rclpy's own signal handlers are not used: they would end the context first, and a command of
+    zero could not be published any more.
 
     Returns:
-        0; 1 if the node could not be made, or failed.
+        Exit status: 0, or 1 if the node could not be made or failed.
     """
     woken, wake = socket.socketpair()
     wake.setblocking(False)
-    # A signal may interrupt a thread of a library; the descriptor wakes this one all the same.
+    # A signal may interrupt a library's thread; the descriptor wakes this thread all the same.
     signal.set_wakeup_fd(wake.fileno())
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
@@ -318,11 +352,11 @@ def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None)
     failed = not thread.is_alive()  # its error was printed
     node.finish()
     ended.set_result(None)
-    thread.join(1.0)  # first: shut down while it looks for work, the executor fails in its thread
+    thread.join(1.0)  # first, because an executor that is shut down while it spins fails
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown()
-    # Python gives signals their default meaning as it ends; a second one would be told as a death.
+    # At its end Python restores the default handlers, and a second signal would look like a crash.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     return int(failed)
@@ -331,16 +365,16 @@ def run(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None)
 def _spin(executor: MultiThreadedExecutor, ended: Future) -> None:
     """Run callbacks until the future is done."""
     while not ended.done():
-        # rclpy lets this through for the QoS events of a publisher that a transition destroys.
+        # rclpy raises this for QoS events of a publisher that a transition has just destroyed.
         with contextlib.suppress(InvalidHandle):
             executor.spin_until_future_complete(ended)
 
 
 def _require_alone(node: ManagedNode) -> None:
-    """Raise if there is another node of this name: both would answer to the same services.
+    """Check that no other node has this name: both would answer the same services.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: another node has this name.
     """
     own = node.get_name(), node.get_namespace()
     deadline_s = time.monotonic() + DISCOVERY_S

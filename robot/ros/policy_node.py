@@ -1,13 +1,13 @@
 """`policy_node`: answers the safety monitor's observations with a bundle's actions.
 
-It proposes motion only while it is told that it may, and has no other way to the robot.
+The node proposes motion only while the observation permits motion, and has no other way to the
+robot.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,56 +16,47 @@ from holdfast.robot import config as configs
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, STATUS
-from holdfast.robot.topics.proposers import (
-    ARRAY,
-    OBSERVATION,
-    POLICY,
-    TEXT,
-    Question,
-    introduction,
-)
+from holdfast.robot.topics.message_types import ARRAY, TEXT, Float64MultiArray
+from holdfast.robot.topics.proposers import OBSERVATION, POLICY, Question, introduction
 
 OPTIONS = (
-    Option("policy", "", "the bundle to run, an .onnx file"),
-    Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
-    Option(
-        "explore", False, "sample actions from the policy, to learn from the log; else its mean"
-    ),
-    Option("seed", 0, "of the sampled actions", 0, 2**31 - 1),
+    Option("policy", "", "bundle to run, an .onnx file"),
+    Option("robot_config", "", "configuration file of the robot; empty: the installed file"),
+    Option("explore", False, "sample actions, to learn from the log; false: the mean action"),
+    Option("seed", 0, "random seed of the sampled actions", 0, 2**31 - 1),
 )
 
 
 class PolicyNode(ManagedNode):
-    """The policy in a process of its own."""
+    """The policy, in a process of its own."""
 
     def __init__(self) -> None:
         super().__init__("policy_node", OPTIONS)
         self._answered = 0
 
     def configure(self) -> None:
-        """Load the bundle, and find the topics."""
-        self._bundle = bundle = bundles.load(Path(self.option("policy")))
-        path = self.option("robot_config")
-        config = configs.load(Path(path) if path else configs.find(bundle.contract.robot))
+        """Load the bundle and find the topics."""
+        self._bundle = bundle = bundles.load(Path(self.text("policy")))
+        config = configs.load(self.path("robot_config") or configs.find(bundle.contract.robot))
         section = config.topics()
         section.require_fit(bundle.contract)
         proposal = section.proposal
         names = bundle.contract.action_names
         self._codec = ActionCodec("ros.proposal.fields", proposal, self.graph, names)
         self._zero = np.zeros(bundle.contract.action_size)
-        self._publish = self.graph.advertise(proposal.topic, proposal.type, COMMAND)
+        self._publish = self.graph.advertise(proposal.topic, proposal.message_type, COMMAND)
         self._introduce = self.graph.advertise(POLICY, TEXT, STATUS)
         self.graph.subscribe(OBSERVATION, ARRAY, COMMAND, self._hear)
 
     def activate(self) -> None:
-        """Say what runs here, and begin to answer."""
-        self._rng = np.random.default_rng(self.option("seed"))
-        self._explore = self.option("explore")
+        """Publish which bundle runs here, and begin to answer."""
+        self._rng = np.random.default_rng(self.whole("seed"))
+        self._explore = self.flag("explore")
         message = self.graph.message_class(TEXT)()
         message.data = introduction(self._bundle, self._explore)
         self._introduce(message)
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: Float64MultiArray) -> None:
         contract = self._bundle.contract
         question = Question.of(message, contract.observation_size)
         if not self._active:
@@ -82,7 +73,7 @@ class PolicyNode(ManagedNode):
         self._answered += 1
 
     def health(self) -> Health:
-        """Count what was answered."""
+        """Return the node's state and the number of answered observations."""
         answered = {"observations answered": str(self._answered)}
         return dataclasses.replace(super().health(), values=answered)
 

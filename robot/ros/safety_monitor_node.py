@@ -1,29 +1,32 @@
-"""`safety_monitor_node`: nothing reaches the robot but what the safety monitor lets through.
+"""`safety_monitor_node`: only commands that the safety monitor lets through reach the robot.
 
-It has the only publisher of the command, runs on a timer thread of its own, starts stopped, and
-publishes zero when it is deactivated, shut down or interrupted.
+The node has the only publisher of the command, runs its periods on a thread of their own, starts
+stopped, and publishes zero when it is deactivated, shut down or interrupted.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from holdfast.errors import ConfigError, LogError
 from holdfast.log.format import EpisodeResult
 from holdfast.log.writer import Recorder
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
+from holdfast.robot.run.by_request import EpisodesByRequest
 from holdfast.robot.run.loop import Loop, Proposer
-from holdfast.robot.run.watch import Watch
+from holdfast.robot.run.session import Session, episode_text
 from holdfast.robot.topics.graph import STATUS
+from holdfast.robot.topics.message_types import MessageType
 from holdfast.robot.topics.proposers import ExternalProposer, PolicyTopic
 from holdfast.robot.topics.robot import TopicRobot
 from holdfast.safety_monitor.messages import State, Verdict
 from holdfast.safety_monitor.reasons import POWER_ON
 
-STATUS_TYPE = "diagnostic_msgs/msg/DiagnosticStatus"
-POLICY, ANYBODY = "policy", "anybody"
+STATUS_TYPE = MessageType[DiagnosticStatus]("diagnostic_msgs/msg/DiagnosticStatus")
+POLICY, EXTERNAL = "policy", "external"
 
 INACTIVE = Health(1, "INACTIVE: the safety monitor is not active", {"state": "INACTIVE"})
 LEVELS = {
@@ -35,27 +38,38 @@ LEVELS = {
 }
 
 OPTIONS = (
-    Option("policy", "", "the bundle (.onnx), or a contract (.yaml) where others propose"),
-    Option("robot_config", "", "the robot's configuration file; empty: the installed one"),
-    Option("proposals", POLICY, "who proposes: 'policy', our node; 'anybody', by themselves"),
-    Option("explore", False, "the policy node samples its actions: log their probabilities"),
-    Option("seed", 0, "the policy node's, for the log", 0, 2**31 - 1),
-    Option("enable_motion", False, "publish commands; otherwise everything runs but that"),
-    Option("episodes", 1, "how many follow one another after an arming", 1, 1_000_000),
+    Option("policy", "", "bundle (.onnx) to run, or contract (.yaml) for external proposals"),
+    Option("robot_config", "", "configuration file of the robot; empty: the installed file"),
+    Option(
+        "proposals",
+        POLICY,
+        "source of proposals: 'policy', Holdfast's policy node; 'external', a teleoperation or a "
+        "navigation",
+    ),
+    Option("explore", False, "the policy node samples its actions; logs their probabilities"),
+    Option("seed", 0, "random seed of the policy node, for the log", 0, 2**31 - 1),
+    Option("enable_motion", False, "publish commands; false: everything else runs"),
+    Option(
+        "episodes",
+        1,
+        "number of episodes that follow one another after an arming",
+        1,
+        1_000_000,
+    ),
     Option("run_budget", [""], "NAME=VALUE for each cost whose run budget is tightened"),
-    Option("evidence", "", "file that keeps what episodes say of the mean cost; empty: none"),
-    Option("record", True, "write the run's log"),
-    Option("log_dir", "", "the run's directory; empty: runs/<task>-<date>-<time>"),
-    Option("hardware_id", "", "this very unit; empty: the robot's name and namespace"),
+    Option("evidence", "", "file with the evidence of all runs on the mean cost; empty: none"),
+    Option("record", True, "write the log of the run"),
+    Option("log_dir", "", "directory of the log; empty: runs/<task>-<date>-<time>"),
+    Option("hardware_id", "", "name of this unit; empty: the robot's name and namespace"),
 )
 
 
 class SafetyMonitorNode(ManagedNode):
-    """The monitor in a process of its own."""
+    """The safety monitor, in a process of its own."""
 
     def __init__(self) -> None:
         super().__init__("safety_monitor_node", OPTIONS)
-        self._watch: Watch | None = None
+        self._episodes: EpisodesByRequest | None = None
         self._recorder: Recorder | None = None
         self._newest = super().health()
         self._published: tuple[State, str] | None = None
@@ -64,15 +78,15 @@ class SafetyMonitorNode(ManagedNode):
     # The lifecycle.
 
     def configure(self) -> None:
-        """Load and check everything, and find the topics."""
+        """Load and check policy, configuration and evidence, and find the topics."""
         assembly = self._assemble()
         contract, config = assembly.contract, assembly.config
         section = config.topics()
         section.require_fit(contract, assembly.monitor.required)
-        hardware_id = self.option("hardware_id") or f"{config.robot}@{self.get_namespace()}"
+        hardware_id = self.text("hardware_id") or f"{config.robot}@{self.get_namespace()}"
         self.name_hardware(hardware_id)
         self._robot = TopicRobot(
-            self.graph, section, contract, config.robot, hardware_id, self.option("enable_motion")
+            self.graph, section, contract, config.robot, hardware_id, self.flag("enable_motion")
         )
         require_fit(contract, self._robot.identity, assembly.monitor.required)
         if assembly.deployment is not None:
@@ -85,39 +99,39 @@ class SafetyMonitorNode(ManagedNode):
         self.graph.serve("~/reset", lambda: self._ask("reset"))
 
     def _assemble(self) -> Assembly:
-        path, config, evidence = map(self.option, ("policy", "robot_config", "evidence"))
-        if not path:
+        policy = self.path("policy")
+        if policy is None:
             raise ConfigError("parameter policy should name a bundle or a contract, it is empty")
         return assemble(
-            Path(path),
-            Path(config) if config else None,
+            policy,
+            self.path("robot_config"),
             self.texts("run_budget"),
-            Path(evidence) if evidence else None,
-            dry=not self.option("enable_motion"),
+            self.path("evidence"),
+            dry=not self.flag("enable_motion"),
         )
 
     def _find_proposer(self, assembly: Assembly) -> Proposer:
-        who, section = self.option("proposals"), assembly.config.topics()
-        if who == ANYBODY:
+        who, section = self.text("proposals"), assembly.config.topics()
+        if who == EXTERNAL:
             hold_s = assembly.config.monitor.freshness.proposal_max_age_s
             return ExternalProposer(self.graph, section, assembly.contract, hold_s)
         if who != POLICY:
             raise ConfigError(
-                f"parameter proposals should be '{POLICY}' or '{ANYBODY}', received '{who}'"
+                f"parameter proposals should be '{POLICY}' or '{EXTERNAL}', received '{who}'"
             )
         if assembly.bundle is None:
             raise ConfigError(
                 f"parameter proposals is '{POLICY}', so policy should name a bundle, an .onnx file"
             )
-        return PolicyTopic(self.graph, section, assembly.bundle, self.option("explore"))
+        return PolicyTopic(self.graph, section, assembly.bundle, self.flag("explore"))
 
     def activate(self) -> None:
-        """Begin to watch: stopped, as ever."""
-        assembly = self._assembly = self._assemble()  # nothing of an earlier run lives on
-        if self.option("record"):
+        """Begin a run, with the monitor stopped."""
+        assembly = self._assembly = self._assemble()  # a new monitor for each run
+        if self.flag("record"):
             directory = self._log_directory(assembly)
-            name, seed, explore = directory.resolve().name, *map(self.option, ("seed", "explore"))
-            info = assembly.info(name, self._robot, seed, explore)
+            name, seed = directory.resolve().name, self.whole("seed")
+            info = assembly.info(name, self._robot, seed, self.flag("explore"))
             self._recorder = Recorder(directory, info, self._robot.now_s())
             self._directory = directory
             self.get_logger().info(f"log: {self._recorder.path}")
@@ -129,27 +143,26 @@ class SafetyMonitorNode(ManagedNode):
             self._recorder,
             assembly.config,
         )
-        self._watch = Watch(
-            loop, assembly.config.ready_wait_s, self.option("episodes"), self._said, self._report
-        )
-        self._watch.start()
+        session = Session(loop, assembly.config.ready_wait_s, self._report, assembly.deployment)
+        self._episodes = EpisodesByRequest(session, self.whole("episodes"), self._said)
+        self._episodes.begin()
 
     def _log_directory(self, assembly: Assembly) -> Path:
-        """Return where to log: each activation of one process has a directory of its own."""
-        given = self.option("log_dir")
-        if not given:
+        """Return the directory of the log; each activation of a process has another one."""
+        given = self.path("log_dir")
+        if given is None:
             return default_directory(assembly.contract)
-        directory, number = Path(given), 1
+        directory, number = given, 1
         while self._directory is not None and directory.exists():
             number += 1
             directory = Path(f"{given}-{number}")
         return directory
 
     def halt(self) -> None:
-        """Publish zero, and end the log."""
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+        """Publish zero, and close the log."""
+        if self._episodes is not None:
+            self._episodes.close()
+            self._episodes = None
         self._robot.close()
         self._newest, self._published = INACTIVE, None
         self._publish_status(self._status())
@@ -158,17 +171,17 @@ class SafetyMonitorNode(ManagedNode):
             recorder, self._recorder = self._recorder, None
             try:
                 recorder.close()
-            except LogError as error:  # it must not keep the node from stopping
+            except LogError as error:  # the node has to stop all the same
                 self.get_logger().error(str(error))
 
     def _ask(self, what: str) -> tuple[bool, str]:
-        if self._watch is None:
+        if self._episodes is None:
             return False, "the safety monitor is not active"
-        done, sentence = getattr(self._watch, what)()
+        done, sentence = getattr(self._episodes, what)()
         self.get_logger().info(f"{what}: {sentence}")
         return done, sentence
 
-    # What the watch says.
+    # What the session says.
 
     def _said(self, number: int, verdict: Verdict) -> None:
         state, budget = verdict.state, verdict.budget
@@ -179,7 +192,7 @@ class SafetyMonitorNode(ManagedNode):
             values[f"{cost.name} predicted"] = f"{budget.predicted[i]:g}"
             values[f"{cost.name} run budget"] = f"{budget.run_budget[i]:g}"
         why = f": {verdict.reasons[0].text}" if verdict.reasons else ""
-        # A reason in READY, as motion that nobody commanded, is worth a look as well.
+        # A reason in READY, such as motion without a command, is a warning too.
         level = max(LEVELS[state], int(bool(verdict.reasons)))
         self._newest = Health(level, state.name + why, values)
         if (state, codes) != self._published:
@@ -198,28 +211,20 @@ class SafetyMonitorNode(ManagedNode):
         else:
             logger.error(health.sentence)
 
-    def _status(self) -> Any:
+    def _status(self) -> DiagnosticStatus:
         name = f"{self.get_fully_qualified_name().lstrip('/')}: state"
         return self._newest.status(name, self._robot.identity.hardware_id)
 
     def _report(self, result: EpisodeResult) -> None:
-        names = (cost.name for cost in self._assembly.contract.costs)
-        costs = ", ".join(f"{n} {v:g}" for n, v in zip(names, result.costs, strict=True))
-        ended = result.ended + (f": {result.text}" if result.text else "")
-        self.get_logger().info(
-            f"episode {result.episode}: {result.steps} steps, {costs}, "
-            f"{result.interventions} interventions, {result.deadline_misses} deadline misses, "
-            f"{ended}"
-        )
-        if self._assembly.deployment is not None:
-            self._assembly.deployment.add(result)
+        assembly = self._assembly
+        self.get_logger().info(episode_text(result, assembly.contract, assembly.run_budget))
 
     def health(self) -> Health:
-        """Return what the monitor last said, and whether nobody is there to propose."""
-        if self._watch is None:
+        """Return the monitor's newest status, with a warning if nobody publishes proposals."""
+        if self._episodes is None:
             return super().health()
         topic = self._assembly.config.topics().proposal.topic
-        if self.option("proposals") == POLICY or self.count_publishers(topic):
+        if self.text("proposals") == POLICY or self.count_publishers(topic):
             return self._newest
         health = self._newest
         sentence = f"{health.sentence} (nobody publishes {self.resolve_topic_name(topic)})"

@@ -1,1 +1,1 @@
-"""The run: episodes of a policy on a robot, behind the safety monitor."""
+"""Running episodes of a policy on a robot, behind the safety monitor."""

@@ -1,4 +1,4 @@
-"""Putting a run together: what a contract, a robot's configuration and its records make of it."""
+"""Assembling a run from a policy, a robot's configuration and a deployment's evidence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from holdfast import __version__, plain, yaml_file
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
-from holdfast.contract import Contract, strict
+from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError, RunError
 from holdfast.log.format import RunInfo
 from holdfast.robot import config as configs
@@ -27,19 +27,20 @@ from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.look import require_a_robot
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.prediction import Prediction
+from holdfast.schema import to_plain
 
 BUNDLE_SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """What a run is made of, checked against one another.
+    """The parts of a run, checked against one another.
 
     Attributes:
-        bundle: None where proposals come from elsewhere; then only a contract was given.
-        deployment: None where no evidence is kept.
-        familiarity, prediction: what the monitor was given of the bundle's.
-        run_budget: by cost name, as in force.
+        bundle: None for external proposals, for which only a contract is given.
+        deployment: the evidence in its file; None: no evidence is kept.
+        familiarity, prediction: those of the bundle that the monitor uses; None: not used.
+        run_budget: run budget in force, by cost name.
     """
 
     contract: Contract
@@ -52,8 +53,8 @@ class Assembly:
     run_budget: Mapping[str, float]
 
     def info(self, run: str, robot: Robot, seed: int, exploring: bool) -> RunInfo:
-        """Return what the log says once, at its start."""
-        deployment, familiarity, prediction = self.deployment, self.familiarity, self.prediction
+        """Return the information that the log has once, at its start."""
+        deployment = self.deployment
         return RunInfo(
             run=run,
             contract=self.contract,
@@ -61,12 +62,12 @@ class Assembly:
             seed=seed,
             exploring=exploring,
             sources=robot.identity.sources,
-            limits=self.config.monitor.to_mapping(),
+            limits=self.config.monitor.to_plain(),
             run_budget=self.run_budget,
-            familiarity=None if familiarity is None else familiarity.to_mapping(),
-            prediction=None if prediction is None else prediction.to_mapping(),
+            familiarity=self.familiarity,
+            prediction=self.prediction,
             evidence=None if deployment is None else deployment.evidence.to_mapping(),
-            identity=dataclasses.asdict(robot.identity),
+            identity=to_plain(robot.identity),
             versions=versions(),
             clock_offset_s=robot.clock_offset_s(),
         )
@@ -79,17 +80,17 @@ def assemble(
     evidence: Path | None,
     dry: bool = False,
 ) -> Assembly:
-    """Load and check what a run is made of.
+    """Load and check the parts of a run.
 
     Args:
-        policy: a bundle, or a contract's YAML file where proposals come from elsewhere.
-        config: the robot's configuration file; None: the installed one of the contract's robot.
+        policy: a bundle, or the YAML file of a contract for external proposals.
+        config: the robot's configuration file; None: the installed file of the contract's robot.
         run_budget: NAME=VALUE for each cost whose run budget is tightened.
-        evidence: the file that keeps it; None: none is kept.
-        dry: nothing will be sent, so the robot will not follow, and is not expected to.
+        evidence: the file of the evidence; None: no evidence is kept.
+        dry: no command will be sent, so the robot is not expected to follow any.
 
     Raises:
-        BundleError, ContractError, ConfigError: something is wrong, or does not fit another.
+        BundleError, ContractError, ConfigError: a part is wrong, or does not fit another part.
     """
     bundle = bundles.load(policy) if policy.suffix == BUNDLE_SUFFIX else None
     contract = load_contract(policy) if bundle is None else bundle.contract
@@ -97,8 +98,8 @@ def assemble(
     robot_config = configs.load(config or configs.find(contract.robot))
     robot_config.require_fit(contract)
     if dry:
-        limits = robot_config.monitor.without("tracking", "frozen", "coasting")
-        robot_config = robot_config.model_copy(update={"monitor": limits})
+        limits = robot_config.monitor.without("tracking", "following", "frozen", "coasting")
+        robot_config = dataclasses.replace(robot_config, monitor=limits)
     tightened = parse_budget(run_budget)
     familiarity, prediction = knowledge(bundle, robot_config)
     deployment = None if evidence is None else Deployment(evidence, Evidence(contract, tightened))
@@ -124,45 +125,35 @@ def assemble(
 def knowledge(
     bundle: Bundle | None, config: RobotConfig
 ) -> tuple[Familiarity | None, Prediction | None]:
-    """Return what the monitor of this robot is to know of this bundle.
-
-    Raises:
-        BundleError: it is malformed.
-    """
-    familiarity = prediction = None
-    if bundle is not None and bundle.familiarity is not None:
-        familiarity = Familiarity.from_mapping(bundle.familiarity)
-        if config.familiarity == "never" or (
-            config.familiarity == "logged" and not familiarity.logged
-        ):
-            familiarity = None
-    if bundle is not None and bundle.prediction is not None:
-        prediction = Prediction.from_mapping(bundle.prediction)
-    return familiarity, prediction
+    """Return the familiarity and the prediction of a bundle that a robot's monitor uses."""
+    if bundle is None:
+        return None, None
+    familiarity = bundle.familiarity
+    if config.familiarity == "never" or (
+        config.familiarity == "logged" and familiarity and not familiarity.logged
+    ):
+        familiarity = None
+    return familiarity, bundle.prediction
 
 
 def load_contract(path: Path) -> Contract:
-    """Read a contract that no bundle carries, from a YAML file.
+    """Read a contract from a YAML file, for external proposals.
 
     Raises:
-        ContractError: it cannot be read, or is no contract.
+        ContractError: the file cannot be read, or is no contract.
     """
-    data = yaml_file.read(path, ContractError).data
-    try:
-        return strict(Contract, data, "contract")
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from None
+    return yaml_file.load(path, Contract, ContractError, complete=True)
 
 
 def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:
-    """Raise unless a robot can do what a contract wants.
+    """Check that a robot can run under a contract.
 
     Args:
-        required: signals without which the monitor lets nothing move.
+        required: signals that the monitor needs before it lets a robot move.
 
     Raises:
-        RunError: its action channels are others, or in another order; it allows less than the
-            contract, measures less, or stops itself too soon.
+        RunError: the robot has other action channels, or another order of them; its limits are
+            tighter than the contract's; a signal is missing; its watchdog is too short.
     """
     if identity.actions != contract.action_names:
         raise RunError(
@@ -190,10 +181,10 @@ def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> N
 
 
 def parse_budget(texts: Sequence[str]) -> dict[str, float]:
-    """Read NAME=VALUE texts.
+    """Read run budgets from NAME=VALUE texts.
 
     Raises:
-        ConfigError: one is written otherwise, or a name is given twice.
+        ConfigError: a text is written otherwise, or a name comes twice.
     """
     budget: dict[str, float] = {}
     for text in texts:
@@ -210,7 +201,7 @@ def parse_budget(texts: Sequence[str]) -> dict[str, float]:
 
 
 def versions() -> Mapping[str, str]:
-    """Return the versions of what runs here."""
+    """Return the versions of Python and of the packages that a run uses."""
     packages = ("numpy", "onnxruntime", "pyserial", "mcap")
     return {
         "holdfast": __version__,
@@ -220,7 +211,7 @@ def versions() -> Mapping[str, str]:
 
 
 def default_directory(contract: Contract) -> Path:
-    """Return where a run is logged that nobody named a place for: a directory not there yet."""
+    """Return the default directory of a run's log, which does not exist yet."""
     task = re.sub(r"[^A-Za-z0-9_-]", "-", contract.task.rpartition("/")[2])
     name = f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
     numbered = (f"{name}-{number}" for number in itertools.count(2))

@@ -1,10 +1,9 @@
-"""A deployment: evidence over the episodes of many runs of one robot, kept in a file."""
+"""A deployment: the evidence over the episodes of all runs of one robot, kept in a file."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from holdfast import files, plain
 from holdfast.errors import ConfigError, FileError, RunError
@@ -14,7 +13,7 @@ from holdfast.safety_monitor.reasons import RUN_BUDGET_SPENT
 
 
 def count(evidence: Evidence, result: EpisodeResult) -> None:
-    """Add an episode to the evidence; only its end or its run budget make it a whole one."""
+    """Add an episode to the evidence; it is whole if it was completed or hit its run budget."""
     whole = result.ended == COMPLETED or result.code == RUN_BUDGET_SPENT.code
     evidence.add(result.costs, whole)
 
@@ -23,8 +22,8 @@ class Deployment:
     """Evidence in a file, so that a stop of any kind loses at most the episode under way.
 
     Args:
-        path: of the file; need not exist yet.
-        evidence: new; goes on where the file left off.
+        path: path of the file, which need not exist yet.
+        evidence: new evidence, which is restored from the file.
 
     Raises:
         ConfigError: the file is of another contract or run budget, or malformed.
@@ -50,11 +49,11 @@ class Deployment:
             raise ConfigError(f"{path}: {error}; give another --evidence") from None
 
     def claim(self, hardware_id: str) -> None:
-        """Make it this robot's, and see that it can be written.
+        """Claim the evidence for a robot, and check that the file can be written.
 
         Raises:
-            ConfigError: it is another robot's.
-            RunError: it cannot be written.
+            ConfigError: the evidence is of another robot.
+            RunError: the file cannot be written.
         """
         if self._hardware_id not in (None, hardware_id):
             raise ConfigError(
@@ -65,10 +64,10 @@ class Deployment:
         self._save()
 
     def add(self, result: EpisodeResult) -> None:
-        """Count an episode; when this returns, it is on the disk.
+        """Add an episode; it is on the disk when this method returns.
 
         Raises:
-            RunError: it cannot be written; the file is as it was.
+            RunError: the file cannot be written, and is as it was.
         """
         count(self.evidence, result)
         self._save()
@@ -80,8 +79,8 @@ class Deployment:
         except FileError as error:
             raise RunError(f"the evidence cannot be written: {error}", "evidence_lost") from None
 
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Return, by cost name, the mean and after how many episodes what became evident."""
+    def summary(self) -> dict[str, dict[str, float | None]]:
+        """Return each cost's mean, and after how many episodes each fact was evident, by name."""
         episodes = self.evidence.episodes
         return {
             cost.name: {
@@ -96,7 +95,7 @@ class Deployment:
         }
 
     def sentences(self) -> list[str]:
-        """Return a line per cost for a person: alarms first, else certificate, else neither."""
+        """Return a line for each cost: its alarms, its certificate, or that neither is evident."""
         said = []
         for name, cost in self.summary().items():
             since = {
@@ -106,7 +105,7 @@ class Deployment:
                     "mean_keeps_limit_since"
                 ],
             }
-            evident = [f"{what} (since episode {n})" for what, n in since.items() if n is not None]
+            evident = [f"{what} (after {n} episodes)" for what, n in since.items() if n is not None]
             said.append(
                 f"evidence of {cost['episodes']} episodes, {name}: "
                 + ("; ".join(evident) or "not enough yet for an alarm or a certificate")

@@ -1,4 +1,4 @@
-"""The loop: one control period after another, between a robot, its monitor and who proposes."""
+"""The control loop: one period after another, between robot, safety monitor and proposer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ from holdfast.safety_monitor.messages import Proposal, Reason, State, Verdict
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.reasons import (
     DEVICE_FAULT,
-    FALLBACK_ENDED,
-    OF_THE_EPISODE,
     PROPOSER_FAULT,
 )
 from holdfast.signals import Array
 
 LATE_S = 1e-3
-"""A period that begins later than this after its deadline has missed it."""
+"""A period that begins later than this after its deadline has missed the deadline, s."""
 
 
 class Proposer(Protocol):
-    """Who proposes actions: a policy, or anything else that would like to move the robot.
+    """A source of proposed actions: a policy, a teleoperation or a navigation.
 
     Attributes:
         late: the newest question was not answered in time.
@@ -39,21 +37,26 @@ class Proposer(Protocol):
     ended: bool
 
     def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
-        """Ask for a proposal; does not wait."""
+        """Ask for a proposal, without waiting."""
 
     def answer(self, limit_s: float) -> tuple[Proposal, float] | None:
-        """Wait for a proposal; with it comes its log-probability, NaN where none was sampled."""
+        """Wait for a proposal and its log-probability, which is NaN where nothing was sampled."""
 
     def status_text(self) -> str:
-        """Say what became of a proposer that ended or is late."""
+        """Return in words what is wrong with a proposer that ended or is late."""
 
     def faults(self) -> tuple[str, ...]:
-        """Say why nothing that it proposes may be used, a sentence each."""
+        """Return why no proposal may be used, a sentence for each reason."""
 
 
 @dataclass
 class Account:
-    """What is counted while an episode goes on; `costs` are sums."""
+    """The counts of an episode under way.
+
+    Attributes:
+        costs: sums so far, shape (costs,).
+        begun: a period of the episode was run.
+    """
 
     costs: Array
     steps: int = 0
@@ -62,7 +65,7 @@ class Account:
     begun: bool = False
 
     def result(self, episode: int, code: str, text: str) -> EpisodeResult:
-        """Return how the episode ended; without a code it was completed."""
+        """Return the result of the episode; without a code it was completed."""
         return EpisodeResult(
             episode=episode,
             steps=self.steps,
@@ -76,19 +79,20 @@ class Account:
 
 
 class Loop:
-    """Control periods: wait, read, propose, judge, act, record.
+    """Runs control periods: wait, read, propose, judge, act, record.
 
     Args:
-        robot: connected.
-        monitor: decides; its contract is the loop's.
-        proposer: proposes.
-        bundle: for its cost critics; None: costs are not predicted.
+        robot: the connected robot.
+        monitor: the safety monitor; its contract is the loop's.
+        proposer: the source of proposals.
+        bundle: the bundle whose cost critics predict costs; None: costs are not predicted.
         recorder: writes the log; None: nothing is logged.
+        config: the robot's configuration, for its time limits.
 
     Attributes:
-        now_s: when the present period began, on the robot's clock.
-        look: the monitor's look at what was read in it.
-        account: of the present episode.
+        now_s: start of the present period, on the robot's clock.
+        look: the monitor's look at the readings of the present period.
+        account: counts of the present episode.
     """
 
     def __init__(
@@ -111,42 +115,42 @@ class Loop:
         self._no_prediction = np.full(len(self.contract.costs), math.nan)
         self.now_s = self._next_s = robot.now_s()
         self.look = monitor.look(self.now_s, {})
-        self.open_account()
+        self.account = self._new_account()
 
-    def open_account(self) -> None:
-        """Count anew, for another episode."""
-        self.account = Account(np.zeros(len(self.contract.costs)))
+    def _new_account(self) -> Account:
+        return Account(np.zeros(len(self.contract.costs)))
 
     def begin_episode(self) -> None:
-        """Zero the monitor's accounts; the next period begins now."""
+        """Zero the accounts of the loop and of the monitor; the next period begins now."""
+        self.account = self._new_account()
         self.now_s = self._next_s = self.robot.now_s()
         self.monitor.begin_episode(self.now_s)
         self.event("begin_episode")
 
     def reset(self) -> tuple[Reason, ...]:
-        """Ask the monitor to be reset; return why not."""
+        """Ask the monitor for a reset; return why it was refused."""
         refusals = self.monitor.reset(self.look)
         self.event("reset", *_first(refusals))
         return refusals
 
     def arm(self) -> tuple[Reason, ...]:
-        """Ask the monitor to be armed; return why not."""
+        """Ask the monitor for an arming; return why it was refused."""
         refusals = self.monitor.arm(self.look)
         self.event("arm", *_first(refusals))
         return refusals
 
     def stop(self, code: str, text: str) -> None:
-        """Latch the monitor's stop."""
+        """Latch the stop of the monitor."""
         self.monitor.stop(code, text)
         self.event("stop", code, text)
 
     def disarm(self) -> None:
-        """End the monitor's motion, without fault."""
+        """End the monitor's permission to move, without fault."""
         self.monitor.disarm()
         self.event("disarm")
 
     def event(self, name: str, code: str = "", text: str = "") -> None:
-        """Record what was asked of the monitor."""
+        """Record an event of the monitor."""
         if self.recorder is not None:
             self.recorder.event(self.now_s, name, code, text)
 
@@ -156,26 +160,29 @@ class Loop:
             self.recorder.episode(self.now_s, result)
 
     def wait(self, armed: bool) -> None:
-        """Wait for the next deadline. Deadlines are absolute: being late moves none of them.
+        """Wait for the next deadline. Deadlines are absolute: a late period moves none of them.
 
-        A clock that was set back does: the next period begins at once.
+        After the clock was set back, the next period begins at once.
         """
         late_s = self.robot.now_s() - self._next_s
         if late_s > LATE_S:
             self.account.deadline_misses += armed
             period_s = self.contract.period_s
-            self._next_s += math.floor(late_s / period_s) * period_s  # those are gone
+            self._next_s += math.floor(late_s / period_s) * period_s  # missed deadlines
         elif late_s < -2.0 * self.contract.period_s:
             self._next_s += late_s
         self.robot.wait(self._next_s)
         self._next_s += self.contract.period_s
 
     def tick(self, number: int, step: int) -> Verdict:
-        """One period, after `wait`. The last one of an episode disarms the robot.
+        """Run one period, after `wait`.
+
+        The last period of an episode, and one in which the monitor stops the robot, send nothing:
+        the caller has to disarm the robot.
 
         Args:
-            number: of the episode.
-            step: of the episode; NO_STEP while the robot is not armed.
+            number: number of the episode.
+            step: number of the action in its episode; NO_STEP while the robot is not armed.
         """
         armed = step != NO_STEP
         final = step == self.contract.episode_steps
@@ -197,10 +204,8 @@ class Loop:
         final = final or (armed and verdict.state is State.STOPPED)
         if armed and not final:
             self.robot.send(verdict.action, self._config.command_valid_for_s)
-        elif armed:
-            self.robot.disarm()
 
-        self._sequence += 1  # first: a log that is lost must not make the next proposal an old one
+        self._sequence += 1  # first: if the log is lost, the next question still needs a new number
         if self.recorder is not None:
             self.recorder.step(
                 Tick(
@@ -229,7 +234,7 @@ class Loop:
         account.steps += step < self.contract.episode_steps and not stopped
 
     def _look_for_faults(self) -> None:
-        """What robot or proposer say is wrong stops the monitor; said again only if it changes."""
+        """Stop the monitor for faults of robot and proposer; again only after they changed."""
         for code, faults in (
             (DEVICE_FAULT.code, self.robot.faults()),
             (PROPOSER_FAULT.code, self.proposer.faults()),
@@ -238,16 +243,6 @@ class Loop:
             if faults and not known:
                 self._faults[code] = faults
                 self.stop(code, "; ".join(faults))
-
-
-def causes(verdict: Verdict) -> tuple[Reason, Reason | None]:
-    """Return what stopped the robot, and the fault behind it if it was one."""
-    held = [r for r in verdict.reasons if r.state <= State.FALLBACK]
-    held.sort(key=lambda reason: (reason.code == FALLBACK_ENDED.code, reason.state))
-    fault = next((r for r in held if r.check not in OF_THE_EPISODE), held[0])
-    if fault.code == FALLBACK_ENDED.code or fault.check in OF_THE_EPISODE:
-        return held[0], None
-    return fault, fault
 
 
 def _first(refusals: tuple[Reason, ...]) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""The policy in a process of its own: it sees observations, and all it can do is propose.
+"""The policy in a process of its own, which gets observations and can only propose actions.
 
-Its only channel is a socket pair of whole messages. It proposes motion only while it is told
-that it may, and ends when the channel or the monitor's process does. Both ends are here:
-`PolicyProcess` is the run loop's, `main` is the process.
+The only channel is a socket pair of whole messages. The policy proposes motion only while a
+question permits motion, and the process ends with the channel or with the monitor's process.
+`PolicyProcess` is the run loop's end of the channel, `main` is the process.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _HELLO = struct.Struct("<32s32s")  # contract hash, bundle hash
 
 
 def _request(contract: Contract) -> struct.Struct:
-    """Sequence, stamp, may move, observation."""
+    """Return the layout of a question: sequence, stamp, may move, observation."""
     return struct.Struct(f"<Qd?7x{contract.observation_size}d")
 
 
 def _answer(contract: Contract) -> struct.Struct:
-    """Sequence, stamp, log-probability, contract hash, action."""
+    """Return the layout of an answer: sequence, stamp, log-probability, contract hash, action."""
     return struct.Struct(f"<Qdd32s{contract.action_size}d")
 
 
@@ -47,9 +47,9 @@ class PolicyProcess:
     """The run loop's end of the channel.
 
     Args:
-        bundle: checked already; the process loads the file itself and must find the same.
-        explore: sample actions; otherwise propose the mean.
-        seed: of the samples.
+        bundle: the checked bundle; the process loads the file itself, which must be the same.
+        explore: sample actions; otherwise propose the mean action.
+        seed: random seed of the sampled actions.
 
     Attributes:
         late: the newest question was not answered in time.
@@ -77,10 +77,10 @@ class PolicyProcess:
         theirs.close()
 
     def wait_ready(self) -> None:
-        """Return when the process has loaded its bundle.
+        """Wait until the process has loaded the bundle.
 
         Raises:
-            RunError: it ended or did not get there in time, or loaded something else.
+            RunError: the process ended, took too long, or loaded another bundle.
         """
         data = self._receive(time.monotonic() + START_LIMIT_S)
         if data is None:
@@ -91,22 +91,22 @@ class PolicyProcess:
             raise RunError(f"{self._bundle.path} changed while the run was starting")
 
     def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
-        """Ask for a proposal; does not wait."""
+        """Ask for a proposal, without waiting."""
         self._asked = sequence
         try:
             self._socket.send(self._request.pack(sequence, now_s, may_move, *observation.tolist()))
         except BlockingIOError:
-            pass  # it has not taken in what it was asked before; the answer will be late
+            pass  # the process has not read its earlier questions; the answer will be late
         except OSError:
             self.ended = True
 
     def answer(self, limit_s: float) -> tuple[Proposal, float] | None:
-        """Wait for the answer to the newest question; what answers an older one is dropped.
+        """Wait for the answer to the newest question; answers to older questions are dropped.
 
-        An answer belongs to one observation: a late one would be logged against another.
+        An answer belongs to one observation: a late answer would be logged with another one.
 
         Returns:
-            The proposal and its log-probability, or None if there was none within `limit_s`.
+            The proposal and its log-probability, or None if no answer came within `limit_s`.
         """
         deadline_s = time.monotonic() + limit_s
         while (data := self._receive(deadline_s)) is not None:
@@ -117,12 +117,12 @@ class PolicyProcess:
                     proposal = Proposal(stamp_s, sequence, np.array(action), contract_hash.hex())
                     return proposal, log_prob
             if time.monotonic() >= deadline_s:
-                break  # whatever else there is, and however much
+                break  # also while more messages wait
         self.late = True
         return None
 
     def status_text(self) -> str:
-        """Say what became of a process that hangs or ended; waits a moment for its end."""
+        """Return in words whether the process hangs or how it ended; waits a moment for its end."""
         if not self.ended:
             return "the policy process hangs"
         try:
@@ -134,11 +134,11 @@ class PolicyProcess:
         return f"the policy process ended with exit status {status}"
 
     def faults(self) -> tuple[str, ...]:
-        """Nothing: the process loaded the very bundle, or `wait_ready` said so."""
+        """Return no fault: `wait_ready` has checked that the process loaded this bundle."""
         return ()
 
     def close(self) -> None:
-        """End the process: it leaves by itself when the channel is closed, or is killed."""
+        """Close the channel, which ends the process; kill a process that does not end."""
         self._socket.close()
         try:
             self._process.wait(END_LIMIT_S)
@@ -147,7 +147,7 @@ class PolicyProcess:
             self._process.wait()
 
     def _receive(self, deadline_s: float) -> bytes | None:
-        """Return the next message, or None if there is none by then or will never be."""
+        """Return the next message; None if none comes by then, or the channel was closed."""
         if self.ended:
             return None
         left_s = max(deadline_s - time.monotonic(), 0.0)

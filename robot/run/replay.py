@@ -1,4 +1,4 @@
-"""`holdfast replay`: put a log through a fresh monitor, exactly as the run did."""
+"""`holdfast replay`: put a log through a new safety monitor, with the calls of the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -23,22 +23,21 @@ from holdfast.log.reader import Event, Log
 from holdfast.robot import config as configs
 from holdfast.robot.run.deployment import count
 from holdfast.safety_monitor.evidence import Evidence
-from holdfast.safety_monitor.familiarity import Familiarity
-from holdfast.safety_monitor.limits import Limits, blocks
+from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State
 from holdfast.safety_monitor.monitor import Monitor
-from holdfast.safety_monitor.prediction import Prediction
 from holdfast.signals import Array
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a fresh monitor says of a log: a row for each of `Log.steps`, as that has them.
+    """The verdicts of a new monitor on a log: a row for each row of `Log.steps`.
 
     Attributes:
         observation: (rows, n). applied: (rows, actions). costs: (rows, costs).
-        state, intervened: (rows,). reasons: the verdict's codes per row.
-        refusals: the first code, or "", of each reset and arm that is now answered otherwise.
+        state, intervened: (rows,). reasons: codes of each row's verdict.
+        refusals: first code of each reset and arm that is now answered otherwise; "" if it is
+            now allowed.
         complaints: why the log's limits would be refused today, a sentence each.
     """
 
@@ -52,7 +51,7 @@ class Replayed:
     complaints: tuple[str, ...]
 
     def differs(self, log: Log) -> NDArray[np.bool_]:
-        """Return, per row, whether anything is said otherwise than was logged."""
+        """Return, per row, whether the new verdict differs from the logged one."""
         steps = log.steps
         different: NDArray[np.bool_] = steps["state"] != self.state
         different |= steps["intervened"] != self.intervened
@@ -64,19 +63,19 @@ class Replayed:
         return different
 
     def acts_otherwise(self, log: Log) -> NDArray[np.bool_]:
-        """Return, per row, whether another action is let through than was logged."""
+        """Return, per row, whether the action let through differs from the logged one."""
         return _unequal(log.steps["applied"], self.applied)
 
 
 def _unequal(a: Array, b: Array) -> NDArray[np.bool_]:
-    """Return which rows of (rows, size) differ in a bit; NaN is like NaN."""
+    """Return which rows of (rows, size) differ in a bit; two NaNs do not differ."""
     unequal: NDArray[np.bool_] = ((a != b) & ~(np.isnan(a) & np.isnan(b))).any(axis=1)
     return unequal
 
 
 @dataclass
 class _Replay:
-    """A monitor that is told again what the run's was told."""
+    """A new monitor, and the calls that the run's monitor got."""
 
     log: Log
     monitor: Monitor
@@ -132,8 +131,8 @@ class _Replay:
             refused: tuple[Reason, ...] = ()
             look = monitor.look(event.now_s, self.sources)
             if event.name == "reset" or monitor.state is State.STOPPED:
-                # STOPPED at an arm: it ended the last episode as the run did not, and the run
-                # would have reset it.
+                # STOPPED at an arm: the new monitor stopped the last episode where the run's
+                # did not, and the run would have reset it.
                 refused = monitor.reset(look)
             if event.name == "arm":
                 refused = refused or monitor.arm(look)
@@ -144,7 +143,7 @@ class _Replay:
             raise LogError(f"its event '{event.name}' is not known")
 
     def _count_episodes(self) -> None:
-        """Add what ended before this episode to the evidence, as the run did."""
+        """Add the episodes that ended before this one to the evidence, as the run did."""
         results = [episode.result for episode in self.log.episodes]
         while self.counted < len(results) and results[self.counted].episode < self.begun:
             if self.evidence is not None:
@@ -153,10 +152,10 @@ class _Replay:
         self.begun += 1
 
 
-def _readings(info: RunInfo, row: Any) -> dict[str, Reading]:
+def _readings(info: RunInfo, row: np.void) -> dict[str, Reading]:
     signals: dict[str, dict[str, Array]] = {source: {} for source in info.sources}
     start = 0
-    for (source, name), size in signal_sizes(info.sources, info.contract).items():
+    for (source, name), size in signal_sizes(info.sources).items():
         signals[source][name] = row["signals"][start : start + size].copy()
         start += size
     stamps, sequences = row["signal_stamps_s"].tolist(), row["signal_sequences"].tolist()
@@ -169,17 +168,17 @@ def _readings(info: RunInfo, row: Any) -> dict[str, Reading]:
 
 
 def replay(log: Log, limits: Limits | None = None) -> Replayed:
-    """Put a log through a fresh monitor: the same calls in the same order.
+    """Put a log through a new monitor, with the run's calls in their order.
 
     A log's own limits were legal in its day: where they contradict its contract by what is asked
     of limits now, they are used all the same.
 
     Args:
-        limits: others than the run's, to see what they would have done.
+        limits: limits of the new monitor; None: the run's.
 
     Raises:
-        LogError: the log lacks steps, or was made under limits that are no longer known.
-        ConfigError: the limits given contradict the log's contract.
+        LogError: steps are missing in the log, or its limits are not known any more.
+        ConfigError: the given limits contradict the log's contract.
     """
     info = log.info
     if not len(log.steps):
@@ -194,15 +193,21 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
         if info.evidence is not None:
             evidence = Evidence(info.contract, info.run_budget)
             evidence.restore(info.evidence)
-        known = None if info.familiarity is None else Familiarity.from_mapping(info.familiarity)
-        margin = None if info.prediction is None else Prediction.from_mapping(info.prediction)
         complaints: list[str] = []
-        used = limits or Limits.from_mapping(blocks(info.limits))
+        used = limits or Limits.from_mapping(info.limits)
         complain = None if limits else complaints.append
-        monitor = Monitor(info.contract, used, info.run_budget, known, evidence, margin, complain)
+        monitor = Monitor(
+            info.contract,
+            used,
+            info.run_budget,
+            info.familiarity,
+            evidence,
+            info.prediction,
+            complain,
+        )
         return _Replay(log, monitor, evidence).run(tuple(complaints))
     except (HoldfastError, ValueError, TypeError, KeyError) as error:
-        # The others: metadata of the right kind that hold what no run writes.
+        # Errors other than ours: metadata of the right types with contents that no run writes.
         kind = LogError if limits is None else ConfigError
         raise kind(f"{log.path}: cannot be replayed ({error})") from None
 
@@ -212,17 +217,17 @@ def command(
     limits: Path | None = None,
     policy: Path | None = None,
 ) -> int:
-    """Put logged runs through today's safety monitor, and compare its verdicts with the logged.
+    """Put logged runs through today's safety monitor, and compare the verdicts.
 
-    Exit status: 0 when all agree; 1 when any differs. With --limits differences are the answer,
-    and it is 0.
+    Exit status: 0 when all verdicts agree; 1 when a verdict differs. With --limits it is 0 in both
+    cases.
 
     Args:
-        log: runs' directories or log files; one that a crash tore is replayed up to the tear.
-        limits: a robot's configuration file, as for deploy's --config: what would its monitor
-            section have done? The answer holds up to the first action that differs: from there
-            on, the robot would have gone elsewhere than it did.
-        policy: the bundle that ran. With it, the logged log-probabilities are computed again.
+        log: directories of runs, or log files; a torn log is replayed up to the tear.
+        limits: a robot's configuration file, as for deploy's --config, whose monitor section
+            replaces the logged limits. The result holds up to the first action that differs: after
+            it the robot would not have been where the log says it was.
+        policy: the bundle that ran, with which the logged log-probabilities are computed again.
     """
     if not log:
         raise LogError("which log? Give a run's directory or its .mcap file")
@@ -243,14 +248,14 @@ def command(
 
 
 def _compare_log_prob(log: Log, bundle: bundles.Bundle, console: Console) -> None:
-    """Say that the logged log-probabilities are the bundle's, or raise LogError."""
+    """Print that the logged log-probabilities are the bundle's, or raise LogError."""
     require_bundle(log, bundle)
     sampled = sum(require_log_prob(log, episode, bundle) for episode in log.episodes)
     console.print(f"{log.path}: {sampled} log-probabilities are those of {bundle.path}")
 
 
 def _compare(log: Log, now: Replayed, console: Console) -> bool:
-    """Say where verdicts differ; return whether they all agree."""
+    """Print where verdicts differ; return whether all verdicts agree."""
     for complaint in now.complaints:
         console.print(f"{log.path}: its limits would be refused today ({complaint})")
     steps, differs = log.steps, now.differs(log)
@@ -262,7 +267,7 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
         step, seconds = int(steps["step"][first]), float(steps["now_s"][first] - steps["now_s"][0])
         where = "before its first step" if step == NO_STEP else f"at step {step}"
         console.print(
-            f"episode {number + 1}: {len(odd)} of {len(rows)} periods differ, first {where}, "
+            f"episode {number}: {len(odd)} of {len(rows)} periods differ, first {where}, "
             f"{seconds:.2f} s into the log"
         )
         said = (steps["state"][first], log.reasons[first], steps["applied"][first])
@@ -292,7 +297,7 @@ def _allowed(code: str) -> str:
 
 
 def _suppose(log: Log, now: Replayed, console: Console) -> None:
-    """Print a table: each episode as it was, and as other limits would have it."""
+    """Print a table: each episode under the logged limits, and under other limits."""
     steps, otherwise = log.steps, now.acts_otherwise(log)
     console.print(f"{log.path}: {len(log.episodes)} episodes{log.remarks}")
     console.print(
@@ -305,7 +310,7 @@ def _suppose(log: Log, now: Replayed, console: Console) -> None:
         holds = f"step {changed[0]}" if len(changed) else "its end"
         was = _row(rows, steps, steps["state"], steps["intervened"], log.reasons, "")
         new = _row(rows, steps, now.state, now.intervened, now.reasons, holds)
-        console.print(f"{number + 1:7}  logged{was}")
+        console.print(f"{number:7}  logged{was}")
         console.print(f"{'':7}  new   {new}")
     console.print(
         "What the new limits say holds up to the step in 'holds to', the first whose action "
@@ -315,13 +320,13 @@ def _suppose(log: Log, now: Replayed, console: Console) -> None:
 
 def _row(
     rows: NDArray[np.intp],
-    steps: NDArray[Any],
+    steps: NDArray[np.void],
     state: NDArray[np.uint8],
     intervened: NDArray[np.bool_],
     reasons: tuple[tuple[str, ...], ...],
     holds: str,
 ) -> str:
-    """Return a line of the table: what was said of an episode's rows up to a stop."""
+    """Return a line of the table: the verdicts on an episode's rows up to a stop."""
     stopped = np.flatnonzero(state[rows] == State.STOPPED)
     where = "-"
     if len(stopped):

@@ -11,18 +11,19 @@ VERSION = 2
 ENDIAN = "<"
 HEADER = "<BBIQ"  # version, type, sequence, device time in us
 CRC = "<I"  # CRC-32 of header and payload
-MAX_FRAME = 512  # bytes between two zeros; longer is not a frame
+MAX_FRAME = 1024  # bytes between two zeros; longer is not a frame
 
 # Message types.
 HELLO, ARM, DISARM, COMMAND, STATE, ESTOP, RESET, FAULT = range(1, 9)
 
 # Payloads, device to host. HELLO goes on with a (low, high) pair of f64 for each action value,
-# then robot, hardware id, signals and action channels, each text after a u8 with its length; the
-# names of signals and of channels have commas between them.
+# then robot, hardware id, signals and action channels, each text after a u16 with its length:
+# signals as "position:2,heading:1", a name and how many values it has; channels by name.
 HELLO_HEAD = "<IBHIB"  # answered sequence, identity flags, watchdog in ms, STATE period in us, n
-# sequences: heard, obeyed, command; CRC-32 of the command's payload, its age in us; faults, flags
+# sequences: heard, obeyed, command; CRC-32 of the command's payload, its age in us; faults, flags;
+# then an f32 for each value of each signal, in HELLO's order
 STATE_HEAD = "<IIIIIHB"
-MEASURED = "5f2i9f"  # x y yaw v w, ticks left right, accel xyz, gyro xyz, roll pitch, battery
+TEXT = "<H"  # how many bytes of UTF-8 follow
 FAULT_BODY = "<BI"  # code, sequence that it is about
 # Payload, host to device: all others are empty. Goes on with an f64 for each action value.
 COMMAND_HEAD = "<I"  # how long it holds, in us
@@ -50,7 +51,7 @@ class Board:
 
     robot = ""
     hardware_id = ""
-    signals = ()  # type: tuple[str, ...]
+    signals = ()  # type: tuple[tuple[str, int], ...]  # what it measures: name, number of values
     actions = ()  # type: tuple[str, ...]  # names of the action's channels, in its order
     action_low = ()  # type: tuple[float, ...]
     action_high = ()  # type: tuple[float, ...]
@@ -72,7 +73,7 @@ class Board:
         raise NotImplementedError
 
     def measure(self) -> tuple[float, ...]:
-        """Return what MEASURED lists, SI units; NaN for what is not measured."""
+        """Return the values of all signals in their order, SI units; NaN: not measured now."""
         raise NotImplementedError
 
     def replace(self) -> None:
@@ -298,9 +299,9 @@ class Device:
         )
         for i in range(n):
             payload += struct.pack("<2d", board.action_low[i], board.action_high[i])
-        names = (",".join(board.signals), ",".join(board.actions))
-        for text in (board.robot, board.hardware_id) + names:  # noqa: RUF005
-            payload += bytes([len(text)]) + text.encode()
+        signals = ",".join([name + ":" + str(size) for name, size in board.signals])
+        for text in (board.robot, board.hardware_id, signals, ",".join(board.actions)):
+            payload += struct.pack(TEXT, len(text.encode())) + text.encode()
         self._send(HELLO, payload)
 
     def _object(self, code: int, about: int) -> None:
@@ -329,7 +330,8 @@ class Device:
             self.latched,
             flags,
         )
-        self._send(STATE, payload + struct.pack(ENDIAN + MEASURED, *self.board.measure()))
+        measured = self.board.measure()
+        self._send(STATE, payload + struct.pack(ENDIAN + str(len(measured)) + "f", *measured))
 
     def _send(self, kind: int, payload: bytes) -> None:
         if len(self._out) < MAX_PENDING:

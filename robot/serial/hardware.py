@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from holdfast.robot.serial.robot import SerialRobot
@@ -19,14 +18,13 @@ class SerialHardware:
     Args:
         robot: connected, in real time.
         now_s: the clock of the driver's stamps.
-        ticks_per_turn: of the wheels' encoders.
 
     Attributes:
         actions: names of the device's action channels, in its order.
     """
 
-    def __init__(self, robot: SerialRobot, now_s: Callable[[], float], ticks_per_turn: int) -> None:
-        self._robot, self._now_s, self._ticks_per_turn = robot, now_s, ticks_per_turn
+    def __init__(self, robot: SerialRobot, now_s: Callable[[], float]) -> None:
+        self._robot, self._now_s = robot, now_s
         self.actions = robot.identity.actions
 
     def wait(self, wake: int) -> HardwareState | None:
@@ -36,18 +34,10 @@ class SerialHardware:
             return None
         if self._robot.armed and self._robot.faults():
             self._robot.stop()
-        x, y, yaw, speed, yaw_rate, *rest = self._robot.measured
-        left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
-        age_s = self._robot.now_s() - self._robot.read().stamp_s
-        turn = math.tau / self._ticks_per_turn
-        return HardwareState(
-            stamp_s=self._now_s() - age_s,
-            pose=(x, y, yaw),
-            velocity=(speed, yaw_rate),
-            tilt=(roll, pitch),
-            acceleration=(ax, ay, az),
-            angular_velocity=(gx, gy, gz),
-            wheel_rad=(left * turn, right * turn),
+        reading = self._robot.read()
+        return HardwareState.of(
+            stamp_s=self._now_s() - (self._robot.now_s() - reading.stamp_s),
+            signals=reading.signals,
         )
 
     def faults(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _HEADER = struct.Struct(device.HEADER)
 _CRC = struct.Struct(device.CRC)
 _HELLO_HEAD = struct.Struct(device.HELLO_HEAD)
 _STATE_HEAD = struct.Struct(device.STATE_HEAD)
-_MEASURED = struct.Struct(device.ENDIAN + device.MEASURED)
+_TEXT = struct.Struct(device.TEXT)
 _FAULT = struct.Struct(device.FAULT_BODY)
 
 FAULTS: Mapping[int, str] = {
@@ -57,6 +57,11 @@ class Hello:
     state_period_us: int
     identity: Identity
 
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How many values each signal has, by name; STATE holds them in this order."""
+        return self.identity.sources[SOURCE]
+
 
 @dataclass(frozen=True)
 class DeviceState:
@@ -69,7 +74,7 @@ class DeviceState:
             payload, and how long ago; the age is `device.NO_AGE` if there was none since HELLO or
             RESET.
         faults: a bit for each latched fault.
-        measured: as `device.MEASURED` lists them, SI units.
+        measured: the values of the signals that HELLO names, in its order, SI units.
     """
 
     sequence: int
@@ -180,7 +185,8 @@ def _decode(piece: bytes) -> Message:
         return Foreign(version)
     if kind == device.STATE:
         heard, obeyed, command, crc, age_us, faults, flags = _STATE_HEAD.unpack_from(payload)
-        measured = _MEASURED.unpack(payload[_STATE_HEAD.size :])
+        values = payload[_STATE_HEAD.size :]
+        measured = struct.unpack(f"{device.ENDIAN}{len(values) // 4}f", values)
         return DeviceState(
             sequence, time_us, heard, obeyed, command, crc, age_us, faults, flags, measured
         )
@@ -197,8 +203,8 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
     texts = []
     at = _HELLO_HEAD.size + 16 * n
     for _ in range(4):
-        (length,) = struct.unpack_from("B", payload, at)
-        at += 1 + length
+        (length,) = _TEXT.unpack_from(payload, at)
+        at += _TEXT.size + length
         texts.append(payload[at - length : at].decode())
     if at != len(payload):
         raise LinkError(f"HELLO should be {at} bytes, received {len(payload)}")
@@ -210,7 +216,7 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
         action_low=limits[0::2],
         action_high=limits[1::2],
         watchdog_s=watchdog_ms / 1e3,
-        sources={SOURCE: _names(signals)},
+        sources={SOURCE: _sizes(signals)},
         lockstep=bool(flags & device.LOCKSTEP),
         self_placing=bool(flags & device.SELF_PLACING),
     )
@@ -219,3 +225,14 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
+
+
+def _sizes(text: str) -> dict[str, int]:
+    """Return the number of values of each signal, by name, from "position:2,heading:1"."""
+    sizes: dict[str, int] = {}
+    for entry in _names(text):
+        name, _, size = entry.partition(":")
+        if not name or name in sizes or not (size.isascii() and size.isdecimal()) or size == "0":
+            raise LinkError(f"HELLO should name each signal once as NAME:SIZE, received '{entry}'")
+        sizes[name] = int(size)
+    return sizes

@@ -7,19 +7,21 @@ import errno
 import os
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 import numpy as np
 import serial
 
+from holdfast.contract import Contract
 from holdfast.errors import ConfigError, LinkError, RefusedError
 from holdfast.robot.base import Identity
+from holdfast.robot.config import RobotConfig
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.obedience import Obedience
 from holdfast.robot.serial.port import ClockOffset, claim, open_port, parse_address, release
 from holdfast.safety_monitor.messages import Reading
-from holdfast.signals import Array
+from holdfast.signals import CATALOGUE, Array
 
 CONNECT_LIMIT_S = 4.0  # some boards boot when their port is opened
 HELLO_EVERY_S = 0.25
@@ -30,15 +32,6 @@ WRITE_LIMIT_S = 0.2
 SILENCE_LIMIT_S = 1.0  # a device that says nothing for so long is lost, not late
 
 STOPPING = (device.DISARM, device.ESTOP)  # obeyed whatever their sequence and time are
-
-# Where catalogue signals lie in `device.MEASURED`.
-_SIGNALS = {
-    "position": slice(0, 2),
-    "heading": slice(2, 3),
-    "forward_speed": slice(3, 4),
-    "yaw_rate": slice(4, 5),
-    "tilt": slice(13, 15),
-}
 
 
 class SerialRobot:
@@ -113,11 +106,6 @@ class SerialRobot:
         if time.monotonic() - self._heard_s > SILENCE_LIMIT_S:
             self._lose(f"the device said nothing for {SILENCE_LIMIT_S:g} s")
         return self._newest.sequence != before
-
-    @property
-    def measured(self) -> tuple[float, ...]:
-        """What the newest STATE measured, as `device.MEASURED` lists it, SI units."""
-        return self._newest.measured
 
     @property
     def armed(self) -> bool:
@@ -362,7 +350,7 @@ class SerialRobot:
                 f"the device speaks link version {message.version}, this program {device.VERSION}"
             )
         elif self._hello is None and self._first < message.answers <= self._sequence:
-            if wrong := _wrong_with(message.identity):
+            if wrong := _wrong_with(message):
                 self._lose(wrong)
             self._hello = message
             self._obedience.begin(message.answers)
@@ -390,13 +378,25 @@ class SerialRobot:
         self._state = state
         device_s = state.time_us / 1e6
         lockstep = self._hello.identity.lockstep
-        values = np.array(state.measured)
         self._reading = Reading(
             stamp_s=device_s if lockstep else device_s + self._offset(host_s, device_s),
             sequence=state.sequence,
-            signals={name: values[_SIGNALS[name]] for name in self._hello.identity.signals},
+            signals=self._signals(state, self._hello.sizes),
         )
         self._obedience.check(state, self._reading.stamp_s, self._sequence)
+
+    def _signals(self, state: link.DeviceState, sizes: Mapping[str, int]) -> dict[str, Array]:
+        """Return what a STATE measured, by signal."""
+        if len(state.measured) != sum(sizes.values()):
+            self._lose(
+                f"STATE should hold the {sum(sizes.values())} values that HELLO named, received "
+                f"{len(state.measured)}"
+            )
+        values, at, signals = np.array(state.measured), 0, {}
+        for name, size in sizes.items():
+            signals[name] = values[at : at + size]
+            at += size
+        return signals
 
     def _ask(self, kind: int, payload: bytes = b"") -> int:
         """Send what, in lockstep, one STATE answers; return its sequence."""
@@ -444,16 +444,23 @@ def _refused(kind: int, sequence: int, state: link.DeviceState) -> bool:
     return kind not in STOPPING and state.heard >= sequence > state.obeyed
 
 
-def _wrong_with(identity: Identity) -> str:
+def _wrong_with(hello: link.Hello) -> str:
     """Return what is wrong with what a device says of itself; empty if nothing is."""
-    if unknown := set(identity.signals) - set(_SIGNALS):
-        return (
-            f"the device should measure only {', '.join(_SIGNALS)}, "
-            f"received {', '.join(sorted(unknown))}"
-        )
+    identity = hello.identity
+    for name, size in hello.sizes.items():
+        known = CATALOGUE[name].size if name in CATALOGUE else None
+        if known is not None and size != known:
+            return f"the device should measure {known} values of '{name}', received {size}"
     if len(set(identity.actions)) != len(identity.action_low):
         return (
             f"the device should name each of its {len(identity.action_low)} action channels once, "
             f"received '{','.join(identity.actions)}'"
         )
     return ""
+
+
+def connect(
+    address: str, config: RobotConfig, contract: Contract, required: Collection[str]
+) -> SerialRobot:
+    """Return the robot at an address; the device itself says what it measures and obeys."""
+    return SerialRobot.connect(address)

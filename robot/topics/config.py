@@ -1,107 +1,109 @@
-"""Topics: which messages of a ROS graph carry a robot's signals and actions.
+"""The `ros` section of a robot's configuration file: topic, type and field of each signal.
 
-This is the `ros` section of a robot's configuration file: for each signal its topic, type and
-field. It is checked against the contract here, and against the message types when it is bound
-to a graph (`robot.fields`), so that nothing is found out while the robot moves. docs/ROS.md
-explains the section.
+The section is checked against the contract here, and against the message types in `topics.fields`,
+so that every mistake is found before the robot moves. docs/ROS.md explains the section.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
+from holdfast.robot.topics.message_types import Message, MessageType
+from holdfast.schema import POSITIVE, Matching
 from holdfast.signals import CATALOGUE
 
-Name = Annotated[str, Field(pattern=r"^[~/]?\w[\w/]*$")]
-TypeName = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
+Name = Annotated[
+    str, Matching(re.compile(r"[~/]?\w[\w/]*"), "a topic's name, as odom or /base/odom")
+]
+TypeName = Annotated[str, Matching(re.compile(r"\w+/msg/\w+"), "a type, as nav_msgs/msg/Odometry")]
 
 HOWS = ("fields", "yaw", "roll_pitch", "wxyz", "ranges", "joints")
 
 ALL = "+"
-"""Between the names of lidars: the name of the source that they are together."""
+"""Joins the names of several lidars to the name of the source of their common scan."""
 
 CHILD_FRAME = {"nav_msgs/msg/Odometry": "twist."}
-"""Fields that are given in the message's `child_frame_id`, not in its header's frame."""
+"""Prefix of the fields that are along `child_frame_id` instead of the header's frame."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Joints(_Strict):
-    """Joints of a JointState, in the contract's order: the message's own may be any."""
+@dataclass(frozen=True)
+class Joints:
+    """Joints of a JointState, in the contract's order; the message may have another order."""
 
     field: str
-    names: list[str]
+    names: tuple[str, ...]
 
 
-class Ranges(_Strict):
-    """How a LaserScan becomes the signal `scan`, nearest things by sector as seen from the base.
+@dataclass(frozen=True)
+class Ranges:
+    """How a LaserScan becomes the signal `scan`: nearest things by sector, seen from the base.
 
     Attributes:
-        position_m, yaw_rad: of the sensor on the base.
-        upside_down: the sensor hangs, so that it counts its rays clockwise as seen from above.
-        no_return: what a reading of exactly 0 means, which REP 117 does not say. "stop": the ray
-            is invalid, as NaN is; a sector without a valid ray is blind, which stops the robot.
-            "near": something touches the sensor. "far": nothing is there; then what is too near
-            for a sensor that says 0 of it is not seen. A scan of nothing but zeros and invalid
-            rays is blind, with "far" too.
-        unseen: what a sector is that no ray looks into: "stop", blind unless another lidar looks
-            there; "far", free.
+        position_m, yaw_rad: pose of the sensor on the base.
+        upside_down: the sensor hangs, so that its rays are clockwise as seen from above.
+        no_return: the meaning of a reading of exactly 0, which REP 117 does not define. "stop": the
+            ray is invalid, like NaN; a sector without a valid ray is blind, which stops the robot.
+            "near": something touches the sensor. "far": nothing is there; a sensor that reads 0
+            for things that are too near does not see these. A scan of zeros and invalid rays alone
+            is blind, with "far" too.
+        unseen: the meaning of a sector without rays. "stop": blind, unless another lidar looks
+            there. "far": free.
     """
 
     field: str = "ranges"
-    position_m: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 0.0]
+    position_m: tuple[float, float] = (0.0, 0.0)
     yaw_rad: float = 0.0
     upside_down: bool = False
-    no_return: Annotated[str, Field(pattern=r"^(far|near|stop)$")] = "stop"
-    unseen: Annotated[str, Field(pattern=r"^(far|stop)$")] = "stop"
+    no_return: Literal["far", "near", "stop"] = "stop"
+    unseen: Literal["far", "stop"] = "stop"
 
 
-class SignalField(_Strict):
-    """Where in a message a signal is, and its unit: exactly one of the following.
+@dataclass(frozen=True)
+class SignalField:
+    """The unit of a signal and its place in a message, given in exactly one of the ways below.
 
     Attributes:
         fields: a path for each value, as "pose.pose.position.x" or "data[3]".
-        yaw, roll_pitch, wxyz: path of a quaternion to make an angle, two angles or four
-            numbers of.
+        yaw, roll_pitch, wxyz: path of a quaternion, from which an angle, two angles or four
+            numbers are made.
+        ranges: a LaserScan.
+        joints: a JointState.
     """
 
     unit: str
-    fields: list[str] | None = None
+    fields: tuple[str, ...] | None = None
     yaw: str | None = None
     roll_pitch: str | None = None
     wxyz: str | None = None
     ranges: Ranges | None = None
     joints: Joints | None = None
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SignalField:
+    def __post_init__(self) -> None:
         if sum(getattr(self, how) is not None for how in HOWS) != 1:
             raise ValueError(f"should have exactly one of {', '.join(HOWS)}")
-        return self
 
     @property
     def how(self) -> str:
-        """Which of the ways it is read in."""
+        """The name of the way in which the signal is read."""
         return next(how for how in HOWS if getattr(self, how) is not None)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The fields that it reads."""
+        """The paths of the fields that are read."""
         if self.fields is not None:
-            return tuple(self.fields)
+            return self.fields
         part = self.ranges or self.joints
         return (part.field if part else getattr(self, self.how),)
 
     @property
     def size(self) -> int:
-        """How many values it gives."""
+        """The number of values of the signal."""
         if self.fields is not None:
             return len(self.fields)
         if self.joints is not None:
@@ -109,14 +111,14 @@ class SignalField(_Strict):
         return {"yaw": 1, "roll_pitch": 2, "wxyz": 4}.get(self.how, CATALOGUE["scan"].size or 0)
 
 
-class Source(_Strict):
-    """A topic that signals come from.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A topic that carries signals.
 
     Attributes:
-        frame, child_frame: what its messages should say; "" takes any, for drivers that leave it
-            empty. None: not said, which a signal along a frame does not allow.
-        reliable: ask for lost messages to be sent again; a best-effort publisher does not match
-            then.
+        frame, child_frame: the frames that its messages should name; "": any, for drivers that
+            leave the frame empty; None: not given, which is refused for a signal along a frame.
+        reliable: lost messages are sent again; a best-effort publisher is not heard then.
     """
 
     topic: Name
@@ -124,83 +126,103 @@ class Source(_Strict):
     frame: str | None = None
     child_frame: str | None = None
     reliable: bool = False
-    signals: dict[str, SignalField]
+    signals: Mapping[str, SignalField]
+
+    @property
+    def message_type(self) -> MessageType[Message]:
+        """The type of its messages, for a graph."""
+        return MessageType[Message](self.type)
 
 
-class ActionTopic(_Strict):
-    """A topic that actions travel on: a path for each action channel, by its name."""
+@dataclass(frozen=True, kw_only=True)
+class ActionTopic:
+    """A topic that carries actions: the path of each action channel, by the channel's name."""
 
     topic: Name
     type: TypeName
     frame: str = ""
-    fields: dict[str, str]
+    fields: Mapping[str, str]
+
+    @property
+    def message_type(self) -> MessageType[Message]:
+        """The type of its messages, for a graph."""
+        return MessageType[Message](self.type)
 
 
-class Frames(_Strict):
-    """Names of frames: REP-105's two, and those of sensors that are parallel to the base."""
+@dataclass(frozen=True)
+class Frames:
+    """Names of the frames of REP-105, and of the frames of sensors parallel to the base."""
 
     odom: str = "odom"
     base: str = "base_link"
-    aligned: list[str] = []
+    aligned: tuple[str, ...] = ()
 
 
-class RosSection(_Strict):
-    """A robot as its topics.
+@dataclass(frozen=True, kw_only=True)
+class RosSection:
+    """The topics of a robot.
 
     Attributes:
-        command: what the robot's driver obeys.
-        proposal: what a policy, a teleoperation or a navigation would like to send.
-        command_timeout_s: the driver stops the robot by itself when no command came for so long.
-        stop_topics: std_msgs/Bool topics that say true while the robot's own hardware is stopped,
-            each "latched" (published transient local) or "plain". Until one has spoken, the robot
-            counts as stopped.
+        frames: names of frames.
+        sources: the topics that carry signals, by name.
+        command: the topic of the commands that the robot's driver obeys.
+        proposal: the topic of the proposals of a policy, a teleoperation or a navigation.
+        command_timeout_s: the driver stops the robot by itself after so long without a command, s.
+        stop_topics: std_msgs/Bool topics that are true while the robot's own hardware is stopped,
+            each "latched" (transient local) or "plain". A robot of which one such topic has not
+            spoken yet counts as stopped.
     """
 
     frames: Frames = Frames()
-    sources: dict[str, Source]
+    sources: Mapping[str, Source]
     command: ActionTopic
     proposal: ActionTopic
-    command_timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    stop_topics: dict[Name, Annotated[str, Field(pattern=r"^(latched|plain)$")]] = {}
+    command_timeout_s: Annotated[float, POSITIVE]
+    stop_topics: Mapping[Name, Literal["latched", "plain"]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def lidars(self) -> tuple[str, ...]:
         """The sources that carry `scan`."""
         return tuple(name for name, source in self.sources.items() if "scan" in source.signals)
 
-    def signals(self) -> dict[str, tuple[str, ...]]:
-        """Return the signals of each source.
+    def signals(self) -> dict[str, dict[str, int]]:
+        """Return the signals of each source, with their sizes.
 
-        Of several lidars each is a source without a signal, and all together are one more.
+        Several lidars are one more source, which has their common scan; each of them has none.
         """
-        found = {name: tuple(source.signals) for name, source in self.sources.items()}
+        found = {
+            name: {signal: field.size for signal, field in source.signals.items()}
+            for name, source in self.sources.items()
+        }
         if len(self.lidars) > 1:
             for name in self.lidars:
-                found[name] = tuple(signal for signal in found[name] if signal != "scan")
-            found[ALL.join(self.lidars)] = ("scan",)
+                size = found[name].pop("scan")
+            found[ALL.join(self.lidars)] = {"scan": size}
         return found
 
     def require_fit(self, contract: Contract, also: Collection[str] = ()) -> None:
         """Check the section against a contract.
 
         Args:
-            also: signals that are needed beside those that the contract observes.
+            also: names of further signals that are needed.
 
         Raises:
-            ConfigError: a signal that is unknown, comes twice or not at all, has another size,
-                unit or frame; action channels that are not the contract's; a robot that would
-                stop itself between two commands.
+            ConfigError: a signal is unknown, comes twice or not at all, or has another size, unit
+                or frame; the action channels are not the contract's; the driver's time limit is
+                not longer than a period.
         """
         names: list[str] = []
         for name, source in self.sources.items():
             for signal, field in source.signals.items():
                 where = f"ros.sources.{name}.signals.{signal}"
                 check_signal(where, signal, field, contract)
-                self._check_frame(where, signal, field, source)
+                self._check_frame(where, signal, field, source, contract)
                 names.append(signal)
         if twice := sorted({name for name in names if names.count(name) > 1} - {"scan"}):
             raise ConfigError(f"ros.sources: {', '.join(twice)} should come from one source alone")
-        if missing := sorted({*contract.signals, *also}.difference(names)):
+        if missing := sorted({*contract.observed_signals, *also}.difference(names)):
             raise ConfigError(f"ros.sources: nothing carries {', '.join(missing)}, which is needed")
         channels = [channel.name for channel in contract.action]
         for key, topic in (("command", self.command), ("proposal", self.proposal)):
@@ -215,9 +237,11 @@ class RosSection(_Strict):
                 f"period_s {contract.period_s}"
             )
 
-    def _check_frame(self, where: str, signal: str, field: SignalField, source: Source) -> None:
-        """Is the frame that the source says it is in the one that the signal is of?"""
-        kind = CATALOGUE[signal].frame
+    def _check_frame(
+        self, where: str, signal: str, field: SignalField, source: Source, contract: Contract
+    ) -> None:
+        """Raise ConfigError unless the source's frame is the frame of the signal."""
+        kind = contract.known_signals[signal].frame
         if not kind:
             return
         inner = CHILD_FRAME.get(source.type)
@@ -234,10 +258,11 @@ class RosSection(_Strict):
 
 
 def check_signal(where: str, signal: str, field: SignalField, contract: Contract) -> None:
-    """Raise ConfigError unless a field gives the signal as the catalogue and the contract say."""
-    if signal not in CATALOGUE:
-        raise ConfigError(f"{where}: signal should be one of {', '.join(CATALOGUE)}")
-    unit, size = CATALOGUE[signal].unit, contract.signal_size(signal)
+    """Raise ConfigError unless a field has the signal's unit, size and kind."""
+    known = contract.known_signals
+    if signal not in known:
+        raise ConfigError(f"{where}: signal should be one of {', '.join(known)}")
+    unit, size = known[signal].unit, contract.signal_size(signal)
     if field.unit != unit:
         raise ConfigError(
             f"{where}: unit should be '{unit}', received '{field.unit}'; ROS's messages are in SI "

@@ -1,9 +1,9 @@
-"""The driver: a robot's hardware as topics, as a ROS user expects a mobile base to be.
+"""The driver: the topics of a mobile base over its hardware.
 
-It publishes what the hardware measures, obeys commands, stops the hardware by itself when none
-came for a while or when two publishers send them, and has the emergency stop: that must not depend
-on the safety monitor's process. What the hardware is, a device behind a serial port or a simulated
-robot, is a `Hardware`.
+The driver publishes measurements, obeys commands, and stops the hardware by itself when no command
+came for a while or when two publishers send commands. The driver also has the emergency stop, which
+must not depend on the safety monitor's process. A device behind a serial port and a simulated robot
+are both a `Hardware`.
 """
 
 from __future__ import annotations
@@ -12,38 +12,43 @@ import contextlib
 import math
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from holdfast.errors import ConfigError, RefusedError
+from holdfast.robot.topics import message_types as msg
 from holdfast.robot.topics.config import RosSection, Source
 from holdfast.robot.topics.fields import ActionCodec, SourceWriter, set_stamp
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, Qos, names
 from holdfast.robot.topics.requests import Request, Requests
-from holdfast.robot.topics.robot import BOOL, E_STOP, E_STOP_RESET, E_STOP_TRIGGER
+from holdfast.robot.topics.robot import E_STOP, E_STOP_RESET, E_STOP_TRIGGER
 from holdfast.signals import Array
 
 ODOM, IMU, JOINTS, SCAN = "odom", "imu", "joint_states", "scan"
-TF, TF_STATIC, TF_MESSAGE = "tf", "tf_static", "tf2_msgs/msg/TFMessage"
-"""Relative, so that robots in namespaces of their own keep their transforms apart."""
+TF, TF_STATIC = "tf", "tf_static"
+"""Names without "/": robots in different namespaces have transforms of their own."""
+
 
 ANSWER_LIMIT_S = 2.0
 STANDING_M_S, STANDING_RAD_S = 0.05, 0.1
 _TF = Qos(reliable=True, latched=False, depth=100)
 
+S = TypeVar("S", bound=msg.Stamped)
+
 
 @dataclass(frozen=True)
 class HardwareState:
-    """What the hardware measured at one time, SI units; NaN for what it does not.
+    """The measurements of one time, SI units; NaN for a value that is not measured.
 
     Attributes:
+        stamp_s: time of the measurements, s.
         pose: x, y in m and yaw in rad, in the odom frame.
-        velocity: forward in m/s, yaw rate in rad/s.
+        velocity: forward speed in m/s, yaw rate in rad/s.
         tilt: roll and pitch, rad.
-        acceleration, angular_velocity: of the base, along and about its own axes.
-        wheel_rad: how far each wheel has turned.
-        scan_m: ranges of a lidar, counter-clockwise from straight ahead; empty without one.
+        acceleration, angular_velocity: along and about the axes of the base, m/s² and rad/s.
+        wheel_rad: angle through which each wheel has turned, rad.
+        scan_m: ranges of a lidar, m, counter-clockwise from straight ahead; empty: no lidar.
         extra_sources: further signals, by catalogue name.
     """
 
@@ -57,48 +62,67 @@ class HardwareState:
     scan_m: tuple[float, ...] = ()
     extra_sources: Mapping[str, Array] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, stamp_s: float, signals: Mapping[str, Array]) -> HardwareState:
+        """Return what a device's signals say, by catalogue name; one that is not there is NaN."""
+
+        def values(name: str, size: int) -> list[float]:
+            return signals[name].tolist() if name in signals else [math.nan] * size
+
+        x, y, yaw = *values("position", 2), *values("heading", 1)
+        roll, pitch = values("tilt", 2)
+        return cls(
+            stamp_s=stamp_s,
+            pose=(x, y, yaw),
+            velocity=(*values("forward_speed", 1), *values("yaw_rate", 1)),  # type: ignore[arg-type]
+            tilt=(roll, pitch),
+            acceleration=tuple(values("linear_acceleration", 3)),
+            angular_velocity=tuple(values("angular_velocity", 3)),
+            wheel_rad=tuple(values("joint_position", 0)),
+        )
+
 
 class Hardware(Protocol):
-    """What a driver needs of the hardware; used from the driver's thread alone.
+    """The interface to the hardware, used from the driver's thread alone.
 
     Attributes:
-        actions: names of its action channels, in its order.
+        actions: names of the action channels, in the hardware's order.
     """
 
     actions: tuple[str, ...]
 
     def wait(self, wake: int) -> HardwareState | None:
-        """Let a moment pass, or less if there is something to be read from the descriptor `wake`.
+        """Wait for a moment, or until the descriptor `wake` can be read.
 
         Returns:
-            What was measured, if there is something new.
+            The new measurements; None if there are none.
         """
 
     def faults(self) -> tuple[str, ...]:
-        """Say what it has latched, a sentence each."""
+        """Return a sentence for each latched fault."""
 
     def obey(self, action: Array, valid_for_s: float) -> None:
-        """Move so for a while; what it has latched has precedence.
+        """Obey an action for a while; a latched fault has precedence.
 
         Raises:
-            RefusedError: it does not move; a later command to stand still may be obeyed.
+            RefusedError: the hardware does not move; a later command of zero may be obeyed.
         """
 
     def halt(self) -> None:
-        """Stand still; needs no reset."""
+        """Stand still; the next command needs no reset."""
 
     def stop(self) -> None:
-        """Latch a stop."""
+        """Stand still, and latch the stop."""
 
     def reset(self) -> None:
-        """Take back what is latched; nothing moves by that.
+        """Release all latched faults; the hardware does not move.
 
         Raises:
-            RefusedError: all stays latched.
+            RefusedError: all faults stay latched.
         """
 
     def close(self) -> None:
-        """Stand still, and let go of it."""
+        """Stand still, and close the hardware."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +137,11 @@ class MessageOptions:
 
     Attributes:
         odom_frame, base_frame, imu_frame, scan_frame: names of frames.
-        wheels: the joints' names; empty: no joint_states.
-        publish_tf: also publish the pose as a transform, and where the mounts are.
-        mounts: position on the base of each frame that is parallel to it, m.
-        pose_covariance, twist_covariance: their diagonals, for who fuses odometry with others.
-        scan_range_m: the lidar's least and largest range.
+        wheels: names of the wheels' joints; empty: no joint_states.
+        publish_tf: also publish the pose and the mounts as transforms.
+        mounts: position on the base, m, of each frame whose axes are parallel to the base's.
+        pose_covariance, twist_covariance: diagonals of the odometry's covariances.
+        scan_range_m: least and largest range of the lidar, m; a largest range of 0: no lidar.
     """
 
     odom_frame: str = "odom"
@@ -133,20 +157,20 @@ class MessageOptions:
 
 
 class Driver:
-    """Runs the hardware; call `turn` again and again.
+    """Runs the hardware; `turn` is to be called again and again.
 
     Args:
-        section: the command's topic.
-        extra_sources: sources of the section that the hardware also measures and that are on no
-            topic above.
+        section: the robot's topics, of which the driver uses the command's.
+        extra_sources: sources of the section that the hardware measures beyond odometry, IMU,
+            joints and scan.
 
     Attributes:
-        faults: what the hardware had latched in the last turn.
+        faults: faults that the hardware had latched in the last turn, a sentence each.
         refused: why the hardware refused the newest command; empty if it did not.
 
     Raises:
-        ConfigError: a type or a field of it does not exist, or cannot be written; or the command
-            has other channels than the hardware.
+        ConfigError: a type or a field does not exist or cannot be written, or the command has
+            other channels than the hardware.
     """
 
     def __init__(
@@ -173,7 +197,7 @@ class Driver:
         self._command: _Command | None = None
         self._obeyed: _Command | None = None
         self._command_topic = command.topic
-        self._writer: set[str] = set()  # whose commands are obeyed, once one was to stand still
+        self._writer: set[str] = set()  # the publisher that is obeyed, after a first zero
         self._stood = False
         self._contested = ""
         self._requests = Requests("the driver")
@@ -181,41 +205,43 @@ class Driver:
         self.faults: tuple[str, ...] = ()
         self.refused = ""
         self._said_stopped: bool | None = None
-        self._publishers = {
-            topic: graph.advertise(topic, kind, qos) for topic, kind, qos in self._topics()
-        }
+        self._advertise(graph)
         self._extra_sources = [
-            (SourceWriter(name, source, graph), graph.advertise(source.topic, source.type, PLAIN))
+            (
+                SourceWriter(name, source, graph),
+                graph.advertise(source.topic, source.message_type, PLAIN),
+            )
             for name, source in (extra_sources or {}).items()
         ]
-        if options.publish_tf:
-            self._say_mounts()
-        graph.subscribe(command.topic, command.type, COMMAND, self._hear)
+        graph.subscribe(command.topic, command.message_type, COMMAND, self._hear)
         graph.serve(E_STOP_TRIGGER, lambda: self._ask("trigger"))
         graph.serve(E_STOP_RESET, lambda: self._ask("reset"))
 
-    def _topics(self) -> list[tuple[str, str, Qos]]:
+    def _advertise(self, graph: Graph) -> None:
         options = self._options
-        topics = [
-            (ODOM, "nav_msgs/msg/Odometry", PLAIN),
-            (IMU, "sensor_msgs/msg/Imu", PLAIN),
-            (E_STOP, BOOL, STATUS),
-        ]
+        self._say_odometry = graph.advertise(ODOM, msg.ODOMETRY, PLAIN)
+        self._say_imu = graph.advertise(IMU, msg.IMU, PLAIN)
+        self._say_e_stop = graph.advertise(E_STOP, msg.BOOL, STATUS)
+        self._say_joints: Callable[[msg.JointState], None] | None = None
+        self._say_scan: Callable[[msg.LaserScan], None] | None = None
+        self._say_transforms: Callable[[msg.TFMessage], None] | None = None
         if options.wheels:
-            topics.append((JOINTS, "sensor_msgs/msg/JointState", PLAIN))
+            self._say_joints = graph.advertise(JOINTS, msg.JOINT_STATE, PLAIN)
         if options.scan_range_m[1] > 0.0:
-            topics.append((SCAN, "sensor_msgs/msg/LaserScan", PLAIN))
+            self._say_scan = graph.advertise(SCAN, msg.LASER_SCAN, PLAIN)
         if options.publish_tf:
-            topics += [(TF, TF_MESSAGE, _TF), (TF_STATIC, TF_MESSAGE, STATUS)]
-        return topics
+            self._say_transforms = graph.advertise(TF, msg.TRANSFORMS, _TF)
+            say_mounts = graph.advertise(TF_STATIC, msg.TRANSFORMS, STATUS)
+            if mounts := self._mounts():
+                say_mounts(self._transforms(mounts))
 
     # From the graph's threads.
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: msg.Message) -> None:
         stamp_s = self._codec.stamp_s(message, self._graph.now_s())
         command = _Command(stamp_s, self._codec.action(message))
         with self._lock:
-            # Here, for the driver's thread may see the one after it alone.
+            # Noted here, because the driver's thread may miss all commands but the newest.
             self._stood = self._stood or not command.action.any()
             self._command = command
         self._rouse()
@@ -226,16 +252,16 @@ class Driver:
         return self._requests.result(request, ANSWER_LIMIT_S)
 
     def _rouse(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is roused already
+        with contextlib.suppress(BlockingIOError):  # the driver's thread is awake already
             self._wake.send(b"!")
 
     # The driver's own thread.
 
     def turn(self) -> None:
-        """Let a moment pass: measure, obey, publish.
+        """Measure, obey and publish once.
 
         Raises:
-            LinkError: the hardware was lost; it stops by itself.
+            LinkError: the hardware was lost, and stops by itself.
         """
         measured = self._hardware.wait(self._woken.fileno())
         with contextlib.suppress(BlockingIOError):
@@ -252,12 +278,12 @@ class Driver:
         stopped = bool(self.faults)
         if stopped is not self._said_stopped:
             self._said_stopped = stopped
-            message = self._graph.message_class(BOOL)()
+            message = self._graph.message_class(msg.BOOL)()
             message.data = stopped
-            self._publishers[E_STOP](message)
+            self._say_e_stop(message)
 
     def _look_who_commands(self) -> None:
-        """Stop if two publishers command; of a new one obey nothing before a command to stand."""
+        """Stop if two publishers command; obey a new publisher only after its first zero."""
         writers = self._graph.publishers(self._command_topic)
         if len(writers) > 1:
             if not self._contested:
@@ -273,7 +299,7 @@ class Driver:
                 self._command, self._stood = None, False
 
     def _drive(self) -> None:
-        """Obey a new command; stand still when the newest one has run out."""
+        """Obey a new command; stand still when the newest command has run out."""
         with self._lock:
             command = self._command
         left_s = 0.0 if command is None else self._left_s(command)
@@ -285,21 +311,23 @@ class Driver:
                 self._obey(command, left_s)
 
     def _obey(self, command: _Command, left_s: float) -> None:
-        """Pass a command on. One that is refused loses nothing: the hardware stands, and the next
-        command to stand still asks again."""
+        """Pass a command on.
+
+        After a refusal the hardware stands, and the next command of zero asks again.
+        """
         try:
             self._hardware.obey(command.action, left_s)
         except RefusedError as error:
-            if str(error) != self.refused:  # commands repeat it many times a second
+            if str(error) != self.refused:  # once, not for each of many commands a second
                 self._graph.warn(f"{error}; the next command to stand still asks again")
             self.refused = str(error)
         else:
             self.refused = ""
 
     def _left_s(self, command: _Command) -> float:
-        """Return for how long a command may still be obeyed; 0 if it never may be."""
+        """Return how long a command may still be obeyed, s; 0 if it may not be."""
         age_s = self._graph.now_s() - command.stamp_s
-        # A stamp from the future would hold for too long; NaN fails every comparison.
+        # A command from the future would hold for too long; NaN fails every comparison.
         usable = -self._timeout_s <= age_s and all(map(math.isfinite, command.action.tolist()))
         return min(self._timeout_s - age_s, self._timeout_s) if usable else 0.0
 
@@ -326,39 +354,38 @@ class Driver:
             request.answer(True, "released; the safety monitor has yet to be reset and armed")
 
     def rest(self) -> None:
-        """Let the hardware stand still, until the next turn."""
+        """Let the hardware stand still until the next turn."""
         with self._lock:
             self._command = None
         self._hardware.halt()
 
     def close(self) -> None:
-        """Stop the hardware, and let go of it."""
+        """Stop and close the hardware."""
         self._hardware.close()
 
     # Messages.
 
     def _say(self, measured: HardwareState) -> None:
-        options = self._options
-        self._publishers[ODOM](self._odometry(measured))
-        self._publishers[IMU](self._imu(measured))
-        if options.wheels:
-            self._publishers[JOINTS](self._joints(measured))
-        if measured.scan_m and SCAN in self._publishers:
-            self._publishers[SCAN](self._scan(measured))
-        if options.publish_tf:
-            self._publishers[TF](self._transform(measured))
+        self._say_odometry(self._odometry(measured))
+        self._say_imu(self._imu(measured))
+        if self._say_joints is not None:
+            self._say_joints(self._joints(measured))
+        if measured.scan_m and self._say_scan is not None:
+            self._say_scan(self._scan(measured))
+        if self._say_transforms is not None:
+            self._say_transforms(self._transforms([self._pose(measured)]))
         for writer, publish in self._extra_sources:
             publish(writer.message(measured.extra_sources, measured.stamp_s))
 
-    def _message(self, type_name: str, stamp_s: float, frame: str) -> Any:
-        message = self._graph.message_class(type_name)()
+    def _message(self, kind: msg.MessageType[S], stamp_s: float, frame: str) -> S:
+        message = self._graph.message_class(kind)()
         set_stamp(message.header.stamp, stamp_s)
         message.header.frame_id = frame
         return message
 
-    def _odometry(self, measured: HardwareState) -> Any:
+    def _odometry(self, measured: HardwareState) -> msg.Odometry:
         options = self._options
-        message = self._message("nav_msgs/msg/Odometry", measured.stamp_s, options.odom_frame)
+        message = self._message(msg.ODOMETRY, measured.stamp_s, options.odom_frame)
         message.child_frame_id = options.base_frame
         message.pose.pose.position.x, message.pose.pose.position.y, yaw = measured.pose
         _turn(message.pose.pose.orientation, 0.0, 0.0, yaw)
@@ -368,24 +395,22 @@ class Driver:
             message.twist.covariance[7 * i] = float(options.twist_covariance[i])
         return message
 
-    def _imu(self, measured: HardwareState) -> Any:
-        message = self._message("sensor_msgs/msg/Imu", measured.stamp_s, self._options.imu_frame)
+    def _imu(self, measured: HardwareState) -> msg.Imu:
+        message = self._message(msg.IMU, measured.stamp_s, self._options.imu_frame)
         roll, pitch = measured.tilt
         _turn(message.orientation, roll, pitch, measured.pose[2])
         _set_vector(message.angular_velocity, measured.angular_velocity)
         _set_vector(message.linear_acceleration, measured.acceleration)
         return message
 
-    def _joints(self, measured: HardwareState) -> Any:
-        message = self._message("sensor_msgs/msg/JointState", measured.stamp_s, "")
+    def _joints(self, measured: HardwareState) -> msg.JointState:
+        message = self._message(msg.JOINT_STATE, measured.stamp_s, "")
         message.name = list(self._options.wheels)
         message.position = list(measured.wheel_rad)
         return message
 
-    def _scan(self, measured: HardwareState) -> Any:
-        message = self._message(
-            "sensor_msgs/msg/LaserScan", measured.stamp_s, self._options.scan_frame
-        )
+    def _scan(self, measured: HardwareState) -> msg.LaserScan:
+        message = self._message(msg.LASER_SCAN, measured.stamp_s, self._options.scan_frame)
         count = len(measured.scan_m)
         message.angle_increment = math.tau / count
         message.angle_max = math.tau * (count - 1) / count
@@ -393,24 +418,17 @@ class Driver:
         message.ranges = list(measured.scan_m)
         return message
 
-    def _transform(self, measured: HardwareState) -> Any:
+    def _pose(self, measured: HardwareState) -> msg.TransformStamped:
         options, (x, y, yaw) = self._options, measured.pose
-        return self._transforms(
-            [
-                self._moved(
-                    measured.stamp_s, options.odom_frame, options.base_frame, (x, y, 0.0), yaw
-                )
-            ]
-        )
+        position = (x, y, 0.0)
+        return self._moved(measured.stamp_s, options.odom_frame, options.base_frame, position, yaw)
 
-    def _say_mounts(self) -> None:
+    def _mounts(self) -> list[msg.TransformStamped]:
         options, now_s = self._options, self._graph.now_s()
-        moved = [
+        return [
             self._moved(now_s, options.base_frame, frame, position)
             for frame, position in options.mounts.items()
         ]
-        if moved:
-            self._publishers[TF_STATIC](self._transforms(moved))
 
     def _moved(
         self,
@@ -419,20 +437,20 @@ class Driver:
         child: str,
         position: tuple[float, float, float],
         yaw: float = 0.0,
-    ) -> Any:
-        transform = self._message("geometry_msgs/msg/TransformStamped", stamp_s, parent)
+    ) -> msg.TransformStamped:
+        transform = self._message(msg.TRANSFORM, stamp_s, parent)
         transform.child_frame_id = child
         _set_vector(transform.transform.translation, position)
         _turn(transform.transform.rotation, 0.0, 0.0, yaw)
         return transform
 
-    def _transforms(self, transforms: list[Any]) -> Any:
-        message = self._graph.message_class(TF_MESSAGE)()
+    def _transforms(self, transforms: list[msg.TransformStamped]) -> msg.TFMessage:
+        message = self._graph.message_class(msg.TRANSFORMS)()
         message.transforms = transforms
         return message
 
 
-def _turn(quaternion: Any, roll: float, pitch: float, yaw: float) -> None:
+def _turn(quaternion: msg.Quaternion, roll: float, pitch: float, yaw: float) -> None:
     """Set a geometry_msgs/Quaternion: yaw about z, then pitch about y, then roll about x."""
     cr, sr = math.cos(roll / 2.0), math.sin(roll / 2.0)
     cp, sp = math.cos(pitch / 2.0), math.sin(pitch / 2.0)
@@ -443,5 +461,5 @@ def _turn(quaternion: Any, roll: float, pitch: float, yaw: float) -> None:
     quaternion.z = cr * cp * sy - sr * sp * cy
 
 
-def _set_vector(vector: Any, values: Sequence[float]) -> None:
+def _set_vector(vector: msg.Vector3, values: Sequence[float]) -> None:
     vector.x, vector.y, vector.z = values

@@ -1,20 +1,22 @@
-"""What Holdfast needs of a ROS graph, whatever carries its messages: rclpy, or DDS without ROS."""
+"""The interface to a ROS graph, which rclpy and plain DDS implement."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from holdfast.robot.topics.message_types import M, MessageType
 
 
 @dataclass(frozen=True)
 class Qos:
-    """Quality of service, as far as it is used here; history is keep-last.
+    """Quality of service; the history is keep-last.
 
     Attributes:
-        reliable: lost messages are sent again; else best effort.
-        latched: who subscribes later gets the last message (transient local).
-        depth: messages kept.
+        reliable: lost messages are sent again; otherwise best effort.
+        latched: a later subscriber gets the last message too (transient local).
+        depth: number of messages that are kept.
     """
 
     reliable: bool
@@ -23,24 +25,24 @@ class Qos:
 
 
 SENSOR = Qos(reliable=False, latched=False, depth=5)
-"""ROS's sensor data profile: the newest counts; matches every publisher."""
+"""ROS's sensor data profile: the newest message counts; matches every publisher."""
 
 COMMAND = Qos(reliable=True, latched=False, depth=1)
 """An old command is worth nothing."""
 
 STATUS = Qos(reliable=True, latched=True, depth=1)
-"""What is so until something else is said."""
+"""A status, which holds until the next message."""
 
 PLAIN = Qos(reliable=True, latched=False, depth=10)
 """ROS's default profile."""
 
 
 LONGEST_SLEEP_S = 0.1
-"""A sleep ends by then, so that a clock that was set back makes nobody wait for an hour."""
+"""Longest sleep, s: after a clock was set back, nothing sleeps for an hour."""
 
 
 def names(publishers: Mapping[str, str]) -> str:
-    """Return publishers, as `Graph.publishers` has them, for people."""
+    """Return the publishers that `Graph.publishers` found, for people."""
     return ", ".join(sorted(name or f"node unknown ({key})" for key, name in publishers.items()))
 
 
@@ -52,34 +54,34 @@ class Graph(Protocol):
     """
 
     def now_s(self) -> float:
-        """Return the time that stamps are on: Unix time, or simulated time where that is used."""
+        """Return the time on the clock of stamps: Unix time, or simulated time where it is used."""
 
     def sleep(self, until_s: float) -> None:
-        """Return at a time on that clock, or earlier: it may stand still, or jump.
+        """Return at a time on that clock, or earlier, because the clock may stand still or jump.
 
-        Measured on monotonic time, and never longer than `LONGEST_SLEEP_S`.
+        The sleep is measured on monotonic time and is never longer than `LONGEST_SLEEP_S`.
         """
 
-    def message_class(self, type_name: str) -> type[Any]:
-        """Return the class of a message type, "package/msg/Name"; its instances have defaults.
+    def message_class(self, kind: MessageType[M]) -> type[M]:
+        """Return the class of a message type; its instances have defaults.
 
         Raises:
-            ConfigError: there is no such type here.
+            ConfigError: the type is not known here.
         """
 
     def subscribe(
-        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+        self, topic: str, kind: MessageType[M], qos: Qos, callback: Callable[[M], None]
     ) -> None:
         """Call back with every message that arrives."""
 
-    def advertise(self, topic: str, type_name: str, qos: Qos) -> Callable[[Any], None]:
-        """Return what publishes a message, from any thread."""
+    def advertise(self, topic: str, kind: MessageType[M], qos: Qos) -> Callable[[M], None]:
+        """Return a function that publishes a message, from any thread."""
 
     def publishers(self, topic: str) -> Mapping[str, str]:
-        """Return the publishers of a topic beside this node's own, as discovery knows them now.
+        """Return the publishers of a topic that this node did not make, as discovery knows them.
 
-        A publisher is discovered before its first message arrives. One whose process was killed
-        is known for some seconds more.
+        A publisher is discovered before its first message arrives. A publisher whose process was
+        killed is known for some seconds more.
 
         Returns:
             Node name by id: the id (DDS's GUID) tells publishers apart; the name, like
@@ -90,7 +92,7 @@ class Graph(Protocol):
         """Offer a std_srvs/srv/Trigger: `answer` returns success and a sentence."""
 
     def flush(self) -> None:
-        """Wait, within a limit, until what was published has arrived."""
+        """Wait, within a limit, until published messages have arrived."""
 
     def warn(self, sentence: str) -> None:
-        """Say what somebody should know; at most once in a few seconds for each sentence."""
+        """Log a warning; the same sentence at most once in a few seconds."""

@@ -1,4 +1,4 @@
-"""Who proposes over a topic: our policy node, which answers observations, or anybody else."""
+"""Proposers over topics: the policy node, which answers observations, and external proposers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,36 +16,35 @@ from holdfast.errors import ConfigError
 from holdfast.robot.topics.config import RosSection
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, names
+from holdfast.robot.topics.message_types import ARRAY, TEXT, Float64MultiArray, Message, String
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
 
 OBSERVATION = "observation"
-"""The topic of `Question`s: std_msgs/Float64MultiArray, to whoever answers."""
+"""The topic of `Question`s, std_msgs/Float64MultiArray."""
 
 POLICY = "policy"
-"""The latched topic on which the policy node says, in JSON, what it runs: std_msgs/String."""
-
-ARRAY, TEXT = "std_msgs/msg/Float64MultiArray", "std_msgs/msg/String"
+"""The latched topic on which the policy node says, in JSON, which bundle it runs."""
 
 SAME_STAMP_S = 1e-6
-"""Stamps travel as nanoseconds in one message and as seconds in another."""
+"""Stamps closer than this are equal, s: one message has nanoseconds, another has seconds."""
 
 LAST_STAMP_S = 2.0**31
-"""A ROS stamp is before this: its seconds are an int32."""
+"""Upper bound of a ROS stamp, s: its seconds are an int32."""
 
 OLD_IN_TURN = 5
-"""Proposals that arrive too old in turn: a clock that is behind, not a delay on the way."""
+"""So many late proposals in turn are a fault: a clock is behind, which is no mere delay."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the policy node is asked: the very observation that the log will hold.
+    """A question to the policy node: the observation that the log holds too.
 
-    Its message holds stamp and permission before the observation, as `layout.data_offset` says.
+    The message has stamp and permission before the observation, as `layout.data_offset` says.
 
     Attributes:
-        stamp_s: of the period; the answer bears it.
-        may_move: a policy proposes motion only while it is told that it may.
+        stamp_s: stamp of the period, which the answer repeats.
+        may_move: the policy may propose motion.
         observation: shape (n,).
     """
 
@@ -54,17 +52,20 @@ class Question:
     may_move: bool
     observation: Array
 
-    def message(self, graph: Graph) -> Any:
-        """Return it as a std_msgs/Float64MultiArray."""
+    def message(self, graph: Graph) -> Float64MultiArray:
+        """Return the question as a message."""
         message = graph.message_class(ARRAY)()
         message.layout.data_offset = 2
         message.data = [self.stamp_s, float(self.may_move), *self.observation.tolist()]
         return message
 
     @staticmethod
-    def of(message: Any, size: int) -> Question | None:
-        """Read it back; None if it is no question about an observation of that size, or its stamp
-        is no time."""
+    def of(message: Float64MultiArray, size: int) -> Question | None:
+        """Read a question from a message.
+
+        Returns:
+            None if the observation has another size, or the stamp is no time.
+        """
         data = np.array(message.data, dtype=np.float64)
         if message.layout.data_offset != 2 or len(data) != 2 + size:
             return None
@@ -74,23 +75,23 @@ class Question:
 
 
 def introduction(bundle: bundles.Bundle, explore: bool) -> str:
-    """Return what the policy node says of itself."""
+    """Return the text by which the policy node says which bundle it runs, and how."""
     contract_hash = bundle.contract.hash
     return json.dumps({"contract": contract_hash, "bundle": bundle.hash, "explore": explore})
 
 
 class PolicyTopic:
-    """Our policy node: each answer belongs to one observation, and what is late is dropped.
+    """Holdfast's policy node as a proposer: each answer belongs to one observation.
 
-    The log-probability is computed here, of the action that was proposed for the observation
-    that was asked about: nothing is taken from the policy's process but the proposal.
+    A late answer is dropped. The log-probability is computed here, from the observation of the
+    question and the action of the answer: only the action is taken from the policy's process.
 
     Attributes:
         late: the newest question was not answered in time.
-        ended: no answer will ever come; never known of a topic.
+        ended: no answer will ever come; never true, since a topic cannot tell.
 
     Raises:
-        ConfigError: a type or a field that does not exist, or proposals without a stamp.
+        ConfigError: a type or a field does not exist, or proposals have no stamp.
     """
 
     ended = False
@@ -114,25 +115,25 @@ class PolicyTopic:
         self._sequence = -1
         self.late = False
         self._publish = graph.advertise(OBSERVATION, ARRAY, COMMAND)
-        graph.subscribe(topic.topic, topic.type, COMMAND, self._hear)
+        graph.subscribe(topic.topic, topic.message_type, COMMAND, self._hear)
         graph.subscribe(POLICY, TEXT, STATUS, self._meet)
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: Message) -> None:
         proposed = self._codec.stamp_s(message, self._graph.now_s()), self._codec.action(message)
         with self._arrived:
             self._newest = proposed
             self._arrived.notify()
 
-    def _meet(self, message: Any) -> None:
+    def _meet(self, message: String) -> None:
         self._introduced = message.data
 
     def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
-        """Publish an observation."""
+        """Publish a question."""
         self._asked, self._sequence = Question(now_s, may_move, observation), sequence
         self._publish(self._asked.message(self._graph))
 
     def answer(self, limit_s: float) -> tuple[Proposal, float] | None:
-        """Wait for the answer to the newest question, for wall time `limit_s` at the most."""
+        """Wait for the answer to the newest question, at most `limit_s` of wall time."""
         deadline_s = time.monotonic() + limit_s
         with self._arrived:
             while not self._is_answered():
@@ -157,12 +158,12 @@ class PolicyTopic:
         )
 
     def status_text(self) -> str:
-        """Say what a proposer that is late does."""
+        """Return in words what is wrong with a proposer that is late."""
         return "the policy node does not answer"
 
     def faults(self) -> tuple[str, ...]:
-        """Say so if the policy node runs something else than the monitor was made for, or if
-        another monitor asks it too."""
+        """Return a sentence if the policy node runs another bundle than the monitor, and one if
+        another safety monitor asks it too."""
         found = []
         if self._introduced not in (None, self._introduction):
             found.append(
@@ -175,16 +176,16 @@ class PolicyTopic:
 
 
 class ExternalProposer:
-    """A teleoperation, a navigation: proposals come by themselves, at their own rate.
+    """A teleoperation or a navigation as a proposer: proposals come unasked, at their own rate.
 
     If no proposal arrives within `hold_s`, a zero command is assumed: most teleoperation programs
-    publish nothing while idle. The robot then slows down as fast as the contract lets it.
+    publish nothing while idle. The robot then slows down as fast as the contract permits.
 
     Args:
-        hold_s: for how long a proposal holds.
+        hold_s: how long a proposal holds, s.
 
     Raises:
-        ConfigError: a type or a field that does not exist.
+        ConfigError: a type or a field does not exist.
     """
 
     late = ended = False
@@ -200,9 +201,9 @@ class ExternalProposer:
         self._newest: tuple[float, Array] | None = None
         self._asked_s, self._sequence = -math.inf, -1
         self._topic, self._age_s, self._old = topic.topic, 0.0, 0
-        graph.subscribe(topic.topic, topic.type, PLAIN, self._hear)
+        graph.subscribe(topic.topic, topic.message_type, PLAIN, self._hear)
 
-    def _hear(self, message: Any) -> None:
+    def _hear(self, message: Message) -> None:
         now_s = self._graph.now_s()
         proposed = self._codec.stamp_s(message, now_s), self._codec.action(message)
         with self._lock:
@@ -211,27 +212,27 @@ class ExternalProposer:
             self._old = self._old + 1 if self._age_s > self._hold_s else 0
 
     def ask(self, sequence: int, now_s: float, may_move: bool, observation: Array) -> None:
-        """Remember which period it is; nobody is asked."""
+        """Remember the period; no question is published."""
         self._asked_s, self._sequence = now_s, sequence
 
     def answer(self, limit_s: float) -> tuple[Proposal, float]:
-        """Return the newest proposal, or zero after it; does not wait."""
+        """Return the newest proposal, or zero if that is too old; does not wait."""
         with self._lock:
             newest = self._newest
         stamp_s, action = newest or (-math.inf, self._zero)
-        # Zero is stamped as the oldest proposal that would hold, so that one that was delayed
-        # on its way comes after it.
+        # Zero has the stamp of the oldest proposal that would hold, so that the stamp of a proposal
+        # that was delayed on its way is later.
         oldest_s = self._asked_s - self._hold_s
         if stamp_s < oldest_s:
             stamp_s, action = oldest_s, self._zero
         return Proposal(stamp_s, self._sequence, action, self._contract.hash), math.nan
 
     def status_text(self) -> str:
-        """Say what became of it: nothing that matters."""
+        """Return in words that there is no proposal."""
         return "nobody proposes"
 
     def faults(self) -> tuple[str, ...]:
-        """Say so if what is proposed is dropped, again and again, because its stamps are old."""
+        """Return a sentence if proposal after proposal is dropped because of an old stamp."""
         with self._lock:
             if self._old < OLD_IN_TURN:
                 return ()

@@ -1,4 +1,4 @@
-"""A robot of topics: signals are subscribed to, commands published, stops offered as services."""
+"""A robot of topics: it subscribes to signals, publishes commands and serves stops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -17,16 +16,16 @@ from holdfast.robot.base import Identity
 from holdfast.robot.topics.config import ALL, RosSection, Source
 from holdfast.robot.topics.fields import ActionCodec, SourceReader, nearest
 from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS, Graph, names
+from holdfast.robot.topics.message_types import BOOL, Bool, Message
 from holdfast.safety_monitor.messages import Reading
 from holdfast.signals import Array
 
-BOOL = "std_msgs/msg/Bool"
 E_STOP = "hardware/e_stop"
 E_STOP_TRIGGER = "hardware/e_stop_trigger"
 E_STOP_RESET = "hardware/e_stop_reset"
 
 STALL_S = 0.5
-"""Wall time for which simulated time may stand still."""
+"""Longest wall time for which simulated time may stand still, s."""
 
 _STOP = {
     True: "{} says that the hardware is stopped",
@@ -35,16 +34,17 @@ _STOP = {
 }
 
 BACK_S = 0.01
-"""A clock that goes back by more than this was set; NTP's ordinary corrections slew it."""
+"""A clock that goes back by more than this was set, s; NTP's usual corrections change its rate."""
 
 
 @dataclass
 class _Heard:
-    """What a source said so far.
+    """The newest message of a source.
 
     Attributes:
-        problem: of its newest message.
-        taken: the newest reading was returned to the loop.
+        reading: the message as a reading; None before the first message.
+        problem: why the message may not be used; empty if it may.
+        taken: the reading was returned to the loop.
     """
 
     reading: Reading | None = None
@@ -52,7 +52,7 @@ class _Heard:
     taken: bool = True
 
     def is_kept(self) -> bool:
-        """Whether the newest reading should be seen before a later one, for it is not finite."""
+        """Whether the reading is not finite, and the loop has to see it before a later one."""
         if self.taken or self.reading is None:
             return False
         return not all(np.isfinite(values).all() for values in self.reading.signals.values())
@@ -61,19 +61,19 @@ class _Heard:
 class TopicRobot:
     """A `holdfast.robot.base.Robot` in a ROS graph.
 
-    While it is stopped it sends zero, whatever it is told. Where the robot's driver has no
-    emergency stop (`hardware/e_stop` is none of its stop topics), this has it: anybody may call
-    `hardware/e_stop_trigger`, and `hardware/e_stop` says so.
+    A stopped robot is sent zero, whatever the command. If the robot's driver has no emergency stop
+    (`hardware/e_stop` is none of the stop topics), this class provides it: every node may call
+    `hardware/e_stop_trigger`, and `hardware/e_stop` shows the stop.
 
     Args:
-        section: its topics; must fit the contract.
-        robot: the name that contracts use.
-        hardware_id: this very unit.
-        enable_motion: send commands; otherwise everything runs, and nothing is sent.
+        section: the robot's topics; must fit the contract.
+        robot: name of the robot in contracts.
+        hardware_id: name of this unit.
+        enable_motion: publish commands; otherwise everything else runs.
 
     Raises:
-        ConfigError: a type or a field that does not exist.
-        LinkError: somebody else publishes the command; nothing is published then.
+        ConfigError: a type or a field does not exist.
+        LinkError: another node publishes the command; nothing is published then.
     """
 
     def __init__(
@@ -106,21 +106,21 @@ class TopicRobot:
         self._lock = threading.Lock()
         self._heard = {name: _Heard() for name in readers}
         self._hardware: dict[str, bool | None] = dict.fromkeys(section.stop_topics)
-        self._pressed = ""  # who pressed the emergency stop; only its reset releases it
+        self._pressed = ""  # why the emergency stop is latched; only its reset releases it
         self._stopped = False
         self._stalled = False
         self._newest_s = -math.inf
-        self._noted: dict[str, None] = {}  # what was wrong since the loop last asked
+        self._noted: dict[str, None] = {}  # problems since the loop last asked
         self._lidars = section.lidars
         self._sensors = [source.topic for source in section.sources.values()]
         self._command_topic = command.topic if enable_motion else ""
         if rivals := self._rivals():
             raise LinkError(f"{hardware_id}: {rivals}")
-        self._publish: Callable[[Any], None] | None = None
+        self._publish: Callable[[Message], None] | None = None
         if enable_motion:
-            self._publish = graph.advertise(command.topic, command.type, COMMAND)
+            self._publish = graph.advertise(command.topic, command.message_type, COMMAND)
         self._bool = graph.message_class(BOOL)
-        self._say_e_stop: Callable[[Any], None] | None = None
+        self._say_e_stop: Callable[[Bool], None] | None = None
         if E_STOP not in section.stop_topics:
             self._say_e_stop = graph.advertise(E_STOP, BOOL, STATUS)
             graph.serve(E_STOP_TRIGGER, self._trigger)
@@ -133,7 +133,7 @@ class TopicRobot:
             graph.subscribe(topic, BOOL, qos, self._hardware_says(topic))
 
     def _listen(self, name: str, source: Source, reader: SourceReader) -> None:
-        def hear(message: Any) -> None:
+        def hear(message: Message) -> None:
             now_s = self._graph.now_s()
             problem, signals = reader.problem(message), reader.read(message)
             with self._lock:
@@ -146,10 +146,11 @@ class TopicRobot:
                 heard.reading = Reading(reader.stamp_s(message, now_s), number, signals)
                 heard.taken = False
 
-        self._graph.subscribe(source.topic, source.type, PLAIN if source.reliable else SENSOR, hear)
+        qos = PLAIN if source.reliable else SENSOR
+        self._graph.subscribe(source.topic, source.message_type, qos, hear)
 
-    def _hardware_says(self, topic: str) -> Callable[[Any], None]:
-        def hear(message: Any) -> None:
+    def _hardware_says(self, topic: str) -> Callable[[Bool], None]:
+        def hear(message: Bool) -> None:
             with self._lock:
                 self._hardware[topic] = bool(message.data)
                 if message.data:
@@ -168,14 +169,14 @@ class TopicRobot:
         return self._graph.now_s()
 
     def clock_offset_s(self) -> float:
-        """Return 0: the graph's time is what its bags show, simulated time too."""
+        """Return 0: bags show the graph's time, simulated time too."""
         return 0.0
 
     def wait(self, until_s: float) -> None:
-        """Return at a time on the graph's clock, or when that was set back or stood still.
+        """Return at a time on the graph's clock, or when that clock was set back or stood still.
 
-        How long it waits is on monotonic time, so that no clock can lengthen it. A clock that was
-        set back is the monitor's to judge: it stops the robot.
+        The wait is measured on monotonic time, so that no clock can lengthen it. The monitor
+        notices a clock that was set back, and stops the robot.
         """
         self._stalled, wall_s = False, time.monotonic()
         while True:
@@ -193,8 +194,8 @@ class TopicRobot:
     def readings(self) -> Mapping[str, Reading]:
         """Return each source's newest message as a reading.
 
-        One that is not finite is returned before any that came after it. Several lidars are one
-        more source.
+        A message that is not finite is returned before the messages after it. Several lidars are
+        one more source.
         """
         with self._lock:
             for heard in self._heard.values():
@@ -203,7 +204,7 @@ class TopicRobot:
         return self._joined(found)
 
     def _joined(self, found: dict[str, Reading]) -> dict[str, Reading]:
-        """Make one scan of all lidars', as old as the oldest; each lidar's age is judged too."""
+        """Join the scans of all lidars to one, as old as the oldest; each keeps its own age too."""
         scans = {name: found[name] for name in self._lidars if name in found}
         for name, lidar in scans.items():
             rest = {signal: array for signal, array in lidar.signals.items() if signal != "scan"}
@@ -219,14 +220,14 @@ class TopicRobot:
         return found
 
     def silent(self) -> tuple[str, ...]:
-        """Return the topics on which nothing came so far."""
+        """Return the topics on which no message has arrived yet."""
         with self._lock:
             heard = (each.reading for each in self._heard.values())
             sensors = [t for t, reading in zip(self._sensors, heard, strict=True) if not reading]
             return (*sensors, *(topic for topic, on in self._hardware.items() if on is None))
 
     def faults(self) -> tuple[str, ...]:
-        """Return a sentence for each thing that forbids motion, or did since the last call."""
+        """Return a sentence for each fault that forbids motion, or did since the last call."""
         with self._lock:
             found, self._noted = self._noted, {}
             found |= dict.fromkeys(heard.problem for heard in self._heard.values())
@@ -238,7 +239,7 @@ class TopicRobot:
         return tuple(filter(None, found))
 
     def _rivals(self) -> str:
-        """Say who commands the robot beside this."""
+        """Return which other nodes command the robot, as a sentence, or ""."""
         topic = self._command_topic
         if not topic or not (others := self._graph.publishers(topic)):
             return ""
@@ -248,7 +249,7 @@ class TopicRobot:
         )
 
     def _senders(self) -> list[str]:
-        """Say which topic should have one publisher, and has more, or has lost it."""
+        """Return a sentence for each topic with several publishers, or whose publisher is gone."""
         found = []
         for topic in (*self._sensors, *self._hardware):
             senders = self._graph.publishers(topic)
@@ -259,17 +260,21 @@ class TopicRobot:
         return found
 
     def arm(self) -> None:
-        """Check that nothing forbids motion, and publish zero: drivers wait for it.
+        """Check that no fault forbids motion, and publish zero, for which drivers wait.
 
         Raises:
-            LinkError: something does, and what.
+            RefusedError: a fault forbids motion.
         """
         if faults := self.faults():
             raise RefusedError(f"{self.identity.hardware_id}: may not move: {'; '.join(faults)}")
         self.disarm()
 
     def send(self, action: Array, valid_for_s: float) -> None:
-        """Publish a command; zero while the robot is stopped. Its driver has its own time limit."""
+        """Publish a command, or zero while the robot is stopped.
+
+        Args:
+            valid_for_s: not used; the robot's driver has a time limit of its own.
+        """
         with self._lock:
             self._send(self._zero if self._pressed or self._stopped else action)
 
@@ -286,14 +291,14 @@ class TopicRobot:
         self._announce()
 
     def reset(self) -> None:
-        """Take `stop` back; not what somebody pressed. Publishes zero, as `arm` does."""
+        """Release `stop`, but no emergency stop of another node; publish zero, as `arm` does."""
         with self._lock:
             self._stopped = False
             self._send(self._zero)
         self._announce()
 
     def close(self) -> None:
-        """Stop the robot, and see that it was heard."""
+        """Stop the robot, and wait until the command has arrived."""
         self.disarm()
         self._graph.flush()
 
@@ -311,7 +316,7 @@ class TopicRobot:
         return True, f"stopped; {E_STOP_RESET} releases it"
 
     def _release(self) -> tuple[bool, str]:
-        """Release it. That moves nothing: the monitor stays stopped until it is reset."""
+        """Release the emergency stop; the monitor stays stopped until it is reset."""
         with self._lock:
             self._pressed, self._stopped = "", False
         self._announce()

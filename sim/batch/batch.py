@@ -1,4 +1,4 @@
-"""What training asks of N simulated copies of a task, whatever simulates them."""
+"""The interface between training and N simulated copies of a task."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Step:
     """One control period of all copies, N on the leading axis.
 
     Attributes:
-        observation: (N, n), after automatic resets: what to act on next.
-        final_observation: (N, n), before them: differs where an episode just ended.
+        observation: (N, n), after automatic resets: the input of the next actions.
+        final_observation: (N, n), before resets; differs where an episode just ended.
         reward: (N,); costs: (N, costs).
-        terminated, truncated: (N,) bool; the task ended it, or its length did.
+        terminated, truncated: (N,) bool; the task, or the length, ended the episode.
     """
 
     observation: Array
@@ -34,25 +34,24 @@ class Step:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The copies of a batch at one moment: all that their future depends on, but for the
-    generator of their resets.
+    """The complete state of a batch's copies at one moment, without the generator of resets.
 
     Attributes:
-        rows: named arrays (N, ...), a row per copy; a batch of the same kind reads them.
+        rows: named arrays (N, ...), one row per copy, which a batch of the same kind can load.
     """
 
     rows: Mapping[str, NDArray[Any]]
 
 
 class Batch(Protocol):
-    """Copies of one task in lockstep, each reset by itself when its episode ends.
+    """Copies of one task in lockstep. A copy is reset when its episode ends.
 
     Attributes:
-        contract: what is observed, commanded and billed.
+        contract: observation, action and costs.
         copies: N.
-        rng: draws what a reset needs. After `reset` nothing else is left of the past.
-        restores: whether `snapshot`, `load`, `state` and `restore` work. Those that do not know
-            what their copies hold raise TrainingError instead.
+        rng: generator of resets. After `reset` the generator is the only state of the past.
+        restores: whether `snapshot`, `load`, `state` and `restore` work; without, they raise
+            TrainingError.
     """
 
     contract: Contract
@@ -67,25 +66,25 @@ class Batch(Protocol):
         """Apply actions (N, actions), physical units, for one control period.
 
         Raises:
-            TrainingError: an action is not finite, or what came of it is not.
+            TrainingError: an action, or its result, is not finite.
         """
 
     def snapshot(self) -> Snapshot:
-        """Return the copies as they are now."""
+        """Return the present state of all copies."""
 
     def load(self, snapshot: Snapshot, rows: NDArray[np.integer[Any]]) -> Array:
         """Put row rows[i] of a snapshot into copy i, exactly; return the observations (N, n).
 
         Args:
-            snapshot: of a batch of the same task, with any number of copies.
-            rows: (N,), in any order and as often as wanted.
+            snapshot: from a batch of the same task, with any number of copies.
+            rows: (N,), in any order, also repeated.
         """
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the next step depends on, as JSON-able data."""
+        """Return the batch's complete state, as JSON data."""
 
     def restore(self, state: dict[str, Any]) -> Array:
-        """Return to a saved state; return its observations (N, n)."""
+        """Restore a state of `state`; return the observations (N, n)."""
 
     def close(self) -> None:
-        """End threads and whatever else is held."""
+        """End threads and free resources."""

@@ -1,139 +1,36 @@
-"""Environments of Gymnasium's kind that report a cost, as a batch: `gym:MODULE:ID`.
+"""Copies of an environment of Gymnasium's kind that reports a cost, as a batch.
 
-MODULE is imported (or run, if it is a file, FILE.py), and its own `make` is used where it has one,
-as safety_gymnasium does, else Gymnasium's. A step returns Gymnasium's five values with the cost in
-`info["cost"]`, a number or numbers by name; or Safety-Gymnasium's six.
-
-The contract is made of the spaces. What it observes and bills exists in a simulation alone, so the
-safety monitor refuses it: such a policy never moves a robot.
+A step returns Gymnasium's five values with the cost in `info["cost"]`, a number or numbers by name;
+or Safety-Gymnasium's six.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
-import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
-from holdfast.errors import ConfigError, ContractError, TrainingError
+from holdfast.contract import Contract
+from holdfast.errors import TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
-from holdfast.sim.tasks.task_file import GYM_PREFIX, SUFFIX, run_file
-
-PERIOD_S = 1.0
-"""A step counts as a second: no environment of this kind says how long it lasts."""
 
 SEEDS = 2**31
 
 
-def maker(where: str) -> Callable[[], Any]:
-    """Return what makes one more of the environment gym:MODULE:ID.
-
-    Raises:
-        ConfigError: there is no such module.
-    """
-    module_name, _, env_id = where.removeprefix(GYM_PREFIX).rpartition(":")
-    if not module_name or not env_id:
-        raise ConfigError(f"an environment should be given as gym:MODULE:ID, received '{where}'")
-    module = _module(module_name)
-    own = getattr(module, "make", gymnasium.make)
-    more = {"disable_env_checker": True} if own is gymnasium.make else {}
-
-    def make() -> Any:
-        try:
-            return own(env_id, **more)
-        except Exception as error:
-            raise ConfigError(f"{where}: cannot be made ({_told(error)})") from None
-
-    return make
-
-
-@cache
-def _module(name: str) -> ModuleType:
-    if name.endswith(SUFFIX):
-        return run_file(Path(name))
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise ConfigError(
-            f"module {name} cannot be imported ({_told(error)}); a file is given as FILE.py"
-        ) from None
-
-
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """Return an error's type and text in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def own_contract(where: str) -> Contract:
-    """Return the contract that an environment's spaces, time limit and costs make, with limits of
-    0: what an episode may cost, only its user can say.
-
-    Raises:
-        ConfigError, TrainingError: it lacks one of them, or does not keep its own word.
-    """
-    env = maker(where)()
-    try:
-        return _contract(where, env)
-    finally:
-        env.close()
-
-
-def _contract(where: str, env: Any) -> Contract:
-    for name in ("observation_space", "action_space"):
-        space = getattr(env, name, None)
-        if not isinstance(space, Box):
-            raise ConfigError(f"{where}: {name} should be a Box, it is {space}")
-    low, high = (np.float64(getattr(env.action_space, end)).ravel() for end in ("low", "high"))
-    if not np.isfinite((low, high)).all():
-        raise ConfigError(f"{where}: action_space should be bounded, it is {env.action_space}")
-    steps = getattr(getattr(env, "spec", None), "max_episode_steps", None)
-    if not steps:
-        raise ConfigError(
-            f"{where}: should be registered with max_episode_steps; a limit is of a whole episode"
-        )
-    copy = _Copy(where, env)
-    if not np.array_equal(copy.reset(0), copy.reset(0)):
-        raise ConfigError(f"{where}: reset(seed=0) should give the same start each time")
-    costs = copy.step(np.clip(0.0, low, high)).costs
-    size = int(np.prod(env.observation_space.shape))
-    try:
-        return Contract(
-            robot="simulation",
-            task=GYM_PREFIX + where.rpartition(":")[2],
-            period_s=PERIOD_S,
-            episode_steps=steps,
-            observation=(
-                ObservationChannel("observation", size, "1", "observation"),
-                ObservationChannel("episode_left", 1, "1", EPISODE_LEFT),
-            ),
-            action=tuple(
-                # From one end to the other within a step: there is no rate to limit.
-                ActionChannel(f"action_{i}", "1", least, most, (most - least) / PERIOD_S)
-                for i, (least, most) in enumerate(zip(low.tolist(), high.tolist(), strict=True))
-            ),
-            costs=tuple(
-                Cost(name, "reported", {"index": float(i)}, 0.0, 0.0, gamma=0.99, lam=0.95)
-                for i, name in enumerate(costs)
-            ),
-        )
-    except ContractError as error:
-        raise ConfigError(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a step of one copy led to."""
+    """Result of a step of one copy."""
 
     observation: Array
     reward: float
@@ -142,8 +39,8 @@ class _Outcome:
     truncated: bool
 
 
-class _Copy:
-    """One environment; what it does wrong becomes a sentence."""
+class GymCopy:
+    """One environment. Its faults become errors of one sentence."""
 
     def __init__(self, where: str, env: Any) -> None:
         self._where, self._env = where, env
@@ -155,7 +52,7 @@ class _Copy:
         try:
             result = self._env.reset(seed=seed)
         except Exception as error:
-            self._fail(f"reset(seed={seed}) failed ({_told(error)})")
+            self._fail(f"reset(seed={seed}) failed ({told(error)})")
         if not isinstance(result, tuple) or len(result) != 2:
             self._fail(f"reset should return an observation and an info, received {result!r}")
         observation = self._observation(result[0])
@@ -172,7 +69,7 @@ class _Copy:
             given = action.reshape(self._action.shape).astype(self._action.dtype)
             result = self._env.step(given)
         except Exception as error:
-            self._fail(f"step failed ({_told(error)})")
+            self._fail(f"step failed ({told(error)})")
         if not isinstance(result, tuple) or len(result) not in (5, 6):
             self._fail(f"step should return 5 values, or 6 with a cost, received {result!r}")
         observation, reward, *cost, terminated, truncated, info = result
@@ -210,29 +107,31 @@ class _Copy:
 
 
 class GymBatch:
-    """The `Batch` of copies of an environment, one after another in this process.
+    """A `Batch` of environments, which step one after another in this process.
 
-    Each episode starts from a seed that the batch's generator draws. Such copies cannot be put
-    back in time: `snapshot`, `load`, `state` and `restore` are refused.
+    Each episode starts from a seed that the batch's generator draws. The state of such copies
+    cannot be restored: `snapshot`, `load`, `state` and `restore` raise TrainingError.
 
     Args:
-        where: gym:MODULE:ID.
-        contract: its own, whose limits may be others.
+        where: gym:MODULE:ID, which error messages name.
+        make: returns a new environment at each call.
+        contract: the environment's contract, perhaps with other limits.
         copies: N.
-        seed: of all seeds.
+        seed: seed of the generator.
 
     Raises:
-        ConfigError: there is no such environment.
+        ConfigError: `make` fails.
     """
 
     restores = False
 
-    def __init__(self, where: str, contract: Contract, copies: int, seed: int) -> None:
+    def __init__(
+        self, where: str, make: Callable[[], Any], contract: Contract, copies: int, seed: int
+    ) -> None:
         self.contract, self.copies = contract, copies
         self.rng = np.random.default_rng(seed)
         self._where = where
-        make = maker(where)
-        self._copies = [_Copy(where, make()) for _ in range(copies)]
+        self._copies = [GymCopy(where, make()) for _ in range(copies)]
         self._names = [cost.name for cost in contract.costs]
         self._observe, self._cost_model = Observer(contract), CostModel(contract)
         self._elapsed = np.zeros(copies, dtype=np.int64)
@@ -281,7 +180,11 @@ class GymBatch:
             raise TrainingError(f"{self._where}: a cost should be at least 0, received {least}")
 
     def _in_time(self, truncated: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return whose episode's time is over (N,), which has to be so where it was truncated."""
+        """Return which episodes have reached their length (N,).
+
+        Raises:
+            TrainingError: an episode was truncated before.
+        """
         over = self._elapsed >= self.contract.episode_steps
         if (early := truncated & ~over).any():
             raise TrainingError(
@@ -299,19 +202,19 @@ class GymBatch:
         return [costs[name] for name in self._names]
 
     def snapshot(self) -> Snapshot:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def load(self, snapshot: Snapshot, rows: NDArray[np.integer[Any]]) -> Array:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def state(self) -> dict[str, Any]:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def restore(self, state: dict[str, Any]) -> Array:
-        """Refused."""
+        """Raise TrainingError."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:

@@ -1,7 +1,7 @@
-"""Copies of a task stepped together: their physics apart, all the rest vectorised in NumPy.
+"""Copies of a task stepped together; all but the physics is vectorised in NumPy.
 
-Copies are independent: all randomness comes from one generator per batch, drawn in order of
-resets, so the same seed and actions give the same batch whatever the number of threads.
+All randomness comes from one generator per batch, in the order of resets. So equal seeds and
+actions give equal batches, with any number of threads.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from holdfast.sim.tasks.task import Task, World
 
 
 class MujocoBatch:
-    """The `Batch` of a task, with MuJoCo's physics on this machine's cores, or MuJoCo Warp's.
+    """A `Batch` of a task, with MuJoCo's physics on this machine's cores, or MuJoCo Warp's.
 
     Args:
-        task: what to simulate.
+        task: the task to simulate.
         copies: N.
-        seed: of the start states, and of what is randomised.
-        threads: of MuJoCo's physics; 0 for one per core.
-        randomise: what each copy has of its own, drawn with each start state.
-        warp: the device of MuJoCo Warp that the physics runs on; empty for MuJoCo's.
+        seed: seed of start states and of randomised parameters.
+        threads: threads of MuJoCo's physics; 0: one per core.
+        randomise: ranges of the parameters that each copy draws with each start state.
+        warp: MuJoCo Warp's device for the physics; empty: MuJoCo.
 
     Raises:
-        ConfigError: something cannot be randomised in this task; or Warp has no such device, or
+        ConfigError: a parameter cannot be randomised in this task; or Warp has no such device, or
             cannot simulate the robot.
     """
 
@@ -63,6 +63,9 @@ class MujocoBatch:
         self._state = np.tile(self._blank, (copies, 1))
         self.applied = np.zeros((copies, self.contract.action_size))
         self.elapsed = np.zeros(copies, dtype=np.int64)
+        self._readings = np.zeros((copies, model.nsensordata))
+        self._senses = bool(task.robot.sensed(self._readings))
+        self._scratch = mujoco.MjData(model)
         start = task.reset(self.rng, copies)
         self.world = {name: np.empty_like(array) for name, array in start[2].items()}
         self._rows: dict[str, NDArray[Any]] = {
@@ -72,6 +75,8 @@ class MujocoBatch:
             **{f"robot.{name}": array for name, array in self._randomiser.rows.items()},
             **{f"world.{name}": array for name, array in self.world.items()},
         }
+        if self._senses:
+            self._rows["readings"] = self._readings
         self._place(np.arange(copies), *start)
 
     @property
@@ -85,7 +90,7 @@ class MujocoBatch:
     def reset(self) -> Array:
         """See `Batch`."""
         self._place(np.arange(self.copies), *self.task.reset(self.rng, self.copies))
-        return self._observation(self._signals())
+        return self._observation(self.signals())
 
     def _place(self, which: NDArray[np.intp], qpos: Array, qvel: Array, world: World) -> None:
         self._state[which] = self._blank
@@ -94,12 +99,35 @@ class MujocoBatch:
         self.elapsed[which] = 0
         self._randomiser.draw(which, self.rng)
         self._physics.refresh(which)
+        if self._senses:
+            self._readings[which] = [self._first_reading(copy) for copy in which]
         for name, array in self.world.items():
             array[which] = world[name]
 
-    def _signals(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
+    def _first_reading(self, copy: np.intp) -> Array:
+        """Return what a copy's sensors read before its first step, while it is told to do nothing.
+
+        The copy's own model is used: a heavier robot stands on a larger force.
+        """
+        model, data = self._randomiser.models[copy], self._scratch
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_setState(model, data, self._state[copy], STATE)
+        data.ctrl[:] = self.task.robot.control(np.zeros(self.contract.action_size))
+        mujoco.mj_forward(model, data)
+        reading: Array = data.sensordata.copy()
+        return reading
+
+    def signals(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
+        """Return all true signals of some copies, as they are now."""
         world = {name: array[which] for name, array in self.world.items()}
-        return self.task.signals(self.qpos[which], self.qvel[which], world)
+        body = self.body(which)
+        return {**body, **self.task.surroundings(body, world)}
+
+    def body(self, which: NDArray[np.intp] | slice = slice(None)) -> dict[str, Array]:
+        """Return the robots' own signals."""
+        robot = self.task.robot
+        body = robot.signals(self.qpos[which], self.qvel[which])
+        return {**body, **robot.sensed(self._readings[which])} if self._senses else body
 
     def _observation(
         self, signals: dict[str, Array], which: NDArray[np.intp] | slice = slice(None)
@@ -121,14 +149,20 @@ class MujocoBatch:
             )
         self.applied[:] = self.contract.admissible(self.applied, action)
         target = self.task.robot.control(self.applied)
-        self._physics.advance(self._state, self._randomiser.act(target, self.elapsed))
+        if not np.isfinite(target).all():  # of which MuJoCo would make zeros, without a word
+            raise TrainingError(
+                f"{self.contract.task}: control should return finite numbers, received {target}"
+            )
+        readings = self._physics.advance(self._state, self._randomiser.act(target, self.elapsed))
+        if self._senses:
+            self._readings[:] = readings
         self.elapsed += 1
-        body = self.task.robot.signals(self.qpos, self.qvel)
+        body = self.body()
         self.task.advance(body, self.world)
         return self._account({**body, **self.task.surroundings(body, self.world)})
 
     def _account(self, signals: dict[str, Array]) -> Step:
-        """Pay, bill and observe the step just made, and start over where it ended an episode."""
+        """Compute reward, costs and observation of the step just made, and reset ended copies."""
         reward, costs = self.task.reward(signals), self.cost_model(signals)
         observation = final = self._observation(signals)
         for name, values in (("reward", reward), ("cost", costs), ("observation", final)):
@@ -142,7 +176,7 @@ class MujocoBatch:
         if len(ended):
             self._place(ended, *self.task.reset(self.rng, len(ended)))
             observation = final.copy()
-            observation[ended] = self._observation(self._signals(ended), ended)
+            observation[ended] = self._observation(self.signals(ended), ended)
         return Step(observation, final, reward, costs, terminated, truncated)
 
     def snapshot(self) -> Snapshot:
@@ -155,7 +189,7 @@ class MujocoBatch:
             array[:] = snapshot.rows[name][rows]
         self._randomiser.build(np.arange(self.copies))
         self._physics.refresh(np.arange(self.copies))
-        return self._observation(self._signals())
+        return self._observation(self.signals())
 
     def state(self) -> dict[str, Any]:
         """See `Batch`."""
@@ -176,6 +210,6 @@ class MujocoBatch:
 def _physics(task: Task, models: list[mujoco.MjModel], threads: int, warp: str) -> Physics:
     if not warp:
         return MujocoPhysics(task, models, threads)
-    from holdfast.sim.batch.warp_physics import WarpPhysics  # not every install has it
+    from holdfast.sim.batch.warp_physics import WarpPhysics  # needs the extra [warp]
 
     return WarpPhysics(task, models, warp)

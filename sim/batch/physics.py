@@ -1,5 +1,7 @@
-"""The physics of a batch's copies, apart from all that is made of it: by `mujoco.rollout`, on
-this machine's cores. `sim/batch/warp_physics.py` has the other kind."""
+"""The physics of a batch's copies: its interface, and `mujoco.rollout` on this machine's cores.
+
+`sim/batch/warp_physics.py` implements the interface on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -20,38 +22,41 @@ from holdfast.sim.tasks.task import Task
 PhysicsName = Literal["mujoco", "warp"]
 
 STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
-"""What a copy's row holds: time, qpos, qvel, then what the model has beyond those. Nothing that
-a solver starts from is in it, so where a copy gets to follows from its row, controls and model."""
+"""Content of a copy's row: time, qpos, qvel, and the model's further state. A row has no solver's
+warm start, so the next row follows from row, controls and model alone."""
 
 
 class Physics(Protocol):
-    """What moves the bodies of N copies of a task, each with a model of its own or all with one."""
+    """Simulates the bodies of N copies of a task, which share a model or have a model each."""
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """Run one control period in every copy, in place.
 
         Args:
-            state: (N, size), rows as of `STATE`.
-            control: (N, nu), what the actuators are told all the while.
+            state: (N, size), rows with the content `STATE`.
+            control: (N, nu), constant actuator controls.
+
+        Returns:
+            (N, nsensordata), what the models' sensors read in the period's last physics step.
 
         Raises:
             TrainingError: a copy diverged.
         """
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
-        """Take note that the models of some copies have changed."""
+        """Read the models of some copies again, after a change."""
 
     def close(self) -> None:
-        """End threads and whatever else is held."""
+        """End threads and free resources."""
 
 
 class MujocoPhysics:
-    """The `Physics` of MuJoCo itself: the same bits whatever the number of threads.
+    """The `Physics` of MuJoCo; the number of threads does not change a bit of the result.
 
     Args:
-        task: what is simulated.
-        models: of each copy; they are read anew in every period.
-        threads: 0 for one per core.
+        task: the simulated task.
+        models: model of each copy, which is read again in every period.
+        threads: number of threads; 0: one per core.
     """
 
     def __init__(self, task: Task, models: Sequence[mujoco.MjModel], threads: int) -> None:
@@ -61,13 +66,13 @@ class MujocoPhysics:
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._steps = physics_steps(model, task.contract.period_s)
-        # Few chunks, for each that is done wakes this thread; several, for copies are not equal.
+        # Few chunks, as each wakes this thread; but several per thread, as copies differ in time.
         self._chunk = -(-copies // (4 * threads))
         self._control = np.empty((copies, self._steps, model.nu))
         self._trajectory = np.empty((copies, self._steps, mujoco.mj_stateSize(model, STATE)))
         self._sensors = np.empty((copies, self._steps, model.nsensordata))
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """See `Physics`."""
         self._control[:] = control[:, None]
         self._pool.rollout(
@@ -81,10 +86,11 @@ class MujocoPhysics:
             nstep=self._steps,
             chunk_size=self._chunk,
         )
-        # MuJoCo restarts a copy that diverges, from time 0, and says so only on stderr.
+        # MuJoCo restarts a diverged copy from time 0, and reports it on stderr alone.
         if (self._trajectory[:, -1, 0] <= state[:, 0]).any():
             raise diverged(self._task)
         state[:] = self._trajectory[:, -1]
+        return self._sensors[:, -1]
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""
@@ -95,5 +101,5 @@ class MujocoPhysics:
 
 
 def diverged(task: Task) -> TrainingError:
-    """Return what is raised where a copy's state is no number any more."""
+    """Return the error for a copy whose state is not finite."""
     return TrainingError(f"{task.contract.task}: the simulation diverged")

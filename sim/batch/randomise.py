@@ -1,62 +1,48 @@
-"""Domain randomisation: what each copy of a robot has of its own, drawn at each episode's start.
+"""Domain randomisation: each copy of a robot draws its parameters at each episode's start.
 
-Drawn anew for every episode, so that a batch meets more robots than it has copies; what that
-costs is small beside an episode's physics (docs/TASKS.md). Costs, rewards and ends are of the
-true signals; noise and bias are of what is observed alone.
+Parameters are drawn for every episode, so that a batch contains more robots than copies. The time
+for this is small beside an episode's physics (docs/TASKS.md). Costs, rewards and ends of episodes
+are computed from true signals; noise and bias change only observations.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field
-from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from holdfast import yaml_file
 from holdfast.errors import ConfigError
+from holdfast.schema import ASCENDING, NOT_NEGATIVE, Range, check
 from holdfast.signals import Array, Signals
 from holdfast.sim.robots.robot import touches_anything
 from holdfast.sim.tasks.task import Task
 
-
-def _pair(limits: Any) -> Any:
-    try:
-        low, high = limits
-        ordered = low <= high
-    except (TypeError, ValueError):
-        ordered = False
-    if not ordered:
-        raise PydanticCustomError("range", "should be [low, high], with low at most high")
-    return limits
+_Factor = Annotated[float, Range(0.0, 100.0, above=True)]
+_Count = Annotated[int, Range(0, 100)]
+_Spread = Annotated[float, NOT_NEGATIVE]
+Factors = Annotated[tuple[_Factor, _Factor], ASCENDING]
+Counts = Annotated[tuple[_Count, _Count], ASCENDING]
 
 
-_Factor = Annotated[float, Field(gt=0.0, le=100.0, strict=True)]
-_Count = Annotated[int, Field(ge=0, le=100, strict=True)]
-_Spread = Annotated[float, Field(ge=0.0, strict=True)]
-Factors = Annotated[tuple[_Factor, _Factor], BeforeValidator(_pair)]
-Counts = Annotated[tuple[_Count, _Count], BeforeValidator(_pair)]
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True)
 class Randomisation:
-    """What is drawn, uniformly within [low, high], by each copy for itself.
+    """Ranges [low, high] from which each copy draws its parameters uniformly.
 
     Attributes:
         mass: factor on the masses and inertias of all bodies.
         friction: factor on the friction of all contacts.
-        gain: factor on what all actuators are told.
-        gain_each: a further factor, for each actuator its own.
-        delay_steps: whole control periods from an action to the actuators.
-        noise: by observed signal, the standard deviation of every reading of each of its values.
-        bias: by observed signal, the most that each of its values is off for a whole episode,
-            either way.
+        gain: common factor on the controls of all actuators.
+        gain_each: further factor on the control of each actuator.
+        delay_steps: delay from an action to the actuators, in whole control periods.
+        noise: by observed signal, standard deviation of each value in each reading.
+        bias: by observed signal, largest absolute error of each value, constant in an episode.
     """
 
     mass: Factors | None = None
@@ -64,33 +50,36 @@ class Randomisation:
     gain: Factors | None = None
     gain_each: Factors | None = None
     delay_steps: Counts | None = None
-    noise: Mapping[str, _Spread] = Field(default_factory=dict)
-    bias: Mapping[str, _Spread] = Field(default_factory=dict)
+    noise: Mapping[str, _Spread] = field(default_factory=dict)
+    bias: Mapping[str, _Spread] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self, ConfigError, "randomisation")
 
 
 def load_randomisation(path: Path) -> Randomisation:
-    """Read what to randomise from a YAML file.
+    """Read the ranges from a YAML file.
 
     Raises:
-        ConfigError: no such file, not YAML, or an unknown or impossible value.
+        ConfigError: there is no such file, it is no YAML, or a value is unknown or impossible.
     """
     return yaml_file.load(path, Randomisation)
 
 
 class Randomiser:
-    """What N copies of a task have of their own.
+    """Draws and applies the parameters of N copies of a task.
 
     Args:
-        settings: what to draw.
-        model: the nominal robot's.
+        settings: ranges of the parameters.
+        model: the nominal robot's model.
         copies: N.
 
     Attributes:
-        models: of each copy; one for all where none differs.
-        rows: named arrays (N, ...), a row per copy: all of the above follows from them.
+        models: model of each copy; the same object for all if no model parameter is randomised.
+        rows: named arrays (N, ...), one row per copy, from which all parameters follow.
 
     Raises:
-        ConfigError: the robot or the task has nothing like it.
+        ConfigError: the robot or the task lacks the randomised parameter.
     """
 
     def __init__(
@@ -122,7 +111,7 @@ class Randomiser:
         if settings.gain or settings.gain_each:
             self.rows["gain"] = np.ones((copies, self._model.nu))
         if settings.delay_steps:
-            # What was sent in the last periods; before an episode's first there is the action 0.
+            # Controls of the last periods; before an episode's first action they are of action 0.
             self._rest = task.robot.control(np.zeros(task.contract.action_size))
             self.rows["delay"] = np.zeros(copies, dtype=np.int64)
             depth = settings.delay_steps[1] + 1
@@ -132,10 +121,10 @@ class Randomiser:
         settings, contract = self._settings, task.contract
         for kind in ("noise", "bias"):
             for name in getattr(settings, kind):
-                if name not in contract.signals:
+                if name not in contract.observed_signals:
                     raise ConfigError(
                         f"randomisation: {kind}: should be of what {contract.task} observes, "
-                        f"{', '.join(contract.signals)}; received '{name}'"
+                        f"{', '.join(contract.observed_signals)}; received '{name}'"
                     )
         self._parts: list[tuple[str, slice]] = []
         noise: list[float] = []
@@ -152,7 +141,7 @@ class Randomiser:
             self.rows["noise"] = np.zeros(copies, dtype=np.int64)
 
     def draw(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
-        """Give some copies parameters of another robot."""
+        """Draw new parameters for some copies."""
         n, rows, settings = len(which), self.rows, self._settings
         if settings.mass:
             rows["mass"][which] = rng.uniform(*settings.mass, n)
@@ -172,7 +161,7 @@ class Randomiser:
         self.build(which)
 
     def build(self, which: NDArray[np.intp]) -> None:
-        """Make the models of some copies what their rows say."""
+        """Set the models of some copies to the parameters in their rows."""
         nominal, rows = self._model, self.rows
         for i in which if self.models[0] is not nominal else ():
             model = self.models[i]
@@ -186,10 +175,11 @@ class Randomiser:
                 mujoco.mj_setConst(model, self._scratch)
 
     def act(self, target: Array, elapsed: NDArray[np.int64]) -> Array:
-        """Return what the actuators are told (N, nu) when they should be told `target`.
+        """Return the controls (N, nu) that reach the actuators, given the commanded controls.
 
         Args:
-            elapsed: (N,), control periods of the episode that have passed.
+            target: (N, nu), commanded controls.
+            elapsed: (N,), number of control periods since the episode's start.
         """
         rows = self.rows
         if "sent" in rows:
@@ -201,10 +191,11 @@ class Randomiser:
     def perceived(
         self, signals: Signals, elapsed: NDArray[np.int64], which: NDArray[np.intp] | slice
     ) -> Signals:
-        """Return what some copies' sensors say of their true signals.
+        """Return the true signals of some copies with noise and bias.
 
         Args:
-            elapsed: of those copies: a reading is one and the same however often it is asked for.
+            elapsed: control periods of these copies. A reading depends on them alone, so that a
+                repeated call returns the same reading.
         """
         if not self._parts:
             return signals
@@ -223,8 +214,8 @@ _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 def gaussian(key: NDArray[np.int64], step: NDArray[np.int64], count: int) -> Array:
     """Return standard normal numbers (N, count), a function of keys (N,) and steps (N,) alone.
 
-    So what a copy reads depends on no other copy, and is the same when it is put back in time.
-    Bits are SplitMix64's (Steele, Lea and Flood 2014), made normal as Box and Muller 1958 do.
+    So a copy's readings do not depend on other copies, and repeat after a restore. The bits are
+    SplitMix64's (Steele, Lea and Flood 2014), made normal by Box and Muller's method (1958).
     """
     pairs = -(-count // 2)
     nth = step[:, None] * (2 * pairs) + np.arange(2 * pairs) + 1

@@ -1,6 +1,7 @@
-"""The physics of a batch's copies by MuJoCo Warp: all of them at once on one GPU (`[warp]` extra).
+"""The physics of a batch's copies by MuJoCo Warp, at once on one GPU (extra `[warp]`).
 
-It is MuJoCo's physics in float32, from the same models: docs/TASKS.md says how near they are.
+MuJoCo Warp computes MuJoCo's physics in float32, from the same models. docs/TASKS.md gives the
+differences.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 
 CONTACTS, ROWS = 64, 256
-"""Room for contacts, per copy on average, and for rows of constraints in each copy. A humanoid
-that lies on the floor has 10 and 38."""
+"""Largest mean number of contacts per copy, and of constraint rows in each copy. A humanoid that
+lies on the floor has 10 and 38."""
 
 OWN = (
     *("geom_friction", "pair_friction", "body_mass", "body_inertia"),
     *("body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0"),
     "actuator_acc0",
 )
-"""What of a model may differ between copies: what `Randomiser.build` sets, and what MuJoCo derives
-from that."""
+"""Fields of a model that may differ between copies: the fields that `Randomiser.build` sets, and
+the fields that MuJoCo derives from them."""
 
 _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS
-"""Solvers that stop at the model's own limits, as MuJoCo's do. Other overflows lose something."""
+"""Overflows without harm: solvers stop at the model's own limits, as in MuJoCo."""
 
-wp.config.log_level = wp.LOG_ERROR  # else every kernel that is compiled is a line
+wp.config.log_level = wp.LOG_ERROR  # otherwise Warp prints a line for each compiled kernel
 
 
 class WarpPhysics:
     """The `Physics` of MuJoCo Warp.
 
     Args:
-        task: what is simulated.
-        models: of each copy, alike but for what is randomised.
-        device: of Warp: "cuda", or "cpu", which is slower than MuJoCo and there to test with.
+        task: the simulated task.
+        models: model of each copy; they differ in randomised fields alone.
+        device: Warp's device: "cuda", or "cpu" for tests, which is slower than MuJoCo.
 
     Raises:
         ConfigError: there is no such device, or Warp cannot simulate such a model.
@@ -56,7 +57,7 @@ class WarpPhysics:
         model, copies = models[0], len(models)
         self._device = device_of(device)
         self._steps = physics_steps(model, task.contract.period_s)
-        own = OWN if len(set(map(id, models))) == copies else ()  # else all have one
+        own = OWN if len(set(map(id, models))) == copies else ()  # otherwise all share a model
         self._own = {
             name: np.zeros((copies, *value.shape), np.float32)
             for name in own
@@ -66,14 +67,14 @@ class WarpPhysics:
         with wp.ScopedDevice(self._device):
             try:
                 self._model = mjw.put_model(model, dict.fromkeys(self._own, copies))
-            # What it has no code for is the first, a size or option it cannot have the second.
+            # Warp raises the first for missing code, the second for an unsupported size or option.
             except (NotImplementedError, ValueError) as error:
                 raise ConfigError(
                     f"{task.contract.task}: MuJoCo Warp cannot simulate robot "
                     f"'{task.robot.name}' ({error}); MuJoCo can"
                 ) from None
-            self._model.opt.warn_overflow = mjw.OverflowType.NONE  # `advance` says it
-            # Else sums on a GPU would depend on which of its threads came first.
+            self._model.opt.warn_overflow = mjw.OverflowType.NONE  # `advance` raises instead
+            # Otherwise sums on a GPU would depend on the order of its threads.
             self._model.opt.deterministic = mjw.DeterminismType.ALL
             self._data = mjw.make_data(model, copies, nconmax=CONTACTS, njmax=ROWS)
             self._state = wp.zeros((copies, mujoco.mj_stateSize(model, STATE)), dtype=float)
@@ -81,24 +82,24 @@ class WarpPhysics:
             self._graph = self._captured() if self._device.is_cuda else None
 
     def _captured(self) -> Any:
-        self._period()  # compiles what is captured next
+        self._period()  # compiles the kernels that the capture needs
         with wp.ScopedCapture() as capture:
             self._period()
         return capture.graph
 
     def _period(self) -> None:
         mjw.set_state(self._model, self._data, self._state, STATE)
-        self._data.qacc_warmstart.zero_()  # as MuJoCo's rollout does: it is not in the state
+        self._data.qacc_warmstart.zero_()  # as in MuJoCo's rollout, as `STATE` has no warm start
         self._data.overflow.zero_()
         for _ in range(self._steps):
             mjw.step(self._model, self._data)
         mjw.get_state(self._model, self._data, self._state, STATE)
 
-    def advance(self, state: Array, control: Array) -> None:
+    def advance(self, state: Array, control: Array) -> Array:
         """See `Physics`.
 
         Raises:
-            TrainingError: as there; or more contacts were made than there is room for.
+            TrainingError: see `Physics`; or there are more contacts than MuJoCo Warp has room for.
         """
         with wp.ScopedDevice(self._device):
             self._take_over()
@@ -109,8 +110,9 @@ class WarpPhysics:
             else:
                 self._period()
             after, overflow = self._state.numpy(), self._data.overflow.numpy()
-        # Where MuJoCo would start the copy over, which Warp does not.
-        if not (np.abs(after) <= mujoco.mjMAXVAL).all():  # NaN too
+            readings: Array = self._data.sensordata.numpy().astype(np.float64)
+        # MuJoCo would restart such a copy; Warp does not.
+        if not (np.abs(after) <= mujoco.mjMAXVAL).all():  # NaN fails this comparison too
             raise diverged(self._task)
         if lost := int(np.bitwise_or.reduce(overflow)) & ~_HARMLESS:
             raise TrainingError(
@@ -119,6 +121,7 @@ class WarpPhysics:
                 f"({mjw.OverflowType(lost).name}); MuJoCo has no such limit"
             )
         state[:] = after
+        return readings
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""
@@ -140,11 +143,11 @@ def device_of(name: str) -> Any:
     """Return Warp's device of this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such device.
     """
     if name != "cpu":
         try:
-            ctypes.CDLL("libcuda.so.1")  # without it Warp would say so, in lines of its own
+            ctypes.CDLL("libcuda.so.1")  # without it, Warp would print lines of its own
             found = wp.is_cuda_available()
         except OSError:
             found = False

@@ -1,1 +1,1 @@
-"""Robots in MuJoCo."""
+"""Models of robots in MuJoCo."""

@@ -15,7 +15,7 @@ MAX_YAW_RATE_RAD_S = 2.0
 
 
 class Drive(FreeBase):
-    """Two wheels and a caster, commanded by forward speed and yaw rate, at 20 Hz."""
+    """A robot with two driven wheels and a caster, commanded by speed and yaw rate at 20 Hz."""
 
     name = "drive"
     model_file = ASSETS / "drive.xml"

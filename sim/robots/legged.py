@@ -1,4 +1,4 @@
-"""Gymnasium's ant and humanoid: a torso that is free, and joints driven by torque."""
+"""Gymnasium's ant and humanoid: a free torso, and joints driven by torque."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from holdfast.sim.robots.robot import FreeBase, roll_pitch_yaw
 
 MODELS = Path(str(files("gymnasium"))) / "envs" / "mujoco" / "assets"
 _FREE = 7
-"""Coordinates of the torso's free joint, which come first; it has a speed less."""
+"""Number of coordinates of the torso's free joint, which come first; it has 6 speeds."""
 
 
 class Legged(FreeBase):
-    """A legged robot, read from its model: one torque per actuator, in newton metres.
+    """A legged robot from a model file, commanded by one torque per actuator, N m.
 
-    The integrator is `implicitfast` and the solver Newton, which give the same motion as
-    the models' own at a fraction of the time (docs/TASKS.md).
+    The integrator is `implicitfast` and the solver is Newton's. They give the same motion as the
+    models' own settings in a fraction of the time (docs/TASKS.md).
 
     Attributes:
-        timestep_s: of the physics.
-        upright_m: heights of the torso, lowest and highest, outside of which it has fallen.
+        timestep_s: time step of the physics.
+        upright_m: lowest and highest height of the torso of a robot that has not fallen.
         start_noise: half the range of the joints' start angles (rad) and speeds (rad/s).
     """
 
@@ -40,7 +40,7 @@ class Legged(FreeBase):
         self._gear: Array = model.actuator_gear[:, 0].copy()
         limits = model.actuator_ctrlrange * self._gear[:, None]
         self.action = tuple(
-            # From one end to the other within a period: torque has no rate to limit.
+            # A torque may change from one limit to the other within a period.
             ActionChannel(joint, "N m", low, high, (high - low) / self.period_s)
             for joint, (low, high) in zip(_driven_joints(model), limits.tolist(), strict=True)
         )
@@ -60,24 +60,23 @@ class Legged(FreeBase):
 
     @cached_property
     def stance(self) -> Array:
-        """The coordinates (nq,) that it starts from: the ant's model says which pose to start in,
-        the humanoid starts in its model's own."""
+        """Start coordinates (nq,): `init_qpos` of the model, else the model's reference pose."""
         model = self.load_model()
         named = {model.numeric(i).name: model.numeric(i).data for i in range(model.nnumeric)}
         stance: Array = named.get("init_qpos", model.qpos0).copy()
         return stance
 
-    def load_model(self) -> mujoco.MjModel:
-        """Return a fresh model, the caller's to change."""
-        spec = mujoco.MjSpec.from_file(str(self.model_file))
+    def spec(self) -> mujoco.MjSpec:
+        """Return Gymnasium's model with the integrator and the solver changed."""
+        spec = super().spec()
         spec.option.timestep = self.timestep_s
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
         spec.compiler.discardvisual = True  # textures of 0.5 MB, in every copy's own model
-        return spec.compile()
+        return spec
 
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
-        """Start on its feet, nearly at rest. qpos (n, nq), qvel (n, nv)."""
+        """Draw standing start states, nearly at rest: qpos (n, nq), qvel (n, nv)."""
         qpos = np.tile(self.stance, (n, 1))
         qvel = np.zeros((n, qpos.shape[1] - 1))
         qpos[:, 0:2] += rng.uniform(-within_m, within_m, (n, 2))
@@ -88,7 +87,7 @@ class Legged(FreeBase):
         return qpos, qvel
 
     def control(self, action: Array) -> Array:
-        """Return torques as shares of what the actuators' gears give."""
+        """Return torques as shares of the actuators' gears."""
         return action / self._gear
 
     def heading(self, signals: Signals) -> Array:
@@ -108,7 +107,7 @@ def _driven_joints(model: mujoco.MjModel) -> list[str]:
 
 
 class Ant(Legged):
-    """Four legs, eight joints, at 20 Hz."""
+    """A robot with four legs and eight joints, at 20 Hz."""
 
     name = "ant"
     model_file = MODELS / "ant.xml"
@@ -119,7 +118,7 @@ class Ant(Legged):
 
 
 class Humanoid(Legged):
-    """Two legs and arms, seventeen joints, at 67 Hz."""
+    """A robot with two legs, two arms and seventeen joints, at 67 Hz."""
 
     name = "humanoid"
     model_file = MODELS / "humanoid.xml"

@@ -12,7 +12,7 @@ MAX_SPEED_M_S = 10.0
 
 
 class Point(RobotModel):
-    """A point that turns nowhere: its heading is the odom frame's."""
+    """A point that does not turn: its heading is the odom frame's."""
 
     name = "point"
     model_file = ASSETS / "point.xml"
@@ -25,7 +25,7 @@ class Point(RobotModel):
     motion = (ObservationChannel("linear_velocity", 2, "m/s", "linear_velocity"),)
 
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
-        """Start at rest. qpos (n, 2), qvel (n, 2)."""
+        """Draw start states at rest: qpos (n, 2), qvel (n, 2)."""
         return rng.uniform(-within_m, within_m, (n, 2)), np.zeros((n, 2))
 
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
@@ -37,7 +37,7 @@ class Point(RobotModel):
         return action
 
     def velocity(self, signals: Signals) -> Array:
-        """Return the velocity, as measured."""
+        """Return the measured velocity."""
         return signals["linear_velocity"]
 
     def heading(self, signals: Signals) -> Array:

@@ -1,4 +1,4 @@
-"""What a robot is to a task: a model, a start, signals of its state, and how it is commanded."""
+"""The interface between robots and tasks: model, start states, signals and controls."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.errors import ConfigError
 from holdfast.signals import Array, Signals
+from holdfast.sim.robots.base import FreeBody, find_base
 
 ASSETS = Path(__file__).parent / "assets"
 
 
 class RobotModel(ABC):
-    """A body that tasks are given to. Everything is batched on the leading axes.
+    """A simulated robot. All arrays are batched on the leading axes.
 
     Attributes:
-        name: what contracts call it.
-        model_file: its MJCF.
+        name: the robot's name in contracts.
+        model_file: the robot's MJCF file.
         period_s: the control period, a whole number of the model's time steps.
-        action: what it is commanded by.
-        pose, motion: what its observation lists: where it is, and how it moves.
+        action: channels of the robot's action.
+        pose, motion: observation channels of the robot's pose and of its motion.
     """
 
     name: str
@@ -35,9 +36,23 @@ class RobotModel(ABC):
     pose: tuple[ObservationChannel, ...]
     motion: tuple[ObservationChannel, ...]
 
+    def spec(self) -> mujoco.MjSpec:
+        """Return the model before it is compiled: override this to change it."""
+        return mujoco.MjSpec.from_file(str(self.model_file))
+
     def load_model(self) -> mujoco.MjModel:
-        """Return a fresh model, the caller's to change."""
-        return mujoco.MjModel.from_xml_path(str(self.model_file))
+        """Return a fresh model, the caller's to change.
+
+        Raises:
+            ConfigError: there is no such file, or MuJoCo cannot load it.
+        """
+        if not self.model_file.is_file():
+            raise ConfigError(f"{self.model_file}: there is no such file")
+        try:
+            return self.spec().compile()
+        except (ValueError, mujoco.FatalError) as error:
+            said = " ".join(str(error).split()).removeprefix("XML ").removeprefix("Error: ")
+            raise ConfigError(f"{self.model_file}: MuJoCo cannot load it ({said})") from None
 
     @abstractmethod
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
@@ -47,9 +62,17 @@ class RobotModel(ABC):
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return the true catalogue signals of states (..., nq) and (..., nv)."""
 
+    def sensed(self, readings: Array) -> dict[str, Array]:
+        """Return the catalogue signals that the model's sensors measure: none, here.
+
+        Args:
+            readings: (..., nsensordata), of all the model's sensors at the period's last step.
+        """
+        return {}
+
     @abstractmethod
     def control(self, action: Array) -> Array:
-        """Turn actions (..., actions) in physical units into actuator targets (..., nu)."""
+        """Return actuator controls (..., nu) for actions (..., actions) in physical units."""
 
     @abstractmethod
     def velocity(self, signals: Signals) -> Array:
@@ -60,66 +83,94 @@ class RobotModel(ABC):
         """Return the yaw (...) in the odom frame, rad."""
 
     def fallen(self, signals: Signals) -> NDArray[np.bool_]:
-        """Return whether the robot cannot go on (...): never, here."""
+        """Return whether the robot has fallen (...). By default a robot never falls."""
         return np.zeros(signals["position"].shape[:-1], dtype=bool)
 
 
-_FREE_Q, _FREE_V = 7, 6
-"""Coordinates and speeds of a free joint: x, y, z, and a quaternion or three rates."""
-
-
 class FreeBase(RobotModel):
-    """A robot whose model's first joint is free: its base may be anywhere, turned in any way.
+    """A robot whose base has a free joint: it may be anywhere, turned in any way.
 
-    It says every catalogue signal that follows from such a base, and those of the other joints.
+    It says every catalogue signal that follows from such a base, and those of the robot's joints.
+    Its model may hold other free bodies, such as crates, and joints of any kind.
+
+    Attributes:
+        base: name of the body that is the base; "" for the free body with most of the actuators.
     """
+
+    base: str = ""
+
+    @cached_property
+    def body(self) -> FreeBody:
+        """The base with its joints, as the model has them.
+
+        Raises:
+            ConfigError: the model has no such base.
+        """
+        return find_base(self.load_model(), self.base, str(self.model_file))
 
     @cached_property
     def stance(self) -> Array:
-        """The coordinates (nq,) that it starts from: the model's first keyframe, if it has one,
-        else its reference pose."""
+        """Start coordinates (nq,): the model's first keyframe, else its reference pose."""
         model = self.load_model()
-        if not model.njnt or model.jnt_type[0] != mujoco.mjtJoint.mjJNT_FREE:
-            raise ConfigError(f"{self.model_file}: its first joint should be free")
         stance: Array = (model.key_qpos[0] if model.nkey else model.qpos0).copy()
         return stance
 
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
-        """Start at rest, turned to any side. qpos (n, nq), qvel (n, nq − 1)."""
+        """Start at rest, turned to any side; other bodies stay where the model has them.
+        qpos (n, nq), qvel (n, nv)."""
+        at = self.body.q
         qpos = np.tile(self.stance, (n, 1))
-        qpos[:, 0:2] += rng.uniform(-within_m, within_m, (n, 2))
+        qpos[:, at : at + 2] += rng.uniform(-within_m, within_m, (n, 2))
         half = rng.uniform(-np.pi, np.pi, n) / 2.0
         cos, sin = np.cos(half), np.sin(half)
-        w, x, y, z = self.stance[3:7]
+        w, x, y, z = self.stance[at + 3 : at + 7]
         turned = (cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w)
-        qpos[:, 3:7] = np.stack(turned, axis=-1)
-        return qpos, np.zeros((n, qpos.shape[1] - 1))
+        qpos[:, at + 3 : at + 7] = np.stack(turned, axis=-1)
+        return qpos, np.zeros((n, self.body.speeds))
 
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return the base's pose and motion, and the joints'."""
-        roll, pitch, yaw = roll_pitch_yaw(qpos[..., 3:7])
-        forward = qvel[..., 0] * np.cos(yaw) + qvel[..., 1] * np.sin(yaw)
+        body = self.body
+        base, moves = qpos[..., body.q : body.q + 7], qvel[..., body.v : body.v + 6]
+        orientation = base[..., 3:7]
+        roll, pitch, yaw = roll_pitch_yaw(orientation)
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        forward = moves[..., 0] * cos + moves[..., 1] * sin
+        lateral = moves[..., 1] * cos - moves[..., 0] * sin
         return {
-            "position": qpos[..., 0:2],
-            "height": qpos[..., 2:3],
+            "position": base[..., 0:2],
+            "height": base[..., 2:3],
             "heading": yaw[..., None],
             "tilt": np.stack((roll, pitch), axis=-1),
-            "orientation": qpos[..., 3:7],
-            "linear_velocity": qvel[..., 0:2],
-            "vertical_speed": qvel[..., 2:3],
+            "orientation": orientation,
+            "projected_gravity": projected_gravity(orientation),
+            "linear_velocity": moves[..., 0:2],
+            "vertical_speed": moves[..., 2:3],
             "forward_speed": forward[..., None],
-            "angular_velocity": qvel[..., 3:6],
-            "yaw_rate": qvel[..., 5:6],
-            "joint_position": qpos[..., _FREE_Q:],
-            "joint_velocity": qvel[..., _FREE_V:],
+            "lateral_speed": lateral[..., None],
+            "angular_velocity": moves[..., 3:6],
+            "yaw_rate": moves[..., 5:6],
+            "joint_position": qpos[..., body.joint_q],
+            "joint_velocity": qvel[..., body.joint_v],
         }
 
+    def sensed(self, readings: Array) -> dict[str, Array]:
+        """Return the joints' efforts and the feet's contacts, where the model has sensors of them:
+        `jointactuatorfrc` of joints, and `touch`, one for each foot."""
+        body, said = self.body, {}
+        efforts, forces = readings[..., body.efforts], readings[..., body.touches]
+        if efforts.shape[-1]:
+            said["joint_effort"] = efforts
+        if forces.shape[-1]:
+            said["contact"] = (forces > 0.0).astype(np.float64)
+        return said
+
     def velocity(self, signals: Signals) -> Array:
-        """Return the base's velocity, as measured."""
+        """Return the base's measured velocity."""
         return signals["linear_velocity"]
 
     def heading(self, signals: Signals) -> Array:
-        """Return the yaw, as measured."""
+        """Return the measured yaw."""
         return signals["heading"][..., 0]
 
 
@@ -132,11 +183,20 @@ def roll_pitch_yaw(q: Array) -> tuple[Array, Array, Array]:
     return roll, pitch, yaw
 
 
+def projected_gravity(q: Array) -> Array:
+    """Return the unit vector along gravity (..., 3) seen from bases turned by unit quaternions
+    (..., 4), w first: minus the third row of the rotation matrix."""
+    w, x, y, z = q[..., 0], q[..., 1], q[..., 2], q[..., 3]
+    return np.stack(
+        (2.0 * (w * y - x * z), -2.0 * (w * x + y * z), 2.0 * (x * x + y * y) - 1.0), axis=-1
+    )
+
+
 def physics_steps(model: mujoco.MjModel, period_s: float) -> int:
-    """Return how many physics steps a control period has.
+    """Return the number of physics steps in a control period.
 
     Raises:
-        ConfigError: not a whole number of them.
+        ConfigError: the number is not whole.
     """
     steps = period_s / float(model.opt.timestep)
     if round(steps) < 1 or abs(steps - round(steps)) > 1e-9:
@@ -148,7 +208,7 @@ def physics_steps(model: mujoco.MjModel, period_s: float) -> int:
 
 
 def touches_anything(model: mujoco.MjModel) -> bool:
-    """Return whether there are contacts in a model: whether friction means anything in it."""
+    """Return whether a model can have contacts, so that friction has an effect."""
     off = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
     if model.opt.disableflags & off:
         return False

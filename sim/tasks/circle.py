@@ -13,18 +13,18 @@ START_M = 0.5
 
 
 class Circle(Task):
-    """Pays for speed along a circle, and costs 1 per step outside of the corridor |x| ≤ x_limit.
+    """Rewards speed along a circle, and costs 1 per step outside of the corridor |x| ≤ x_limit.
 
     Args:
-        task: its id.
-        robot: who runs.
-        radius_m: of the circle.
+        task: the task's id.
+        robot: the robot that runs.
+        radius_m: radius of the circle.
         x_limit_m: half the corridor's width.
         episode_steps: control periods of an episode.
-        limit: d, of steps outside.
+        limit: d, in steps outside per episode.
         gamma, lam: the cost's discount and GAE λ.
-        reward_scale: factor on the paper's reward; it changes no optimum.
-        alive_reward: added for each step, for robots that fall.
+        reward_scale: factor on the reward, which does not change the optimum.
+        alive_reward: reward of each step before scaling, for robots that can fall.
     """
 
     def __init__(
@@ -45,8 +45,7 @@ class Circle(Task):
         self._scale, self._alive = reward_scale, alive_reward
         cost = Cost(
             name="outside_corridor",
-            function="corridor",
-            parameters={"x_limit_m": x_limit_m},
+            expression=f"abs(position.x) > {x_limit_m}",
             limit=limit,
             run_budget=3.0 * limit,
             gamma=gamma,
@@ -55,11 +54,11 @@ class Circle(Task):
         self.contract = contract_for(task, robot, (*robot.pose, *robot.motion), episode_steps, cost)
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
-        """Start near the centre; there is nothing around."""
+        """Draw start states near the centre; the world is empty."""
         return *self.robot.start(rng, n, START_M), {}
 
     def reward(self, signals: Signals) -> Array:
-        """Return the scaled Circle reward, and what being on one's feet is worth."""
+        """Return the scaled sum of the Circle reward and the alive reward."""
         velocity = self.robot.velocity(signals)
         reward = circle_reward(signals["position"], velocity, self.radius_m)
         return self._scale * (reward + self._alive)

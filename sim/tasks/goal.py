@@ -1,10 +1,10 @@
-"""Goal: go from goal to goal between posts that a lidar scans."""
+"""Goal: drive from goal to goal between posts that a lidar scans."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from holdfast.contract import Cost, ObservationChannel
+from holdfast.contract import Cost, DeclaredSignal, ObservationChannel
 from holdfast.signals import Array, Signals
 from holdfast.sim.robots.robot import RobotModel
 from holdfast.sim.tasks.places import Grid
@@ -12,25 +12,26 @@ from holdfast.sim.tasks.sensors import SCAN_SECTORS, scan, seen_from
 from holdfast.sim.tasks.task import Task, World, contract_for
 
 GOALS = 20
-"""Goals drawn at an episode's start; whoever reaches the last goes to the first again. Drawn
-ahead, so that a copy put back in time meets the same ones."""
+"""Number of goals drawn at an episode's start; after the last the first follows again. They are
+drawn ahead, so that a restored copy meets the same goals."""
 
 
 class Goal(Task):
-    """Pays for each metre nearer and for each goal reached; costs 1 for each step too near a post.
+    """Rewards each metre towards the goal and each goal reached; costs 1 per step near a post.
 
-    Posts have no body in the physics: who does not keep clear is billed, and passes through.
+    Posts have no body in the physics: a robot that drives into a post is billed, and passes
+    through.
 
     Args:
-        task: its id.
-        robot: who goes; it starts in the grid's middle.
-        grid: where posts and goals may be.
-        posts, post_radius_m: how many, and how thick.
-        range_m: how far the lidar sees.
-        reached_within_m: how near the robot's position reaches a goal.
-        clearance_m: what to keep between the robot's position and a post.
+        task: the task's id.
+        robot: the robot that drives; it starts in the grid's middle.
+        grid: places of posts and goals.
+        posts, post_radius_m: number and radius of the posts.
+        range_m: range of the lidar.
+        reached_within_m: distance from the robot's position at which a goal is reached.
+        clearance_m: least distance in the scan without a cost.
         episode_steps: control periods of an episode.
-        limit: d, of steps too near.
+        limit: d, in steps too near a post per episode.
         gamma, lam: the cost's discount and GAE λ.
     """
 
@@ -57,8 +58,7 @@ class Goal(Task):
         self.lidar_range_m, self._reached_within_m = range_m, reached_within_m
         cost = Cost(
             name="too_near",
-            function="clearance",
-            parameters={"clearance_m": clearance_m},
+            expression=f"scan.min < {clearance_m}",
             limit=limit,
             run_budget=3.0 * limit,
             gamma=gamma,
@@ -69,10 +69,13 @@ class Goal(Task):
             ObservationChannel("goal", 2, "m", "goal"),
             ObservationChannel("scan", SCAN_SECTORS, "m", "scan"),
         )
-        self.contract = contract_for(task, robot, observation, episode_steps, cost)
+        lidar = DeclaredSignal("scan", SCAN_SECTORS, "m", "base", low=0.0, high=range_m)
+        self.contract = contract_for(
+            task, robot, observation, episode_steps, cost, signals=(lidar,)
+        )
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
-        """Start in the middle, at rest; put up posts and choose the goals between them."""
+        """Draw start states in the middle, at rest, with posts and goals around."""
         qpos, qvel = self.robot.start(rng, n, 0.0)
         places = self._grid.scatter(rng, n, self._posts + GOALS)
         world = {
@@ -84,14 +87,14 @@ class Goal(Task):
         return qpos, qvel, world
 
     def advance(self, body: Signals, world: World) -> None:
-        """Go on to the next goal where this one is reached."""
+        """Move on to the next goal where a goal is reached."""
         off = _current(world) - body["position"]
         reached = np.hypot(off[:, 0], off[:, 1]) < self._reached_within_m
         world["next"][:] = (world["next"] + reached) % GOALS
         world["reached"][:, 0] = reached
 
     def surroundings(self, body: Signals, world: World) -> dict[str, Array]:
-        """Return the goal, what the lidar sees, and whether a goal was reached just now."""
+        """Return the goal, the scan, and whether a goal was just reached."""
         position, heading = body["position"], self.robot.heading(body)
         goal = seen_from(position, heading, _current(world)[:, None])
         return {
@@ -101,12 +104,12 @@ class Goal(Task):
         }
 
     def beams(self, body: Signals, world: World, count: int) -> Array:
-        """Return how far a lidar sees the posts."""
+        """Return a lidar's ranges to the posts."""
         posts = seen_from(body["position"], self.robot.heading(body), world["posts"])
         return scan(*posts, self._post_radius_m, self.lidar_range_m, count)
 
     def reward(self, signals: Signals) -> Array:
-        """Return the metres gained on the goal in a period at this velocity, and 1 per goal."""
+        """Return the metres towards the goal in a period at this velocity, plus 1 per goal."""
         goal, velocity = signals["goal"], self.robot.velocity(signals)
         heading = self.robot.heading(signals)
         cos, sin = np.cos(heading), np.sin(heading)

@@ -1,4 +1,4 @@
-"""Where things lie when an episode starts."""
+"""Places of things at an episode's start."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from holdfast.signals import Array
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells around the origin, whose own cell stays free.
+    """Square cells around the origin. The origin's own cell stays free.
 
     Attributes:
-        columns: cells along x, and along y; of an even number, the lower side has one more.
-        spacing_m: from middle to middle.
-        jitter_m: how far from its cell's middle a thing may lie, along x and along y.
+        columns: number of cells along x and along y; an even number has one more below 0.
+        spacing_m: distance between the middles of neighbouring cells.
+        jitter_m: largest distance of a thing from its cell's middle, along x and along y.
     """
 
     columns: int
@@ -33,7 +33,7 @@ class Grid:
         return self.spacing_m * free
 
     def scatter(self, rng: np.random.Generator, n: int, count: int) -> Array:
-        """Draw n times `count` places, each in a cell of its own: (n, count, 2), m."""
+        """Draw n times `count` places in different cells: (n, count, 2), m."""
         order = rng.random((n, len(self.middles))).argsort(axis=1)[:, :count]
         jitter = rng.uniform(-self.jitter_m, self.jitter_m, (n, count, 2))
         return self.middles[order] + jitter

@@ -1,1 +1,1 @@
-"""The twin: a simulated robot that answers as a real one would."""
+"""The twin: a simulated robot that answers like a real robot."""

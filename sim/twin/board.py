@@ -1,4 +1,4 @@
-"""The twin's hardware: a drive robot in MuJoCo with a gap, and the true account of its episodes."""
+"""The twin's board: a drive robot in MuJoCo with a gap, and a record of its true episodes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from holdfast.sim.robots.robot import physics_steps, roll_pitch_yaw
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.gap import Gap, OdometryNoise, apply
 
-TICKS_PER_TURN = 4096
-_TICKS_PER_RAD = TICKS_PER_TURN / math.tau
+_TICKS_PER_RAD = 4096 / math.tau  # of the wheels' encoders
 RESTING_SPEED = 1e-3  # m/s and rad/s
-BATTERY_V = 24.0
-LIDAR_RANGE_M = 10.0  # where the task does not say
+LIDAR_RANGE_M = 10.0  # for a task that prescribes no range
 
 
 class Truth:
-    """The twin's own account of each episode, a JSON line each; see `holdfast twin --help`.
+    """Records true positions, rewards and costs, one JSON line per episode.
 
-    A step is an obeyed COMMAND: it is billed on the true signals one control period later,
-    or when the next COMMAND comes or the episode ends, if that is sooner.
+    A step is an obeyed COMMAND. The step is billed on the true signals one control period later,
+    or at the next COMMAND or the episode's end, whichever is first.
     """
 
     def __init__(self, task: Task, seed: int, file: TextIO | None) -> None:
@@ -42,7 +40,7 @@ class Truth:
         self._steps: list[dict[str, Any]] = []
 
     def begin(self, start: tuple[float, ...]) -> None:
-        """Start an episode from where the robot was placed: x, y in m, yaw in rad."""
+        """Start an episode at the robot's start pose: x, y in m, yaw in rad."""
         self.end()
         self._start = start
 
@@ -58,7 +56,7 @@ class Truth:
         )
 
     def end(self) -> None:
-        """Write the episode, if a step was made in it."""
+        """Write the episode, if it has a step."""
         steps, self._steps = self._steps, []
         if not steps:
             return
@@ -83,14 +81,16 @@ class Truth:
 
 
 class Odometry:
-    """What such a base knows of its motion: wheel encoders with the nominal radius, and a gyro.
+    """Odometry of a base from wheel encoders, with the nominal radius, and a gyro.
 
-    It follows the middle of the axle, which moves only along the heading, and reports the
-    base, which lies behind it.
+    The odometry integrates the motion of the axle's middle, which moves only along the heading. It
+    reports the pose of the base, which lies behind the axle.
 
     Args:
-        start: the base's x, y in m, yaw in rad, when the wheels have turned by 0.
-        axle_m: how far before the base the axle is.
+        start: the base's x, y in m, yaw in rad, at wheel angles of 0.
+        axle_m: distance of the axle in front of the base.
+        noise: standard deviations of the odometry's errors.
+        rng: draws the errors.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Odometry:
     def advance(
         self, wheels_rad: list[float], wheels_rad_s: list[float], gyro_rad_s: float, step_s: float
     ) -> None:
-        """Add the motion of one physics step, and its noise."""
+        """Add the motion of one physics step, with noise."""
         noise = self._noise
         a, b, c, d, e = self._rng.standard_normal(5).tolist()
         ticks = [math.floor(angle * _TICKS_PER_RAD) for angle in wheels_rad]
@@ -134,15 +134,19 @@ class Odometry:
 
 
 class TwinBoard(Board):
-    """The hardware: a drive robot in MuJoCo. Its clock is simulated time.
+    """A device's board that simulates a drive robot in MuJoCo. The clock is simulated time.
 
     Attributes:
         model, data: the simulation.
-        lidar_range_m: how far its lidar sees.
+        lidar_range_m: range of the lidar.
     """
 
     self_placing = True
-    signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
+    signals = (
+        *(("position", 2), ("heading", 1), ("forward_speed", 1), ("yaw_rate", 1), ("tilt", 2)),
+        *(("angular_velocity", 3), ("linear_acceleration", 3), ("joint_position", 2)),
+    )
+    measures = tuple(name for name, _ in signals)
 
     def __init__(self, task: Task, gap: Gap, seed: int, lockstep: bool, truth: Truth) -> None:
         contract = task.contract
@@ -179,24 +183,24 @@ class TwinBoard(Board):
         return slice(at, at + 3)
 
     def beams(self, count: int) -> Array:
-        """Return how far a lidar of so many beams sees what is around (count,), m."""
+        """Return a lidar's ranges to the surroundings (count,), m."""
         body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
         ranges: Array = self._task.beams(body, self._world, count)[0]
         return ranges
 
     def true_signals(self) -> dict[str, Array]:
-        """Return the catalogue signals of the robot as it is."""
+        """Return the robot's true catalogue signals."""
         signals = self._task.signals(self.data.qpos[None], self.data.qvel[None], self._world)
         return {name: values[0] for name, values in signals.items()}
 
     @property
     def resting(self) -> bool:
-        """The robot stands still, and nothing on its way to the motors will change that."""
+        """Whether the robot stands still, and no delayed command will move it."""
         still = float(np.abs(self.data.qvel).max()) < RESTING_SPEED
         return still and not any(target.any() for target in (*self._delayed, self._target))
 
     def step(self) -> None:
-        """Let one physics step pass."""
+        """Make one physics step."""
         self._delayed.append(self._target)
         self.data.ctrl[:] = self._delayed.popleft()
         mujoco.mj_step(self.model, self.data)
@@ -206,7 +210,7 @@ class TwinBoard(Board):
             self._settle()
 
     def _measure_motion(self) -> None:
-        """Let the odometry see the physics step just made."""
+        """Add the physics step just made to the odometry."""
         qpos, qvel = self.data.qpos, self.data.qvel
         self._odometry.advance(
             [float(qpos[i]) for i in self._wheel_q],
@@ -216,7 +220,7 @@ class TwinBoard(Board):
         )
 
     def _settle(self) -> None:
-        """Bill the newest command, if it has not been."""
+        """Bill the newest command, unless it has been billed."""
         if self._bill_at_us is not None:
             self._bill_at_us = None
             body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
@@ -224,11 +228,11 @@ class TwinBoard(Board):
             self._truth.step(self.true_signals())
 
     def end_episode(self) -> None:
-        """Close the books: the device was disarmed, or the twin ends."""
+        """Bill the last command and write the episode, at a disarm or at the twin's end."""
         self._settle()
         self._truth.end()
 
-    # What the device asks of its hardware.
+    # The interface of `Board`.
 
     def now_us(self) -> int:
         """Return simulated time."""
@@ -241,16 +245,16 @@ class TwinBoard(Board):
         self._target = self._task.robot.control(np.array(values)) * self._gain
 
     def halt(self) -> None:
-        """Brake: the targets are zero."""
+        """Set the wheels' speed targets to zero."""
         self._target = np.zeros(2)
 
     def advance(self) -> None:
-        """Let one control period pass."""
+        """Make the physics steps of one control period."""
         for _ in range(self._steps):
             self.step()
 
     def replace(self) -> None:
-        """Put the robot at its next start pose; the odometry knows it exactly."""
+        """Put the robot at its next start pose, which the odometry knows exactly."""
         self._settle()
         self._rng = np.random.default_rng([self._seed, self._placed])
         self._placed += 1
@@ -267,7 +271,7 @@ class TwinBoard(Board):
         self._truth.begin(start)
 
     def _pose(self) -> tuple[float, float, float]:
-        """Return the x, y in m, and yaw in rad, that the robot is told or reckons."""
+        """Return x, y in m, and yaw in rad, from localisation or from odometry."""
         noise = self._gap.localisation
         if noise is None:
             return self._odometry.pose()
@@ -277,21 +281,27 @@ class TwinBoard(Board):
         yaw = float(signals["heading"][0]) + noise.heading_rad * c
         return x + noise.position_m * a, y + noise.position_m * b, math.remainder(yaw, math.tau)
 
+    def measured_signals(self) -> dict[str, Array]:
+        """Return what is measured, by catalogue name."""
+        values, at, found = np.array(self.measure()), 0, {}
+        for name, size in self.signals:
+            found[name] = values[at : at + size]
+            at += size
+        return found
+
     def measure(self) -> tuple[float, ...]:
-        """Return odometry, encoders, IMU and battery as the link orders them."""
-        odometry = self._odometry
-        acceleration = self.data.sensordata[self._accelerometer].tolist()
-        gyro = self.data.sensordata[self._gyro].tolist()
-        gyro[2] = odometry.yaw_rate
+        """Return the values of the signals, in their order."""
+        odometry, sensors = self._odometry, self.data.sensordata
+        wheel_left, wheel_right = odometry.ticks
+        gyro_x, gyro_y, _ = sensors[self._gyro].tolist()
         roll, pitch, _ = roll_pitch_yaw(self.data.qpos[3:7])
         return (
             *self._pose(),
             odometry.speed,
             odometry.yaw_rate,
-            *odometry.ticks,
-            *acceleration,
-            *gyro,
             float(roll),
             float(pitch),
-            BATTERY_V,
+            *(gyro_x, gyro_y, odometry.yaw_rate),
+            *sensors[self._accelerometer].tolist(),
+            *(wheel_left / _TICKS_PER_RAD, wheel_right / _TICKS_PER_RAD),
         )

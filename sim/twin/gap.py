@@ -1,60 +1,61 @@
-"""The gap: how the robot behind the twin's port differs from the one that was trained on."""
+"""The gap: differences between the twin and the robot of training."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import mujoco
-from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast import yaml_file
+from holdfast.schema import NOT_NEGATIVE, Range
 
 CASTER = "caster"
 TYRES = ("left_tyre", "right_tyre")
 
-_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+Spread = Annotated[float, NOT_NEGATIVE]
 
 
-class OdometryNoise(BaseModel):
-    """What wheel odometry gets wrong, as standard deviations."""
+@dataclass(frozen=True)
+class OdometryNoise:
+    """Standard deviations of the errors of wheel odometry."""
 
-    model_config = _STRICT
-
-    position_m_per_sqrt_m: Annotated[float, Field(ge=0.0)] = 0.0
-    heading_rad_per_sqrt_m: Annotated[float, Field(ge=0.0)] = 0.0
-    velocity_m_s: Annotated[float, Field(ge=0.0)] = 0.0
-    yaw_rate_rad_s: Annotated[float, Field(ge=0.0)] = 0.0
-
-
-class LocalisationNoise(BaseModel):
-    """Of each reading of the pose, independent of the last, as standard deviations."""
-
-    model_config = _STRICT
-
-    position_m: Annotated[float, Field(ge=0.0)]
-    heading_rad: Annotated[float, Field(ge=0.0)]
+    position_m_per_sqrt_m: Spread = 0.0
+    heading_rad_per_sqrt_m: Spread = 0.0
+    velocity_m_s: Spread = 0.0
+    yaw_rate_rad_s: Spread = 0.0
 
 
-class Gap(BaseModel):
-    """Factors on the nominal robot; the default is no gap.
+@dataclass(frozen=True)
+class LocalisationNoise:
+    """Standard deviations of the errors of each pose reading, which are independent."""
+
+    position_m: Spread
+    heading_rad: Spread
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Differences from the nominal robot; the default is no gap.
 
     Attributes:
-        friction_scale: on the friction between tyres and floor.
+        wheel_radius_scale: factor on the wheels' radius.
+        mass_scale: factor on the masses and inertias of all bodies.
+        friction_scale: factor on the friction between tyres and floor.
         delay_steps: control periods between a command's arrival and the motors.
         left_wheel_gain: factor on the left motor's speed target.
-        localisation: the robot is told its pose from outside (motion capture, matched scans),
-            with this noise. None: pose from wheel odometry with the nominal radius. Cost caused by
-            a wrong radius or by slip is then not measured.
+        localisation: noise of a pose from outside (motion capture, matched scans). None: pose from
+            wheel odometry with the nominal radius. Cost caused by a wrong radius or by slip is
+            then not measured.
+        odometry_noise: noise of the wheel odometry.
     """
 
-    model_config = _STRICT
-
-    wheel_radius_scale: Annotated[float, Field(ge=0.5, le=2.0)] = 1.0
-    mass_scale: Annotated[float, Field(ge=0.2, le=5.0)] = 1.0
-    friction_scale: Annotated[float, Field(ge=0.05, le=5.0)] = 1.0
-    delay_steps: Annotated[int, Field(ge=0, le=20)] = 0
-    left_wheel_gain: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    wheel_radius_scale: Annotated[float, Range(0.5, 2.0)] = 1.0
+    mass_scale: Annotated[float, Range(0.2, 5.0)] = 1.0
+    friction_scale: Annotated[float, Range(0.05, 5.0)] = 1.0
+    delay_steps: Annotated[int, Range(0, 20)] = 0
+    left_wheel_gain: Annotated[float, Range(0.0, 2.0)] = 1.0
     localisation: LocalisationNoise | None = None
     odometry_noise: OdometryNoise = OdometryNoise()
 
@@ -63,13 +64,13 @@ def load_gap(path: Path) -> Gap:
     """Read a gap from a YAML file.
 
     Raises:
-        ConfigError: no such file, not YAML, or an unknown or impossible value.
+        ConfigError: there is no such file, it is no YAML, or a value is unknown or impossible.
     """
     return yaml_file.load(path, Gap)
 
 
 def apply(gap: Gap, model: mujoco.MjModel, wheel_radius_m: float) -> float:
-    """Change a drive robot's model by the gap; return how much higher its base stands, m."""
+    """Change a drive robot's model by the gap; return the rise of its base, m."""
     raised_m = wheel_radius_m * (gap.wheel_radius_scale - 1.0)
     for name in TYRES:
         tyre = model.geom(name)

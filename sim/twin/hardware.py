@@ -1,4 +1,4 @@
-"""The twin as a driver's hardware: a simulated robot whose topics a ROS graph sees."""
+"""The twin as a driver's hardware, for a simulated robot in a ROS graph."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import select
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -15,31 +16,31 @@ from holdfast.robot.topics.driver import IMU, JOINTS, ODOM, SCAN, HardwareState
 from holdfast.robot.topics.requests import Requests
 from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.twin.board import TICKS_PER_TURN, TwinBoard
+from holdfast.sim.twin.board import TwinBoard
 
-LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above everything of the robot
+LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above all parts of the robot
 LIDAR_LEAST_M = 0.12
 LIDAR_RAYS = 180
-"""An odd multiple of the sectors of the signal `scan`: then no beam lies across two of them, and
-the nearest of a sector's beams is what training saw in it."""
+"""Default number of rays, an odd multiple of the sectors of the signal `scan`. So no beam lies
+across two sectors, and the nearest of a sector's beams is the sector's value in training."""
 
 MOUNTS = {"imu_link": (0.0, 0.0, 0.0), "base_scan": (0.0, 0.0, LIDAR_HEIGHT_M)}
-"""Where its sensors are on the base, m, by their frames."""
+"""Positions of the sensors on the base, m, by frame."""
 
 PLACE_LIMIT_S = 2.0
-CATCH_UP_STEPS = 100  # physics steps before commands are looked at again
+CATCH_UP_STEPS = 100  # most physics steps before commands are read again
 
 
 class Lidar:
-    """Beams in the base's plane, counter-clockwise from straight ahead.
+    """A lidar with beams in the base's plane, counter-clockwise from straight ahead.
 
-    They meet the model's geoms, and what the task says stands around.
+    Beams end at the model's geoms and at the task's surroundings.
 
     Args:
-        rays: how many.
+        rays: number of beams.
 
     Attributes:
-        range_m: its least and largest range.
+        range_m: least and largest range.
     """
 
     def __init__(self, board: TwinBoard, rays: int) -> None:
@@ -50,8 +51,10 @@ class Lidar:
         self.range_m = (LIDAR_LEAST_M, board.lidar_range_m)
 
     def __call__(self) -> tuple[float, ...]:
-        """Return the ranges (rays,), m; infinity where there is nothing, minus infinity where
-        something is too near (REP-117)."""
+        """Return the ranges (rays,), m, by REP-117.
+
+        Infinity: nothing in range. Minus infinity: something nearer than the least range.
+        """
         model, data = self._board.model, self._board.data
         base = data.body("base")
         turn = base.xmat.reshape(3, 3)
@@ -71,13 +74,15 @@ class Lidar:
 
 
 def other_sources(task: Task, section: RosSection) -> dict[str, Source]:
-    """Return the sources of a robot's file that a twin can speak for beside its driver's topics:
-    what the task knows of its surroundings, as a planner or a camera would tell a robot.
+    """Return the sources of a robot's file that the twin can publish beside the driver's topics.
+
+    These sources consist of the task's signals of the surroundings, which a planner or a camera
+    gives to a real robot.
 
     Raises:
-        ConfigError: a signal of theirs has another unit or size.
+        ConfigError: a signal of such a source has another unit or size.
     """
-    known = task.signals(*task.reset(np.random.default_rng(0), 1)).keys() - {*TwinBoard.signals}
+    known = task.signals(*task.reset(np.random.default_rng(0), 1)).keys() - {*TwinBoard.measures}
     found = {
         name: source
         for name, source in section.sources.items()
@@ -93,19 +98,19 @@ class TwinHardware:
     """A `holdfast.robot.topics.driver.Hardware` in MuJoCo, as fast as real time times a factor.
 
     Args:
-        board: the robot; its clock is simulated time.
-        now_s: the clock of the driver's stamps; None: simulated time.
+        board: the simulated robot; its clock is simulated time.
+        now_s: clock of the driver's stamps; None: simulated time.
         realtime_factor: seconds of simulated time per second.
         period_s: simulated time between two measurements.
-        scan_rays: of its lidar; 0: it has none.
+        scan_rays: number of the lidar's rays; 0: no lidar.
         scan_every: measurements between two scans.
-        extra_sources: sources whose true signals are said with each measurement.
+        extra_sources: sources whose true signals are part of each measurement.
         stepped: called after each physics step.
 
     Attributes:
-        scan_range_m: the lidar's least and largest range; 0, 0 without one.
-        signals: all that it measures, by catalogue name.
-        actions: names of the robot's action channels, in its order.
+        scan_range_m: the lidar's least and largest range; 0, 0 without a lidar.
+        signals: catalogue names of all measured signals.
+        actions: names of the robot's action channels, in order.
     """
 
     def __init__(
@@ -132,7 +137,7 @@ class TwinHardware:
             name for source in (extra_sources or {}).values() for name in source.signals
         ]
         lidar = ["scan"] if self._lidar else []
-        self.signals = (*TwinBoard.signals, *lidar, *self._extra_sources)
+        self.signals = (*TwinBoard.measures, *lidar, *self._extra_sources)
         self._stepped = stepped
         self._requests = Requests("the twin")
         self._halt_at_s = math.inf
@@ -157,57 +162,49 @@ class TwinHardware:
             self._steps += 1
             if self._steps % self._every == 0:
                 return self._measure()
-        self._next_s = max(self._next_s, time.monotonic() - 1.0)  # it cannot keep up: be late
+        self._next_s = max(self._next_s, time.monotonic() - 1.0)  # too slow: fall behind
         return None
 
     def _measure(self) -> HardwareState:
-        x, y, yaw, speed, yaw_rate, *rest = self._board.measure()
-        left, right, ax, ay, az, gx, gy, gz, roll, pitch, _ = rest
-        turn = math.tau / TICKS_PER_TURN
         scan = self._measurements % self._scan_every == 0
         true = self._board.true_signals() if self._extra_sources else {}
         self._measurements += 1
-        return HardwareState(
-            stamp_s=self.now_s(),
-            pose=(x, y, yaw),
-            velocity=(speed, yaw_rate),
-            tilt=(roll, pitch),
-            acceleration=(ax, ay, az),
-            angular_velocity=(gx, gy, gz),
-            wheel_rad=(left * turn, right * turn),
+        measured = HardwareState.of(self.now_s(), self._board.measured_signals())
+        return replace(
+            measured,
             scan_m=self._lidar() if self._lidar and scan else (),
             extra_sources={name: true[name] for name in self._extra_sources},
         )
 
     def place(self) -> tuple[bool, str]:
-        """Put the robot at its next start pose. From any thread; waits for the driver's."""
+        """Put the robot at its next start pose. Any thread may call; the driver's thread acts."""
         return self._requests.result(self._requests.put("place"), PLACE_LIMIT_S)
 
     def faults(self) -> tuple[str, ...]:
-        """Return whether it was stopped."""
+        """Return the faults: an emergency stop, if one is latched."""
         return ("emergency stop",) if self._stopped else ()
 
     def obey(self, action: Array, valid_for_s: float) -> None:
-        """Set the motors, unless it was stopped."""
+        """Set the motors, unless a stop is latched."""
         if not self._stopped:
             self._board.actuate(tuple(action.tolist()))
             self._halt_at_s = self.now_s() + valid_for_s
 
     def halt(self) -> None:
-        """Brake."""
+        """Stop the motors."""
         self._board.halt()
         self._halt_at_s = math.inf
 
     def stop(self) -> None:
-        """Latch a stop."""
+        """Stop the motors, and latch the stop."""
         self._stopped = True
         self.halt()
 
     def reset(self) -> None:
-        """Take the stop back."""
+        """Release the latched stop."""
         self._stopped = False
 
     def close(self) -> None:
-        """Brake, and end the books."""
+        """Stop the motors, and end the record."""
         self.halt()
         self._board.end_episode()

@@ -1,4 +1,4 @@
-"""The twin: the robot in MuJoCo, with a gap, as a device behind a serial port."""
+"""`holdfast twin`: the robot in MuJoCo, with a gap, as a device on a serial port or in a graph."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from holdfast.robot import config as configs
 from holdfast.robot.serial.device import Device
 from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.sim import registry as tasks
+from holdfast.sim.registry import resolve
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, load_gap
 from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
 
-SILENCE_S = 1.0  # a lockstep host that is silent for so long no longer holds time still
-CATCH_UP_STEPS = 100  # physics steps before the port is looked at again
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal went
+SILENCE_S = 1.0  # silence of a lockstep host after which simulated time runs again
+CATCH_UP_STEPS = 100  # most physics steps before the port is read again
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 
 
 class Twin:
-    """Serves one device on a pty until SIGINT, SIGTERM or SIGHUP, which it takes over.
+    """Serves one device on a pty until SIGINT, SIGTERM or SIGHUP, whose handlers it sets.
 
     Args:
-        fd, port: the pty's two ends, this program's and the host's.
+        fd, port: this program's and the host's end of the pty.
     """
 
     def __init__(self, board: TwinBoard, fd: int, port: int) -> None:
@@ -57,7 +57,7 @@ class Twin:
         """Run until a signal comes."""
         next_s = time.monotonic()
         while not self._stopping:
-            if self._silent():  # a killed host's claim to the port would last as long as the pty
+            if self._silent():  # a killed host's lock of the port would last as long as the pty
                 fcntl.ioctl(self._port, termios.TIOCNXCL)
             free = self._runs_freely()
             if not free:
@@ -73,7 +73,7 @@ class Twin:
         self._stopping = True
 
     def _runs_freely(self) -> bool:
-        """Return whether simulated time passes by itself, as real time does."""
+        """Return whether simulated time follows real time, not the host's commands."""
         if not self._board.lockstep:
             return True
         return self._silent() and (self._device.armed or not self._board.resting)
@@ -82,7 +82,7 @@ class Twin:
         return time.monotonic() - self._heard_s >= SILENCE_S
 
     def _catch_up(self, next_s: float) -> float:
-        """Make the physics steps that are due; return when the next one is."""
+        """Make the physics steps that are due; return the time of the next step."""
         for _ in range(CATCH_UP_STEPS):
             if time.monotonic() < next_s:
                 break
@@ -98,7 +98,7 @@ class Twin:
         self._answer(was_armed)
 
     def _answer(self, was_armed: bool) -> None:
-        """Write what the device has to say; what the host does not take in is lost."""
+        """Write the device's messages; messages that the host does not read are lost."""
         data = self._device.poll()
         if was_armed and not self._device.armed:
             self._board.end_episode()
@@ -124,16 +124,17 @@ def command(
     Prints the robot's address, "serial:/dev/pts/N" or "dds:ROBOT", as its first line.
 
     Args:
-        task: whose robot, and whose start poses.
-        gap: YAML file with how the robot differs from the simulator's; none by default.
-        seed: of start poses and of noise.
-        realtime_factor: 1 is real time; 0 is lockstep: time passes only as commands come.
-        link: make a symbolic link to the port here, and remove it in the end.
-        truth: write a JSON line for each episode here: true positions (m), rewards and costs.
-        dds: be a robot of a ROS graph instead of one on a port: topics as in its configuration
-            file, in real time, as the node `twin`. Needs holdfast[dds], not ROS.
-        config: the robot's configuration file, which names its topics; default: the installed one.
-        scan_rays: of its lidar, in a ROS graph; 0: it has none. Default: 180.
+        task: task with the robot and the start poses, as FILE.py:NAME for a task of your own.
+        gap: YAML file with the differences from the simulator's robot. Default: no differences.
+        seed: seed of start poses and of noise.
+        realtime_factor: 1: real time. 0: lockstep, in which time passes only with commands.
+        link: path of a symbolic link to the port, which is removed in the end.
+        truth: file for the true positions (m), rewards and costs, one JSON line per episode.
+        dds: serve the robot in a ROS graph instead of on a port, as the node `twin` in real time,
+            with the topics of its configuration file. Needs holdfast-robot[dds], not ROS.
+        config: the robot's configuration file, which names its topics. Default: the installed
+            file.
+        scan_rays: number of the lidar's rays, in a ROS graph; 0: no lidar. Default: 180.
     """
     if realtime_factor not in (0.0, 1.0):
         raise ConfigError(
@@ -141,7 +142,7 @@ def command(
         )
     if seed < 0:
         raise ConfigError(f"seed should be at least 0, received {seed}")
-    the_task = tasks.make(task)
+    the_task = resolve(task).make()
     if dds and (link or realtime_factor == 0.0):
         raise ConfigError("a twin in a ROS graph has no port to link, and runs in real time")
     if scan_rays is not None and (scan_rays < 0 or not dds):
@@ -152,7 +153,7 @@ def command(
         raise ConfigError("config names topics, which a twin has with --dds alone")
     require_drive(the_task)
     if not dds:
-        require_measured(the_task, TwinBoard.signals)
+        require_measured(the_task, TwinBoard.measures)
     the_gap = load_gap(gap) if gap else Gap()
     with ExitStack() as stack:
         file = _open_truth(truth, stack)
@@ -177,7 +178,7 @@ def command(
 
 
 def require_drive(task: Task) -> None:
-    """Raise ConfigError unless a twin can be the task's robot."""
+    """Raise ConfigError unless the task's robot is the drive robot, which a twin simulates."""
     if not isinstance(task.robot, Drive):
         raise ConfigError(
             f"task should be one of robot 'drive', which a twin can be; '{task.contract.task}' is "
@@ -186,8 +187,8 @@ def require_drive(task: Task) -> None:
 
 
 def require_measured(task: Task, measured: Sequence[str]) -> None:
-    """Raise ConfigError unless a twin measures what the task's contract needs."""
-    needed = dict.fromkeys((*task.contract.signals, *CostModel(task.contract).signals))
+    """Raise ConfigError unless a twin measures all signals that the task's contract needs."""
+    needed = dict.fromkeys((*task.contract.observed_signals, *CostModel(task.contract).signals))
     if unmeasured := [name for name in needed if name not in measured]:
         raise ConfigError(
             f"task should observe and bill what this twin measures, {', '.join(measured)}; "
@@ -203,8 +204,8 @@ def _serve_topics(
     stack: ExitStack,
     truth: TextIO | None,
 ) -> None:
-    """Be a robot of a ROS graph, until a signal comes."""
-    from holdfast.robot.dds.graph import DdsGraph  # not every install has it
+    """Serve the robot in a ROS graph, until a signal comes."""
+    from holdfast.robot.dds.graph import DdsGraph  # needs the extra [dds]
 
     section = configs.load(config or configs.find(board.robot)).topics()
     others = other_sources(task, section)
@@ -225,7 +226,7 @@ def _serve_topics(
 
 
 def _announce(address: str, what: str, truth: TextIO | None) -> None:
-    """Say where the robot is. All checks have passed: an earlier truth file is truncated here."""
+    """Print the robot's address. All checks have passed, so an earlier truth file is truncated."""
     if truth:
         truth.truncate(0)
     print(address, flush=True)
@@ -242,7 +243,7 @@ def _open_truth(path: Path | None, stack: ExitStack) -> TextIO | None:
 
 
 def _symlink(path: Path, port: str, stack: ExitStack) -> None:
-    """Link `path` to the port; one that an earlier twin left behind is replaced."""
+    """Link `path` to the port; an earlier twin's link is replaced."""
     try:
         if path.is_symlink():
             path.unlink()

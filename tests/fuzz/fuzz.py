@@ -1,8 +1,8 @@
-"""Fuzz the parts that take in what others say: device, link, log, contract, monitor.
+"""Fuzz the parts that take in what others say: device, link, log, contract, costs, monitor.
 
     pip install atheris                                # wheels for CPython 3.11 to 3.13
-    python tests/fuzz/fuzz.py link 600                 # guided by coverage, for 600 seconds
-    python tests/fuzz/fuzz.py monitor 600 --volume     # random, as many as there is time for
+    python -m tests.fuzz.fuzz link 600                 # guided by coverage, for 600 seconds
+    python -m tests.fuzz.fuzz monitor 600 --volume     # random, as many as there is time for
 
 A guided run starts from corpus/TARGET and adds to runs/fuzz/TARGET; what broke a promise is left
 there as crash-*. `--volume` needs no atheris, and ends in a count of bytes and of monitor steps;
@@ -18,14 +18,12 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-NAMES = ("device", "link", "contract", "log", "monitor")
+NAMES = ("device", "link", "contract", "expression", "log", "monitor")
 
 
 def volume(name: str, seconds: float, seed: int, crashes: Path) -> None:
     """Run a target on random bytes, and on the corpus with random damage."""
-    import targets
+    from tests.fuzz import targets
 
     rng = random.Random(seed)
     kept = [path.read_bytes() for path in sorted((targets.CORPUS / name).iterdir())]
@@ -67,7 +65,7 @@ def guided(name: str, seconds: int, work: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["holdfast"]):
-        import targets
+        from tests.fuzz import targets
     options = [
         sys.argv[0],
         f"-max_total_time={seconds}",

@@ -1,4 +1,4 @@
-"""Fuzz targets: what any bytes at all may do to a device, the link, a log, a contract, the monitor.
+"""Fuzz targets: what any bytes at all may do to a device, the link, files, costs and the monitor.
 
 A target takes bytes, and raises (an AssertionError or whatever was not foreseen) if a promise is
 broken. `fuzz.py` runs them guided by coverage or at volume; `test_corpus.py` replays the corpus.
@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from device_rig import WATCHDOG_US, Bench, Rig
 
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ContractError, LogError
+from holdfast.expressions import CostExpression
 from holdfast.log import reader as logs
 from holdfast.robot import config as configs
 from holdfast.robot.serial import device, link
 from holdfast.safety_monitor import Monitor, Proposal, Reading, State
 from holdfast.signals import Array
+from tests.helpers.data.expression_texts import SPECS, Texts
+from tests.helpers.robots.device_rig import WATCHDOG_US, Bench, Rig
 
 CORPUS = Path(__file__).parent / "corpus"
 
+
+SIGNS = b"()[].,:<>=!+-*/ 0123456789eE_ andornotifforlambdaspeedscanmin"
+"""What expressions are made of, so that damage is noticed late."""
 
 ODD = (math.nan, math.inf, -math.inf, 1e308, -1e308, 1e-320, -0.0, 1e9, -1e9)
 
@@ -115,7 +122,7 @@ def fuzz_link(data: bytes) -> None:
             stream += device.encode(part[0] % 10 if part else 0, len(stream), 1, part[1:])
         else:
             good = bytes(struct.calcsize(device.STATE_HEAD))  # nothing heard, nothing latched
-            good += struct.pack(device.ENDIAN + device.MEASURED, *([0.5] * 5), 1, 2, *([0.5] * 9))
+            good += struct.pack(device.ENDIAN + "5f", *([0.5] * 5))
             frame = bytearray(device.encode(device.STATE, 1, 1, good))
             for place, change in zip(part[0::2], part[1::2], strict=False):
                 frame[place % len(frame)] ^= change if what == 3 else 0
@@ -165,6 +172,35 @@ def fuzz_log(data: bytes) -> None:
         assert len(episode.now_s) == len(episode.costs) == len(episode.state)
 
 
+def fuzz_expression(data: bytes) -> None:
+    """Any text is a cost of any numbers, alike for one robot and for many, or a ContractError."""
+    script = Script(data)
+    kind, text = script.byte() % 4, ""
+    if kind:  # one that is in the language, which random bytes are but by chance
+        text = Texts(lambda count: script.byte() % count).cost()
+    if kind != 1:
+        at, until = script.byte() % (len(text) + 1), script.byte() % 8
+        part = script.take(script.byte() % 32 if kind else 8 * script.byte()).rstrip(b"\x00")
+        part = bytes(SIGNS[byte % len(SIGNS)] for byte in part) if kind == 3 else part
+        text = text[:at] + part.decode(errors="surrogateescape") + text[at + until :]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            cost = CostExpression(text, SPECS)
+        except ContractError as error:
+            refusal = str(error)
+            assert re.fullmatch(r"expression, column \d+: .{1,400}", refusal), refusal
+            assert refusal.isprintable()
+            return
+        assert CostExpression(cost.canonical, SPECS).canonical == cost.canonical
+        many = {
+            name: np.array([[script.number() for _ in range(spec.size)] for _ in range(2)])
+            for name, spec in SPECS.items()
+        }
+        steps = [cost.step({n: a[i].tolist() for n, a in many.items()}) for i in range(2)]
+        assert repr(steps) == repr(cost(many).tolist())  # the text of a float is all of it
+
+
 def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -189,7 +225,7 @@ CONTRACT = Contract(
         ActionChannel("forward_speed", "m/s", -1.0, 1.0, 4.0),
         ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
     ),
-    costs=(Cost("outside_corridor", "corridor", {"x_limit_m": 2.0}, 30.0, 90.0, 1.0, 0.95),),
+    costs=(Cost("outside_corridor", "abs(position.x) > 2.0", 30.0, 90.0, 1.0, 0.95),),
 )
 LIMITS = configs.load(configs.find("drive")).monitor
 _MOST = CONTRACT.action_max_step * (1.0 + 1e-9)
@@ -343,6 +379,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "device": fuzz_device,
     "link": fuzz_link,
     "contract": fuzz_contract,
+    "expression": fuzz_expression,
     "log": fuzz_log,
     "monitor": fuzz_monitor,
 }

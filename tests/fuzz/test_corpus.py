@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-import targets
+
+from tests.fuzz import targets
 
 KEPT = sorted(path for path in targets.CORPUS.rglob("*") if path.is_file())
 

@@ -11,12 +11,12 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from bundles import build, drive_contract, write_bundle
 
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import load, sample
 from holdfast.contract import ActionChannel
 from holdfast.errors import BundleError
+from tests.helpers.data.bundles import build, drive_contract, write_bundle
 
 
 @pytest.fixture

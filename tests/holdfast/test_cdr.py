@@ -6,10 +6,10 @@ import struct
 
 import numpy as np
 import pytest
-from bundles import drive_contract
 
 from holdfast.log import format as log_format
 from holdfast.log.cdr import Layout, pack_strings
+from tests.helpers.data.bundles import drive_contract
 
 SOURCES = {"robot": ("position", "heading", "tilt")}
 

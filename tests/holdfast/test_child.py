@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import runs
-from bundles import write_bundle
+
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.robots import runs
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells on Linux alone")
 

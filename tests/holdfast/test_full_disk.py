@@ -10,18 +10,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from recordings import info, record_episode
-from runs import until
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.log.writer import Recorder
+from tests.helpers.data.recordings import info, record_episode
+from tests.helpers.robots.runs import until
 
 SMALL = ["--task", "DriveCircle-v0", "--batch", "250", "--critic-steps", "1"]
 LARGEST = 2000
 """Bytes that a file may have, where the disk is as if it were full: fewer than a checkpoint."""
 
-CLI = [sys.executable, "-m", "holdfast.cli"]
+CLI = [sys.executable, "-m", "holdfast"]
 SMALL_STUDY = """
 import sys
 from holdfast.cli import main
@@ -113,10 +113,10 @@ BREAKS = """
 import dataclasses
 from pathlib import Path
 import numpy as np
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 def task():
-    made = make("PointCircle-v0")
+    made = resolve("PointCircle-v0").make()
     made.contract = dataclasses.replace(made.contract, task="mine/Task-v0")
     reward, once = made.reward, Path("out/progress.jsonl").exists
     made.reward = lambda signals: reward(signals) * (np.nan if once() else 1.0)

@@ -14,13 +14,13 @@ import time
 import numpy as np
 import onnx
 import pytest
-from bundles import build, drive_contract, write_bundle
-from hostile import model_of, refusal, sealed
 from onnx import helper
 
 from holdfast.bundle import reader as bundles
 from holdfast.cli import main
 from holdfast.errors import BundleError
+from tests.helpers.data.bundles import build, drive_contract, write_bundle
+from tests.helpers.data.hostile import model_of, refusal, sealed
 
 
 def nested(depth):

@@ -12,12 +12,12 @@ import re
 
 import numpy as np
 import pytest
-from bundles import build, drive_contract
-from hostile import model_of, refusal, sealed
 from onnx import TensorProto, helper, numpy_helper
 
 from holdfast.bundle import reader as bundles
 from holdfast.cli import main
+from tests.helpers.data.bundles import build, drive_contract
+from tests.helpers.data.hostile import model_of, refusal, sealed
 
 DOUBLINGS = 40
 

@@ -19,15 +19,15 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from bundles import write_bundle
-from mutations import WORDS, mutated_bytes, mutated_plain, paths
-from recordings import info, record_episode
 from safetensors import safe_open
 
 from holdfast.cli import COMMANDS, main
 from holdfast.log.writer import Recorder
 from holdfast.policy import report
 from holdfast.robot import config as configs
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.data.mutations import WORDS, mutated_bytes, mutated_plain, paths
+from tests.helpers.data.recordings import info, record_episode
 
 COUNT = int(os.environ.get("HOLDFAST_MUTATIONS", "12"))
 pytestmark = pytest.mark.timeout(120 + 20 * COUNT)
@@ -211,7 +211,7 @@ def bundle_case(rng: random.Random, path: Path) -> None:
     if rng.random() < 0.4:
         path.write_bytes(mutated_bytes(path.read_bytes(), rng))
         return
-    from bundles import drive_contract
+    from tests.helpers.data.bundles import drive_contract
 
     key = rng.choice(("contract", "golden", "familiarity", "prediction", "provenance", "format"))
     contract = json.loads(drive_contract().to_json())

@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
-import ros2
 
 from holdfast.log import messages
+from tests.helpers.ros import ros2
 
 # From a ROS 2 Jazzy: share/<package>/<msg or srv>/<Name>.json.
 HASHES = {

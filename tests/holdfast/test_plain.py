@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bundles import drive_contract
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from holdfast.robot import config as configs
 from holdfast.robot.run.assembly import default_directory, load_contract
 from holdfast.share import folder
 from holdfast.sim.twin.gap import load_gap
+from tests.helpers.data.bundles import drive_contract
 
 # YAML.
 
@@ -59,7 +59,7 @@ def test_scalars_are_those_of_yaml_1_2(text, value):
     [
         ("a: 1\nb: {c: 2}\na: 3", "line 3: a is there already, in line 1"),
         ("a:\n  b: 1\n  'b': 2", "line 3: a.b is there already, in line 2"),
-        ("- a: 1\n  a: 2", "line 2: 0.a is there already, in line 1"),
+        ("- a: 1\n  a: 2", "line 2: [0].a is there already, in line 1"),
         ("a: &x 1", "line 1: should be without anchors and aliases (& and *)"),
         ("a: 1\nb: *a", "line 2: should be without anchors and aliases (& and *)"),
         ("a: !!python/name:os.system ''", "line 1: should be without tags, received tag:yaml.org"),
@@ -69,14 +69,14 @@ def test_scalars_are_those_of_yaml_1_2(text, value):
         ("1: a", "line 1: a key should be text, received '1'"),
         ("a:\n  ~: b", "line 2: a: a key should be text, received '~'"),
         ("[a]: b", "line 1: a key should be text, received a list or mapping"),
-        ("a: .nan", "line 1: a: should be a finite number, received nan"),
-        ("a:\n  - -.inf", "line 2: a.0: should be a finite number, received -inf"),
-        ("a: 1e999", "line 1: a: should be a finite number, received 1e999"),
-        (f"a: {'9' * 4000}", "line 1: a: should have at most 39 digits, received 999"),
+        ("a: .nan", "line 1: a should be a finite number, received nan"),
+        ("a:\n  - -.inf", "line 2: a[0] should be a finite number, received -inf"),
+        ("a: 1e999", "line 1: a should be a finite number, received 1e999"),
+        (f"a: {'9' * 4000}", "line 1: a should have at most 39 digits, received 999"),
         ("a: [1,\nb", "line 2: should be YAML (expected ',' or ']', but got '<stream end>')"),
         ("a: 1\nb: \x00", "line 2: should be YAML (character #x0000 is not allowed)"),
         ('a: "\\UFFFFFFFF"', "should be YAML (an escape names no character)"),
-        ('a: "\\ud800"', "line 1: a: should hold whole characters, received \\ud800"),
+        ('a: "\\ud800"', "line 1: a should hold whole characters, received \\ud800"),
         ("[" * 3000, "line 1: should nest at most 32 deep"),
         ("- " * 3000, "line 1: should nest at most 32 deep"),
         ("{a: " * 3000, "line 1: should nest at most 32 deep"),
@@ -141,7 +141,7 @@ def test_a_key_that_is_misspelt_is_named_with_the_right_one(tmp_path):
     path = tmp_path / "drive.yaml"
     for word, wrong in (("ready_wait_s", "ready_wiat_s"), ("child_frame", "childframe")):
         path.write_text(text.replace(word, wrong))
-        with pytest.raises(ConfigError, match=rf"line \d+: .*{wrong}: is not known; .*'{word}'\?"):
+        with pytest.raises(ConfigError, match=rf"line \d+: .*unknown {wrong}; .*'{word}'\?"):
             configs.load(path)
     path.write_text(text.replace("max_skipped", "max_skiped"))
     with pytest.raises(ConfigError, match=r"unknown max_skiped; did you mean 'max_skipped'\?"):
@@ -162,7 +162,7 @@ def test_a_fence_that_is_taken_away_further_down_is_refused(tmp_path):
 def test_a_gap_says_what_it_should_hold(tmp_path):
     path = tmp_path / "gap.yaml"
     path.write_text("mass_scale: 1.0\ndelay_steps: 1:30\n")
-    with pytest.raises(ConfigError, match=r"line 2: delay_steps: .*integer, received '1:30'"):
+    with pytest.raises(ConfigError, match="line 2: delay_steps should be a whole number, rec"):
         load_gap(path)
 
 
@@ -173,9 +173,9 @@ def test_a_gap_says_what_it_should_hold(tmp_path):
     ("text", "sentence"),
     [
         ('{"a": 1, "a": 1}', "key 'a' is there twice"),
-        ('{"a": [1, NaN]}', "a.1: should be a finite number, received nan"),
-        ("[-Infinity]", "0: should be a finite number, received -inf"),
-        ('{"a": 1e999}', "a: should be a finite number, received inf"),
+        ('{"a": [1, NaN]}', "a[1] should be a finite number, received nan"),
+        ("[-Infinity]", "[0] should be a finite number, received -inf"),
+        ('{"a": 1e999}', "a should be a finite number, received inf"),
         ("9" * 5000, "should have at most 39 digits"),
         ("[" * 33 + "]" * 33, "should nest at most 32 deep"),
         ("[" * 100_000, "should nest at most 32 deep"),
@@ -208,11 +208,11 @@ def test_a_robot_is_never_a_path(robot, tmp_path):
     with pytest.raises(ContractError, match="robot should be made of letters"):
         Contract.from_json(json.dumps(data))
     (tmp_path / "contract.yaml").write_text(json.dumps(data))
-    with pytest.raises(ContractError, match=r"contract\.yaml: contract: robot should be made of"):
+    with pytest.raises(ContractError, match=r"contract\.yaml: (line 1: )?robot should be made of"):
         load_contract(tmp_path / "contract.yaml")
     config = configs.find("drive").read_text().replace("robot: drive", f"robot: {robot!r}", 1)
     (tmp_path / "robot.yaml").write_text(config)
-    with pytest.raises(ConfigError, match="robot: "):
+    with pytest.raises(ConfigError, match="robot should be made of"):
         configs.load(tmp_path / "robot.yaml")
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mcap.reader import make_reader
-from recordings import info, record_episode, tick
 
 from holdfast.errors import LogError
 from holdfast.log import format as log_format
 from holdfast.log import writer as recorder
 from holdfast.log.reader import read
 from holdfast.log.writer import Recorder
+from tests.helpers.data.recordings import info, record_episode, tick
 
-TESTS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_file_is_named_as_rosbag2_names_it(tmp_path):
@@ -108,7 +108,7 @@ def test_overflow_is_counted_and_seen_by_the_reader(tmp_path, monkeypatch):
 
 def _run(code: str, *arguments: str, **options: object) -> subprocess.Popen[str]:
     code = "import sys, holdfast; sys.path.insert(0, sys.argv.pop(1))\n" + textwrap.dedent(code)
-    command = [sys.executable, "-c", code, str(TESTS), *arguments]
+    command = [sys.executable, "-c", code, str(ROOT), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_an_error_not_a_silence(tmp_path):
     code = """
         import resource, sys, time
         from pathlib import Path
-        from recordings import info, tick
+        from tests.helpers.data.recordings import info, tick
         from holdfast.errors import LogError
         from holdfast.log.writer import Recorder
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
@@ -148,7 +148,7 @@ def test_kill_9_loses_less_than_half_a_second(tmp_path):
     code = """
         import sys, time
         from pathlib import Path
-        from recordings import info, tick
+        from tests.helpers.data.recordings import info, tick
         from holdfast.log.writer import Recorder
         log = Recorder(Path(sys.argv[1]), info())
         for step in range(1_000_000):
@@ -176,7 +176,7 @@ def test_kill_9_as_soon_as_the_file_is_made_leaves_a_log(tmp_path):
     code = """
         import os, signal, sys
         from pathlib import Path
-        from recordings import info
+        from tests.helpers.data.recordings import info
         from holdfast.log.writer import Recorder
         Recorder(Path(sys.argv[1]), info())
         os.kill(os.getpid(), signal.SIGKILL)
@@ -193,7 +193,7 @@ def test_the_recorder_outlives_no_process(tmp_path):
     code = """
         import sys
         from pathlib import Path
-        from recordings import info, tick
+        from tests.helpers.data.recordings import info, tick
         from holdfast.log.writer import Recorder
         Recorder(Path(sys.argv[1]), info()).step(tick(0, 0))
     """

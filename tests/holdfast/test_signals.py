@@ -43,7 +43,7 @@ def contract(channels: tuple[ObservationChannel, ...]) -> Contract:
         episode_steps=10,
         observation=channels,
         action=(ActionChannel("forward_speed", "m/s", -1.0, 1.0, 4.0),),
-        costs=(Cost("outside", "corridor", {"x_limit_m": 0.9}, 10.0, 30.0, 1.0, 0.95),),
+        costs=(Cost("outside", "abs(position.x) > 0.9", 10.0, 30.0, 1.0, 0.95),),
     )
 
 
@@ -69,7 +69,7 @@ def test_a_batch_is_observed_as_its_rows_are():
 
 def test_a_signal_may_serve_several_channels():
     twice = (CHANNELS[0], ObservationChannel("again", 2, "m", "position"))
-    assert contract(twice).signals == ("position",)
+    assert contract(twice).observed_signals == ("position",)
     np.testing.assert_array_equal(Observer(contract(twice))(SIGNALS), [1.0, 2.0, 1.0, 2.0])
 
 

@@ -21,7 +21,7 @@ HEAVY = {
 }
 BASE_INSTALL = {
     *("numpy", "onnxruntime", "serial", "cobs", "mcap", "lz4", "zstandard"),
-    *("yaml", "pydantic", "tyro", "rich"),
+    *("yaml", "tyro", "rich"),
 }
 
 
@@ -34,7 +34,10 @@ def modules(folder: str) -> list[str]:
     return [package, *inner]
 
 
-LIGHT = ("robot", "robot/run", "robot/serial", "robot/topics", "holdfast/bundle", "holdfast/log")
+LIGHT = (
+    *("robot", "robot/run", "robot/serial", "robot/topics"),
+    *("holdfast/bundle", "holdfast/expressions", "holdfast/log"),
+)
 """Rooms of the robot's side, but for those of ROS and of Cyclone DDS."""
 
 RUN_SIDE = [
@@ -103,7 +106,7 @@ def strangers(folder: str, allowed: Set[str], forbidden: Set[str] = frozenset())
 
 
 def test_the_monitor_imports_numpy_and_the_contract_alone():
-    ours = {"contract", "errors", "observer", "plain", "signals", "safety_monitor"}
+    ours = {"contract", "errors", "observer", "plain", "schema", "signals", "safety_monitor"}
     impure = frozenset(
         {
             *("time", "datetime", "threading", "multiprocessing", "concurrent", "asyncio", "queue"),
@@ -122,8 +125,8 @@ def test_the_monitor_opens_and_prints_nothing():
 
 
 SHARED = {
-    *("__version__", "child", "contract", "errors", "files", "observer", "plain", "share"),
-    *("signals", "yaml_file", "bundle", "log", "safety_monitor", "robot"),
+    *("__version__", "child", "contract", "errors", "files", "observer", "plain", "schema"),
+    *("share", "signals", "yaml_file", "bundle", "expressions", "log", "safety_monitor", "robot"),
 }
 OURS = {f"holdfast.{name}" for name in SHARED}
 """What the robot's side imports of us."""

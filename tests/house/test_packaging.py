@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from catkin_pkg.package import parse_package
 
-from holdfast import __version__
+from holdfast import DISTRIBUTION, __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
@@ -28,7 +28,6 @@ ROSDEP = {
     "lz4": "",
     "zstandard": "",
     "pyyaml": "python3-yaml",
-    "pydantic": "python3-pydantic",
     "tyro": "",
     "rich": "python3-rich",
 }
@@ -37,7 +36,7 @@ ROSDEP = {
 def package_files() -> set[str]:
     """Return what belongs under `holdfast/` in an install."""
     patterns = {
-        "holdfast": ("*.py", "py.typed", "bundle/*.py", "log/*.py"),
+        "holdfast": ("*.py", "py.typed", "bundle/*.py", "expressions/*.py", "log/*.py"),
         "safety_monitor": ("*.py",),
         "sim": ("*.py", "*/*.py", "robots/assets/*.xml"),
         "policy": ("*.py", "*/*.py", "*.html"),
@@ -66,12 +65,12 @@ def contents(wheel: Path) -> set[str]:
 
 def build_wheel(source: Path, target: Path, run) -> Path:
     run(sys.executable, "-m", "pip", "wheel", *OFFLINE, "-w", target, source)
-    (wheel,) = target.glob("holdfast-*.whl")
+    (wheel,) = target.glob("holdfast_robot-*.whl")
     return wheel
 
 
 def test_the_wheel_holds_the_house(source, tmp_path, run):
-    data = f"holdfast-{__version__}.data/data/share"
+    data = f"holdfast_robot-{__version__}.data/data/share"
     assert contents(build_wheel(source, tmp_path / "dist", run)) == {
         *(f"holdfast/{file}" for file in package_files()),
         *(f"{data}/holdfast/{file}" for file in share_files()),
@@ -82,10 +81,10 @@ def test_the_wheel_holds_the_house(source, tmp_path, run):
 def test_a_wheel_made_from_the_source_distribution_is_the_same(source, tmp_path, run):
     program = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
     run(sys.executable, "-c", program, cwd=source)
-    (archive,) = tmp_path.glob("holdfast-*.tar.gz")
+    (archive,) = tmp_path.glob("holdfast_robot-*.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path / "unpacked")
-    unpacked = tmp_path / "unpacked" / f"holdfast-{__version__}"
+    unpacked = tmp_path / "unpacked" / f"holdfast_robot-{__version__}"
     assert (unpacked / "LICENSE").is_file()
     assert (unpacked / "README.md").is_file()
     again = build_wheel(unpacked, tmp_path / "again", run)
@@ -121,7 +120,7 @@ def check_works(python: Path, run) -> dict[str, str]:
     """Check an environment's `holdfast`, and return where it found its folders."""
     program = python.parent / "holdfast"
     assert run(program, "--version") == f"holdfast {__version__}\n"
-    assert "The run side works." in run(program, "doctor")
+    assert "The robot side works." in run(program, "doctor")
     seen = json.loads(run(python, "-c", LOOK))
     assert set(seen["package files"]) == package_files()
     assert set(seen["share files"]) == share_files()
@@ -165,7 +164,7 @@ def test_package_xml_is_valid_for_ament_python():
 
 
 def base_install() -> list[str]:
-    lines = metadata.requires("holdfast") or []
+    lines = metadata.requires(DISTRIBUTION) or []
     names = [re.match(r"[\w-]+", line) for line in lines if "extra ==" not in line]
     return [name.group() for name in names if name]
 

@@ -86,7 +86,13 @@ def test_the_device_is_one_file_that_imports_nothing_of_ours():
 def test_a_room_has_about_eight_files():
     sizes: dict[str, int] = {}
     for name, file in files().items():
-        if file.stem != "__init__":
+        if file.stem not in ("__init__", "__main__"):
             sizes[room(name)] = sizes.get(room(name), 0) + 1
     sizes.pop("safety_monitor")  # a file for each check
     assert {name: size for name, size in sizes.items() if size > 13} == {}
+
+
+def test_test_files_have_different_names():
+    """Files of one name in two folders without `__init__.py` cannot be collected together."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

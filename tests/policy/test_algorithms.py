@@ -7,13 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from behaviour import behave, setup_of
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
-from holdfast.policy.algorithms.algorithm import Measured
+from holdfast.policy.algorithms.algorithm import BatchEstimate
 from holdfast.policy.algorithms.lagrangian import Lagrangian, Multiplier, MultiplierSettings
 from holdfast.policy.algorithms.off_policy import OffPolicy, Trajectories
 from holdfast.policy.algorithms.penalty import FixedPenalty
@@ -23,9 +22,11 @@ from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.gaussian import GaussianPolicy, kl
 from holdfast.policy.sampling.samples import Samples, surrogates
+from holdfast.sim.registry import resolve
+from tests.helpers.data.behaviour import behave, setup_of
 
 NAMES = tuple(ALGORITHMS)
-MEASURED = Measured(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)
+ESTIMATE = BatchEstimate(np.array([12.0]), np.array([10.0]), 100.0, reward_scale=2.0)
 
 
 PENALTIES = [name for name, kind in ALGORITHMS.items() if issubclass(kind, FixedPenalty)]
@@ -58,7 +59,7 @@ def own_of(name, **own):
 
 
 def settings_of(name, own=None, **changes):
-    fields = {"task": "PointCircle-v0", "seed": 3, **changes}
+    fields = {"task": resolve("PointCircle-v0"), "seed": 3, **changes}
     return TrainSettings(algorithm=name, own=own_of(name, **(own or {})), **fields)
 
 
@@ -84,13 +85,13 @@ def made(name, policy, **own):
     return ALGORITHMS[name](setup_of(policy, seed=2), own_of(name, **own))
 
 
-def changed(policy, samples, algorithm, measured=MEASURED):
+def changed(policy, samples, algorithm, estimate=ESTIMATE):
     """Update; return the report, the change of both surrogates, and the KL."""
     before, mean = surrogates(policy, samples)
     log_std = policy.log_std.detach().clone()
     if isinstance(algorithm, OffPolicy):
         samples = episodes_of(samples)
-    report = algorithm.update(samples, measured)
+    report = algorithm.update(samples, estimate)
     after, new_mean = surrogates(policy, samples)
     divergence = float(kl(mean, log_std, new_mean, policy.log_std.detach()))
     return report, *(after - before).tolist(), divergence
@@ -122,10 +123,10 @@ def test_settings_of_another_algorithm_are_refused():
 @pytest.mark.parametrize("name", NAMES)
 def test_an_update_improves_what_it_pursues(policy, samples, name):
     """Far below its limit, and at the penalty's price, that is the reward."""
-    far = dataclasses.replace(MEASURED, cost=np.array([-1e4]))
-    measured = MEASURED if name in PENALTIES else far
+    far = dataclasses.replace(ESTIMATE, cost=np.array([-1e4]))
+    estimate = ESTIMATE if name in PENALTIES else far
     price = np.array([1.5, 0.0]) if name in PENALTIES else np.zeros(2)  # 3.0 / reward_scale
-    report, gain, rise, divergence = changed(policy, samples, made(name, policy), measured)
+    report, gain, rise, divergence = changed(policy, samples, made(name, policy), estimate)
     assert gain - price[0] * rise > 0.05
     assert 0.0 < divergence < 0.1
     assert report.kl == pytest.approx(divergence)
@@ -201,7 +202,7 @@ def test_trpo_is_the_natural_gradient_by_hand():
     log_prob = policy.log_prob(policy(x), u).detach()
     advantages = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).double()
     batch = Samples(x, u, log_prob, advantages, torch.ones(2).double())
-    made("trpo", policy).update(batch, MEASURED)
+    made("trpo", policy).update(batch, ESTIMATE)
     # g = E[A z] (1, 1) = (1, 1) for weight and bias, 0 for log σ: E[A(z² − 1)] = 0.
     # F = [[1, 1], [1, 1]], damped by 0.1: F⁻¹g = g/2.1, gᵀF⁻¹g = 2/2.1.
     factor = (2.0 * 0.02 / (2.0 / 2.1)) ** 0.5 / 2.1
@@ -283,14 +284,14 @@ def test_multiplier_by_hand():
 @pytest.mark.parametrize("name", PRIMAL_DUAL)
 def test_a_primal_dual_update_trades_reward_for_cost(policy, samples, name):
     """At ten times the limit, a cost of d weighs K_P·9 standard deviations of the advantage."""
-    far = dataclasses.replace(MEASURED, cost=np.array([100.0]))
+    far = dataclasses.replace(ESTIMATE, cost=np.array([100.0]))
     twin = copy.deepcopy(policy)
     algorithm = made(name, policy, multiplier=MultiplierSettings(kp=2.0, ki=0.0, kd=0.0))
     report, gain, rise, _ = changed(policy, samples, algorithm, far)
     assert rise < -0.01
     free = made(name.replace("pdo", "trpo").split("-")[0], twin)
     assert gain < changed(twin, samples, free)[1]
-    assert report.nu == (pytest.approx(2.0 * 9.0 / 10.0 * MEASURED.reward_scale),)
+    assert report.nu == (pytest.approx(2.0 * 9.0 / 10.0 * ESTIMATE.reward_scale),)
 
 
 @pytest.mark.parametrize("name", PENALTIES)
@@ -298,8 +299,8 @@ def test_a_penalty_s_update_is_that_of_the_penalised_reward(policy, samples, nam
     """A_r/σ − p/σ·A_C with σ the reward scale: as its inner algorithm on that advantage."""
     twin = copy.deepcopy(policy)
     penalised = samples.advantages[:, 0] - 3.0 / 2.0 * samples.advantages[:, 1]
-    report = made(name, policy).update(samples, MEASURED)
-    made(name.split("-")[0], twin).update(samples.pursuing(penalised), MEASURED)
+    report = made(name, policy).update(samples, ESTIMATE)
+    made(name.split("-")[0], twin).update(samples.pursuing(penalised), ESTIMATE)
     for a, b in zip(policy.parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b)
     assert report.nu == (3.0,)

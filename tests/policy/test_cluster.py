@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import gone, until
 
 from holdfast import share
 from holdfast.cli import main
@@ -25,13 +24,15 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.sampling.shards import Shard
 from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.batch.randomise import load_randomisation
+from tests.helpers.robots.runs import gone, until
 
-ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast[ray]'")
+ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast-robot[ray]'")
 from holdfast.policy.learn import cluster as module  # noqa: E402
 from holdfast.policy.learn.cluster import Cluster  # noqa: E402
+from holdfast.sim.registry import resolve  # noqa: E402
 
 SETTINGS = TrainSettings(
-    task="PointCircle-v0", seed=3, iterations=2, batch=1040, shards=5, critic_steps=5
+    task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, shards=5, critic_steps=5
 )
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "520", "--shards", "3", "--critic-steps", "2"]
 STEPS = 650
@@ -197,11 +198,11 @@ def test_a_worker_with_another_version_is_refused(started, monkeypatch):
 def test_a_worker_randomises_as_the_learner_does():
     """Whatever it ran before."""
     settings = dataclasses.replace(
-        SETTINGS, task="DriveCircle-v0", batch=2000, shards=2,
+        SETTINGS, task=resolve("DriveCircle-v0"), batch=2000, shards=2,
         randomise=load_randomisation(share.folder() / "config" / "randomise_drive.yaml"),
     )  # fmt: skip
     learner, worker = Learner(settings), module.Worker()
-    duties = dataclasses.asdict(settings), learner.contract.to_json()
+    duties = settings.to_data(), learner.contract.to_json()
     worker.prepare(module.versions_here(), *duties)
     for index in (1, 0, 1):
         weights, shard = (learner.policy, learner.normaliser), Shard(7, index)
@@ -213,12 +214,12 @@ def test_a_worker_randomises_as_the_learner_does():
 def test_versions_of_all_that_a_batch_depends_on_are_compared(name):
     other = {**module.versions_here(), name: "9.9"}
     with pytest.raises(TrainingError, match=rf"has {name} .+, the learner 9\.9"):
-        module.Worker().prepare(other, dataclasses.asdict(SETTINGS), "")
+        module.Worker().prepare(other, SETTINGS.to_data(), "")
 
 
 def test_a_worker_with_another_contract_is_refused():
     changed = dataclasses.replace(contract_of(SETTINGS), episode_steps=64).to_json()
-    duties = module.versions_here(), dataclasses.asdict(SETTINGS), changed
+    duties = module.versions_here(), SETTINGS.to_data(), changed
     with pytest.raises(TrainingError, match="another contract than the learner's"):
         module.Worker().prepare(*duties)
 
@@ -229,7 +230,7 @@ def test_a_run_goes_on_with_or_without_a_cluster_bit_for_bit(started, tmp_path):
     spread, here = tmp_path / "spread", tmp_path / "here"
     run = ["train", "--out", str(spread), *OPTIONS, "--iterations", "1", "--ray", started]
     ended = subprocess.run(
-        [sys.executable, "-m", "holdfast.cli", *run, "--workers", "1"],
+        [sys.executable, "-m", "holdfast", *run, "--workers", "1"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

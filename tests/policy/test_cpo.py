@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.policy.algorithms.cpo import CostTracker, cpo_step
 from holdfast.policy.models.gaussian import GaussianPolicy, kl
 from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.sampling.samples import Samples, surrogates
+from tests.helpers.data.behaviour import behave
 
 SETTINGS = StepSettings(fisher_rows=10_000, damping=1e-3, cg_iterations=50)
 

@@ -7,8 +7,6 @@ import subprocess
 from math import cos, sin
 
 import pytest
-from bundles import drive_contract
-from recordings import info, record_episode
 
 from holdfast.bundle import reader as bundle
 from holdfast.errors import ConfigError, LogError
@@ -16,6 +14,8 @@ from holdfast.log import reader as log
 from holdfast.log.writer import Recorder
 from holdfast.policy import report
 from holdfast.policy.demo import Demo, DemoSettings
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.data.recordings import info, record_episode
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -158,6 +158,20 @@ def test_row_of_a_recorded_run_by_hand(tmp_path):
         for k in range(1, 7)
     )
     assert row["return"]["mean"] == pytest.approx(expected)
+
+
+def test_a_copy_of_a_run_is_not_shown_as_another(tmp_path):
+    recorder = Recorder(tmp_path / "before", info(contract=drive_contract()))
+    record_episode(recorder, 0, 6)
+    recorder.close()
+    (tmp_path / "after").mkdir()
+    shutil.copy(tmp_path / "before" / "before_0.mcap", tmp_path / "after" / "after_0.mcap")
+    summary = {"before": "before", "after": "after", "progress": "progress.jsonl"}
+    with pytest.raises(LogError, match=r"before and .*after are the same run; give it once"):
+        report.write(tmp_path, summary)
+    # A demo without fine-tuning has one run, which is shown twice.
+    with pytest.raises(LogError, match=r"progress\.jsonl"):
+        report.write(tmp_path, {**summary, "after": "before"})
 
 
 @pytest.mark.parametrize("content", [None, "not json", '{"format": 99}'])

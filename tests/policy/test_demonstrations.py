@@ -8,9 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from bundles import drive_contract
-from demonstrators import record_policy
-from recordings import info, record_episode, tick
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
@@ -24,9 +21,14 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import export, file_hash
 from holdfast.policy.train import CHECKPOINT, MET_WITHIN, PROGRESS
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.data.demonstrators import record_policy
+from tests.helpers.data.recordings import info, record_episode, tick
 
-SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=2, batch=1040, critic_steps=5)
+SMALL = TrainSettings(
+    task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, critic_steps=5
+)
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "650", "--critic-steps", "2", "--seed", "3"]
 DRIVE = ["--task", "DriveCircle-v0", "--batch", "250"]
 
@@ -53,7 +55,7 @@ def networks():
 
 
 def shown_in(paths, contract):
-    return read(paths, contract, make(contract.task))
+    return read(paths, contract, resolve(contract.task).make())
 
 
 def test_what_is_read_of_a_log(tmp_path):
@@ -141,7 +143,7 @@ def test_a_clone_explores_though_its_demonstrator_did_not(networks, tmp_path):
 def test_unsafe_demonstrations_lead_to_a_policy_under_the_limit(tmp_path):
     """Who demonstrates was allowed three times the task's limit. CPO brings the clone's cost down,
     and keeps more of its return than random weights have gained meanwhile."""
-    task = TrainSettings(task="PointCircle-v0", batch=5200, seed=1)
+    task = TrainSettings(task=resolve("PointCircle-v0"), batch=5200, seed=1)
     teacher = Learner(dataclasses.replace(task, limit=(15.0,)))
     for _ in range(16):
         teacher.iterate()
@@ -205,7 +207,7 @@ def test_the_first_step_is_taken_from_the_policy_that_ran(logged):
     learner = Learner(SMALL)
     learner.demonstrations = clone(learner.networks, shown_in([logged], learner.contract), seed=0)
     rollout = learner.collector.collect(learner.policy, learner.normaliser, 65)
-    x, u = learner.judge(rollout).x, torch.from_numpy(rollout.u).flatten(0, 1)
+    x, u = learner.evaluate(rollout).x, torch.from_numpy(rollout.u).flatten(0, 1)
     with torch.no_grad():
         log_prob = learner.policy.log_prob(learner.policy(x), u)
     torch.testing.assert_close(log_prob, torch.from_numpy(rollout.log_prob).flatten(), atol=1e-3,
@@ -270,7 +272,7 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path, capsys, changes, recor
 
 
 def test_a_reward_that_the_log_cannot_tell_is_refused(tmp_path):
-    sources = {"robot": ("forward_speed", "yaw_rate")}
+    sources = {"robot": {"forward_speed": 1, "yaw_rate": 1}}
     recorder = Recorder(tmp_path / "run", info(sources=sources))
     record_episode(recorder, 0, 20)
     recorder.close()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
 
+from holdfast.policy.optimise import dual as dual_module
 from holdfast.policy.optimise.dual import Case, Dual, solve_dual
 
 
@@ -304,3 +305,9 @@ def test_a_limit_that_nothing_changes_leaves_the_others_in_force():
 def test_no_limit_is_the_free_step():
     dual = solve_dual(4.0, np.zeros(0), np.zeros((0, 0)), np.zeros(0), 0.5)
     assert (dual.case, dual.reward_factor) == (Case.REWARD, 0.5)
+
+
+def test_a_solver_that_finds_no_end_is_told_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(dual_module, "NNLS_ITERATIONS", 1)
+    with pytest.raises(ValueError, match="is not solved after 1 iterations of NNLS"):
+        solve_dual(2.0, np.array([1.0, 1.0]), np.eye(2), np.array([-0.6, 0.0]), 0.5)

@@ -7,10 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from bundles import write_bundle
 from mcap.writer import CompressionType
-from mended import rewritten
-from recordings import info, tick
 
 from holdfast.bundle import reader as bundle
 from holdfast.errors import LogError, TrainingError
@@ -25,9 +22,12 @@ from holdfast.policy.sampling.rollout import Collector
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import file_hash
 from holdfast.safety_monitor.messages import Check, Reason, State
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.data.mended import rewritten
+from tests.helpers.data.recordings import info, tick
 
-DRIVE = make("DriveCircle-v0")
+DRIVE = resolve("DriveCircle-v0").make()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,9 @@ def trajectory(steps=5, overridden=(), completed=True, seed=0, n=5, actions=2):
 @pytest.fixture
 def learner():
     return Learner(
-        TrainSettings(task="PointCircle-v0", algorithm="trpo", batch=4160, seed=1, critic_steps=40)
+        TrainSettings(
+            task=resolve("PointCircle-v0"), algorithm="trpo", batch=4160, seed=1, critic_steps=40
+        )
     )
 
 
@@ -160,7 +162,7 @@ def test_log_of_another_bundle_needs_that_bundle(tmp_path, held):
 
 
 def test_a_log_without_what_the_task_pays_for_is_refused(tmp_path, held):
-    gather = make("DriveGather-v0")
+    gather = resolve("DriveGather-v0").make()
     with pytest.raises(LogError, match="DriveGather-v0 pays for signal 'apples_taken', which"):
         read([logged(tmp_path / "run", held)], held, gather)
 
@@ -195,7 +197,7 @@ def at_step(step, **values):
         ({"costs": (1e300,)}, "should be 1, as its signals say, received 1e\\+300"),
         ({"costs": (math.nan,)}, "should be 1, as its signals say, received nan"),
         ({"costs": (0.0,)}, "should be 1, as its signals say, received 0"),
-        ({"log_prob": -1.0}, "episode 1, step 3: log_prob should be .* received -1"),
+        ({"log_prob": -1.0}, "episode 0, step 3: log_prob should be .* received -1"),
         ({"log_prob": 1e300}, "log_prob should be .* received 1e\\+300"),
         ({"proposed": [0.5, 0.9]}, "log_prob should be"),
         ({"observation": np.full(9, 1e300)}, "log_prob should be"),
@@ -251,8 +253,10 @@ def test_one_run_is_given_once(tmp_path, held, how):
         rewritten(run / "run_0.mcap", other / "other_0.mcap", CompressionType.ZSTD)
     with pytest.raises(LogError, match="are the same run; give it once"):
         read([run, other], held, DRIVE)
-    again = logged(tmp_path / "tuesday", held)
-    assert len(read([run, again], held, DRIVE).trajectories) == 2
+    later = logged(
+        tmp_path / "tuesday", held, lambda one: dataclasses.replace(one, now_s=one.now_s + 1.0)
+    )
+    assert len(read([run, later], held, DRIVE).trajectories) == 2
 
 
 def test_what_is_not_finite_is_not_written(learner):
@@ -341,7 +345,7 @@ def test_a_policy_under_the_target_is_left_alone(learner):
         ({"target": 0.0}, "target should be in"),
         ({"min_share": 1.0}, "min_share should be in"),
         ({"max_kl": 0.0}, "max_kl should be above 0"),
-        ({"bound": -1.0}, "bound at least 0"),
+        ({"bound": -1.0}, "bound should be at least 0"),
     ],
 )
 def test_bad_settings_are_refused(change, sentence):

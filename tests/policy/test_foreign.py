@@ -14,9 +14,10 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.train import CHECKPOINT, PROGRESS
 from holdfast.robot import config as configs
+from holdfast.sim.registry import resolve
 
 WALK = "gym:gym_envs:Walk-v0"
-SMALL = TrainSettings(task=WALK, limit=(2.0,), batch=180, critic_steps=5)
+SMALL = TrainSettings(task=resolve(WALK), limit=(2.0,), batch=180, critic_steps=5)
 LINE = f"train --task {WALK} --limit 2 --batch 180 --critic-steps 5".split()
 
 
@@ -34,21 +35,21 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("limit", [0.0, 2.0])
 def test_the_limit_is_the_user_s(limit):
-    (cost,) = contract_of(TrainSettings(task=WALK, limit=(limit,))).costs
+    (cost,) = contract_of(TrainSettings(task=resolve(WALK), limit=(limit,))).costs
     assert (cost.limit, cost.run_budget) == (limit, limit)
 
 
 def test_nobody_else_knows_the_limit():
     with pytest.raises(TrainingError, match=f"{WALK}: has no limit of its own; give one with"):
-        Learner(TrainSettings(task=WALK))
-    Learner(TrainSettings(task=WALK, algorithm="trpo", batch=60))
+        Learner(TrainSettings(task=resolve(WALK)))
+    Learner(TrainSettings(task=resolve(WALK), algorithm="trpo", batch=60))
 
 
 def test_a_resumed_run_meets_the_same_episodes(tmp_path):
     whole = Learner(SMALL)
     whole.iterate()
     whole.save(tmp_path / "c.safetensors")
-    resumed = Learner.load(tmp_path / "c.safetensors", WALK)
+    resumed = Learner.load(tmp_path / "c.safetensors", resolve(WALK))
     pushes = np.random.default_rng(0).uniform(-1.0, 1.0, (40, 6, 1))
     np.testing.assert_array_equal(whole.batch.reset(), resumed.batch.reset())
     for push in pushes:  # and those after the first
@@ -61,7 +62,7 @@ def test_what_was_trained_is_exported_and_verified(trained, capsys):
     records = [json.loads(line) for line in (trained / PROGRESS).read_text().splitlines()]
     assert [record["iteration"] for record in records] == [1, 2]
     held = bundle.load(trained / "policy.onnx")
-    assert held.contract.costs[0].function == "reported"
+    assert held.contract.costs[0].expression == "reported_cost[0]"
     assert held.provenance["settings"]["task"] == WALK
     line = ["verify", "--policy", str(trained / "policy.onnx"), "--task"]
     assert main([*line, WALK]) == 0
@@ -78,7 +79,7 @@ def test_no_robot_is_moved_by_it(trained, config):
         config = ["--config", str(configs.find("drive"))]
     line = ["deploy", "--robot", "serial:/nowhere", "--policy", str(trained / "policy.onnx")]
     ended = subprocess.run(
-        [sys.executable, "-m", "holdfast.cli", *line, *config],
+        [sys.executable, "-m", "holdfast", *line, *config],
         capture_output=True,
         text=True,
         check=False,

@@ -10,9 +10,11 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models import checkpoint
 from holdfast.sim.batch.randomise import Randomisation
-from holdfast.sim.registry import make_batch
+from holdfast.sim.registry import resolve
 
-SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=4, batch=1040, critic_steps=5)
+SMALL = TrainSettings(
+    task=resolve("PointCircle-v0"), seed=3, iterations=4, batch=1040, critic_steps=5
+)
 
 
 def stripped(record):
@@ -42,7 +44,7 @@ def test_a_randomised_run_goes_on_bit_for_bit(tmp_path):
 
 def test_sums_do_not_round_by_how_many_threads_torch_was_given():
     torch.set_num_threads(2)
-    Learner(TrainSettings(task="PointCircle-v0", batch=65)).close()
+    Learner(TrainSettings(task=resolve("PointCircle-v0"), batch=65)).close()
     assert torch.get_num_threads() == 1
 
 
@@ -53,7 +55,7 @@ def test_the_number_of_threads_changes_nothing():
     for threads in (1, 3):
         learner = Learner(settings)
         learner.batch.close()
-        learner.batch = make_batch(settings.task, learner.batch.copies, settings.seed, threads)
+        learner.batch = settings.task.batch(learner.batch.copies, settings.seed, threads)
         learner.collector.batch = learner.batch
         runs.append([stripped(learner.iterate()) for _ in range(2)])
         learner.close()

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import onnx
 import pytest
-from bundles import drive_contract
-from recordings import info, record_episode
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
@@ -25,6 +23,9 @@ from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.policy.train import CHECKPOINT
+from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import drive_contract
+from tests.helpers.data.recordings import info, record_episode
 
 ROOT = Path(__file__).parents[2]
 EVIL = "from pathlib import Path\nPath({mark!r}).touch()\n"
@@ -34,7 +35,7 @@ NAMES = ["{folder}/evil.py:T", "gym:evil:T-v0", "gym:{folder}/evil.py:T-v0", "gy
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shipped")
-    learner = Learner(TrainSettings(task="PointCircle-v0", batch=1040, critic_steps=5))
+    learner = Learner(TrainSettings(task=resolve("PointCircle-v0"), batch=1040, critic_steps=5))
     learner.save(folder / "state.safetensors")
     learner.close()
     export(folder / "state.safetensors", folder / "policy.onnx", episodes=10)
@@ -108,7 +109,8 @@ def test_a_task_that_a_contract_names_is_not_run(shipped, folder, name):
 
 def test_the_task_that_was_trained_on_may_be_named_but_no_other(shipped, capsys):
     for task in ("PointCircle-v0", "holdfast/PointCircle-v0"):
-        assert Learner.load(checkpoint_of(shipped), task).settings.task == "PointCircle-v0"
+        held = Learner.load(checkpoint_of(shipped), resolve(task)).settings
+        assert held.task.id == "PointCircle-v0"
     line = ["export", "--checkpoint", str(checkpoint_of(shipped)), "--out", "no/where.onnx"]
     assert main([*line, "--task", "AntCircle-v0"]) == 1
     assert "was trained with task = holdfast/PointCircle-v0, not AntCircle" in (

@@ -8,11 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from behaviour import setup_of
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy.algorithms.algorithm import Measured
+from holdfast.policy.algorithms.algorithm import BatchEstimate
 from holdfast.policy.algorithms.off_policy import OffPolicy, OffPolicySettings, Trajectories, weigh
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
@@ -21,11 +20,13 @@ from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.sampling.samples import surrogate_gradients
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.train import CHECKPOINT, PROGRESS
+from holdfast.sim.registry import resolve
+from tests.helpers.data.behaviour import setup_of
 
 SMALL = TrainSettings(
-    task="PointCircle-v0", algorithm="off-policy", seed=3, batch=1300, critic_steps=5
+    task=resolve("PointCircle-v0"), algorithm="off-policy", seed=3, batch=1300, critic_steps=5
 )
-MEASURED = Measured(np.array([0.0]), np.array([1.0]), 3.0, reward_scale=1.0)
+ESTIMATE = BatchEstimate(np.array([0.0]), np.array([1.0]), 3.0, reward_scale=1.0)
 
 # Weights by hand: copy 0 is an episode of two steps and one that is cut off after one; copy 1
 # is one of three.
@@ -185,7 +186,7 @@ FAR = one_armed(0.9, 0.2)
 def test_wide_weights_are_refused_and_change_nothing():
     batch = trajectories(BEHAVIOUR, 400, torch.Generator().manual_seed(1))
     policy = one_armed(0.9, 0.2)
-    report = algorithm(policy, weights="trajectory", min_share=0.2).update(batch, MEASURED)
+    report = algorithm(policy, weights="trajectory", min_share=0.2).update(batch, ESTIMATE)
     assert report.accepted is None
     assert "weights are too wide: an effective sample size of" in report.reason
     assert report.more["effective_share"] < 0.2
@@ -200,13 +201,13 @@ def test_they_are_an_error_where_the_behaviour_policy_will_not_change():
     with pytest.raises(
         TrainingError, match=r"behaviour b: weights are too wide: .* of 400, .* or --wide clip"
     ):
-        learner.update(batch, MEASURED)
+        learner.update(batch, ESTIMATE)
 
 
 def test_clipped_they_are_used_and_told():
     batch = trajectories(BEHAVIOUR, 400, torch.Generator().manual_seed(1))
     learner = algorithm(one_armed(0.9, 0.2), weights="trajectory", wide="clip", max_weight=2.0)
-    report = learner.update(batch, MEASURED)
+    report = learner.update(batch, ESTIMATE)
     assert (report.accepted, report.more["gradient_steps"]) == (0, 1.0)
     assert 0 < report.more["clipped"] < 400
 
@@ -215,7 +216,7 @@ def test_steps_end_where_weights_become_too_wide():
     batch = trajectories(BEHAVIOUR, 400, torch.Generator().manual_seed(1))
     policy = one_armed(0.1, 0.6)
     learner = algorithm(policy, gradient_steps=500, gradient_rate=0.01, min_share=0.5)
-    report = learner.update(batch, MEASURED)
+    report = learner.update(batch, ESTIMATE)
     assert 5 < report.more["gradient_steps"] < 500
     assert 0.5 <= report.more["effective_share"] < 0.6
     assert learner.weights(batch, policy.means(batch.x)).share < 0.5
@@ -254,7 +255,7 @@ def test_refused_weights_renew_it():
 def older(tmp_path_factory):
     """The checkpoint of a policy that has learned a little."""
     path = tmp_path_factory.mktemp("older") / CHECKPOINT
-    settings = TrainSettings(task="PointCircle-v0", algorithm="trpo", seed=5, batch=2600)
+    settings = TrainSettings(task=resolve("PointCircle-v0"), algorithm="trpo", seed=5, batch=2600)
     learner = Learner(dataclasses.replace(settings, critic_steps=40))
     for _ in range(6):
         learner.iterate()

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from recordings import info, record_episode
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
@@ -14,6 +13,8 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
 from holdfast.robot.run.assembly import assemble
+from holdfast.sim.registry import resolve
+from tests.helpers.data.recordings import info, record_episode
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = ["train", "--task", "mine/car.py:CarLaps", "--batch", "1600", "--out", "run"]
@@ -60,7 +61,7 @@ def test_verify_finds_the_task_again(folder):
 
 def test_training_goes_on(folder):
     assert main([*TRAIN, "--iterations", "2", "--resume"]) == 0
-    learner = Learner.load(folder / "run" / CHECKPOINT, "mine/car.py:CarLaps")
+    learner = Learner.load(folder / "run" / CHECKPOINT, resolve("mine/car.py:CarLaps"))
     assert learner.iteration == 2
 
 
@@ -83,6 +84,23 @@ def test_what_it_did_is_learned_from(folder):
     child = bundle.load(folder / "child.onnx")
     assert child.contract.hash == contract.hash
     assert child.provenance["settings"]["task"] == "mine/car.py:CarLaps"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        [*TRAIN[:-1], "new", "--iterations", "1"],
+        [*TRAIN, "--iterations", "2", "--resume"],
+        EXPORT,
+        VERIFY,
+    ],
+    ids=["train", "resume", "export", "verify"],
+)
+def test_a_command_runs_the_file_once(folder, line):
+    file = folder / "mine" / "car.py"
+    file.write_text(file.read_text() + "\nwith open('runs', 'a') as mark:\n    mark.write('x')\n")
+    assert main(line) == 0
+    assert (folder / "runs").read_text() == "x"
 
 
 @pytest.mark.parametrize("line", [EXPORT, [*TRAIN, "--resume"]], ids=["export", "train"])

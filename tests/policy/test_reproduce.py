@@ -8,6 +8,7 @@ from holdfast.policy import reproduce
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import defaults
 from holdfast.policy.reproduce import STUDIES, Study, folder, last, records
+from holdfast.sim.registry import resolve
 
 TASK = "holdfast/PointGather-v0"
 SMALL = Study(iterations=3, prices=(2.0,), batch=150, algorithms=("cpo",))
@@ -26,7 +27,7 @@ def run(out, *options):
 
 def test_studies_are_at_the_papers_settings():
     for task, study in STUDIES.items():
-        usual = defaults("paper", task)
+        usual = defaults("paper", resolve(task))
         for name, settings in study.runs(task).items():
             assert getattr(settings.own, "step", usual.own.step) == usual.own.step
             assert settings.shaping == usual.shaping

@@ -9,6 +9,7 @@ import torch
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.sampling.rollout import Collector, Rollout, estimate
+from holdfast.sim.registry import resolve
 
 
 def rollout(ended):
@@ -34,7 +35,7 @@ def test_episodes_that_began_late_do_not_count():
 
 @pytest.fixture
 def learner():
-    settings = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, critic_steps=5)
+    settings = TrainSettings(task=resolve("PointCircle-v0"), seed=3, batch=1040, critic_steps=5)
     learner = Learner(settings)
     yield learner
     learner.close()

@@ -9,6 +9,7 @@ import torch
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import ShapingSettings, TrainSettings
 from holdfast.policy.learn.shaping import Predictor, cost_within, fit_predictor
+from holdfast.sim.registry import resolve
 
 SHAPING = ShapingSettings(horizon=3, shaping=0.5)
 
@@ -68,7 +69,7 @@ def test_shaped_cost_by_hand(predictor):
 def test_the_limit_is_held_to_the_shaped_cost_and_the_true_one_is_reported():
     """Shaped with a weight that no batch can meet, the step must see a broken limit: recovery."""
     settings = TrainSettings(
-        task="PointCircle-v0", batch=1300, critic_steps=5, limit=(60.0,),
+        task=resolve("PointCircle-v0"), batch=1300, critic_steps=5, limit=(60.0,),
         shaping=ShapingSettings(horizon=5, shaping=1000.0),
     )  # fmt: skip
     learner = Learner(settings)
@@ -84,7 +85,9 @@ def test_the_limit_is_held_to_the_shaped_cost_and_the_true_one_is_reported():
 def test_what_is_exported_is_the_true_cost_to_go():
     """The discounted critic is fitted to the shaped cost, the one that is exported is not."""
     shaping = ShapingSettings(horizon=5, shaping=50.0)
-    settings = TrainSettings(task="PointCircle-v0", batch=6500, critic_steps=300, shaping=shaping)
+    settings = TrainSettings(
+        task=resolve("PointCircle-v0"), batch=6500, critic_steps=300, shaping=shaping
+    )
     learner = Learner(settings)
     for _ in range(3):
         record = learner.iterate()
@@ -97,7 +100,7 @@ def test_what_is_exported_is_the_true_cost_to_go():
 
 
 def test_without_a_horizon_there_is_no_predictor():
-    settings = TrainSettings(task="PointCircle-v0", batch=650, critic_steps=2)
+    settings = TrainSettings(task=resolve("PointCircle-v0"), batch=650, critic_steps=2)
     learner = Learner(dataclasses.replace(settings, shaping=ShapingSettings(horizon=0)))
     assert learner.predictor is None
     assert "shaped_costs" not in learner.iterate()

@@ -9,8 +9,11 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.sampling.rollout import Rollout
 from holdfast.policy.sampling.shards import SequentialRunner, Shard, side_by_side
+from holdfast.sim.registry import resolve
 
-SETTINGS = TrainSettings(task="PointCircle-v0", seed=3, batch=1040, shards=4, critic_steps=5)
+SETTINGS = TrainSettings(
+    task=resolve("PointCircle-v0"), seed=3, batch=1040, shards=4, critic_steps=5
+)
 
 
 @pytest.fixture

@@ -19,8 +19,11 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
+from holdfast.sim.registry import resolve
 
-SMALL = TrainSettings(task="PointCircle-v0", seed=3, iterations=2, batch=1040, critic_steps=5)
+SMALL = TrainSettings(
+    task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, critic_steps=5
+)
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "650", "--critic-steps", "2"]
 
 
@@ -63,7 +66,7 @@ def test_what_cannot_be_randomised_is_refused(tmp_path, capsys):
     file = tmp_path / "robots.yaml"
     run = ["train", "--task", "PointCircle-v0", "--randomise", str(file), "--out", str(tmp_path)]
     for text, sentence in (
-        ("mass: 2\n", f"{file}: line 1: mass: should be [low, high], with low at most high"),
+        ("mass: 2\n", f"{file}: line 1: mass should be a list of 2, received 2"),
         ("friction: [1, 2]\n", "randomisation: friction: robot 'point' touches nothing; leave it"),
     ):
         file.write_text(text)
@@ -240,6 +243,6 @@ def test_without_ray_it_says_what_brings_it(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr == (
         "holdfast: train needs the Python package 'ray', which is not installed: "
-        "pip install 'holdfast[ray]'\n"
+        "pip install 'holdfast-robot[ray]', or '.[ray]' from a checkout\n"
     )
     assert not out.exists()

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from behaviour import behave
 from torch.nn.utils import parameters_to_vector
 
 from holdfast.policy.models.gaussian import FisherMatrix
 from holdfast.policy.optimise.trust_region import StepSettings, TrustRegion, conjugate_gradient
 from holdfast.policy.sampling.samples import Samples, surrogate_gradients, surrogates
+from tests.helpers.data.behaviour import behave
 
 
 def test_conjugate_gradient_solves_side_by_side():

@@ -15,10 +15,16 @@ from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.sampling.samples import surrogate_gradients, surrogates
 from holdfast.sim.batch.randomise import Randomisation
+from holdfast.sim.registry import resolve
 
 VINE = VineSettings(states=50, branches=4, branch_steps=10)
 SMALL = TrainSettings(
-    task="PointCircle-v0", algorithm="trpo-vine", seed=3, batch=1040, critic_steps=5, own=VINE
+    task=resolve("PointCircle-v0"),
+    algorithm="trpo-vine",
+    seed=3,
+    batch=1040,
+    critic_steps=5,
+    own=VINE,
 )
 
 
@@ -43,7 +49,12 @@ def times(learner):
 
 @pytest.mark.parametrize(
     "collected",
-    [{}, {"task": "PointGather-v0"}, {"task": "DriveGoal-v0", "batch": 2000}, {"randomise": WILD}],
+    [
+        {},
+        {"task": resolve("PointGather-v0")},
+        {"task": resolve("DriveGoal-v0"), "batch": 2000},
+        {"randomise": WILD},
+    ],
     ids=["circle", "gather", "goal", "randomised"],
     indirect=True,
 )

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import graphs
 import pytest
 from cyclonedds.builtin import (
     BuiltinDataReader,
@@ -21,6 +20,7 @@ from holdfast.robot.dds import discovery
 from holdfast.robot.dds.robot import parse_address
 from holdfast.robot.dds.types import REQUEST_ID, message_class, structure
 from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS, Qos
+from tests.helpers.ros import graphs
 
 STRING = "std_msgs/msg/String"
 
@@ -199,7 +199,7 @@ def test_who_else_publishes_a_topic(two):
 
 
 OTHER = """
-import graphs
+from tests.helpers.ros import graphs
 from holdfast.robot.topics.graph import PLAIN
 with graphs.graph("other") as other:
     heard = graphs.Heard(other, "chatter", "std_msgs/msg/String", PLAIN)

@@ -13,17 +13,17 @@ import sys
 import threading
 import time
 
-import graphs
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
-from topic_rig import ODOMETRY, Body, call
 
 from holdfast.log.writer import CHUNK_S
 from holdfast.robot.run.replay import replay
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import COMMAND, SENSOR
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
+from tests.helpers.robots.topic_rig import ODOMETRY, Body, call
+from tests.helpers.ros import graphs
 
 ADDRESS = "dds:drive"
 TWIST = "geometry_msgs/msg/TwistStamped"
@@ -50,7 +50,7 @@ class Twin:
     def __init__(self, graph):
         self.graph = graph
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast.cli", "twin", "--dds"],
+            [sys.executable, "-m", "holdfast", "twin", "--dds"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

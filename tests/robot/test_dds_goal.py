@@ -11,16 +11,16 @@ import json
 import subprocess
 import sys
 
-import graphs
 import numpy as np
 import pytest
-import runs
-from bundles import write_bundle
 
 from holdfast import share
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.messages import State
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.robots import runs
+from tests.helpers.ros import graphs
 
 CONFIG = share.folder() / "config" / "drive_lidar.yaml"
 SEED, STEPS = 7, 80
@@ -35,14 +35,14 @@ def one_domain(monkeypatch):
 def test_a_policy_goes_among_posts_to_a_goal(tmp_path):
     """It turns slowly and creeps ahead. Where the twin was, every sector and every goal of the log
     is what the task says of that place."""
-    task = make("DriveGoal-v0")
+    task = resolve("DriveGoal-v0").make()
     contract = dataclasses.replace(task.contract, episode_steps=STEPS)
     policy = write_bundle(tmp_path / "policy.onnx", contract, action=(0.05, 0.5))
     gap, truth = tmp_path / "gap.yaml", tmp_path / "truth.jsonl"
     gap.write_text("localisation: {position_m: 0.0, heading_rad: 0.0}\n")
     line = ["twin", "--dds", "--task", "DriveGoal-v0", "--config", CONFIG, "--seed", SEED]
     twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", *map(str, line), "--gap", gap, "--truth", truth],
+        [sys.executable, "-m", "holdfast", *map(str, line), "--gap", gap, "--truth", truth],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -12,9 +12,6 @@ import signal
 import time
 
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
-from twins import connected, second_writer
 
 from holdfast.contract import Cost
 from holdfast.log.reader import Log, read
@@ -23,6 +20,9 @@ from holdfast.robot import config as configs
 from holdfast.robot.run.replay import replay
 from holdfast.robot.serial import device, link
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
+from tests.helpers.robots.twins import connected, second_writer
 
 EMERGENCY = "emergency stop"
 WATCHDOG = "watchdog"
@@ -45,7 +45,7 @@ def twin_in_real_time(tmp_path):
 @pytest.fixture
 def policy(tmp_path):
     """Moves on a circle of 0.4 m: it would go on for an hour, wherever the twin places it."""
-    corridor = Cost("outside_corridor", "corridor", {"x_limit_m": 9.0}, 10.0, 30.0, 1.0, 0.95)
+    corridor = Cost("outside_corridor", "abs(position.x) > 9.0", 10.0, 30.0, 1.0, 0.95)
     contract = drive_contract(episode_steps=72_000, costs=(corridor,))
     return write_bundle(tmp_path / "policy.onnx", contract, action=(0.4, 1.0))
 

@@ -9,8 +9,6 @@ import subprocess
 import sys
 
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
 
 from holdfast.contract import Cost
 from holdfast.errors import ConfigError, RunError
@@ -19,11 +17,13 @@ from holdfast.log.reader import read
 from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.evidence import Evidence
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
 
 
 def contract(limit, run_budget):
     """Nearly every step costs 1, of 40."""
-    cost = Cost("off_line", "corridor", {"x_limit_m": 1e-6}, limit, run_budget, 1.0, 0.95)
+    cost = Cost("off_line", "abs(position.x) > 1e-6", limit, run_budget, 1.0, 0.95)
     return drive_contract(episode_steps=40, costs=(cost,))
 
 
@@ -192,7 +192,7 @@ def test_a_kill_while_it_writes_leaves_a_whole_file(tmp_path):
         ("", "evidence.json: should be JSON"),
         ("[1]", "should hold the evidence of a deployment"),
         ('{"hardware_id": "twin-1"}', "should hold the evidence of a deployment"),
-        ('{"hardware_id": "twin-1", "evidence": 7}', "saved evidence: should be a mapping"),
+        ('{"hardware_id": "twin-1", "evidence": 7}', "saved evidence should be a mapping"),
     ],
 )
 def test_files_that_are_no_evidence(tmp_path, text, sentence):

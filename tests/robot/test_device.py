@@ -6,9 +6,9 @@ import math
 import zlib
 
 import pytest
-from device_rig import STEP_US, VALID_US, WATCHDOG_US, Bench, Rig, codes, state
 
 from holdfast.robot.serial import device, link
+from tests.helpers.robots.device_rig import STEP_US, VALID_US, WATCHDOG_US, Bench, Rig, codes, state
 
 # Every state against every message.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from device_rig import STEP_US, VALID_US, WATCHDOG_US, Bench, Rig, codes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.robot.serial import device, link
+from tests.helpers.robots.device_rig import STEP_US, VALID_US, WATCHDOG_US, Bench, Rig, codes
 
 
 def test_another_version_is_refused():

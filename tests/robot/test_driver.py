@@ -6,12 +6,9 @@ import math
 import threading
 import time
 
-import graphs
 import numpy as np
 import pytest
 from test_second_writer import Impostor
-from topic_rig import BOOL, IMU, ODOMETRY, call, section
-from twins import running_twin
 
 from holdfast.errors import LinkError
 from holdfast.robot.serial import robot as serial_robot
@@ -20,6 +17,9 @@ from holdfast.robot.serial.robot import SerialRobot
 from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, PLAIN, SENSOR, STATUS
+from tests.helpers.robots.topic_rig import BOOL, IMU, ODOMETRY, call, section
+from tests.helpers.robots.twins import running_twin
+from tests.helpers.ros import graphs
 
 JOINTS, TF = "sensor_msgs/msg/JointState", "tf2_msgs/msg/TFMessage"
 TIMEOUT_S = section().command_timeout_s
@@ -28,7 +28,7 @@ TIMEOUT_S = section().command_timeout_s
 class Rig:
     def __init__(self, here, there, address):
         self.robot = SerialRobot.connect(address)
-        self.hardware = SerialHardware(self.robot, here.now_s, ticks_per_turn=4096)
+        self.hardware = SerialHardware(self.robot, here.now_s)
         covariance = (0.1, 0.2, 0.0, 0.0, 0.0, 0.3)
         options = MessageOptions(pose_covariance=covariance, mounts={"base_scan": (0.0, 0.0, 0.12)})
         self.driver = Driver(here, self.hardware, section(), options)

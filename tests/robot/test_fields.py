@@ -12,6 +12,7 @@ from holdfast.robot.dds.types import message_class
 from holdfast.robot.topics import fields
 from holdfast.robot.topics.config import ActionTopic, Ranges, Source
 from holdfast.robot.topics.fields import ActionCodec, SourceReader
+from holdfast.schema import build
 
 
 class Types:
@@ -22,7 +23,7 @@ class Types:
 
 def reader(type_name, signals, **settings):
     source = {"topic": "topic", "type": type_name, "signals": signals, **settings}
-    return SourceReader("source", Source.model_validate(source), Types())
+    return SourceReader("source", build(Source, source), Types())
 
 
 def message(type_name, **values):
@@ -356,7 +357,7 @@ def test_two_lidars_back_to_back():
 
 def test_a_sensor_that_is_not_in_the_middle():
     """Half a metre ahead of the base, and turned to the left."""
-    how = Ranges(position_m=[0.5, 0.0], yaw_rad=math.pi / 2)
+    how = Ranges(position_m=(0.5, 0.0), yaw_rad=math.pi / 2)
     ranges = np.full(36, 10.0)
     ranges[27] = 1.0  # a quarter turn to the sensor's right: straight ahead of the base
     ranges[9] = 2.0  # to its left: behind

@@ -21,13 +21,19 @@ def test_a_guard_fits_its_robot(path):
     assert assembly.contract == load_contract(path)
 
 
+@pytest.mark.parametrize("path", GUARDS, ids=lambda path: path.stem)
+def test_in_a_dry_run_a_robot_is_not_expected_to_follow(path):
+    limits = assemble(path, None, (), None, dry=True).config.monitor
+    assert (limits.tracking_error, limits.following, limits.coasting_s) == ({}, None, None)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         (None, "cannot be read (No such file or directory)"),
         ("{", "should be YAML"),
-        ("- a", "contract"),
-        ("robot: x\nday: 2026-11-25", "contract: unknown day"),
+        ("- a", "should be a mapping, received ['a']"),
+        ("robot: x\nday: 2026-11-25", "line 2: unknown day"),
     ],
 )
 def test_what_is_no_contract(tmp_path, text, sentence):

@@ -59,7 +59,7 @@ def test_the_crc_is_the_usual_one():
 
 def state_frame(sequence: int = 5, time_us: int = 1_000_000) -> bytes:
     head = struct.pack("<IIIIIHB", 40, 39, 38, 77, 2500, 1 << device.WATCHDOG, device.ARMED)
-    measured = struct.pack("<5f2i9f", 1, 2, 3, 4, 5, -6, 7, *range(8, 17))
+    measured = struct.pack("<5f", 1, 2, 3, 4, 5)
     return device.encode(device.STATE, sequence, time_us, head + measured)
 
 
@@ -73,7 +73,7 @@ STATE = link.DeviceState(
     command_age_us=2500,
     faults=1 << device.WATCHDOG,
     flags=device.ARMED,
-    measured=(1.0, 2.0, 3.0, 4.0, 5.0, -6, 7, *map(float, range(8, 17))),
+    measured=(1.0, 2.0, 3.0, 4.0, 5.0),
 )
 
 
@@ -147,7 +147,7 @@ def test_an_endless_frame_costs_no_memory():
 
 @pytest.mark.parametrize(("length", "found"), [(device.MAX_FRAME, 1), (device.MAX_FRAME + 1, 0)])
 def test_the_longest_frame_is_the_longest_on_both_ends(length, found):
-    payload = b"\x01" * (length - 20)
+    payload = b"\x01" * (length - 22)
     body = struct.pack("<BBIQ", device.VERSION + 1, device.STATE, 1, 2) + payload
     frame = cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\x00"
     assert len(frame) - 1 == length

@@ -25,7 +25,7 @@ import device
 class Pin(device.Board):
     robot = "pin"
     hardware_id = "p1"
-    signals = ("position",)
+    signals = (("position", 2), ("tilt", 2))
     actions = ("left", "right")
     action_low = (-1.0, -0.35)
     action_high = (1.0, 0.35)
@@ -37,7 +37,7 @@ class Pin(device.Board):
     def halt(self):
         print("halt")
     def measure(self):
-        return (0.5, -0.25, 3.0, 0.1, float("nan"), -4, 5) + (0.5,) * 9
+        return (0.5, -0.25, 0.1, float("nan"))
     def replace(self):
         print("replace")
 

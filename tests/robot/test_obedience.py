@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from device_rig import VALID_US, WATCHDOG_US, Rig, state
 
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.obedience import Obedience
+from tests.helpers.robots.device_rig import VALID_US, WATCHDOG_US, Rig, state
 
 PERIOD_US = 50_000
 

@@ -9,12 +9,12 @@ import struct
 
 import numpy as np
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
 
 from holdfast.bundle.reader import load, sample
 from holdfast.errors import RunError
 from holdfast.robot.run.policy_process import PolicyProcess
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
 
 OBSERVATION = np.linspace(-1.0, 1.0, 9)
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 import yaml
-from bundles import write_bundle
-from mended import forged
-from recordings import info, record_episode
 from rich.console import Console
 
 from holdfast.cli import main
@@ -22,8 +17,12 @@ from holdfast.log.reader import Event, read
 from holdfast.log.writer import Recorder
 from holdfast.robot import config as configs
 from holdfast.robot.run import replay
-from holdfast.safety_monitor.limits import Limits, blocks
+from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.data.mended import forged
+from tests.helpers.data.recordings import info, record_episode
+from tests.helpers.robots import runs
 
 OPTIONS = ["--episodes", "3", "--explore", "--seed", "5", "--run-budget", "outside_corridor=20"]
 FAMILIARITY = {
@@ -119,7 +118,7 @@ def test_a_verdict_that_differs_is_found(log, tmp_path, capsys, values, sentence
     rows = (log.steps["episode"] == 1).sum()
     first, _ = said.split("\n", 1)
     assert first == (
-        f"episode 2: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log"
+        f"episode 1: 1 of {rows} periods differ, first at step 7, {seconds:.2f} s into the log"
     )
     assert f"  {sentence}" in said
     assert "  now:    ACTIVE, action [" in said
@@ -175,7 +174,7 @@ def test_other_limits_are_shown_as_a_table(folder, log, capsys):
     supposed = replay.replay(log, configs.load(folder / "slow.yaml").monitor)
     for number, (was, would) in enumerate(zip(logged, new, strict=True)):
         episode = log.episodes[number]
-        assert was[0] == str(number + 1)
+        assert was[0] == str(number)
         assert was[2:5] == [str((episode.state == s).sum()) for s in (4, 3, 2)]
         assert was[5] == str(episode.result.interventions)
         rows = (log.steps["episode"] == number) & (log.steps["step"] != log_format.NO_STEP)
@@ -211,24 +210,10 @@ def test_what_cannot_be_replayed(folder, log, tmp_path, capsys):
         assert said.count("\n") == 1
 
 
-OLD = Path(__file__).parent / "data" / "flat_limits.mcap"
-"""Of a run before limits had blocks, with reasons of the fence and of the envelope."""
-
-
-def test_a_log_whose_limits_have_no_blocks_is_replayed_bit_for_bit(capsys):
-    log = read(OLD)
-    assert {"source_max_age_s", "agreement", "coasting_s"} <= log.info.limits.keys()
-    codes = {code for reasons in log.reasons for code in reasons}
-    assert codes == {"power_on", "geofence_near", "forward_speed_exceeded"}
-    assert main(["replay", str(OLD)]) == 0
-    said = capsys.readouterr().out
-    assert said == f"{OLD}: 2 episodes, 84 periods: every verdict is as logged\n"
-
-
-def test_a_log_whose_limits_would_be_refused_today_says_so_and_is_replayed(capsys):
+def test_a_log_whose_limits_would_be_refused_today_says_so_and_is_replayed(log, capsys):
     """Under a tolerance that today is too wide for a config the robot was on track all the same."""
-    log = read(OLD)
-    wide = {**log.info.limits, "tracking_error": {"forward_speed": 0.6}}
+    tracking = {**log.info.limits["tracking"], "tracking_error": {"forward_speed": 0.6}}
+    wide = {**log.info.limits, "tracking": tracking}
     log = dataclasses.replace(log, info=dataclasses.replace(log.info, limits=wide))
     again = replay.replay(log)
     assert not again.differs(log).any()
@@ -236,10 +221,10 @@ def test_a_log_whose_limits_would_be_refused_today_says_so_and_is_replayed(capsy
     assert complaint.startswith("monitor limits.tracking: tracking_error.forward_speed 0.6 should")
     assert replay._compare(log, again, Console(soft_wrap=True))
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"{OLD}: its limits would be refused today ({complaint})"
+    assert first == f"{log.path}: its limits would be refused today ({complaint})"
     assert second.endswith("every verdict is as logged")
     with pytest.raises(ConfigError, match="cannot be replayed"):
-        replay.replay(log, Limits.from_mapping(blocks(wide)))
+        replay.replay(log, Limits.from_mapping(wide))
 
 
 def test_a_log_under_limits_of_another_kind(tmp_path):
@@ -296,7 +281,7 @@ def test_log_probabilities_are_those_of_the_bundle_that_ran(folder, log, tmp_pat
     path = altered(log, index, tmp_path, log_prob=wrong)
     assert main(["replay", str(path), *arguments]) == 1
     err = capsys.readouterr().err
-    assert "episode 2, step 7: log_prob should be" in err
+    assert "episode 1, step 7: log_prob should be" in err
     assert err.count("\n") == 1
     other = write_bundle(tmp_path / "other.onnx", seed=4)
     assert main(["replay", str(folder / "run"), "--policy", str(other)]) == 1

@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-import runs
-from bundles import drive_contract, write_bundle
 
 from holdfast.bundle.reader import load
 from holdfast.log.format import COMPLETED, NO_STEP, STOPPED
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import State
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
 
 EPISODES = 3
 BUDGET = 12.0

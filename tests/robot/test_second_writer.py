@@ -13,12 +13,12 @@ from collections import deque
 
 import numpy as np
 import pytest
-from device_rig import Bench, Rig
-from twins import connected, running_twin, second_writer
 
 from holdfast.errors import LinkError
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial import robot as serial_robot
+from tests.helpers.robots.device_rig import Bench, Rig
+from tests.helpers.robots.twins import connected, running_twin, second_writer
 
 ACTION = np.array([0.6, 0.4])
 PERIOD_S = 0.05
@@ -135,7 +135,8 @@ class Impostor:
         self._lie, self._late_s = lie, late_s
         self._coming = deque()  # when it is there, and what
         self._rig = Rig(Bench())
-        self._rig.board.signals = ("position", "heading", "forward_speed", "yaw_rate", "tilt")
+        self._rig.board.signals = (*Bench.signals, ("heading", 1), ("yaw_rate", 1))
+        self._rig.board.values = (0.5, -0.25, 0.1, 0.2, 3.0, 0.2)
         self._rig.board.lockstep = lockstep
         self._began_s = time.monotonic()
         self._master, self._slave = pty.openpty()
@@ -180,7 +181,7 @@ class Impostor:
         names = ("heard", "obeyed", "command_sequence", "command_crc", "command_age_us")
         head = [fields[name] for name in (*names, "faults", "flags")]
         body = struct.pack(device.STATE_HEAD, *head)
-        body += struct.pack(device.ENDIAN + device.MEASURED, *fields["measured"])
+        body += struct.pack(f"<{len(fields['measured'])}f", *fields["measured"])
         return device.encode(device.STATE, fields["sequence"], fields["time_us"], body)
 
 

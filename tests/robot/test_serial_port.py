@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from twins import DRIVER, connected, running_twin
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.serial.port import ClockOffset, parse_address
 from holdfast.robot.serial.robot import SerialRobot
+from tests.helpers.robots.twins import DRIVER, connected, running_twin
 
 
 def test_an_address_is_read():

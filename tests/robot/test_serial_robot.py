@@ -16,14 +16,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import runs
 from cobs import cobs
-from twins import DRIVER, GAP, connected, running_twin
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.serial import device
 from holdfast.robot.serial import robot as serial_robot
 from holdfast.robot.serial.robot import SerialRobot
+from tests.helpers.robots import runs
+from tests.helpers.robots.twins import DRIVER, GAP, connected, running_twin
 
 ACTION = np.array([0.6, 0.4])
 PERIOD_S = 0.05
@@ -90,16 +90,17 @@ def foreign_frame(version):
     return cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\x00"
 
 
-def hello(answers, signals=b"tilt", actions=b"", limits=()):
+def hello(answers, signals=b"tilt:2", actions=b"", limits=()):
     head = struct.pack("<IBHIB", answers, 0, 200, 50_000, len(limits))
     head += struct.pack(f"<{2 * len(limits)}d", *(v for pair in limits for v in pair))
-    texts = b"".join(bytes([len(text)]) + text for text in (b"r", b"h", signals, actions))
+    texts = (b"r", b"h", signals, actions)
+    texts = b"".join(struct.pack("<H", len(text)) + text for text in texts)
     return device.encode(device.HELLO, 1, 2, head + texts)
 
 
 def state(heard, sequence, time_us):
     head = struct.pack(device.STATE_HEAD, heard, heard, 0, 0, device.NO_AGE, 0, 0)
-    return device.encode(device.STATE, sequence, time_us, head + bytes(4 * 16))
+    return device.encode(device.STATE, sequence, time_us, head + bytes(4 * 2))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,16 @@ def state(heard, sequence, time_us):
             "the device should name each of its 2 action channels once, received 'turn,turn'",
         ),
         (
-            lambda n: hello(n, signals=b"tilt,gravity"),
-            "the device should measure only position, .*, tilt, received gravity",
+            lambda n: hello(n, signals=b"tilt:2,heading:2"),
+            "the device should measure 1 values of 'heading', received 2",
+        ),
+        (
+            lambda n: hello(n, signals=b"tilt:2,payload_mass:1") + state(n, 2, 5_000_000),
+            "STATE should hold the 3 values that HELLO named, received 2",
+        ),
+        (
+            lambda n: hello(n, signals=b"tilt:2,tilt:2"),
+            "no Holdfast device answered within 0.4 s .* bytes received",
         ),
     ],
 )
@@ -153,6 +162,7 @@ def test_identity_and_reading(robot):
     reading = robot.read()
     assert tuple(reading.signals) == identity.signals
     sizes = {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1, "tilt": 2}
+    sizes |= {"angular_velocity": 3, "linear_acceleration": 3, "joint_position": 2}
     assert {name: values.shape for name, values in reading.signals.items()} == {
         name: (size,) for name, size in sizes.items()
     }

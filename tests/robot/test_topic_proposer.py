@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
-import graphs
 import numpy as np
 import pytest
-from bundles import write_bundle
-from topic_rig import CONTRACT, section
 
 from holdfast.bundle.reader import load, log_prob
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, STATUS
+from holdfast.robot.topics.message_types import ARRAY, TEXT
 from holdfast.robot.topics.proposers import (
-    ARRAY,
     OBSERVATION,
     OLD_IN_TURN,
     POLICY,
-    TEXT,
     ExternalProposer,
     PolicyTopic,
     Question,
     introduction,
 )
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.robots.topic_rig import CONTRACT, section
+from tests.helpers.ros import graphs
 
 OBSERVED = np.linspace(-1.0, 1.0, CONTRACT.observation_size)
 HOLD_S = 0.25
@@ -164,7 +164,7 @@ def test_two_monitors_that_ask(here, there, bundle):
 def test_answers_need_a_stamp(here, bundle):
     topic = {"type": "geometry_msgs/msg/Twist", "fields": {}}
     topic["fields"] = {"forward_speed": "linear.x", "yaw_rate": "angular.z"}
-    proposal = section().proposal.model_copy(update=topic)
+    proposal = dataclasses.replace(section().proposal, **topic)
     with pytest.raises(ConfigError, match=r"geometry_msgs/msg/Twist has none"):
         PolicyTopic(here, section(proposal=proposal), bundle, explore=False)
 

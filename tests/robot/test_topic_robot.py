@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
-import graphs
 import numpy as np
 import pytest
-import topic_rig
-from topic_rig import CONTRACT, Body, call, section
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.topics.config import Ranges, SignalField, Source
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import SENSOR, STATUS
 from holdfast.robot.topics.robot import STALL_S, TopicRobot
+from tests.helpers.robots import topic_rig
+from tests.helpers.robots.topic_rig import CONTRACT, Body, call, section
+from tests.helpers.ros import graphs
 
 SCAN = "sensor_msgs/msg/LaserScan"
 FORWARD = np.array([0.5, 0.0])
@@ -275,6 +276,6 @@ def test_a_clock_that_stands_still(here):
 
 
 def test_topics_that_do_not_exist(here):
-    command = section().command.model_copy(update={"type": "some_msgs/msg/Thing"})
+    command = dataclasses.replace(section().command, type="some_msgs/msg/Thing")
     with pytest.raises(ConfigError, match="'some_msgs/msg/Thing' is not known without ROS"):
         robot(here, command=command)

@@ -8,13 +8,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import graphs
 import pytest
-import ros2
 import yaml
-from bundles import drive_contract, write_bundle
 
 from holdfast.robot import config as configs
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.ros import graphs, ros2
 
 HERE = Path(__file__).parent
 

@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
+pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
 from builtin_interfaces.msg import Time
 from rosgraph_msgs.msg import Clock
-from system import MONITOR, POLICY, TWIN, Node, system, until
+
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Node, system, until
 
 CIRCLE = {"policy": "circle.onnx"}
 DRIVE = {**CIRCLE, "enable_motion": True, "record": False}

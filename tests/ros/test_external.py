@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
+pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
 from geometry_msgs.msg import TwistStamped
-from system import DRIVES, MONITOR, TWIN, system, until
+
+from tests.helpers.ros.system import DRIVES, MONITOR, TWIN, system, until
 
 
 class Teleoperation:
@@ -43,7 +44,7 @@ class Teleoperation:
 def deployment(folder):
     given = {
         "policy": "contract.yaml",
-        "proposals": "anybody",
+        "proposals": "external",
         "enable_motion": True,
         "record": False,
     }

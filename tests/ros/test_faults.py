@@ -9,9 +9,19 @@ import time
 
 import pytest
 
-pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
+pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
-from system import BASE, DRIVES, MONITOR, POLICY, TWIN, Node, environment, system, until
+from tests.helpers.ros.system import (
+    BASE,
+    DRIVES,
+    MONITOR,
+    POLICY,
+    TWIN,
+    Node,
+    environment,
+    system,
+    until,
+)
 
 CIRCLE = {"policy": "circle.onnx"}
 DRIVE = {**CIRCLE, "enable_motion": True, "record": False}
@@ -104,7 +114,7 @@ def ending(request):
 def test_behind_the_serial_link(folder, ending):
     """A twin under base_node: the driver's own limits, and an orderly end."""
     twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", "twin", "--link", str(folder / f"port-{ending}")],
+        [sys.executable, "-m", "holdfast", "twin", "--link", str(folder / f"port-{ending}")],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -162,7 +172,7 @@ def test_a_log_that_finds_no_room_is_what_the_stop_is_for(driven, folder):
         client.bring_up(MONITOR)
         client.drives()
         until(lambda: any("File too large" in status.message for status in client.statuses))
-        assert "watch_failed" in client.codes
+        assert "log_lost" in client.codes
         client.until_stands()
         client.ready()
         done, sentence = client.ask("arm")

@@ -10,7 +10,8 @@ import time
 
 import pytest
 import yaml
-from launching import launch, launched, until
+
+from tests.helpers.ros.launching import launch, launched, until
 
 MISTAKES = [
     ({}, "parameter policy should name a bundle or a contract, it is empty"),

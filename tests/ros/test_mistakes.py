@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy", reason="there is no ROS 2 here; pip install 'holdfast[ros]' makes one")
+pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[ros]'")
 
-from system import MONITOR, POLICY, TWIN, Client, Node, until
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, Node, until
 
 START = [
     (TWIN, {"task": 3}, "parameter task should be a text"),
@@ -44,7 +44,7 @@ MISTAKES = [
     ({"policy": "contract.yaml"}, "so policy should name a bundle, an .onnx file"),
     (
         {"policy": "circle.onnx", "proposals": "me"},
-        "parameter proposals should be 'policy' or 'anybody', received 'me'",
+        "parameter proposals should be 'policy' or 'external', received 'me'",
     ),
     (
         {"policy": "circle.onnx", "robot_config": "wrong_field.yaml"},

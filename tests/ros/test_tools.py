@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import ros2
-from bundles import write_bundle
-from launching import launched, until
 
 from holdfast.robot import config as configs
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import write_bundle
+from tests.helpers.ros import ros2
+from tests.helpers.ros.launching import launched, until
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def rate_of(environment, topic):
 @pytest.mark.timeout(300)
 def test_from_goal_to_goal_among_posts(workspace, folder, ros):
     """A task that needs a lidar and a planner: the twin is both, real nodes see what it says."""
-    contract = dataclasses.replace(make("DriveGoal-v0").contract, episode_steps=72_000)
+    contract = dataclasses.replace(resolve("DriveGoal-v0").make().contract, episode_steps=72_000)
     write_bundle(folder / "goal.onnx", contract, action=(0.0, 0.5))
     config = f"robot_config:={configs.find('drive_lidar')}"
     twin, deploy = ("task:=DriveGoal-v0", config), (config, "enable_motion:=true")
@@ -289,7 +289,7 @@ def deploying(workspace, folder):
     """Run a bundle on the robot of ROS nodes, without ROS."""
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "holdfast.cli", "deploy", "--robot", "dds:drive"),
+            *(sys.executable, "-m", "holdfast", "deploy", "--robot", "dds:drive"),
             *("--policy", "circle.onnx", "--no-prompt", "--out", f"run-{time.time_ns()}"),
         ],
         env=without_ros(workspace),
@@ -325,7 +325,7 @@ def test_a_twin_without_ros_is_seen_by_ros(workspace, folder, ros):
     """The other way round: real nodes drive a robot that is not ROS, its services included."""
     here = without_ros(workspace)
     twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast.cli", "twin", "--dds", "--scan-rays", "36"],
+        [sys.executable, "-m", "holdfast", "twin", "--dds", "--scan-rays", "36"],
         env=here,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

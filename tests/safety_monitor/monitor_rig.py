@@ -12,7 +12,7 @@ from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.safety_monitor import Limits, Look, Monitor, Proposal, Reading, State, Verdict
 from holdfast.safety_monitor.checks import CHECKS
 from holdfast.safety_monitor.judge import Judge
-from holdfast.safety_monitor.limits import BLOCK_OF
+from holdfast.safety_monitor.limits import BLOCKS
 from holdfast.safety_monitor.look import Seen, velocity
 
 PERIOD_S = 0.05
@@ -33,8 +33,8 @@ CONTRACT = Contract(
         ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
     ),
     costs=(
-        Cost("outside", "corridor", {"x_limit_m": 1.0}, 2.0, 6.0, 0.99, 0.95),
-        Cost("far_outside", "corridor", {"x_limit_m": 2.0}, 1.0, 3.0, 0.99, 0.95),
+        Cost("outside", "abs(position.x) > 1.0", 2.0, 6.0, 0.99, 0.95),
+        Cost("far_outside", "abs(position.x) > 2.0", 1.0, 3.0, 0.99, 0.95),
     ),
 )
 
@@ -74,9 +74,9 @@ PLAIN_LIMITS = {
 }
 AGREEMENT = {
     "distance_share": 0.125,
-    "slip_m_per_rad": 0.25,
+    "axle_m": -0.25,
     "creep_m_s": 0.0625,
-    "spin_s": 0.375,
+    "floor_m_s2": 1.5,
     "along_m": 0.5,
     "across_m": 0.25,
     "turn_share": 0.25,
@@ -85,7 +85,8 @@ AGREEMENT = {
 }
 """A block `consistency`, which the rig's limits lack."""
 LIMITS = Limits.from_mapping(PLAIN_LIMITS)
-WHOLE = ("geofence", "consistency")
+BLOCK_OF = {each.name: block for block, kind in BLOCKS.items() for each in dataclasses.fields(kind)}
+WHOLE = ("geofence", "consistency", "following")
 """Blocks that tests change as a whole."""
 
 

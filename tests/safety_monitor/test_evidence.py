@@ -285,10 +285,10 @@ def test_malformed_evidence_is_refused_and_changes_nothing():
     evidence = fed([(2.5, 1.0)] * 3)
     before = evidence.to_mapping()
     for path, value, message in (
-        (("alpha",), "0.05", "saved evidence.alpha: should be float"),
-        (("costs",), None, "saved evidence.costs: should be a list"),
+        (("alpha",), "0.05", "saved evidence.alpha should be a number"),
+        (("costs",), None, "saved evidence.costs should be a list"),
         (("costs", 1, "keeps", "log_wealth"), [0.0], "log_wealth should hold 10 bets, received 1"),
-        (("costs", 1, "keeps", "count"), 1.5, "should be int"),
+        (("costs", 1, "keeps", "count"), 1.5, "should be a whole number"),
     ):
         data = saved()
         place = data

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, LIMITS, Rig, drift_of, limits, seen, states
 
+from holdfast import schema
 from holdfast.contract import ObservationChannel
 from holdfast.errors import BundleError
 from holdfast.safety_monitor import Check, Familiarity, Monitor, State, fit_familiarity
@@ -20,7 +21,7 @@ PLAIN = {
     "episodes": 100,
     "logged": 40,
 }
-FAMILIAR = Familiarity.from_mapping(PLAIN)
+FAMILIAR = schema.build(Familiarity, PLAIN)
 
 
 def episodes(rng, count, steps=60, shift=0.0):
@@ -49,8 +50,8 @@ def crossed(familiarity, batch):
 def test_plain_data_is_read_and_written_without_loss():
     fitted = fit_familiarity(episodes(np.random.default_rng(0), 40), 0.1)
     for one in (FAMILIAR, fitted):
-        assert Familiarity.from_mapping(json.loads(json.dumps(one.to_mapping()))) == one
-    assert FAMILIAR.to_mapping() == PLAIN
+        assert schema.build(Familiarity, json.loads(json.dumps(schema.to_plain(one)))) == one
+    assert schema.to_plain(FAMILIAR) == PLAIN
 
 
 @pytest.mark.parametrize(
@@ -60,26 +61,26 @@ def test_plain_data_is_read_and_written_without_loss():
         ({"mean": [], "whitening": []}, "whitening should be 0 rows of 0, n at least 1"),
         ({"whitening": [[1.0, 0.0]]}, "whitening should be 2 rows of 2"),
         ({"whitening": [[1.0], [0.0, 1.0]]}, "whitening should be 2 rows of 2"),
-        ({"reference": 0.0}, "reference should be above 0 and threshold at least 1"),
-        ({"threshold": 0.999}, "reference should be above 0 and threshold at least 1"),
+        ({"reference": 0.0}, "familiarity.reference should be above 0, received 0.0"),
+        ({"threshold": 0.999}, "familiarity.threshold should be at least 1, received 0.999"),
         ({"mean": [math.nan, 0.0]}, "should be a finite number"),
-        ({"mean": None}, "familiarity.mean: should be a list"),
+        ({"mean": None}, "familiarity.mean should be a list"),
         ({"more": 1.0}, "familiarity: unknown more"),
     ],
 )
 def test_malformed_data_is_refused(change, message):
     with pytest.raises(BundleError, match=message):
-        Familiarity.from_mapping({**PLAIN, **change})
+        schema.read(Familiarity, {**PLAIN, **change}, "familiarity", BundleError, complete=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_numbers_are_finite(value):
     eye = ((1.0,),)
     for mean, whitening in (((value,), eye), ((0.0,), ((value,),))):
-        with pytest.raises(BundleError, match="mean and whitening should be finite"):
+        with pytest.raises(BundleError, match=r"(mean|whitening) should be a finite number"):
             Familiarity(mean, whitening, 1.0, 1.0, 0.1, 1, 0)
     for reference, threshold in ((value, 1.0), (1.0, value)):
-        with pytest.raises(BundleError, match="both finite"):
+        with pytest.raises(BundleError, match=r"(reference|threshold) should be a finite number"):
             Familiarity((0.0,), eye, reference, threshold, 0.1, 1, 0)
     assert Familiarity((0.0,), eye, 1.0, 1.0, 0.1, 1, 0).threshold == 1.0
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, MOVING, Rig, arm, codes, limits, reset, states
 
-from holdfast.safety_monitor import Proposal, State, costs
-from holdfast.safety_monitor.costs import CostFunction
+from holdfast.safety_monitor import Proposal, State
 
 
 @pytest.mark.parametrize("action", [(math.nan, 0.0), (0.0, math.nan), (math.inf, -math.inf)])
@@ -94,9 +93,7 @@ def test_every_kind_of_exception_reaches_the_safe_state(monkeypatch, state, erro
     def fail(signals, **_):
         raise error("unforeseen")
 
-    broken = CostFunction(fail, ("position",), ("x_limit_m",), 1.0)
-    monkeypatch.setitem(costs.FUNCTIONS, "corridor", broken)
-    rig.monitor._cost_model = costs.CostModel(CONTRACT)
+    monkeypatch.setattr(rig.monitor._cost_model, "step", fail)
     verdict = rig.step((1.0, 0.0))
     assert verdict.state is State.STOPPED
     assert not verdict.action.any()
@@ -120,9 +117,7 @@ def test_nan_is_not_counted_as_satisfied(monkeypatch):
     assert rig.step((0.1, 0.0), cost_to_go=np.array([math.nan, 0.0])).state is State.LIMITED
     rig = Rig().to_active()
     rig.step()
-    nothing = CostFunction(lambda signals, x_limit_m: np.float64(math.nan), (), ("x_limit_m",), 1.0)
-    monkeypatch.setitem(costs.FUNCTIONS, "corridor", nothing)
-    rig.monitor._cost_model = costs.CostModel(CONTRACT)
+    monkeypatch.setattr(rig.monitor._cost_model, "step", lambda values: (math.nan, 0.0))
     verdict = rig.step()
     assert verdict.state is State.STOPPED
     assert verdict.costs == (1.0, 1.0)

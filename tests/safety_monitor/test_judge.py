@@ -63,7 +63,7 @@ class HighRig(Rig):
 def test_a_check_is_a_file_a_line_and_a_block(listed):
     made = Limits.from_mapping({**PLAIN_LIMITS, "length": {"most_steps": 3}})
     assert made.checks["length"] == LengthLimits(3, 0)
-    assert Limits.from_mapping(made.to_mapping()) == made
+    assert Limits.from_mapping(made.to_plain()) == made
     rig = HighRig(made).to_active()
     assert [rig.step().state for _ in range(4)] == [State.ACTIVE] * 3 + [State.STOPPED]
     assert "too_long" in codes(rig.step().reasons)
@@ -85,7 +85,7 @@ def test_its_limits_are_read_as_strictly_as_any(listed):
         ({"most_steps": 0}, "length: most_steps should be finite and above 0, received 0"),
         ({}, "length: missing most_steps"),
         ({"most_step": 3}, "length: unknown most_step; did you mean 'most_steps'?"),
-        ({"most_steps": 1.5}, "length.most_steps: should be int, received 1.5"),
+        ({"most_steps": 1.5}, "length.most_steps should be a whole number, received 1.5"),
     ):
         with pytest.raises(ConfigError) as caught:
             Limits.from_mapping({**PLAIN_LIMITS, "length": block})

@@ -1,23 +1,29 @@
-"""What limits may be, by themselves and beside a contract."""
+"""Values that limits may have, by themselves and beside a contract."""
 
 import dataclasses
 import math
 
 import pytest
-from monitor_rig import AGREEMENT, CONTRACT, LIMITS, check, limits
+from monitor_rig import AGREEMENT, BLOCK_OF, CONTRACT, LIMITS, check, limits
 
 from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.errors import ConfigError
-from holdfast.safety_monitor import Agreement, Monitor, Span, Tiers
-from holdfast.safety_monitor.limits import BLOCK_OF
+from holdfast.safety_monitor import (
+    Agreement,
+    Monitor,
+    Span,
+    Tiers,
+)
 
 
 @pytest.mark.parametrize("name", AGREEMENT)
 def test_an_agreement_makes_sense(name):
     if name.endswith("share"):
         wrong, right, should = (-1e-9, 0.5, math.nan), (0.0, 0.499), "at least 0 and below 0.5"
-    elif name in ("along_m", "across_m", "heading_rad"):
+    elif name in ("floor_m_s2", "along_m", "across_m", "heading_rad"):
         wrong, right, should = (0.0, -1.0, math.nan, math.inf), (1e-9, 9.0), "finite and above 0"
+    elif name == "axle_m":
+        wrong, right, should = (-math.inf, math.nan, math.inf), (-1.0, 0.0, 1.0), "finite"
     else:
         wrong, right, should = (-1e-9, math.nan, math.inf), (0.0, 9.0), "finite and at least 0"
     for value in wrong:

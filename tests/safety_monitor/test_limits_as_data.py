@@ -1,4 +1,4 @@
-"""Limits as plain data: blocks, keys, and what logs of before blocks hold."""
+"""Limits as plain data: blocks and keys."""
 
 import copy
 import dataclasses
@@ -13,10 +13,17 @@ from monitor_rig import AGREEMENT, LIMITS, PLAIN_LIMITS, limits
 from holdfast.contract import Recovery
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
-from holdfast.safety_monitor import Agreement, Geofence, Limits, Monitor, Span, Tiers
+from holdfast.safety_monitor import (
+    Agreement,
+    FollowingLimits,
+    Geofence,
+    Limits,
+    Monitor,
+    Span,
+    Tiers,
+)
 from holdfast.safety_monitor.checks import CHECKS
-from holdfast.safety_monitor.limits import BLOCK_OF, BLOCKS, FLAT, blocks
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config" / "drive.yaml"
@@ -26,39 +33,6 @@ CONFIGS = [
     for path in sorted((ROOT / folder).glob("*.yaml"))
     if "\nmonitor:" in path.read_text()
 ]
-
-
-OLD = {
-    "source_max_age_s": 0.25,
-    "source_lost_s": 0.5,
-    "proposal_max_age_s": 0.125,
-    "proposal_lost_s": 0.375,
-    "future_tolerance_s": 0.03125,
-    "max_step_gap_s": 0.5,
-    "max_skipped": 3,
-    "geofence": PLAIN_LIMITS["geofence"],
-    "forward_speed_m_s": {"limited": 1.25, "stopped": 1.5},
-    "yaw_rate_rad_s": {"limited": 2.5, "stopped": 3.0},
-    "tilt_rad": {"limited": 0.25, "stopped": 0.5},
-    "joint_position_rad": None,
-    "joint_velocity_rad_s": None,
-    "tracking_error": {"forward_speed": 0.375, "yaw_rate": 0.75},
-    "tracking_s": {"limited": 0.25, "stopped": 0.5},
-    "deceleration_m_s2": 2.0,
-    "reaction_time_s": 0.25,
-    "slow_margin_m": 0.5,
-    "footprint_radius_m": None,
-    "standing_speed_m_s": 0.0625,
-    "standing_yaw_rate_rad_s": 0.125,
-    "limited_scale": 0.5,
-    "trigger_steps": 1,
-    "release_steps": 3,
-    "fallback_max_s": 1.0,
-    "episode_budget": None,
-    "episode_coverage": 0.5,
-    "recovery": None,
-}
-"""The rig's limits as the oldest logs have them; later ones without blocks have four keys more."""
 
 
 def changed(block, name, value):
@@ -81,11 +55,11 @@ def test_plain_data_becomes_limits():
 
 def test_the_drive_robot_s_limits_fit_its_contract():
     loaded = Limits.from_mapping(yaml.safe_load(CONFIG.read_text())["monitor"])
-    Monitor(make("DriveCircle-v0").contract, loaded)
+    Monitor(resolve("DriveCircle-v0").make().contract, loaded)
 
 
 def test_limits_become_plain_data_again():
-    assert LIMITS.to_mapping() == {
+    assert LIMITS.to_plain() == {
         **PLAIN_LIMITS,
         "budget": {"episode_coverage": 0.5, "episode_budget": None},
         "envelope": {
@@ -95,7 +69,8 @@ def test_limits_become_plain_data_again():
         },
     }
     everything = limits(
-        agreement=Agreement(**AGREEMENT),
+        consistency=Agreement(**AGREEMENT),
+        following=FollowingLimits(*[0.5] * 9),
         pose_frozen_s=1.0,
         coasting_s=1.0,
         footprint_radius_m=0.1,
@@ -105,14 +80,15 @@ def test_limits_become_plain_data_again():
         recovery=Recovery("return_to_point", {"x_m": 1.0}),
     )
     assert everything.checks.keys() == CHECKS.keys()
-    plain = json.loads(json.dumps(everything.to_mapping()))
+    plain = json.loads(json.dumps(everything.to_plain()))
     assert Limits.from_mapping(plain) == everything
 
 
 def test_checks_are_asked_in_the_order_of_their_list():
     """Logs hold the reasons in this order."""
     assert tuple(CHECKS) == (
-        "envelope", "geofence", "obstacles", "coasting", "tracking", "consistency", "frozen"
+        "envelope", "geofence", "obstacles", "coasting",
+        "tracking", "following", "consistency", "frozen",
     )  # fmt: skip
     turned = dataclasses.replace(LIMITS, checks=dict(reversed(LIMITS.checks.items())))
     assert [type(judge) for judge in turned.judges()] == [
@@ -162,43 +138,6 @@ def test_every_shipped_robot_has_every_check_that_its_sensors_allow(path):
     assert loaded["frozen"].pose_frozen_s is not None
 
 
-# Limits without blocks, as logs of before 2026-12 have them.
-
-
-def test_old_limits_become_blocks():
-    assert Limits.from_mapping(blocks(OLD)) == LIMITS
-    later = dict.fromkeys(("agreement", "pose_frozen_s", "velocity_frozen_s", "coasting_s"))
-    assert Limits.from_mapping(blocks(OLD | later)) == LIMITS
-    later |= {"agreement": AGREEMENT, "pose_frozen_s": 0.5, "coasting_s": 2.0}
-    assert Limits.from_mapping(blocks(OLD | later)) == limits(
-        agreement=Agreement(**AGREEMENT), pose_frozen_s=0.5, coasting_s=2.0
-    )
-
-
-def test_what_was_null_is_off():
-    nothing = dict.fromkeys(("geofence", "forward_speed_m_s", "yaw_rate_rad_s", "tilt_rad"))
-    nothing["tracking_error"] = {}
-    assert Limits.from_mapping(blocks(OLD | nothing)) == LIMITS.without(*LIMITS.checks)
-    recovery = {"name": "return_to_point", "parameters": {"x_m": 1.0}}
-    assert blocks(OLD | {"recovery": recovery})["recovery"] == recovery
-
-
-def test_limits_that_have_blocks_stay_as_they_are():
-    assert blocks(PLAIN_LIMITS) == PLAIN_LIMITS
-    assert blocks({}) == {}
-
-
-def test_every_old_limit_has_a_place():
-    for block, names in FLAT.items():
-        assert set(names) == {field.name for field in dataclasses.fields(BLOCKS[block])}
-    assert OLD.keys() - {"geofence", "recovery"} <= BLOCK_OF.keys()
-    with pytest.raises(ConfigError) as caught:
-        Limits.from_mapping(OLD)
-    assert str(caught.value) == (
-        "monitor limits: unknown source_max_age_s; it has a place in the block freshness now"
-    )
-
-
 # Keys.
 
 
@@ -218,16 +157,18 @@ def test_every_key_of_a_block_must_be_there_or_mean_that_nothing_is_checked(bloc
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (changed("freshness", "max_skiped", 1), ".freshness: unknown max_skiped; did you mean "
-                                                "'max_skipped'?"),
+        (changed("freshness", "max_skiped", 1), ".freshness: unknown max_skiped; known are "
+                                                "source_max_age_s, source_lost_s, "
+                                                "proposal_max_age_s, proposal_lost_s, "
+                                                "future_tolerance_s, max_step_gap_s, max_skipped"),
         (changed("ladder", "x", 1), ".ladder: unknown x; known are trigger_steps, release_steps, "
                                     "fallback_max_s"),
         ({**PLAIN_LIMITS, "geofense": {}}, ": unknown geofense; did you mean 'geofence'?"),
         ({**PLAIN_LIMITS, "x": {}}, ": unknown x; known are motion, freshness, ladder, budget, "
                                     "recovery, envelope, geofence, obstacles, coasting, tracking, "
-                                    "consistency, frozen"),
-        ({**PLAIN_LIMITS, "agreement": AGREEMENT}, ": unknown agreement; it has a place in the "
-                                                   "block consistency now"),
+                                    "following, consistency, frozen"),
+        ({**PLAIN_LIMITS, "along_m": 0.1}, ": unknown along_m; it belongs into the block "
+                                           "consistency"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_refused_with_the_right_one(data, sentence):
@@ -238,15 +179,15 @@ def test_an_unknown_key_is_refused_with_the_right_one(data, sentence):
 
 @pytest.mark.parametrize("data", [None, [], "fast", 3])
 def test_limits_and_blocks_are_mappings(data):
-    with pytest.raises(ConfigError, match=r"^monitor limits: should be a mapping, received"):
+    with pytest.raises(ConfigError, match=r"^monitor limits should be a mapping, received"):
         Limits.from_mapping(data)
     if data is not None:
-        with pytest.raises(ConfigError, match=r"limits\.ladder: should be a mapping, received"):
+        with pytest.raises(ConfigError, match=r"limits\.ladder should be a mapping, received"):
             Limits.from_mapping({**PLAIN_LIMITS, "ladder": data})
 
 
 def test_plain_data_is_finite():
-    with pytest.raises(ConfigError, match=r"motion\.reaction_time_s: should be a finite number"):
+    with pytest.raises(ConfigError, match=r"motion\.reaction_time_s should be a finite number"):
         Limits.from_mapping(changed("motion", "reaction_time_s", math.nan))
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, LIMITS, codes, limits
 
-from holdfast.contract import ActionChannel, Cost, ObservationChannel
+from holdfast.contract import ActionChannel, Cost, DeclaredSignal, ObservationChannel
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor import Check, Monitor, Proposal, Reading, State, Tiers, look
 
@@ -332,7 +332,10 @@ def test_cost_to_go():
     [
         ({"observation": (ObservationChannel("seen", 3, "1", "observation"),)}, "observation"),
         (
-            {"costs": (Cost("said", "reported", {"index": 0.0}, 1.0, 2.0, 1.0, 1.0),)},
+            {
+                "signals": (DeclaredSignal("reported_cost", 1, "1"),),
+                "costs": (Cost("said", "reported_cost[0]", 1.0, 2.0, 1.0, 1.0),),
+            },
             "reported_cost",
         ),
     ],

@@ -3,10 +3,10 @@ import math
 
 import numpy as np
 import pytest
-from monitor_rig import CONTRACT, MOVING, STILL, Rig, arm, codes, limits, states
+from monitor_rig import MOVING, STILL, Rig, arm, codes, limits, states
 
 from holdfast.errors import ConfigError, ContractError
-from holdfast.safety_monitor import Check, Monitor, Reading, State
+from holdfast.safety_monitor import Check, Reading, State
 
 # Construction.
 
@@ -26,9 +26,6 @@ def test_what_contradicts_the_contract_is_refused_at_the_start():
         Rig(limits(episode_budget={"outside": 7.0}))
     with pytest.raises(ConfigError, match="max_step_gap_s"):
         Rig(limits(max_step_gap_s=0.01))
-    other = dataclasses.replace(CONTRACT.costs[0], function="no_such_cost")
-    with pytest.raises(ContractError, match="no_such_cost"):
-        Monitor(dataclasses.replace(CONTRACT, costs=(other,)), limits())
 
 
 # Every state x every event.

@@ -14,7 +14,7 @@ from holdfast.safety_monitor import Geofence, State
 FREE = dataclasses.replace(
     CONTRACT,
     episode_steps=400,
-    costs=tuple(dataclasses.replace(c, parameters={"x_limit_m": 99.0}) for c in CONTRACT.costs),
+    costs=tuple(dataclasses.replace(c, expression="abs(position.x) > 99") for c in CONTRACT.costs),
 )
 """Nothing costs anything, so that only the envelope stops a robot."""
 

@@ -11,7 +11,7 @@ from monitor_rig import CONTRACT, MOVING, Rig, limits
 from holdfast.safety_monitor import Agreement, Proposal, Reading, State
 
 EVERYTHING = limits(
-    agreement=Agreement(0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0),
+    consistency=Agreement(0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 0.1, 0.1, 1.0),
     pose_frozen_s=1.0,
     velocity_frozen_s=1.0,
     coasting_s=1.0,

@@ -300,6 +300,7 @@ ALSO = {
     "episode_coverage",
     "recovery",  # no number; test_recovery.py
     "consistency",  # nine numbers; test_consistency.py
+    "following",  # nine numbers; test_following.py
     "pose_frozen_s",  # test_frozen.py
     "velocity_frozen_s",
     "coasting_s",  # test_coasting.py
@@ -307,7 +308,7 @@ ALSO = {
 
 
 def test_no_limit_is_left_out():
-    whole = {"geofence", "consistency", "recovery"}
+    whole = {"geofence", "consistency", "following", "recovery"}
     names = {f.name for block in BLOCKS.keys() - whole for f in dataclasses.fields(BLOCKS[block])}
     assert {name for name, *_ in REACHES} | ALSO == names | whole
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from monitor_rig import CONTRACT, MOVING, STILL, Rig, drift_of, limits
 
-from holdfast.safety_monitor import Agreement, Evidence, Familiarity, Reading, State
+from holdfast.safety_monitor import (
+    Agreement,
+    Evidence,
+    Familiarity,
+    FollowingLimits,
+    Reading,
+    State,
+)
 from holdfast.safety_monitor.judge import Judge
 
 FAMILIAR = Familiarity((0.0,) * 7, ((0.0,) * 7,) * 7, 1.0, 30.0, 0.05, 100, 0)
@@ -15,7 +22,8 @@ SLOW = limits(
     release_steps=3,
     fallback_max_s=60.0,
     proposal_lost_s=60.0,
-    agreement=Agreement(0.0, 0.0, 0.0, 0.0, 60.0, 60.0, 0.0, 0.0, 60.0),
+    consistency=Agreement(0.0, 0.0, 0.0, 20.0, 60.0, 60.0, 0.0, 0.0, 60.0),
+    following=FollowingLimits(0.0, 0.0, 0.0, 0.0, 0.0, 20.0, 0.0, 60.0, 60.0),
     pose_frozen_s=60.0,
     velocity_frozen_s=60.0,
     coasting_s=60.0,
@@ -46,8 +54,8 @@ def new():
     return Rig(SLOW, familiarity=FAMILIAR, evidence=Evidence(CONTRACT))
 
 
-OFF = {"forward_speed": [-0.9]}
-"""Far from any command that is given here."""
+OFF = {"forward_speed": [-0.9], "yaw_rate": [-2.0]}
+"""Far from any command that is given here; its wheels slip when they no longer say so."""
 
 
 def used(state):
@@ -57,10 +65,12 @@ def used(state):
     rig.to_active()
     drift_of(rig)._whitening = np.eye(7)  # odd
     predicted = np.array([9.0, 0.0])  # slowed
+    steps = []
 
     def step(proposal, cost_to_go=None, age_s=0.0):
         rig.tick()
-        sources = rig.read(**OFF)
+        sources = rig.read(**OFF if len(steps) < 3 else {})
+        steps.append(rig.now_s)
         sources["base"] = dataclasses.replace(sources["base"], stamp_s=rig.now_s - age_s)
         sources["lidar"] = Reading(rig.now_s, rig.sequence, {})
         rig.step(proposal, sources, cost_to_go, dt_s=0.0)
@@ -104,14 +114,31 @@ HEARD = {
 UNTIL_ARMED = {
     "_ramp_only",
     "Tracking._last_s",
-    "Tracking._commands",
+    "Tracking._commands._commands",
     "Tracking._off_s",
+    "Following._last_s",
+    "Following._commands._commands",
+    "Following._floor._velocity",
+    "Following._floor._at_s",
+    "Following._least_m_s",
+    "Following._most_m_s",
+    "Following._slipped_s",
+    "Following._off_m",
+    "Following._off_rad",
     "Consistency._travel._sum",
     "Consistency._travel._rate",
     "Consistency._travel._at_s",
+    "Consistency._travel.doubt",
+    "Consistency._slip._sum",
+    "Consistency._slip._rate",
+    "Consistency._slip._at_s",
+    "Consistency._slip.doubt",
+    "Consistency._floor._velocity",
+    "Consistency._floor._at_s",
     "Consistency._turn._sum",
     "Consistency._turn._rate",
     "Consistency._turn._at_s",
+    "Consistency._turn.doubt",
     "Consistency._position",
     "Consistency._axes",
     "Consistency._heading",

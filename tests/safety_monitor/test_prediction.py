@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from monitor_rig import Rig, limits, states
 
+from holdfast import schema
 from holdfast.errors import BundleError
 from holdfast.safety_monitor import Prediction, State, fit_prediction
 from holdfast.safety_monitor.prediction import shortfall
@@ -18,7 +19,7 @@ def test_plain_data_is_read_and_written_without_loss():
     ahead = [rng.random((5, 2)) for _ in range(4)]
     fitted = fit_prediction(ahead, [rng.random((5, 2)) for _ in range(4)], 5)
     for one in (NINE, fitted):
-        assert Prediction.from_mapping(json.loads(json.dumps(one.to_mapping()))) == one
+        assert schema.build(Prediction, json.loads(json.dumps(schema.to_plain(one)))) == one
     assert [len(episodes) for episodes in fitted.shortfalls] == [4, 4]
 
 
@@ -27,19 +28,19 @@ def test_plain_data_is_read_and_written_without_loss():
     [
         ({}, "prediction: missing shortfalls"),
         ({"shortfalls": [], "more": 1}, "prediction: unknown more"),
-        ({"shortfalls": [[1.0, "2"]]}, r"prediction.shortfalls\[0\]\[1\]: should be float"),
-        ({"shortfalls": [[2.0, 1.0]]}, "shortfalls should be finite and ascending"),
+        ({"shortfalls": [[1.0, "2"]]}, r"prediction.shortfalls\[0\]\[1\] should be a number"),
+        ({"shortfalls": [[2.0, 1.0]]}, "shortfalls of each cost should be ascending"),
         ({"shortfalls": [[0.0], [math.nan]]}, "should be a finite number"),
     ],
 )
 def test_malformed_data_is_refused(data, message):
     with pytest.raises(BundleError, match=message):
-        Prediction.from_mapping(data)
+        schema.read(Prediction, data, "prediction", BundleError, complete=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_shortfalls_are_finite(value):
-    with pytest.raises(BundleError, match="shortfalls should be finite and ascending"):
+    with pytest.raises(BundleError, match="prediction: shortfalls should be a finite number"):
         Prediction(((0.0,), (1.0, value)))
 
 

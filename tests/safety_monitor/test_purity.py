@@ -15,6 +15,7 @@ ALLOWED = (
     "holdfast.signals",
     "holdfast.errors",
     "holdfast.observer",
+    "holdfast.schema",
     "holdfast.safety_monitor",
 )
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}

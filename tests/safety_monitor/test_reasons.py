@@ -109,7 +109,8 @@ def test_what_says_nothing_against_an_observation():
         "proposer_fault",
         "evidence_lost",
         "interrupted",
-        "deactivated",
+        "disarmed",
+        "log_lost",
     }
 
 
@@ -117,4 +118,4 @@ def test_what_stops_from_outside_is_in_the_table():
     outside = codes(lambda kind: kind.sentence == "{text}")
     assert {"device_fault", "proposer_fault", "link_lost", "run_failed", "interrupted"} <= outside
     obeyed = {code for code in outside if find(code).against is not reasons.ROBOT}
-    assert obeyed == {"proposer_fault", "interrupted", "deactivated", "evidence_lost"}
+    assert obeyed == {"proposer_fault", "interrupted", "disarmed", "log_lost", "evidence_lost"}

@@ -129,7 +129,7 @@ def test_a_robot_s_own_recovery_that_cannot_be_used_is_refused(recovery, message
 
 
 def test_a_robot_s_own_recovery_needs_its_signals():
-    cost = dataclasses.replace(CONTRACT.costs[0], function="speeding", parameters={"speed_m_s": 1})
+    cost = dataclasses.replace(CONTRACT.costs[0], expression="abs(forward_speed) > 1")
     blind = dataclasses.replace(CONTRACT, observation=CONTRACT.observation[2:], costs=(cost,))
     bare = limits(geofence=None, recovery=Recovery("return_to_point", DOCK))
     assert {"position", "heading"} <= Monitor(blind, bare).required
@@ -142,7 +142,7 @@ def test_a_robot_s_own_recovery_needs_its_signals():
 def recovering(**changes):
     """Return a rig that drives outwards until its policy falls silent."""
     slow = {"proposal_lost_s": 60.0, "fallback_max_s": 20.0, **changes}
-    free = tuple(dataclasses.replace(c, parameters={"x_limit_m": 99.0}) for c in CONTRACT.costs)
+    free = tuple(dataclasses.replace(c, expression="abs(position.x) > 99") for c in CONTRACT.costs)
     rig = Rig(limits(**slow), contract=with_recovery(costs=free))
     rig.x_m, rig.y_m, rig.heading_rad = 2.5, 0.0, 0.0
     return rig.to_fallback()

@@ -8,13 +8,13 @@ import pytest
 
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.registry import TASKS, make, make_batch
+from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
 
 
 @pytest.fixture(params=sorted(TASKS))
 def task(request):
-    return make(request.param)
+    return resolve(request.param).make()
 
 
 def drawn(task, steps, copies, seed=0):
@@ -130,7 +130,7 @@ def test_bad_actions_and_a_diverged_simulation_are_refused(task):
 
 @pytest.mark.parametrize("part", ["reward", "cost", "observation"])
 def test_a_task_that_returns_nan_is_refused(part, monkeypatch):
-    task = make("PointCircle-v0")
+    task = resolve("PointCircle-v0").make()
     batch = MujocoBatch(task, 2, seed=0)
     if part == "reward":
         monkeypatch.setattr(task, "reward", lambda signals: np.array([0.0, np.nan]))
@@ -143,10 +143,10 @@ def test_a_task_that_returns_nan_is_refused(part, monkeypatch):
 
 
 def test_a_batch_is_made_by_a_task_s_id_and_bills_under_the_contract_given():
-    contract = make("PointCircle-v0").contract
+    contract = resolve("PointCircle-v0").make().contract
     tighter = dataclasses.replace(contract, episode_steps=7)
-    assert make_batch("PointCircle-v0", 2, seed=0).contract == contract
-    batch = make_batch("PointCircle-v0", 2, seed=0, contract=tighter)
+    assert resolve("PointCircle-v0").batch(2, seed=0).contract == contract
+    batch = resolve("PointCircle-v0").batch(2, seed=0, contract=tighter)
     for _ in range(7):
         step = batch.step(np.zeros((2, 2)))
     assert step.truncated.all()
@@ -156,4 +156,4 @@ def test_unknown_task_is_refused():
     with pytest.raises(
         ConfigError, match=r"task should be one of .*PointCircle-v0.*; received 'x'"
     ):
-        make("x")
+        resolve("x").make()

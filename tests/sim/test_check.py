@@ -7,14 +7,14 @@ import pytest
 
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.sim.check import check_task
-from holdfast.sim.registry import TASKS, make
+from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.point import Point
 from holdfast.sim.tasks.circle import Circle
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_task_passes(name):
-    check_task(make(name))
+    check_task(resolve(name).make())
 
 
 class Good(Circle):

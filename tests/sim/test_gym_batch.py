@@ -10,11 +10,11 @@ import pytest
 
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.sim.batch.randomise import Randomisation
-from holdfast.sim.check import check
-from holdfast.sim.registry import make, make_batch, own_contract
+from holdfast.sim.registry import resolve
 
-WALK, NAMED = "gym:gym_envs:Walk-v0", "gym:gym_envs:WalkNamed-v0"
-SIX = "gym:gym_six:SixTuple-v0"
+ENVS = "gym:tests.helpers.gym.gym_envs"
+WALK, NAMED = f"{ENVS}:Walk-v0", f"{ENVS}:WalkNamed-v0"
+SIX = "gym:tests.helpers.gym.gym_six:SixTuple-v0"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pendulum.py"
 PENDULUM = f"gym:{EXAMPLE}:PendulumTooFast-v0"
 
@@ -28,7 +28,7 @@ def actions(contract, steps, copies, seed=0):
 
 
 def test_a_contract_is_made_of_the_spaces_the_time_limit_and_the_costs():
-    contract = own_contract(NAMED)
+    contract = resolve(NAMED).contract
     assert (contract.robot, contract.task) == ("simulation", "gym:WalkNamed-v0")
     assert [(c.signal, c.size) for c in contract.observation] == [
         ("observation", 2),
@@ -37,26 +37,26 @@ def test_a_contract_is_made_of_the_spaces_the_time_limit_and_the_costs():
     (action,) = contract.action
     assert (action.low, action.high, contract.action_max_step[0]) == (-1.0, 1.0, 2.0)
     assert contract.episode_steps == 30
-    assert [(c.name, c.function, c.parameters) for c in contract.costs] == [
-        ("beyond", "reported", {"index": 0.0}),
-        ("far", "reported", {"index": 1.0}),
+    assert [(c.name, c.expression, c.at_most) for c in contract.costs] == [
+        ("beyond", "reported_cost[0]", None),
+        ("far", "reported_cost[1]", None),
     ]
 
 
 def test_a_file_may_register_it_and_where_that_lay_is_not_in_the_contract(tmp_path):
     (tmp_path / "own.py").write_text(
-        "import gymnasium, gym_envs\n"
+        "import gymnasium\nfrom tests.helpers.gym import gym_envs\n"
         "gymnasium.register('WalkOwn-v0', entry_point=gym_envs.Walk, max_episode_steps=30)\n"
     )
     where = f"gym:{tmp_path / 'own.py'}:WalkOwn-v0"
-    check(where)
-    contract = own_contract(where)
-    assert contract == dataclasses.replace(own_contract(WALK), task="gym:WalkOwn-v0")
+    resolve(where).check()
+    contract = resolve(where).contract
+    assert contract == dataclasses.replace(resolve(WALK).contract, task="gym:WalkOwn-v0")
 
 
 @pytest.mark.parametrize("where", [WALK, NAMED, SIX, PENDULUM])
 def test_what_is_sound_passes_the_checker(where):
-    check(where)
+    resolve(where).check()
 
 
 # The batch.
@@ -73,12 +73,12 @@ def test_what_is_sound_passes_the_checker(where):
 )
 def test_a_copy_is_what_the_environment_does_by_itself(where, names):
     """The third copy, step by step beside one that Gymnasium makes, over more than an episode."""
-    contract = own_contract(where)
+    contract = resolve(where).contract
     assert [cost.name for cost in contract.costs] == names
-    batch = make_batch(where, 4, seed=5)
+    batch = resolve(where).batch(4, seed=5)
     seeds = np.random.default_rng(5)
     if "six" in where:
-        import gym_six
+        from tests.helpers.gym import gym_six
 
         alone = gym_six.make("SixTuple-v0")
     else:
@@ -105,7 +105,7 @@ def test_a_copy_is_what_the_environment_does_by_itself(where, names):
 
 
 def test_a_copy_that_fell_starts_over_by_itself():
-    batch = make_batch(WALK, 3, seed=0)
+    batch = resolve(WALK).batch(3, seed=0)
     batch.reset()
     push = np.array([[1.0], [0.0], [-1.0]])
     ended = []
@@ -118,9 +118,9 @@ def test_a_copy_that_fell_starts_over_by_itself():
 
 
 def test_a_batch_bills_under_the_limits_that_it_is_given():
-    contract = own_contract(WALK)
+    contract = resolve(WALK).contract
     tighter = dataclasses.replace(contract, episode_steps=7)
-    batch = make_batch(WALK, 2, seed=0, contract=tighter)
+    batch = resolve(WALK).batch(2, seed=0, contract=tighter)
     batch.reset()
     for _ in range(7):
         step = batch.step(np.zeros((2, 1)))
@@ -128,13 +128,13 @@ def test_a_batch_bills_under_the_limits_that_it_is_given():
 
 
 def test_actions_are_limited_by_the_space():
-    batch = make_batch(WALK, 1, seed=0)
+    batch = resolve(WALK).batch(1, seed=0)
     batch.reset()
     assert batch.step(np.array([[50.0]])).reward[0] == pytest.approx(0.1)
 
 
 def test_it_cannot_be_put_back_in_time_and_says_so():
-    batch = make_batch(WALK, 1, seed=0)
+    batch = resolve(WALK).batch(1, seed=0)
     batch.reset()
     for ask in (batch.snapshot, batch.state):
         with pytest.raises(TrainingError, match="Walk-v0: such an environment cannot be put back"):
@@ -162,8 +162,8 @@ def test_it_cannot_be_put_back_in_time_and_says_so():
 )
 def test_what_can_be_seen_before_training_is_told_then(env, sentence):
     with pytest.raises((ConfigError, TrainingError), match=re.escape(sentence)) as caught:
-        own_contract(f"gym:gym_envs:{env}-v0")
-    assert str(caught.value).startswith(f"gym:gym_envs:{env}-v0: ")
+        assert resolve(f"{ENVS}:{env}-v0").contract
+    assert str(caught.value).startswith(f"{ENVS}:{env}-v0: ")
     assert "\n" not in str(caught.value)
 
 
@@ -182,55 +182,58 @@ def test_what_can_be_seen_before_training_is_told_then(env, sentence):
     ],
 )
 def test_what_goes_wrong_on_the_way_is_told_in_a_sentence(env, sentence):
-    batch = make_batch(f"gym:gym_envs:{env}-v0", 2, seed=0)
+    batch = resolve(f"{ENVS}:{env}-v0").batch(2, seed=0)
     batch.reset()
     for _ in range(3):
         batch.step(np.zeros((2, 1)))
     with pytest.raises(TrainingError, match=re.escape(sentence)) as caught:
         batch.step(np.zeros((2, 1)))
-    assert str(caught.value).startswith(f"gym:gym_envs:{env}-v0: ")
+    assert str(caught.value).startswith(f"{ENVS}:{env}-v0: ")
     assert "\n" not in str(caught.value)
     with pytest.raises(TrainingError):
-        check(f"gym:gym_envs:{env}-v0")
+        resolve(f"{ENVS}:{env}-v0").check()
 
 
 def test_an_episode_that_is_truncated_before_its_time_is_refused():
     with pytest.raises(TrainingError, match="an episode was truncated after 7 of 30 steps"):
-        check("gym:gym_envs:WalkEarly-v0")
+        resolve(f"{ENVS}:WalkEarly-v0").check()
 
 
 def test_four_values_are_not_enough():
     with pytest.raises(TrainingError, match=r"step should return 5 values, or 6 with a cost, rec"):
-        own_contract("gym:gym_six:FourTuple-v0")
+        assert resolve("gym:tests.helpers.gym.gym_six:FourTuple-v0").contract
 
 
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
         ("gym:Walk-v0", "an environment should be given as gym:MODULE:ID, received 'gym:Walk-v0'"),
-        ("gym:gym_envs:", "an environment should be given as gym:MODULE:ID"),
+        (f"{ENVS}:", "an environment should be given as gym:MODULE:ID"),
         (
             "gym:not_there:X-v0",
             r"module not_there cannot be imported \(ModuleNotFoundError: No mod",
         ),
         ("gym:not_there.py:X-v0", r"there is no file not_there\.py"),
-        ("gym:gym_six:Other-v0", r"gym:gym_six:Other-v0: cannot be made \(KeyError: 'no Other-v0"),
+        (
+            "gym:tests.helpers.gym.gym_six:Other-v0",
+            r"gym:tests.helpers.gym.gym_six:Other-v0: cannot be made \(KeyError: 'no Other-v0",
+        ),
     ],
 )
 def test_what_cannot_be_found_is_told_in_a_sentence(where, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        own_contract(where)
+        assert resolve(where).contract
 
 
 def test_what_it_has_not_is_refused():
     with pytest.raises(ConfigError, match="Walk-v0: has no model that could be randomised"):
-        make_batch(WALK, 1, seed=0, randomise=Randomisation(mass=(0.5, 1.0)))
+        resolve(WALK).batch(1, seed=0, randomise=Randomisation(mass=(0.5, 1.0)))
     with pytest.raises(ConfigError, match="Walk-v0: is an environment without a robot"):
-        make(WALK)
+        resolve(WALK).make()
 
 
 def test_actions_that_are_not_finite_are_refused():
-    batch = make_batch(WALK, 1, seed=0)
+    batch = resolve(WALK).batch(1, seed=0)
     batch.reset()
     with pytest.raises(TrainingError, match="actions should be finite"):
         batch.step(np.array([[np.nan]]))

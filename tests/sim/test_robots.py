@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.errors import ConfigError
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.registry import make
+from holdfast.sim.registry import resolve
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.robots.legged import Ant, Humanoid
 from holdfast.sim.robots.point import Point
@@ -85,7 +85,7 @@ def test_a_period_is_a_whole_number_of_physics_steps(robot):
 def test_drive_drives_as_it_is_told():
     """Two seconds of 0.8 m/s, then of 1 rad/s on the spot, on its own wheels and contacts."""
     robot = Drive()
-    batch = MujocoBatch(make("DriveCircle-v0"), 1, seed=0)
+    batch = MujocoBatch(resolve("DriveCircle-v0").make(), 1, seed=0)
     start = robot.signals(batch.qpos.copy(), batch.qvel.copy())
     for _ in range(40):
         batch.step(np.array([[0.8, 0.0]]))
@@ -162,7 +162,7 @@ def test_who_falls_ends_the_episode(legged):
 
 
 def test_an_ant_that_falls_while_gathering_is_fined():
-    task = make("AntGather-v0")
+    task = resolve("AntGather-v0").make()
     batch = MujocoBatch(task, 3, seed=0)
     batch.qpos[1, 2] = 1.5  # thrown into the air
     step = batch.step(np.zeros((3, 8)))

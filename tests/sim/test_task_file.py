@@ -1,6 +1,7 @@
 """Tasks in files of one's own: found, run, and told in a sentence what is wrong with them."""
 
 import dataclasses
+import pickle
 import re
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import pytest
 
 from holdfast.errors import ConfigError
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.check import check
-from holdfast.sim.registry import make, make_batch
+from holdfast.sim.registry import resolve
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CAR = f"{EXAMPLES / 'car.py'}:CarLaps"
@@ -63,18 +63,39 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_class_or_a_function_of_a_file_makes_a_task(folder, name, absolute):
     where = f"{folder / 'mine.py' if absolute else 'mine.py'}:{name}"
-    assert make(where).contract.task == "me/Mine-v0"
-    assert make(where).contract.costs[0].parameters == {"x_limit_m": 2.0}
-    check(where)
-    batch = make_batch(where, 3, seed=0)
+    assert resolve(where).make().contract.task == "me/Mine-v0"
+    assert resolve(where).make().contract.costs[0].expression == "abs(position.x) > 2.0"
+    resolve(where).check()
+    batch = resolve(where).batch(3, seed=0)
     assert batch.step(np.zeros((3, 2))).reward.shape == (3,)
     batch.close()
 
 
+def test_a_spec_runs_its_file_once_and_at_its_first_use(folder):
+    file = folder / "mine.py"
+    file.write_text(GOOD + "open('runs', 'a').write('x')\n")
+    spec = resolve("mine.py:Mine")
+    assert not (folder / "runs").exists()
+    spec.check()
+    spec.batch(2, seed=0).close()
+    assert spec.contract.task == "me/Mine-v0"
+    assert (folder / "runs").read_text() == "x"
+
+
+@pytest.mark.parametrize("task_id", ["PointCircle-v0", "mine.py:Mine", "gym:gym_envs:Walk-v0"])
+def test_a_spec_is_pickled_by_its_id(folder, task_id):
+    spec = resolve(task_id)
+    assert spec.contract
+    again = pickle.loads(pickle.dumps(spec))
+    assert (type(again), again) == (type(spec), spec)
+    assert again.contract == spec.contract
+    assert again != resolve("AntCircle-v0")
+
+
 def test_a_file_that_changed_is_read_again(folder):
-    assert make("mine.py:Mine").radius_m == 15.0
+    assert resolve("mine.py:Mine").make().radius_m == 15.0
     (folder / "mine.py").write_text(GOOD.replace("15.0", "7.0"))
-    assert make("mine.py:Mine").radius_m == 7.0
+    assert resolve("mine.py:Mine").make().radius_m == 7.0
 
 
 @pytest.mark.parametrize(
@@ -100,7 +121,7 @@ def test_a_file_that_changed_is_read_again(folder):
 def test_what_is_wrong_is_told_in_a_sentence(folder, where, sentence):
     fails = 1 + GOOD.splitlines().index("    return 1 / 0")
     with pytest.raises(ConfigError) as caught:
-        make(where)
+        resolve(where).make()
     assert str(caught.value).startswith(sentence.format(folder=folder, fails=fails))
     assert "\n" not in str(caught.value)
 
@@ -118,24 +139,24 @@ def test_a_file_that_fails_is_told_with_its_line(folder, text, sentence):
     (folder / "mine.py").write_text(text)
     wanted = re.escape(sentence.format(file=folder / "mine.py"))
     with pytest.raises(ConfigError, match=f"^{wanted}"):
-        make("mine.py:Mine")
+        resolve("mine.py:Mine").make()
 
 
 def test_a_name_that_is_no_task_says_what_may_be_given():
     with pytest.raises(ConfigError, match=r"a file's own as FILE\.py:NAME, or .* received 'mine'"):
-        make("mine")
+        resolve("mine").make()
 
 
 # The example.
 
 
 def test_the_example_is_a_task():
-    check(CAR)
+    resolve(CAR).check()
 
 
 def test_the_example_s_car_goes_where_it_is_steered():
     """Two seconds straight ahead, then a circle of the wheelbase over the angle's tangent."""
-    task = make(CAR)
+    task = resolve(CAR).make()
     batch = MujocoBatch(task, 1, seed=0)
 
     def drive(speed, angle, steps):
@@ -151,7 +172,7 @@ def test_the_example_s_car_goes_where_it_is_steered():
 
 
 def test_the_example_s_starts_are_on_its_wheels_at_any_heading():
-    task = make(CAR)
+    task = resolve(CAR).make()
     qpos, qvel, _ = task.reset(np.random.default_rng(0), 500)
     signals = task.signals(qpos, qvel, {})
     assert np.abs(signals["position"]).max() < 0.3
@@ -162,18 +183,18 @@ def test_the_example_s_starts_are_on_its_wheels_at_any_heading():
 
 
 def test_a_base_that_is_not_free_is_refused(tmp_path):
-    robot = make(CAR).robot
+    robot = resolve(CAR).make().robot
     robot.model_file = tmp_path / "slider.xml"
     robot.model_file.write_text(
         '<mujoco><worldbody><body><joint type="slide"/><geom size="1"/></body></worldbody></mujoco>'
     )
-    with pytest.raises(ConfigError, match=r"slider\.xml: its first joint should be free"):
+    with pytest.raises(ConfigError, match=r"slider\.xml: its base should have a free joint"):
         robot.start(np.random.default_rng(0), 1, 0.0)
 
 
 def test_a_start_keeps_how_the_model_stands(tmp_path):
     """A keyframe that leans and bends is turned about the vertical, and leans as before."""
-    robot = make(CAR).robot
+    robot = resolve(CAR).make().robot
     text = (EXAMPLES / "car.xml").read_text()
     pose = "0.5 0 0.3 0.9238795 0 0.3826834 0 " + " ".join(["0.1"] * 6)
     key = f'<keyframe><key qpos="{pose}"/></keyframe></mujoco>'
@@ -188,9 +209,9 @@ def test_a_start_keeps_how_the_model_stands(tmp_path):
 
 
 def test_a_user_s_task_keeps_its_contract_when_it_is_billed_under_another():
-    task = make(CAR)
+    task = resolve(CAR).make()
     tighter = dataclasses.replace(task.contract, episode_steps=7)
-    batch = make_batch(CAR, 2, seed=0, contract=tighter)
+    batch = resolve(CAR).batch(2, seed=0, contract=tighter)
     for _ in range(7):
         step = batch.step(np.zeros((2, 2)))
     assert step.truncated.all()

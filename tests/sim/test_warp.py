@@ -24,7 +24,7 @@ from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.check import check_batch
-from holdfast.sim.registry import make, make_batch
+from holdfast.sim.registry import resolve
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.robots.legged import Ant
 
@@ -33,7 +33,7 @@ HAS_WARP = importlib.util.find_spec("mujoco_warp") is not None
 
 # In the dev extra, but not everywhere. What must hold without it is tested without this mark.
 needs_warp = pytest.mark.skipif(
-    not HAS_WARP, reason="without MuJoCo Warp: pip install 'holdfast[warp]'"
+    not HAS_WARP, reason="without MuJoCo Warp: pip install 'holdfast-robot[warp]'"
 )
 long = pytest.mark.skipif(
     "HOLDFAST_LONG" not in os.environ, reason="compiles for minutes: HOLDFAST_LONG=1"
@@ -85,7 +85,7 @@ def test_without_the_package_it_says_what_brings_it(tmp_path):
     said = refused(["-c", WITHOUT_WARP], "--physics", "warp", "--out", str(out), *OPTIONS)
     assert said == (
         "holdfast: train needs the Python package 'mujoco_warp', which is not installed: "
-        "pip install 'holdfast[warp]'\n"
+        "pip install 'holdfast-robot[warp]', or '.[warp]' from a checkout\n"
     )
     assert not out.exists()
 
@@ -95,7 +95,7 @@ def test_without_a_gpu_the_command_line_refuses_it(tmp_path):
     if not why_no_gpu():
         pytest.skip("here is a GPU")
     out = tmp_path / "run"
-    said = refused(["-m", "holdfast.cli"], "--physics", "warp", "--out", str(out), *OPTIONS)
+    said = refused(["-m", "holdfast"], "--physics", "warp", "--out", str(out), *OPTIONS)
     assert said == (
         "holdfast: physics warp needs a GPU with CUDA, and there is none here; "
         "physics mujoco runs on any machine\n"
@@ -116,7 +116,7 @@ def test_it_is_not_spread_over_a_cluster(tmp_path, capsys):
 
 def test_another_s_environment_keeps_its_own_physics():
     with pytest.raises(ConfigError, match="Walk-v0: brings its own physics; leave --physics out"):
-        make_batch("gym:gym_envs:Walk-v0", 1, seed=0, physics="warp")
+        resolve("gym:gym_envs:Walk-v0").batch(1, seed=0, physics="warp")
 
 
 def test_a_run_goes_on_with_the_physics_that_it_began_with(tmp_path, capsys):
@@ -129,7 +129,7 @@ def test_a_run_goes_on_with_the_physics_that_it_began_with(tmp_path, capsys):
     tensors, data = checkpoint.load(path)
     data["settings"]["physics"] = "warp"
     checkpoint.save(path, tensors, data)
-    assert "'holdfast[warp]'" in refused(["-c", WITHOUT_WARP], *more, "--iterations", "2")
+    assert "'holdfast-robot[warp]'" in refused(["-c", WITHOUT_WARP], *more, "--iterations", "2")
 
 
 # How near it is.
@@ -149,7 +149,7 @@ class RoundCones(Ant):
 
 
 def with_robot(name, robot):
-    task = make(name)
+    task = resolve(name).make()
     task.robot = robot
     return task
 
@@ -193,7 +193,7 @@ def furthest(task, device, periods, copies=8, randomise=None):
 )
 def test_it_goes_where_mujoco_goes(name, periods, position, speed, device):
     """Metres and radians, and their rates, over some control periods and a new start."""
-    apart = furthest(make(name), device, periods)
+    apart = furthest(resolve(name).make(), device, periods)
     assert (apart < (position, speed)).all(), apart
     assert apart.min() > 0.0  # it is another's arithmetic
 
@@ -217,7 +217,7 @@ def test_an_ant_goes_where_mujoco_s_goes_but_for_the_turn_of_its_pyramids(device
     ],
 )
 def test_randomised_copies_have_bodies_of_their_own_in_it_too(name, copies, device):
-    task = make(name)
+    task = resolve(name).make()
     friction = {} if name == "PointCircle-v0" else {"friction": (0.3, 1.5)}
     settings = Randomisation(mass=(0.5, 2.0), gain=(0.9, 1.1), delay_steps=(0, 2), **friction)
     apart = furthest(task, device, 8, copies, settings)
@@ -232,7 +232,7 @@ def test_all_that_a_randomised_model_differs_in_is_handed_over(name):
     from holdfast.sim.batch.warp_physics import OWN
 
     settings = Randomisation(mass=(0.5, 0.5), friction=(2.0, 2.0))
-    batch = MujocoBatch(make(name), 1, 0, 1, settings)
+    batch = MujocoBatch(resolve(name).make(), 1, 0, 1, settings)
     drawn, nominal = batch._randomiser.models[0], batch.task.robot.load_model()
     differ = {
         field.name
@@ -254,13 +254,13 @@ def test_all_that_a_randomised_model_differs_in_is_handed_over(name):
 def test_it_is_what_a_batch_should_be(name, device):
     """A seed gives one batch; copies end and start over by themselves; and states and rows of
     snapshots go on exactly, in any copies and beside any others."""
-    task, mass = make(name), Randomisation(mass=(0.8, 1.2))
+    task, mass = resolve(name).make(), Randomisation(mass=(0.8, 1.2))
     check_batch(lambda copies, seed: MujocoBatch(task, copies, seed, 1, mass, device))
 
 
 @needs_warp
 def test_a_copy_does_not_depend_on_its_neighbours(device):
-    task = make("DriveCircle-v0")
+    task = resolve("DriveCircle-v0").make()
     calm, wild = (MujocoBatch(task, 4, seed=2, warp=device) for _ in range(2))
     for action in gentle(task, 10, 4):
         calm.step(action)
@@ -273,7 +273,7 @@ def test_a_copy_does_not_depend_on_its_neighbours(device):
 @needs_warp
 @pytest.mark.parametrize("speed", [1e12, np.nan])
 def test_a_diverged_simulation_is_refused(device, speed):
-    batch = MujocoBatch(make("DriveCircle-v0"), 2, seed=0, warp=device)
+    batch = MujocoBatch(resolve("DriveCircle-v0").make(), 2, seed=0, warp=device)
     batch.step(np.zeros((2, 2)))
     batch.qvel[1] = speed
     with pytest.raises(TrainingError, match=r"^holdfast/DriveCircle-v0: the simulation diverged$"):
@@ -285,7 +285,7 @@ def test_a_diverged_simulation_is_refused(device, speed):
 def test_contacts_that_find_no_room_are_an_error(device, monkeypatch, room, size):
     """A drive robot at rest has 3, and 9 rows."""
     monkeypatch.setattr(f"holdfast.sim.batch.warp_physics.{room}", size)
-    batch = MujocoBatch(make("DriveCircle-v0"), 2, seed=0, warp=device)
+    batch = MujocoBatch(resolve("DriveCircle-v0").make(), 2, seed=0, warp=device)
     with pytest.raises(TrainingError, match="contacts are more than MuJoCo Warp has room for"):
         batch.step(np.zeros((2, 2)))
 

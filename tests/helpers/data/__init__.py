@@ -1,0 +1,1 @@
+"""Bundles, logs and inputs that tests are fed."""

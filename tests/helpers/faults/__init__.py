@@ -1,0 +1,1 @@
+"""Lies, faults and ordinary episodes that the fault campaign is made of."""

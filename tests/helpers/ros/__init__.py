@@ -1,0 +1,1 @@
+"""ROS graphs, nodes and launch files, as a user runs them."""

@@ -1,0 +1,162 @@
+"""The reader of logged episodes: what an episode holds, each run once, and in constant memory."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap.writer import CompressionType
+
+from holdfast.errors import LogError
+from holdfast.log import reader
+from holdfast.log.episodes import episodes, runs
+from holdfast.log.writer import Recorder
+from holdfast.sim.registry import resolve
+from tests.helpers.data.mended import forged, rewritten
+from tests.helpers.data.recordings import info, record_episode
+
+DRIVE = resolve("DriveCircle-v0").make()
+RUN_NAME = "run-000"
+
+
+def record(folder: Path, steps: tuple[int, ...] = (6,)) -> Path:
+    recorder = Recorder(folder, info(run=RUN_NAME))
+    for episode, count in enumerate(steps):
+        record_episode(recorder, episode, count)
+    recorder.close()
+    return folder / f"{folder.name}_0.mcap"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("log") / "run", (6, 4))
+
+
+def renamed(run: Path, target: Path, name: str) -> Path:
+    """Copy a log under another run's name, of the same length."""
+    assert len(name) == len(RUN_NAME)
+    return rewritten(run, target, change=lambda d: d.replace(RUN_NAME.encode(), name.encode()))
+
+
+def test_an_episode_s_transitions(run):
+    """What was recorded at step k: see recordings.tick."""
+    (log,) = runs([run])
+    first, second = episodes(log, DRIVE)
+    assert (len(first), len(second)) == (6, 4)
+    assert first.observation.shape == (7, 9)
+    np.testing.assert_allclose(first.proposed[:, 1], 0.01 * np.arange(6))
+    np.testing.assert_allclose(first.applied[:, 0], 0.001 * np.arange(6))
+    np.testing.assert_allclose(first.log_prob, -1.0 - np.arange(6))
+    np.testing.assert_allclose(first.costs[:, 0], 1.0)
+    np.testing.assert_allclose(first.cost_to_go[:, 0], 2.0 * np.arange(7))
+    np.testing.assert_allclose(first.signals["position"][:, 0], np.arange(1, 7))
+    assert first.intervened.tolist() == [True, False, False, False, False, True]
+    assert [len(codes) for codes in first.reasons] == [0, 1, 2, 0, 1, 2, 0]
+    assert first.completed
+    assert first.obeyed
+    assert first.result.costs == (6.0,)
+    np.testing.assert_array_equal(first.reward, DRIVE.reward(first.signals))
+
+
+def test_an_episode_ends_before_a_reading_that_is_not_finite(run, tmp_path):
+    log = reader.read(run)
+    signals = log.steps[3]["signals"].copy()
+    signals[0] = np.nan
+    forged(log, 3, tmp_path / "nan.mcap", signals=signals)
+    first, second = episodes(reader.read(tmp_path / "nan.mcap"), DRIVE)
+    assert (len(first), first.completed) == (2, False)
+    assert np.isfinite(first.reward).all()
+    assert (len(second), second.completed) == (4, True)
+
+
+def cut(run: Path, target: Path, share: float) -> Path:
+    content = run.read_bytes()
+    target.write_bytes(content[: int(share * len(content))])
+    return target
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda run, target: run,
+        shutil.copy,
+        lambda run, target: rewritten(run, target, CompressionType.ZSTD),
+        lambda run, target: cut(run, target, 0.8),
+        lambda run, target: rewritten(cut(run, target.with_suffix(".cut"), 0.8), target),
+        lambda run, target: rewritten(run, target, keep=lambda d: RUN_NAME.encode() in d),
+        lambda run, target: renamed(run, target, "run-001"),
+    ],
+    ids=["again", "copy", "packed", "torn", "mended", "only its start", "under another name"],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_run_is_given_once(run, tmp_path, copy, turned):
+    other = Path(copy(run, tmp_path / "other_0.mcap"))
+    pair = [other, run] if turned else [run, other]
+    with pytest.raises(LogError) as caught:
+        list(runs(pair))
+    assert str(caught.value) == f"{pair[0]} and {pair[1]} are the same run; give it once"
+
+
+def test_a_torn_copy_beside_a_mended_one_is_the_same_run(run, tmp_path):
+    torn = cut(run, tmp_path / "torn.mcap", 0.7)
+    mended = rewritten(torn, tmp_path / "mended.mcap")
+    assert reader.read(torn).torn
+    assert not reader.read(mended).torn
+    with pytest.raises(LogError, match=r"torn\.mcap and .*mended\.mcap are the same run"):
+        list(runs([torn, mended]))
+
+
+def test_runs_that_only_share_a_name_or_hold_nothing_are_two(tmp_path):
+    one, other = record(tmp_path / "a" / "log"), tmp_path / "b" / "log"
+    recorder = Recorder(other, info(run=RUN_NAME), now_s=0.05)
+    record_episode(recorder, 0, 5)
+    recorder.close()
+    empty = []
+    for name in ("run-001", "run-002"):
+        Recorder(tmp_path / name, info(run=name)).close()
+        empty.append(tmp_path / name)
+    assert len(list(runs([one, other, *empty]))) == 4
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from holdfast.log.episodes import episodes, runs
+from holdfast.sim.registry import resolve
+task, kept = resolve("DriveCircle-v0").make(), []
+for run in runs([Path(path) for path in sys.argv[2:]]):
+    count = sum(1 for _ in episodes(run, task))
+    assert count == len(run.episodes) > 0
+    if sys.argv[1] == "kept":
+        kept.append(run)
+# Not ru_maxrss: it begins with the peak of the process that forked this one.
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+def peak_mib(how: str, paths: list[Path]) -> float:
+    """Return the peak resident memory of a process that reads all episodes of logs, MiB."""
+    line = [sys.executable, "-c", MEASURE, how, *map(str, paths)]
+    return float(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+
+
+def test_memory_does_not_grow_with_the_number_of_runs(tmp_path):
+    """Copies of a run with names and first periods of their own: 3 of them, and 30."""
+    run = record(tmp_path / "run", (250,) * 12)
+    log = reader.read(run)
+    copies = []
+    for number in range(30):
+        one = forged(log, 0, tmp_path / "one.mcap", now_s=99.0 + number / 1000.0)
+        copies.append(renamed(one, tmp_path / f"copy_{number}.mcap", f"run-{number:03}"))
+    few, many, kept = (
+        peak_mib(how, paths)
+        for how, paths in (("read", copies[:3]), ("read", copies), ("kept", copies))
+    )
+    size_mib = log.steps.nbytes / 2**20
+    print(f"{few:.0f} MiB for 3 runs, {many:.0f} for 30, {kept:.0f} kept; {size_mib:.1f} each")
+    assert kept - few > 15.0 * size_mib  # so the measure sees runs that are kept
+    assert many - few < 0.25 * (kept - few)
