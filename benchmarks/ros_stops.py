@@ -5,7 +5,9 @@
 The twin, the monitor and the policy are processes of their own, over the middleware of this
 environment; the robot drives in a circle at 0.9 m/s when it happens. All times are those of arrival
 at one listener, from the moment before the signal is sent or the service is asked; for a NaN, from
-the arrival of the proposal that holds it. Each try has nodes of its own.
+the arrival of the proposal that holds it. Each try has nodes of its own. Where there is `ros2`, and
+the package in a workspace that is sourced, `ros2 launch` starts monitor and policy once more, and
+SIGINT is sent to its own process alone.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +37,7 @@ from std_srvs.srv import Trigger
 from holdfast.contract import Cost
 from holdfast.robot import config as configs
 from tests.helpers.data.bundles import drive_contract, write_bundle
-from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, system, until
+from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, environment, system, until
 
 SPEED, YAW_RATE = 0.9, 1.0
 STANDING = 0.05
@@ -129,6 +133,24 @@ def try_all(folder: Path, number: int, times: Times) -> None:
         until(lambda: client.state == "STOPPED")
         kill = partial(made[MONITOR].signal, signal.SIGKILL)
         times["monitor killed"].append(watcher.measure(kill))
+    if shutil.which("ros2"):
+        given = {"policy": good, "robot_config": config, "log_dir": folder / f"launched{number}"}
+        times["launch interrupted"].append(interrupt(folder, f"launched{number}", given))
+
+
+def interrupt(folder: Path, namespace: str, given: Mapping[str, object]) -> tuple[float, float]:
+    """Send SIGINT to a deployment's launch, and to no other process; return ms, as `measure`."""
+    arguments = [f"{name}:={value}" for name, value in {**given, "namespace": namespace}.items()]
+    command = ["ros2", "launch", "holdfast", "deploy.launch.py", "enable_motion:=true", *arguments]
+    with system(folder, namespace, (TWIN, {"scan_rays": 0})) as (client, _):
+        launch = subprocess.Popen(
+            command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            return Watcher(client).measure(partial(launch.send_signal, signal.SIGINT))
+        finally:
+            launch.send_signal(signal.SIGINT)
+            launch.wait(20.0)
 
 
 def main() -> None:

@@ -130,7 +130,10 @@ def resolve(task_id: str) -> TaskSpec:
 
 def _registered(task_id: str, others: str) -> TaskSpec:
     if full_name(task_id) not in TASKS:
-        raise ConfigError(f"task should be one of {', '.join(TASKS)}{others}; received '{task_id}'")
+        why = ": code that a file names is not run" if is_program(task_id) else ""
+        raise ConfigError(
+            f"task should be one of {', '.join(TASKS)}{others}; received '{task_id}'{why}"
+        )
     return RegisteredTaskSpec(task_id)
 
 

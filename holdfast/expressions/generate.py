@@ -182,15 +182,15 @@ class _Writer:
     def function(self, root: Node) -> str:
         """Return the source of `evaluate(values)`."""
         value, doubts = self._write(root)
+        terms = [value.code, *(doubt.value.code for doubt in doubts)]
         if root.truth:
-            value = self._let(self._dialect.truth.format(value.code))
+            terms[0] = self._let(self._dialect.truth.format(value.code)).code
         else:
-            doubts.append(_Doubt(self._each("{0} - {0}", [value]), False))
-        terms = dict.fromkeys([value.code, *(doubt.value.code for doubt in doubts)])
+            terms.append(self._each("{0} - {0}", [value]).code)
         lines = [
             *(f"{v} = {self._dialect.signal.format(name)}" for name, v in self._signals.items()),
             *(f"{variable} = {code}" for code, variable in self._variables.items()),
-            f"return {' + '.join(terms)}",
+            f"return {' + '.join(dict.fromkeys(terms))}",
         ]
         return "def evaluate(values):\n    " + "\n    ".join(lines)
 

@@ -10,7 +10,7 @@ from holdfast.robot.ros.node import Option, run
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import Qos
 from holdfast.robot.topics.message_types import CLOCK
-from holdfast.sim.registry import resolve
+from holdfast.sim.registry import registered
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap, load_gap
 from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
@@ -39,7 +39,7 @@ class TwinNode(DriverNode):
 
     def configure(self) -> None:
         """Make the simulated robot and its driver."""
-        task = resolve(self.text("task")).make()
+        task = registered(self.text("task")).make()  # a parameter may come from a file
         require_drive(task)
         gap = load_gap(path) if (path := self.path("gap")) else Gap()
         seed, factor = self.whole("seed"), self.number("realtime_factor")

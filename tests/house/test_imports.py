@@ -106,7 +106,8 @@ def strangers(folder: str, allowed: Set[str], forbidden: Set[str] = frozenset())
 
 
 def test_the_monitor_imports_numpy_and_the_contract_alone():
-    ours = {"contract", "errors", "observer", "plain", "schema", "signals", "safety_monitor"}
+    ours = {"contract", "errors", "expressions", "observer", "plain", "schema", "signals"}
+    ours |= {"safety_monitor"}
     impure = frozenset(
         {
             *("time", "datetime", "threading", "multiprocessing", "concurrent", "asyncio", "queue"),
@@ -145,6 +146,20 @@ ROS = {
 def test_the_robot_side_imports_the_base_install_alone(folder, also):
     """ROS and Cyclone DDS are each in a folder of their own, that nobody must import."""
     assert strangers(folder, BASE_INSTALL | OURS | also) == []
+
+
+def test_launch_files_import_pyyaml_alone():
+    """`ros2 launch` runs them under the Python of ROS, not under that of an environment."""
+    bring_up = "holdfast.robot.ros.bring_up"
+    files = [*(ROOT / "launch").glob("*.launch.py"), ROOT / "robot/ros/bring_up.py"]
+    ours = {name for file in files for name in imported(file) if within(name, {"holdfast"})}
+    assert bring_up in ours
+    names = sorted({"holdfast.robot.ros", *ours} - {bring_up})
+    absent = sorted(BASE_INSTALL - {"yaml"})
+    program = (
+        f"import sys\nsys.modules.update(dict.fromkeys({absent!r}))\nimport {', '.join(names)}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -34,7 +34,12 @@ def workspace(tmp_path_factory):
     found = ros2.environment(f"{folder}/install/setup.sh")
     helpers = os.pathsep.join((str(HERE), found["PYTHONPATH"]))
     plain = {"PYTHONPATH": helpers, "RCUTILS_COLORIZED_OUTPUT": "0"}
-    return {**found, **graphs.ENVIRONMENT, **plain}
+    return {
+        **found,
+        **graphs.ENVIRONMENT,
+        **plain,
+        "RMW_IMPLEMENTATION": ros2.middlewares()[0],
+    }
 
 
 @pytest.fixture(scope="session")

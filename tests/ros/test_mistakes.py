@@ -102,3 +102,20 @@ def test_no_two_logs_without_a_name_have_one(monitor, folder):
         assert client.change(MONITOR, "deactivate")
     logs = [line for line in node.said().splitlines() if "log: runs/" in line]
     assert len(set(logs)) == 3
+
+
+def test_a_file_that_a_parameter_names_is_not_run(folder):
+    """A parameter may come from a file, or from anybody in the graph."""
+    ran = folder / "ran"
+    (folder / "task.py").write_text(f"open({str(ran)!r}, 'w')\nTask = None\n")
+    client, node = Client("program"), Node(TWIN, folder, "program", task="task.py:Task")
+    try:
+        assert not client.change(TWIN, "configure")
+        until(lambda: "received 'task.py:Task': code that a file names is not run" in node.said())
+        assert "Traceback" not in node.said()
+        assert not ran.exists()
+        assert client.set(TWIN, task="DriveCircle-v0")[0]
+        assert client.change(TWIN, "configure")
+    finally:
+        node.close()
+        client.close()

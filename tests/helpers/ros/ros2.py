@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
 
 
 @cache
@@ -22,6 +23,12 @@ def sourced() -> str:
         if (Path(place) / "setup.bash").is_file() and (Path(place) / "share/rclpy").is_dir():
             return place
     pytest.skip("there is no ROS 2 with launch and tools here, sourced or in /opt/ros")
+
+
+@cache
+def middlewares() -> list[str]:
+    """Return those of RMWS that the ROS 2 of this computer has: Fast DDS alone by default."""
+    return [rmw for rmw in RMWS if (Path(sourced()) / "share" / rmw).is_dir()]
 
 
 @cache
