@@ -65,16 +65,16 @@ TASKS: Mapping[str, Callable[[str], Task]] = {
     ),
     "holdfast/SkidCircle-v0": lambda task: Circle(
         task, Skid(), radius_m=3.0, x_limit_m=1.8,
-        episode_steps=300, limit=10.0, gamma=0.99, lam=0.95,
+        episode_steps=200, limit=15.0, gamma=0.99, lam=0.95,
     ),
     "holdfast/OmniGoal-v0": lambda task: Goal(
         task, Omni(), grid=Grid(columns=7, spacing_m=1.2, jitter_m=0.2),
-        posts=8, post_radius_m=0.1, range_m=4.0, reached_within_m=0.3, clearance_m=0.5,
-        episode_steps=400, limit=10.0, gamma=0.99, lam=0.95,
+        posts=4, post_radius_m=0.1, range_m=4.0, reached_within_m=0.3, clearance_m=0.45,
+        episode_steps=300, limit=20.0, gamma=0.99, lam=0.95,
     ),
     "holdfast/QuadrupedFollow-v0": lambda task: Follow(
-        task, Quadruped(), fastest=(0.5, 0.2, 0.5), x_limit_m=0.6, tilt_rad=0.35,
-        episode_steps=250, limit=10.0, tilt_limit=5.0, gamma=0.99, lam=0.95,
+        task, Quadruped(), fastest=(0.4, 0.2, 0.5), x_limit_m=0.6, tilt_rad=0.4,
+        episode_steps=250, limit=10.0, tilt_limit=25.0, gamma=0.99, lam=0.95,
     ),
 }  # fmt: skip
 

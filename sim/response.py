@@ -35,9 +35,10 @@ RAMP_S = 10.0
 TILT_RAD = 0.7
 """A larger roll or pitch under one action is implausible; so is one of the factors below."""
 
-TOO_FAST, TOO_SLOW, ASTRAY, TURN_RAD_PER_M, CIRCLE_M = 1.5, 0.2, 0.2, 0.2, 0.5
-"""Shares of a commanded speed: more is too fast, less is too slow, so much to another side is
-astray. The turn of a straight motion, and the radius of a turn on the spot."""
+TOO_FAST, TOO_SLOW, STILL, ASTRAY, TURN_RAD_PER_M, CIRCLE_M = 1.5, 0.5, 0.2, 0.2, 0.2, 0.5
+"""Shares of what is commanded: more is too fast, less is too slow; so much is left of a speed that
+should be 0, and so much goes to another side. Then the turn of a straight motion, and the radius of
+a turn on the spot."""
 
 SHOWN = 6
 """How many changes are printed of one action."""
@@ -319,9 +320,9 @@ def _wrong_answer(trial: Trial, i: int, response: Response, answer: str) -> Iter
     if by * value < 0.0 and abs(by) > _least(answer):
         yield f"under {told}, {answer} changes the other way, by {by:+.3g} {unit}"
     elif abs(by) < TOO_SLOW * abs(value) and response.moved:
-        yield f"under {told}, {answer} changes by {by:+.3g} {unit} alone"
+        yield f"under {told}, {answer} changes by no more than {by:+.3g} {unit}"
     after = float(trial.changed(i, 2 * trial.held)[k])
-    if answer in SPEEDS and abs(after) > max(TOO_SLOW * abs(value), _least(answer)):
+    if answer in SPEEDS and abs(after) > max(STILL * abs(value), _least(answer)):
         yield (
             f"{SETTLE_S:g} s and more after {told} is back at 0, {answer} is still {after:+.3g} "
             f"{unit}"

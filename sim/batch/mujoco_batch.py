@@ -19,6 +19,7 @@ from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
 from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
 from holdfast.sim.batch.randomise import Randomisation, Randomiser
+from holdfast.sim.batch.variants import Variants
 from holdfast.sim.tasks.task import Task, World
 
 
@@ -56,7 +57,7 @@ class MujocoBatch:
         self._own = {channel.signal for channel in task.contract.observation}
         model = task.robot.load_model()
         self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)
-        self._physics = _physics(task, self._randomiser.models, threads, warp)
+        self._physics = _physics(task, self._randomiser.variants, threads, warp)
         self._nq, self._nv = model.nq, model.nv
         self._blank = np.empty(mujoco.mj_stateSize(model, STATE))
         mujoco.mj_getState(model, mujoco.MjData(model), self._blank, STATE)
@@ -100,16 +101,16 @@ class MujocoBatch:
         self._randomiser.draw(which, self.rng)
         self._physics.refresh(which)
         if self._senses:
-            self._readings[which] = [self._first_reading(copy) for copy in which]
+            self._readings[which] = [self._first_reading(copy) for copy in which.tolist()]
         for name, array in self.world.items():
             array[which] = world[name]
 
-    def _first_reading(self, copy: np.intp) -> Array:
+    def _first_reading(self, copy: int) -> Array:
         """Return what a copy's sensors read before its first step, while it is told to do nothing.
 
         The copy's own model is used: a heavier robot stands on a larger force.
         """
-        model, data = self._randomiser.models[copy], self._scratch
+        model, data = self._randomiser.variants.model(copy), self._scratch
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, self._state[copy], STATE)
         data.ctrl[:] = self.task.robot.control(np.zeros(self.contract.action_size))
@@ -207,9 +208,9 @@ class MujocoBatch:
         self._physics.close()
 
 
-def _physics(task: Task, models: list[mujoco.MjModel], threads: int, warp: str) -> Physics:
+def _physics(task: Task, variants: Variants, threads: int, warp: str) -> Physics:
     if not warp:
-        return MujocoPhysics(task, models, threads)
+        return MujocoPhysics(task, variants, threads)
     from holdfast.sim.batch.warp_physics import WarpPhysics  # needs the extra [warp]
 
-    return WarpPhysics(task, models, warp)
+    return WarpPhysics(task, variants, warp)

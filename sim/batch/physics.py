@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import mujoco
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from holdfast.errors import TrainingError
 from holdfast.signals import Array
+from holdfast.sim.batch.variants import Variants
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 
@@ -26,8 +27,12 @@ STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 warm start, so the next row follows from row, controls and model alone."""
 
 
+ROOM = 256_000_000
+"""Bytes that the copies' own models may take together."""
+
+
 class Physics(Protocol):
-    """Simulates the bodies of N copies of a task, which share a model or have a model each."""
+    """Simulates the bodies of N copies of a task."""
 
     def advance(self, state: Array, control: Array) -> Array:
         """Run one control period in every copy, in place.
@@ -53,21 +58,28 @@ class Physics(Protocol):
 class MujocoPhysics:
     """The `Physics` of MuJoCo; the number of threads does not change a bit of the result.
 
+    Where copies differ, each has a model of its own if these take no more than `ROOM`; else a few
+    models become one copy after another. A model with meshes of 30 MB would fill a memory.
+
     Args:
         task: the simulated task.
-        models: model of each copy, which is read again in every period.
+        variants: models of the copies, which are read again in every period.
         threads: number of threads; 0: one per core.
     """
 
-    def __init__(self, task: Task, models: Sequence[mujoco.MjModel], threads: int) -> None:
+    def __init__(self, task: Task, variants: Variants, threads: int) -> None:
         threads = threads or os.cpu_count() or 1
-        model, copies = models[0], len(models)
-        self._task, self._models = task, models
+        model, copies = variants.nominal, variants.copies
+        self._task, self._variants = task, variants
+        self._models = [model] * copies
+        if variants.fields:
+            room = max(ROOM // mujoco.mj_sizeModel(model), 4 * threads)
+            self._models = [copy.copy(model) for _ in range(min(copies, room))]
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._steps = physics_steps(model, task.contract.period_s)
         # Few chunks, as each wakes this thread; but several per thread, as copies differ in time.
-        self._chunk = -(-copies // (4 * threads))
+        self._chunk = -(-len(self._models) // (4 * threads))
         self._control = np.empty((copies, self._steps, model.nu))
         self._trajectory = np.empty((copies, self._steps, mujoco.mj_stateSize(model, STATE)))
         self._sensors = np.empty((copies, self._steps, model.nsensordata))
@@ -75,17 +87,23 @@ class MujocoPhysics:
     def advance(self, state: Array, control: Array) -> Array:
         """See `Physics`."""
         self._control[:] = control[:, None]
-        self._pool.rollout(
-            self._models,
-            self._data,
-            state,
-            self._control,
-            state=self._trajectory,
-            sensordata=self._sensors,
-            skip_checks=True,
-            nstep=self._steps,
-            chunk_size=self._chunk,
-        )
+        at_once = len(self._models)
+        for first in range(0, len(state), at_once):
+            some = slice(first, min(first + at_once, len(state)))
+            if at_once < len(state):
+                for i in range(some.start, some.stop):
+                    self._variants.put(i, self._models[i - first])
+            self._pool.rollout(
+                self._models[: some.stop - first],
+                self._data,
+                state[some],
+                self._control[some],
+                state=self._trajectory[some],
+                sensordata=self._sensors[some],
+                skip_checks=True,
+                nstep=self._steps,
+                chunk_size=self._chunk,
+            )
         # MuJoCo restarts a diverged copy from time 0, and reports it on stderr alone.
         if (self._trajectory[:, -1, 0] <= state[:, 0]).any():
             raise diverged(self._task)
@@ -94,6 +112,9 @@ class MujocoPhysics:
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""
+        if self._variants.fields and len(self._models) == self._variants.copies:
+            for i in which.tolist():
+                self._variants.put(i, self._models[i])
 
     def close(self) -> None:
         """See `Physics`."""

@@ -21,6 +21,7 @@ from holdfast import yaml_file
 from holdfast.errors import ConfigError
 from holdfast.schema import ASCENDING, NOT_NEGATIVE, Range, check
 from holdfast.signals import Array, Signals
+from holdfast.sim.batch.variants import Variants
 from holdfast.sim.robots.robot import touches_anything
 from holdfast.sim.tasks.task import Task
 
@@ -75,7 +76,7 @@ class Randomiser:
         copies: N.
 
     Attributes:
-        models: model of each copy; the same object for all if no model parameter is randomised.
+        variants: models of the copies.
         rows: named arrays (N, ...), one row per copy, from which all parameters follow.
 
     Raises:
@@ -88,7 +89,7 @@ class Randomiser:
         self._settings, self._model = settings, model
         self._everyone = np.arange(copies)
         self.rows: dict[str, NDArray[Any]] = {}
-        self.models = [model] * copies
+        self.variants = Variants(model, copies)
         self._set_physics(task, copies)
         self._set_actuators(task, copies)
         self._set_sensors(task, copies)
@@ -103,8 +104,9 @@ class Randomiser:
             if getattr(settings, name):
                 self.rows[name] = np.ones(copies)
         if self.rows:
-            self.models = [copy.copy(self._model) for _ in range(copies)]
-            self._scratch = mujoco.MjData(self._model)
+            self._own, self._scratch = copy.copy(self._model), mujoco.MjData(self._model)
+            self._change(2.0, 2.0)
+            self.variants = Variants(self._model, copies, self._own)
 
     def _set_actuators(self, task: Task, copies: int) -> None:
         settings = self._settings
@@ -162,17 +164,25 @@ class Randomiser:
 
     def build(self, which: NDArray[np.intp]) -> None:
         """Set the models of some copies to the parameters in their rows."""
-        nominal, rows = self._model, self.rows
-        for i in which if self.models[0] is not nominal else ():
-            model = self.models[i]
-            if "friction" in rows:
-                # A contact takes the larger friction of its two geoms, which scales with them.
-                model.geom_friction[:] = rows["friction"][i] * nominal.geom_friction
-                model.pair_friction[:] = rows["friction"][i] * nominal.pair_friction
-            if "mass" in rows:
-                model.body_mass[:] = rows["mass"][i] * nominal.body_mass
-                model.body_inertia[:] = rows["mass"][i] * nominal.body_inertia
-                mujoco.mj_setConst(model, self._scratch)
+        if self.variants.fields:
+            mass, friction = (self.rows.get(name) for name in ("mass", "friction"))
+            for i in which:
+                self._change(
+                    1.0 if mass is None else mass[i], 1.0 if friction is None else friction[i]
+                )
+                self.variants.take(i, self._own)
+
+    def _change(self, mass: float, friction: float) -> None:
+        """Make one model the nominal one with other masses and friction."""
+        nominal, own = self._model, self._own
+        if self._settings.friction:
+            # A contact takes the larger friction of its two geoms, which scales with them.
+            own.geom_friction[:] = friction * nominal.geom_friction
+            own.pair_friction[:] = friction * nominal.pair_friction
+        if self._settings.mass:
+            own.body_mass[:] = mass * nominal.body_mass
+            own.body_inertia[:] = mass * nominal.body_inertia
+            mujoco.mj_setConst(own, self._scratch)
 
     def act(self, target: Array, elapsed: NDArray[np.int64]) -> Array:
         """Return the controls (N, nu) that reach the actuators, given the commanded controls.

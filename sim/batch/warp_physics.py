@@ -7,7 +7,6 @@ differences.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any
 
 import mujoco
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.signals import Array
 from holdfast.sim.batch.physics import STATE, diverged
+from holdfast.sim.batch.variants import Variants
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 
@@ -45,25 +45,20 @@ class WarpPhysics:
 
     Args:
         task: the simulated task.
-        models: model of each copy; they differ in randomised fields alone.
+        variants: models of the copies.
         device: Warp's device: "cuda", or "cpu" for tests, which is slower than MuJoCo.
 
     Raises:
         ConfigError: there is no such device, or Warp cannot simulate such a model.
     """
 
-    def __init__(self, task: Task, models: Sequence[mujoco.MjModel], device: str) -> None:
-        self._task, self._models = task, models
-        model, copies = models[0], len(models)
+    def __init__(self, task: Task, variants: Variants, device: str) -> None:
+        self._task = task
+        model, copies = variants.nominal, variants.copies
         self._device = device_of(device)
         self._steps = physics_steps(model, task.contract.period_s)
-        own = OWN if len(set(map(id, models))) == copies else ()  # otherwise all share a model
-        self._own = {
-            name: np.zeros((copies, *value.shape), np.float32)
-            for name in own
-            if (value := getattr(model, name)).size
-        }
-        self._stale = False
+        self._own = {name: variants.fields[name] for name in OWN if name in variants.fields}
+        self._stale = True
         with wp.ScopedDevice(self._device):
             try:
                 self._model = mjw.put_model(model, dict.fromkeys(self._own, copies))
@@ -125,14 +120,12 @@ class WarpPhysics:
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""
-        for name, values in self._own.items():
-            values[which] = [getattr(self._models[i], name) for i in which]
         self._stale = True
 
     def _take_over(self) -> None:
         if self._stale:
             for name, values in self._own.items():
-                getattr(self._model, name).assign(values)
+                getattr(self._model, name).assign(values.astype(np.float32))
             self._stale = False
 
     def close(self) -> None:

@@ -13,10 +13,10 @@ from holdfast.sim.robots.robot import ASSETS, FreeBase
 
 LEGS = ("front_left", "front_right", "rear_left", "rear_right")
 STANDING_RAD = {"hip": 0.0, "thigh": 0.8, "calf": -1.6}
-BEND_RAD = {"hip": 0.3, "thigh": 0.4, "calf": 0.4}
+BEND_RAD = {"hip": 0.2, "thigh": 0.3, "calf": 0.3}
 """How far each joint may be told to bend from standing, either way."""
 
-MAX_RATE_RAD_S = 10.0
+MAX_RATE_RAD_S = 6.0
 """How fast a joint's target may move; the motors' own limit is 21 rad/s."""
 
 FALLEN = -0.5

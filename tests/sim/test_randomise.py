@@ -3,6 +3,9 @@
 import copy
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import mujoco
@@ -19,9 +22,11 @@ from holdfast.sim.batch.randomise import Randomisation, gaussian, load_randomisa
 from holdfast.sim.check import check_batch
 from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
+from tests.helpers.robots.carts import SKID, mjcf
 
 DRIVE_FILE = Path(__file__).parents[2] / "config" / "randomise_drive.yaml"
 DRIVE = load_randomisation(DRIVE_FILE)
+BODY = Randomisation(mass=(0.7, 1.4), friction=(0.5, 1.2))
 
 
 def all_that_exists(task):
@@ -205,15 +210,74 @@ def test_each_parameter_is_drawn_uniformly_and_anew_for_each_episode():
 def test_models_follow_the_rows_and_share_nothing():
     task = resolve("DriveCircle-v0").make()
     batch = MujocoBatch(task, 3, seed=0, randomise=DRIVE)
-    models, rows = batch._randomiser.models, batch._randomiser.rows
+    variants, rows = batch._randomiser.variants, batch._randomiser.rows
     nominal = task.robot.load_model()
-    for i, model in enumerate(models):
+    for i, model in enumerate(map(variants.model, range(3))):
         assert model.body_mass.sum() == pytest.approx(rows["mass"][i] * nominal.body_mass.sum())
         assert model.geom("left_tyre").friction[0] == pytest.approx(0.9 * rows["friction"][i])
         moved = rows["mass"][i] * nominal.body_subtreemass[1]
         assert model.body_subtreemass[1] == pytest.approx(moved)
     one = MujocoBatch(task, 3, seed=0, randomise=Randomisation(gain=(0.9, 1.1)))
-    assert len(set(map(id, one._randomiser.models))) == 1
+    assert one._randomiser.variants.fields == {}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["DriveCircle-v0", "QuadrupedFollow-v0"])
+def test_few_models_for_many_copies_change_nothing(name, threads, monkeypatch):
+    """Where a model of its own for each copy would take too much, some become all in turn."""
+    task = resolve(name).make()
+    task.contract = dataclasses.replace(task.contract, episode_steps=9)  # they start over
+    actions = drawn(task, 25, 11)
+    plenty = MujocoBatch(task, 11, 3, threads, BODY)
+    monkeypatch.setattr("holdfast.sim.batch.physics.ROOM", 0)
+    few = MujocoBatch(task, 11, 3, threads, BODY)
+    assert len(plenty._physics._models) == 11
+    assert len(few._physics._models) == min(4 * threads, 11)
+    for action in actions:
+        one, other = plenty.step(action), few.step(action)
+        for part in vars(one):
+            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+
+
+WEIGH = """
+import resource, sys
+from pathlib import Path
+import mujoco
+from tests.helpers.robots.carts import Cart, Laps, mjcf, SKID
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.batch.randomise import Randomisation
+robot = Cart(Path("cart.xml"), None)
+mb = mujoco.mj_sizeModel(robot.load_model()) / 1e6
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+batch = MujocoBatch(Laps(robot), 200, 0, 1, Randomisation(mass=(0.9, 1.1)))
+batch.step(__import__("numpy").zeros((200, 2)))
+print(mb, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_copies_of_a_robot_with_heavy_meshes_do_not_copy_the_meshes(tmp_path):
+    side = np.linspace(-0.1, 0.1, 130)
+    x, y = np.meshgrid(side, side)
+    z = 0.05 - x * x - y * y
+    corner = np.stack((x, y, z), axis=-1).astype("<f4")
+    lower = np.stack((corner[:-1, :-1], corner[1:, :-1], corner[:-1, 1:]), axis=2)
+    upper = np.stack((corner[1:, 1:], corner[:-1, 1:], corner[1:, :-1]), axis=2)
+    triangles = np.concatenate((lower.reshape(-1, 9), upper.reshape(-1, 9)))
+    facets = np.zeros(len(triangles), dtype=[("n", "<f4", 3), ("v", "<f4", 9), ("a", "<u2")])
+    facets["v"] = triangles
+    head = bytes(80) + len(triangles).to_bytes(4, "little")
+    (tmp_path / "hull.stl").write_bytes(head + facets.tobytes())
+    shell = '<asset><mesh name="hull" file="hull.stl" inertia="shell"/></asset>'
+    seen = '<geom type="mesh" mesh="hull" contype="0" conaffinity="0" mass="0"/>'
+    (tmp_path / "cart.xml").write_text(mjcf(SKID + seen, more=shell))
+    path = os.pathsep.join((str(Path(__file__).parents[1]), *sys.path))
+    ended = subprocess.run(
+        [sys.executable, "-c", WEIGH], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    model_mb, grown_mb = map(float, ended.stdout.split())
+    assert model_mb > 4.0
+    assert grown_mb < 256 + 6 * model_mb + 50 < 0.6 * 200 * model_mb
 
 
 def test_the_same_seed_draws_the_same_whatever_the_threads():

@@ -93,7 +93,8 @@ class Sideways(Cart):
 
 
 BACKWARDS = "under forward_speed = 0.5 m/s, forward_speed changes the other way, by -0.4"
-SLOW = "under forward_speed = 0.5 m/s, forward_speed changes by +0.0"
+DRAGGED = CASTERS.replace('condim="1" priority="1"', 'friction="0 0 0"')  # the floor's counts
+SLOW = "under forward_speed = 0.5 m/s, forward_speed changes by no more than +0.0"
 BEYOND = "control tells actuator number 1 -14.5, beyond its ctrlrange [-2, 2], where MuJoCo clips"
 RANGE = ACTUATORS.replace("kv", 'ctrlrange="-2 2" ctrllimited="true" kv')
 LOOSE = ACTUATORS.replace('kv="1"', 'kv="0.0001"')
@@ -132,10 +133,11 @@ WRONG = {
     "constant": (Stuck, "", "forward_speed is observed or billed, and is 0 whatever is done"),
     "tilts": (Tilting, "", "under forward_speed = 0.5 m/s, the base tilts by "),
     "sideways": (Sideways, "", "forward_speed = 0.5 m/s also moves the base sideways, at "),
+    "drags": (Cart, mjcf(DRAGGED), "under yaw_rate = 1.5 rad/s, yaw_rate changes by no more than"),
     "weak": (
         Cart,
         mjcf(CASTERS, actuators=LOOSE),
-        "under yaw_rate = 1.5 rad/s, yaw_rate changes by +0.0",
+        "under yaw_rate = 1.5 rad/s, yaw_rate changes by no more than +0.0",
     ),
 }
 
@@ -217,7 +219,7 @@ def test_what_control_returns_is_looked_at(task, change, sentence):
 # The command.
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if "Humanoid" not in name])
+@pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_robot_of_ours_is_plausible(name):
     trial = Trial(resolve(name).make())
     assert list(implausible(trial, list(trial.responses()))) == []

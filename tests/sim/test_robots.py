@@ -12,10 +12,13 @@ from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.registry import resolve
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.robots.legged import Ant, Humanoid
+from holdfast.sim.robots.omni import Omni
 from holdfast.sim.robots.point import Point
-from holdfast.sim.robots.robot import physics_steps, roll_pitch_yaw
+from holdfast.sim.robots.quadruped import Quadruped
+from holdfast.sim.robots.robot import physics_steps, projected_gravity, roll_pitch_yaw
+from holdfast.sim.robots.skid import Skid
 
-ROBOTS = {robot.name: robot for robot in (Point, Drive, Ant, Humanoid)}
+ROBOTS = {robot.name: robot for robot in (Point, Drive, Skid, Omni, Quadruped, Ant, Humanoid)}
 
 
 @pytest.fixture(params=sorted(ROBOTS))
@@ -58,6 +61,9 @@ def test_signals_are_what_mujoco_says_of_the_base(robot):
         assert signals["yaw_rate"][0] == pytest.approx(turning[2], abs=1e-9)
         along = rotation[:2, 0] / np.linalg.norm(rotation[:2, 0])
         assert signals["forward_speed"][0] == pytest.approx(along @ going[3:5], abs=1e-9)
+        left = np.array([-along[1], along[0]])
+        assert signals["lateral_speed"][0] == pytest.approx(left @ going[3:5], abs=1e-9)
+        np.testing.assert_allclose(signals["projected_gravity"], -rotation[2], atol=1e-9)
     heading = float(robot.heading(signals))
     assert heading == pytest.approx(np.arctan2(rotation[1, 0], rotation[0, 0]), abs=1e-9)
 
@@ -71,6 +77,14 @@ def test_roll_pitch_yaw_of_known_turns():
         expected = [0.0, 0.0, 0.0]
         expected[axis] = 2 * half
         assert angles == pytest.approx(expected, abs=1e-12)
+
+
+def test_gravity_is_seen_from_the_base():
+    half = np.pi / 4
+    to_its_left = np.array([np.cos(half), np.sin(half), 0.0, 0.0])  # rolled to its right
+    np.testing.assert_allclose(projected_gravity(to_its_left), [0.0, -1.0, 0.0], atol=1e-12)
+    nose_down = np.array([np.cos(half), 0.0, np.sin(half), 0.0])
+    np.testing.assert_allclose(projected_gravity(nose_down), [1.0, 0.0, 0.0], atol=1e-12)
 
 
 def test_a_period_is_a_whole_number_of_physics_steps(robot):
@@ -102,6 +116,101 @@ def test_drive_drives_as_it_is_told():
     signals = robot.signals(batch.qpos, batch.qvel)
     assert signals["yaw_rate"][0, 0] == pytest.approx(1.0, rel=0.1)
     assert abs(signals["tilt"]).max() < 0.02
+
+
+def driven(name, action, periods, copies=1):
+    """Return a batch's signals before and after so many periods under one action."""
+    batch = MujocoBatch(resolve(name).make(), copies, seed=0)
+    before = {key: value.copy() for key, value in batch.signals().items()}
+    for _ in range(periods):
+        batch.step(np.tile(action, (copies, 1)))
+    return before, batch.signals()
+
+
+def moved_in_base_frame(before, after):
+    """Return the way (N, 2) made, forwards and to the left of the heading at the start."""
+    way, heading = after["position"] - before["position"], before["heading"][:, 0]
+    cos, sin = np.cos(heading), np.sin(heading)
+    return np.stack((cos * way[:, 0] + sin * way[:, 1], cos * way[:, 1] - sin * way[:, 0]), axis=-1)
+
+
+def test_a_skid_steered_base_turns_as_told_whatever_its_heading():
+    """Its tyres slip, so a turn is nearly as told, and the same towards every side."""
+    for told in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
+        before, after = driven("SkidCircle-v0", told, 40, copies=8)
+        np.testing.assert_allclose(after["forward_speed"], told[0], atol=0.02)
+        np.testing.assert_allclose(after["yaw_rate"], told[1], atol=0.15)
+        assert np.ptp(after["yaw_rate"]) < 0.05
+        assert abs(after["tilt"]).max() < 0.02
+        np.testing.assert_allclose(after["height"], 0.165, atol=3e-3)
+    assert np.ptp(before["heading"]) > 3.0
+
+
+def test_an_omnidirectional_base_goes_to_its_side_without_turning():
+    before, after = driven("OmniGoal-v0", [0.0, 0.8, 0.0], 40)
+    np.testing.assert_allclose(moved_in_base_frame(before, after), [[0.0, 1.4]], atol=0.1)
+    np.testing.assert_allclose(after["heading"], before["heading"], atol=0.01)
+    assert abs(after["tilt"]).max() < 0.01
+    _, after = driven("OmniGoal-v0", [0.8, 0.8, 1.5], 40)  # more than its wheels can
+    ratio = after["lateral_speed"] / after["forward_speed"]
+    np.testing.assert_allclose(ratio, 1.0, atol=0.1)
+    assert 0.2 < after["forward_speed"][0, 0] < 0.4
+
+
+def test_an_omnidirectional_base_pushes_no_harder_than_its_tyres_hold():
+    """From standing to full speed in no time: 4 wheels of 29 N, 45 degrees off, move 20 kg."""
+    robot = Omni()
+    model = robot.load_model()
+    data = mujoco.MjData(model)
+    mujoco.mj_resetDataKeyframe(model, data, 0)
+    data.ctrl[:] = robot.control(np.array([0.8, 0.0, 0.0]))
+    mujoco.mj_forward(model, data)
+    assert data.qacc[0] == pytest.approx(4 * 29 * np.sqrt(0.5) / 20, rel=0.05)
+
+
+def test_a_quadruped_stands_on_four_feet_and_says_what_that_takes():
+    before, after = driven("QuadrupedFollow-v0", np.zeros(12), 100, copies=3)
+    for signals in (before, after):
+        np.testing.assert_array_equal(signals["contact"], np.ones((3, 4)))
+        np.testing.assert_allclose(signals["tilt"], 0.0, atol=0.05)
+        assert signals["joint_effort"].shape == (3, 12)
+        assert 1.0 < np.abs(signals["joint_effort"]).max() < 10.0
+    np.testing.assert_allclose(after["position"], before["position"], atol=0.01)
+    assert not resolve("QuadrupedFollow-v0").make().terminated(after).any()
+
+
+def test_what_its_sensors_say_is_what_mujoco_computes():
+    """Torques and contacts of a copy, against MuJoCo's own forces in the same physics steps."""
+    robot = Quadruped()
+    batch = MujocoBatch(resolve("QuadrupedFollow-v0").make(), 2, seed=0)
+    model = robot.load_model()
+    data, rng = mujoco.MjData(model), np.random.default_rng(0)
+    feet = [model.geom(f"{leg}_foot").id for leg in ("front_left", "front_right")]
+    feet += [model.geom(f"{leg}_foot").id for leg in ("rear_left", "rear_right")]
+    lifted = 0
+    for _ in range(30):
+        data.qpos[:], data.qvel[:] = batch.qpos[1], batch.qvel[1]
+        batch.step(rng.uniform(batch.contract.action_low, batch.contract.action_high, (2, 12)))
+        data.ctrl[:] = robot.control(batch.applied)[1]
+        data.qacc_warmstart[:] = 0.0
+        for _ in range(physics_steps(model, robot.period_s)):
+            mujoco.mj_step(model, data)
+        signals = batch.signals()
+        np.testing.assert_allclose(signals["joint_effort"][1], data.qfrc_actuator[6:], atol=1e-9)
+        touching = {geom for contact in data.contact for geom in contact.geom}
+        expected = [float(foot in touching) for foot in feet]
+        np.testing.assert_array_equal(signals["contact"][1], expected)
+        lifted += 4 - int(sum(expected))
+    assert lifted > 0
+
+
+def test_a_quadruped_on_its_side_has_fallen():
+    robot = Quadruped()
+    upright, leaning, fallen = (
+        np.array([[np.cos(a / 2), np.sin(a / 2), 0.0, 0.0]]) for a in (0.0, 0.9, 1.2)
+    )
+    states = [{"projected_gravity": projected_gravity(q)} for q in (upright, leaning, fallen)]
+    assert [bool(robot.fallen(state)[0]) for state in states] == [False, False, True]
 
 
 # Gymnasium's models.

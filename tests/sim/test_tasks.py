@@ -223,3 +223,39 @@ def test_what_is_too_near_is_billed_by_its_scan():
     batch.world["posts"][0, 0] = batch.qpos[0, :2] + [0.44, 0.0]  # 0.34 m to its surface
     batch.world["posts"][1, 0] = batch.qpos[1, :2] + [0.46, 0.0]
     np.testing.assert_array_equal(batch.step(np.zeros((2, 2))).costs[:, 0], [1.0, 0.0])
+
+
+# Follow.
+
+
+def test_who_moves_as_told_is_paid_in_full_and_billed_where_it_leads():
+    task = resolve("QuadrupedFollow-v0").make()
+    told = np.array([[0.3, -0.1, 0.4]])
+    signals = {
+        "commanded_velocity": told,
+        "forward_speed": told[:, 0:1],
+        "lateral_speed": told[:, 1:2],
+        "angular_velocity": np.array([[0.0, 0.0, 0.4]]),
+    }
+    assert task.reward(signals) == pytest.approx(1.5)
+    slow = {**signals, "forward_speed": told[:, 0:1] - 0.5}
+    assert task.reward(slow) == pytest.approx(np.exp(-1.0) + 0.5)
+    straight = {**signals, "angular_velocity": np.zeros((1, 3))}
+    assert task.reward(straight) == pytest.approx(1.0 + 0.5 * np.exp(-0.16 / 0.25))
+    batch = MujocoBatch(task, 4, seed=0)
+    billed = batch.cost_model(
+        {
+            "position": np.array([[0.5, 9.0], [-0.7, 0.0], [0.0, 0.0], [0.7, 0.0]]),
+            "tilt": np.array([[0.0, 0.3], [0.0, 0.0], [0.0, -0.5], [0.5, 0.0]]),
+        }
+    )
+    np.testing.assert_array_equal(billed, [[0, 0], [1, 0], [0, 1], [1, 1]])
+
+
+def test_an_operator_asks_for_one_velocity_throughout_an_episode():
+    batch = MujocoBatch(resolve("QuadrupedFollow-v0").make(), 200, seed=0)
+    told = batch.signals()["commanded_velocity"].copy()
+    assert (np.abs(told) <= [0.4, 0.2, 0.5]).all()
+    np.testing.assert_allclose(np.abs(told).max(axis=0), [0.4, 0.2, 0.5], rtol=0.05)
+    batch.step(np.zeros((200, 12)))
+    np.testing.assert_array_equal(batch.signals()["commanded_velocity"], told)
