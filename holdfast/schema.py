@@ -220,8 +220,7 @@ def _record(kind: Any, data: Any, place: Place, complete: bool) -> Any:
         if name not in data and (complete or _is_required(field))
     ]
     if unknown := [name for name in data if name not in fields]:
-        absent = [name for name in fields if name not in data]
-        guess = meant(unknown[0], missing) or meant(unknown[0], absent)
+        guess = meant(unknown[0], missing) or meant(unknown[0], fields)
         guess = guess or f"; known are {', '.join(fields)}"
         said = f"unknown {', '.join(map(shown, unknown))}{guess}"
         raise MismatchError(place, said, (*place, unknown[0]))
