@@ -264,12 +264,6 @@ def _value(kind: Any, value: Any, place: Place, complete: bool) -> Any:
             raise MismatchError(place, f"should be a mapping, received {_received(value)}")
         made = {k: _value(arguments[1], v, (*place, k), complete) for k, v in value.items()}
         return MappingProxyType(made)
-    if hasattr(kind, "from_plain"):  # its keys are not its fields
-        try:
-            return kind.from_plain(value)
-        except MismatchError as wrong:
-            near = (*place, *wrong.near)
-            raise MismatchError((*place, *wrong.place), str(wrong), near, wrong.named) from None
     if dataclasses.is_dataclass(kind):
         return _record(kind, value, place, complete)
     if kind is float:
