@@ -1,12 +1,13 @@
+import dataclasses
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_rig import LIMITS, seen
+from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits, seen
 
 from holdfast.safety_monitor import Agreement, Check, State
-from holdfast.safety_monitor.consistency import Consistency, Floor, Integral, forgive, turn_rad
+from holdfast.safety_monitor.consistency import Consistency
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 STRICT = Agreement(0.0, 0.0, 0.0, 1e9, 0.25, 0.25, 0.0, 0.0, 0.25)
@@ -216,55 +217,6 @@ def test_whatever_the_wheels_do_a_body_that_the_floor_moves_is_believed(floor, g
             y += (before[1] + body[1]) / 2.0 * dt_s
         before = body
         assert base(consistency, step * dt_s, x, y, heading, speed) == []
-
-
-@EXAMPLES
-@given(
-    velocities=st.lists(
-        st.tuples(st.floats(-2.0, 2.0), st.floats(-2.0, 2.0)), min_size=1, max_size=30
-    ),
-    most=st.floats(0.1, 9.0),
-)
-def test_a_floor_changes_a_velocity_by_no_more_than_it_can_and_gets_there(velocities, most):
-    floor = Floor(most)
-    before = None
-    for step, wheels in enumerate(velocities):
-        less = floor.slip(step / 16, wheels)
-        now = wheels[0] + less[0], wheels[1] + less[1]
-        assert floor.slip(step / 16, wheels) == pytest.approx(less)  # no time, no change
-        if before is None:
-            assert less == (0.0, 0.0)
-        else:
-            assert math.dist(now, before) <= most / 16 + 1e-12
-            assert math.hypot(*less) <= math.dist(wheels, before) + 1e-12
-        before = now
-    end_s = len(velocities) / 16 + 6.0 / most
-    assert floor.slip(end_s, velocities[-1]) == (0.0, 0.0)
-
-
-def test_a_floor_does_not_go_back_in_time():
-    floor = Floor(1.0)
-    assert floor.slip(1.0, (0.0, 0.0)) == (0.0, 0.0)
-    assert floor.slip(1.5, (1.0, 0.0)) == (-0.5, 0.0)
-    assert floor.slip(1.0, (1.0, 0.0)) == (-0.5, 0.0)
-    assert floor.slip(1.75, (1.0, 0.0)) == (-0.25, 0.0)
-    assert floor.slip(2.0, (1.0, 0.0)) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("off", "slip", "left"),
-    [
-        ((1.0, 2.0), (0.0, 0.0), (1.0, 2.0)),
-        ((1.0, 2.0), (0.5, 0.0), (0.5, 2.0)),
-        ((1.0, 2.0), (4.0, 0.0), (0.0, 2.0)),  # no more than fits
-        ((1.0, 2.0), (-0.5, 0.0), (1.0, 2.0)),  # it would have led the other way
-        ((1.0, 2.0), (0.5, 1.0), (0.5, 1.0)),
-        ((1.0, 2.0), (2.0, 4.0), (0.0, 0.0)),
-        ((1.0, 2.0), (-2.0, 1.0), (1.0, 2.0)),
-    ],
-)
-def test_a_slip_is_forgiven_where_it_leads_and_as_far(off, slip, left):
-    assert forgive(off, slip) == pytest.approx(left)
 
 
 @pytest.mark.parametrize("axle_m", [0.125, -0.25])
@@ -480,27 +432,32 @@ def test_the_texts():
     ]
 
 
-def test_an_integral():
-    total = Integral(2)
-    total.add(1.0, (1.0, 0.0))
-    assert total.until(1.0) == (0.0, 0.0)
-    assert total.until(1.5) == (0.5, 0.0)
-    total.add(2.0, (3.0, -2.0))
-    assert total.until(2.0) == (2.0, -1.0)
-    assert total.until(1.5) == (0.5, 0.0)
-    total.add(2.0, (9.0, 9.0))
-    total.add(1.0, (9.0, 9.0))
-    assert total.until(2.5) == (3.5, -2.0)
+# Through the monitor.
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "turn"),
-    [
-        (0.0, 1.0, 1.0),
-        (3.0, -3.0, math.tau - 6.0),
-        (-3.0, 3.0, 6.0 - math.tau),
-        (0.0, 7.0, 7.0 - math.tau),
-    ],
-)
-def test_the_shortest_turn(before, after, turn):
-    assert turn_rad(before, after) == pytest.approx(turn)
+def test_a_monitor_stops_what_disagrees_and_begins_anew_when_armed():
+    rig = Rig(limits(consistency=STRICT, geofence=None)).to_active()
+    rig.step((0.5, 0.0))
+    rig.x_m += 0.3
+    verdict = rig.step((0.5, 0.0))
+    assert verdict.state is State.STOPPED
+    assert "position_inconsistent" in codes(verdict.reasons)
+    for _ in range(3):
+        rig.step()
+    rig.x_m -= 9.0  # somebody carries it away
+    rig.step()
+    assert rig.monitor.reset(rig.look()) == ()
+    assert rig.monitor.arm(rig.look()) == ()
+    assert rig.step((0.5, 0.0)).state is State.ACTIVE
+
+
+def test_a_position_that_nobody_else_needs_is_looked_at():
+    speeding = dataclasses.replace(CONTRACT.costs[0], expression="abs(forward_speed) > 9.0")
+    contract = dataclasses.replace(
+        CONTRACT, costs=(speeding,), observation=CONTRACT.observation[1:]
+    )
+    rig = Rig(limits(consistency=STRICT, geofence=None), contract=contract).to_active()
+    assert "position" not in rig.monitor.required
+    rig.step((0.5, 0.0))
+    rig.y_m += 0.3
+    assert "position_inconsistent" in codes(rig.step((0.5, 0.0)).reasons)

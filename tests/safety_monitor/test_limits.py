@@ -1,40 +1,19 @@
-import copy
+"""Values that limits may have, by themselves and beside a contract."""
+
 import dataclasses
 import math
 
 import pytest
-from monitor_rig import BLOCK_OF, CONTRACT, LIMITS, PLAIN_LIMITS, check, limits
+from monitor_rig import AGREEMENT, BLOCK_OF, CONTRACT, LIMITS, check, limits
 
-from holdfast.contract import ActionChannel, ObservationChannel, Recovery
+from holdfast.contract import ActionChannel, ObservationChannel
 from holdfast.errors import ConfigError
 from holdfast.safety_monitor import (
     Agreement,
-    Limits,
     Monitor,
     Span,
     Tiers,
 )
-
-AGREEMENT = {
-    "distance_share": 0.125,
-    "axle_m": -0.25,
-    "creep_m_s": 0.0625,
-    "floor_m_s2": 1.5,
-    "along_m": 0.5,
-    "across_m": 0.25,
-    "turn_share": 0.25,
-    "creep_rad_s": 0.125,
-    "heading_rad": 0.5,
-}
-
-
-def changed(block, name, value):
-    data = copy.deepcopy(PLAIN_LIMITS)
-    data.setdefault(block, {})[name] = value
-    return data
-
-
-# Values.
 
 
 @pytest.mark.parametrize("name", AGREEMENT)
@@ -274,26 +253,6 @@ def test_every_joint_of_the_contract_has_bounds_and_no_other(name, bounds):
             f"monitor limits.envelope: {signal} has bounds for {len(some)} joints; the contract "
             f"observes {observed}"
         )
-
-
-def test_joint_limits_are_plain_data():
-    spans = [{"low": -1.0, "high": 2, "margin": 0.1}, None]
-    read = Limits.from_mapping(changed("envelope", "joint_position_rad", spans))
-    assert read.checks["envelope"].joint_position_rad == (Span(-1.0, 2.0, 0.1), None)
-    velocities = [{"limited": 1.0, "stopped": 2.0}]
-    read = Limits.from_mapping(changed("envelope", "joint_velocity_rad_s", velocities))
-    assert read.checks["envelope"].joint_velocity_rad_s == (Tiers(1.0, 2.0),)
-    spans = [{"low": -1.0, "high": 1.0}]
-    with pytest.raises(ConfigError, match=r"envelope\.joint_position_rad\[0\]: missing margin"):
-        Limits.from_mapping(changed("envelope", "joint_position_rad", spans))
-
-
-def test_a_recovery_is_plain_data():
-    plain = {"name": "return_to_point", "parameters": {"x_m": 1}}
-    read = Limits.from_mapping({**PLAIN_LIMITS, "recovery": plain}).recovery
-    assert read == Recovery("return_to_point", {"x_m": 1.0})
-    with pytest.raises(ConfigError, match=r"limits\.recovery: missing parameters"):
-        Limits.from_mapping({**PLAIN_LIMITS, "recovery": {"name": "return_to_point"}})
 
 
 def with_action(*channels):

@@ -1,3 +1,5 @@
+"""Limits as plain data: blocks and keys."""
+
 import copy
 import dataclasses
 import json
@@ -6,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from monitor_rig import LIMITS, PLAIN_LIMITS, limits
+from monitor_rig import AGREEMENT, LIMITS, PLAIN_LIMITS, limits
 
 from holdfast.contract import Recovery
 from holdfast.errors import ConfigError
@@ -31,19 +33,6 @@ CONFIGS = [
     for path in sorted((ROOT / folder).glob("*.yaml"))
     if "\nmonitor:" in path.read_text()
 ]
-
-
-AGREEMENT = {
-    "distance_share": 0.125,
-    "axle_m": -0.25,
-    "creep_m_s": 0.0625,
-    "floor_m_s2": 1.5,
-    "along_m": 0.5,
-    "across_m": 0.25,
-    "turn_share": 0.25,
-    "creep_rad_s": 0.125,
-    "heading_rad": 0.5,
-}
 
 
 def changed(block, name, value):
@@ -168,10 +157,8 @@ def test_every_key_of_a_block_must_be_there_or_mean_that_nothing_is_checked(bloc
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (changed("freshness", "max_skiped", 1), ".freshness: unknown max_skiped; known are "
-                                                "source_max_age_s, source_lost_s, "
-                                                "proposal_max_age_s, proposal_lost_s, "
-                                                "future_tolerance_s, max_step_gap_s, max_skipped"),
+        (changed("freshness", "max_skiped", 1), ".freshness: unknown max_skiped; did you mean "
+                                                "'max_skipped'?"),
         (changed("ladder", "x", 1), ".ladder: unknown x; known are trigger_steps, release_steps, "
                                     "fallback_max_s"),
         ({**PLAIN_LIMITS, "geofense": {}}, ": unknown geofense; did you mean 'geofence'?"),
@@ -200,3 +187,23 @@ def test_limits_and_blocks_are_mappings(data):
 def test_plain_data_is_finite():
     with pytest.raises(ConfigError, match=r"motion\.reaction_time_s should be a finite number"):
         Limits.from_mapping(changed("motion", "reaction_time_s", math.nan))
+
+
+def test_joint_limits_are_plain_data():
+    spans = [{"low": -1.0, "high": 2, "margin": 0.1}, None]
+    read = Limits.from_mapping(changed("envelope", "joint_position_rad", spans))
+    assert read.checks["envelope"].joint_position_rad == (Span(-1.0, 2.0, 0.1), None)
+    velocities = [{"limited": 1.0, "stopped": 2.0}]
+    read = Limits.from_mapping(changed("envelope", "joint_velocity_rad_s", velocities))
+    assert read.checks["envelope"].joint_velocity_rad_s == (Tiers(1.0, 2.0),)
+    spans = [{"low": -1.0, "high": 1.0}]
+    with pytest.raises(ConfigError, match=r"envelope\.joint_position_rad\[0\]: missing margin"):
+        Limits.from_mapping(changed("envelope", "joint_position_rad", spans))
+
+
+def test_a_recovery_is_plain_data():
+    plain = {"name": "return_to_point", "parameters": {"x_m": 1}}
+    read = Limits.from_mapping({**PLAIN_LIMITS, "recovery": plain}).recovery
+    assert read == Recovery("return_to_point", {"x_m": 1.0})
+    with pytest.raises(ConfigError, match=r"limits\.recovery: missing parameters"):
+        Limits.from_mapping({**PLAIN_LIMITS, "recovery": {"name": "return_to_point"}})
