@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for factor, measure, n in ((0, lockstep, 2000), (1, real_time, 400)):
         twin = child.start(
-            "holdfast.cli",
+            "holdfast",
             *("twin", "--realtime-factor", str(factor)),
             at_end=signal.SIGTERM,
             stdout=subprocess.PIPE,

@@ -75,7 +75,7 @@ def main(policy: Path | None = None, episodes: int = 20, explore: bool = True) -
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         twin = child.start(
-            "holdfast.cli",
+            "holdfast",
             *("twin", "--realtime-factor", "0"),
             at_end=signal.SIGTERM,
             stdout=subprocess.PIPE,

@@ -61,7 +61,7 @@ LOGGED, RUN, CHANGED, PREDICTED = 80, 30, 15, 40
 def twin(gap: Path | None, seed: int) -> Iterator[str]:
     line = ["twin", "--seed", seed, "--realtime-factor", 0, *(["--gap", gap] if gap else [])]
     process = child.start(
-        "holdfast.cli",
+        "holdfast",
         *map(str, line),
         at_end=signal.SIGTERM,
         stdout=subprocess.PIPE,
@@ -116,7 +116,7 @@ class Bench:
             line = ["deploy", "--robot", address, "--policy", policy, "--out", out, "--explore",
                     "--episodes", episodes, "--seed", seed, "--config", config]  # fmt: skip
             subprocess.run(
-                [sys.executable, "-m", "holdfast.cli", *map(str, line)],
+                [sys.executable, "-m", "holdfast", *map(str, line)],
                 check=True,
                 stdout=subprocess.DEVNULL,
             )

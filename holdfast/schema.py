@@ -220,8 +220,7 @@ def _record(kind: Any, data: Any, place: Place, complete: bool) -> Any:
         if name not in data and (complete or _is_required(field))
     ]
     if unknown := [name for name in data if name not in fields]:
-        absent = [name for name in fields if name not in data]
-        guess = meant(unknown[0], missing) or meant(unknown[0], absent)
+        guess = meant(unknown[0], missing) or meant(unknown[0], fields)
         guess = guess or f"; known are {', '.join(fields)}"
         said = f"unknown {', '.join(map(shown, unknown))}{guess}"
         raise MismatchError(place, said, (*place, unknown[0]))
@@ -265,12 +264,6 @@ def _value(kind: Any, value: Any, place: Place, complete: bool) -> Any:
             raise MismatchError(place, f"should be a mapping, received {_received(value)}")
         made = {k: _value(arguments[1], v, (*place, k), complete) for k, v in value.items()}
         return MappingProxyType(made)
-    if hasattr(kind, "from_plain"):  # its keys are not its fields
-        try:
-            return kind.from_plain(value)
-        except MismatchError as wrong:
-            near = (*place, *wrong.near)
-            raise MismatchError((*place, *wrong.place), str(wrong), near, wrong.named) from None
     if dataclasses.is_dataclass(kind):
         return _record(kind, value, place, complete)
     if kind is float:

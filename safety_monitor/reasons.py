@@ -339,7 +339,7 @@ VELOCITY_FROZEN = _frozen("velocity", "no measured speed")
 COST_INVALID = _row(
     "cost_invalid", Check.BUDGET, STOPPED, ROBOT,
     "costs {costs} should be between 0 and {largest}",
-    "A cost function returns something outside its range.",
+    "A cost is not between 0 and `at_most`.",
 )  # fmt: skip
 RUN_BUDGET_SPENT = _row(
     "run_budget_spent", Check.BUDGET, STOPPED, EPISODE,

@@ -142,7 +142,7 @@ def load_contract(path: Path) -> Contract:
     Raises:
         ContractError: the file cannot be read, or is no contract.
     """
-    return yaml_file.load(path, Contract, ContractError, complete=True)
+    return yaml_file.load(path, Contract, ContractError)
 
 
 def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:

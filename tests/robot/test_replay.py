@@ -232,7 +232,7 @@ def test_a_log_under_limits_of_another_kind(tmp_path):
     record_episode(recorder, 0, 3)
     recorder.close()
     with pytest.raises(
-        LogError, match=r"run_0\.mcap: cannot be replayed \(monitor limits.*: missing"
+        LogError, match=r"run_0\.mcap: cannot be replayed \(monitor limits: unknown"
     ):
         replay.command((tmp_path / "run",))
 

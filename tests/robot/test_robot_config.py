@@ -33,7 +33,7 @@ def test_the_drive_robots_file_is_good():
     ("changes", "sentence"),
     [
         ({"proposal_wait_s": -0.1}, r"line \d+: proposal_wait_s should be above 0, received -0.1"),
-        ({"proposal_wait_s": float("nan")}, r"proposal_wait_s: should be a finite"),
+        ({"proposal_wait_s": float("nan")}, r"proposal_wait_s should be a finite"),
         ({"ready_wait_s": "3"}, r"ready_wait_s should be a number, received '3'"),
         (
             {"familiarity": "warn"},
@@ -145,10 +145,10 @@ def test_a_mistake_is_named_where_it_is(tmp_path):
     path = extending(tmp_path, extends="./a.yaml", ready_wiat_s=2.0)
     with pytest.raises(ConfigError) as caught:
         configs.load(path)
-    sentence = "line 2: ready_wiat_s: is not known; did you mean 'ready_wait_s'?"
+    sentence = "line 2: unknown ready_wiat_s; did you mean 'ready_wait_s'?"
     assert str(caught.value) == f"{path}: {sentence}"
     path.write_text("extends: ./a.yaml\nrobot: drive\n")
-    with pytest.raises(ConfigError, match=r"line 2: ready_wait_s: .*greater than 0") as caught:
+    with pytest.raises(ConfigError, match="line 2: ready_wait_s should be above 0") as caught:
         configs.load(path)
     assert str(caught.value).startswith(f"{tmp_path}/a.yaml: ")
 

@@ -72,6 +72,18 @@ PLAIN_LIMITS = {
         "tracking_s": {"limited": 0.25, "stopped": 0.5},
     },
 }
+AGREEMENT = {
+    "distance_share": 0.125,
+    "axle_m": -0.25,
+    "creep_m_s": 0.0625,
+    "floor_m_s2": 1.5,
+    "along_m": 0.5,
+    "across_m": 0.25,
+    "turn_share": 0.25,
+    "creep_rad_s": 0.125,
+    "heading_rad": 0.5,
+}
+"""A block `consistency`, which the rig's limits lack."""
 LIMITS = Limits.from_mapping(PLAIN_LIMITS)
 BLOCK_OF = {each.name: block for block, kind in BLOCKS.items() for each in dataclasses.fields(kind)}
 WHOLE = ("geofence", "consistency", "following")

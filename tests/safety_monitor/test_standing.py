@@ -59,6 +59,8 @@ def test_a_heading_that_stays_tells_that_a_robot_does_not_turn():
     assert watched(0.0, 0.0625, 0.0, -0.0625, 0.0) == [False] * 4 + [True]
     assert watched(0.0, 0.063, 0.063, 0.063, 0.063, 0.063) == [False] * 5 + [True]
     assert not any(watched(*[0.02 * step for step in range(40)]))
+    assert watched(0.0, *[-0.063] * 5) == [False] * 5 + [True]
+    assert not any(watched(*[-0.02 * step for step in range(40)]))
 
 
 def test_a_turn_begins_the_wait_again():
