@@ -37,7 +37,8 @@ class Agreement:
         distance_share: forgiven share of the distance just made, along the way alone: wheels of
             another size.
         axle_m: how far before the base's origin the axle lies whose wheels do not steer; the
-            origin swings about it, which no forward speed tells.
+            origin swings about it, which no forward speed tells. Where a lateral speed or a linear
+            velocity is measured, it is the origin's own, and this is not used.
         creep_m_s: forgiven per second.
         floor_m_s2: smallest acceleration that the floor can give the robot. Where the wheels'
             velocity changes faster they may slip, and the way may be any between theirs and that
@@ -162,14 +163,17 @@ class Consistency(Judge):
         values, stamps, reasons = seen.values, seen.stamps, seen.reasons
         allowed, moving = self._allowed, seen.velocity
         if moving is not None and "position" in values:
-            of = "linear_velocity" if "linear_velocity" in values else "forward_speed"
-            self._travel.add(stamps[of], moving)
-            self._slip.add(stamps[of], self._floor.slip(stamps[of], moving))
             x, y = values["position"]
-            if of == "forward_speed":  # it is the axle's: the base's origin swings about it
-                (heading,) = values["heading"]
+            if "linear_velocity" in values:
+                at_s = stamps["linear_velocity"]
+            elif "lateral_speed" in values:
+                at_s = max(stamps["forward_speed"], stamps["lateral_speed"])
+            else:  # it is the axle's: the base's origin swings about it
+                at_s, (heading,) = stamps["forward_speed"], values["heading"]
                 x += allowed.axle_m * math.cos(heading)
                 y += allowed.axle_m * math.sin(heading)
+            self._travel.add(at_s, moving)
+            self._slip.add(at_s, self._floor.slip(at_s, moving))
             self._judge_position(x, y, stamps["position"], allowed)
             (x, y), (c, s) = self._off_m, self._axes
             along_m, across_m = abs(x * c + y * s), abs(y * c - x * s)

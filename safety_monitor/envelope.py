@@ -44,6 +44,7 @@ class EnvelopeLimits:
     """
 
     forward_speed_m_s: Tiers | None = None
+    lateral_speed_m_s: Tiers | None = None
     yaw_rate_rad_s: Tiers | None = None
     tilt_rad: Tiers | None = None
     joint_position_rad: tuple[Span | None, ...] | None = None
@@ -51,7 +52,7 @@ class EnvelopeLimits:
 
     def __post_init__(self) -> None:
         require_one(self, WHERE)
-        for name in ("forward_speed_m_s", "yaw_rate_rad_s", "tilt_rad"):
+        for name in ("forward_speed_m_s", "lateral_speed_m_s", "yaw_rate_rad_s", "tilt_rad"):
             tiers = getattr(self, name)
             if tiers is not None:
                 tiers.require_order(WHERE, name)
@@ -72,6 +73,7 @@ class Envelope(Judge):
     def __init__(self, limits: EnvelopeLimits, motion: Motion) -> None:
         magnitudes = (
             ("forward_speed", limits.forward_speed_m_s),
+            ("lateral_speed", limits.lateral_speed_m_s),
             ("yaw_rate", limits.yaw_rate_rad_s),
             ("tilt", limits.tilt_rad),
         )

@@ -11,7 +11,7 @@ from holdfast.safety_monitor.look import Seen
 from holdfast.safety_monitor.reasons import POSE_FROZEN, VELOCITY_FROZEN, Kind
 
 POSE = ("position", "heading")
-VELOCITY = ("forward_speed", "yaw_rate", "linear_velocity")
+VELOCITY = ("forward_speed", "lateral_speed", "yaw_rate", "linear_velocity")
 
 
 @dataclass(frozen=True)

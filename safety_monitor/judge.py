@@ -143,11 +143,12 @@ class Motion:
             ConfigError: the robot should stop faster than the contract lets a command change.
         """
         for channel in contract.action:
-            if channel.name == "forward_speed" and self.deceleration_m_s2 > channel.max_rate_per_s:
+            speed = channel.name in ("forward_speed", "lateral_speed")
+            if speed and self.deceleration_m_s2 > channel.max_rate_per_s:
                 raise refuse(
                     "motion",
                     f"deceleration_m_s2 {self.deceleration_m_s2} should be at most the rate at "
-                    f"which the contract lets forward_speed change, {channel.max_rate_per_s}",
+                    f"which the contract lets {channel.name} change, {channel.max_rate_per_s}",
                 )
 
     def stopping_s(self, speed_m_s: float) -> float:

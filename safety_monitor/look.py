@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,10 @@ Numbers = Mapping[str, list[float]]
 Stamps = Mapping[str, float]
 """When each of them was measured, s, on the clock of `now_s`."""
 
-MOTION = ("position", "linear_velocity", "forward_speed", "heading", "yaw_rate", "angular_velocity")
+MOTION = (
+    *("position", "linear_velocity", "forward_speed", "lateral_speed"),
+    *("heading", "yaw_rate", "angular_velocity"),
+)
 """Signals that tell how the robot moves, looked at wherever there are any."""
 
 TURNING = frozenset({"yaw_rate", "heading", "angular_velocity"})
@@ -114,16 +117,43 @@ def require_a_robot(contract: Contract) -> None:
 def required_signals(contract: Contract, also: Iterable[str]) -> frozenset[str]:
     """Return the signals without which the robot may not move."""
     names = {*contract.observed_signals, *also}
-    # What is commanded is to be measured. A speed along any other axis than the base's x shows
-    # in nothing but the velocity.
-    speeds = {channel.name for channel in contract.action if channel.unit == "m/s"}
-    if speeds - {"forward_speed"}:
-        names.add("linear_velocity")
-    if "forward_speed" in speeds and "linear_velocity" not in names:
+    # What is commanded is to be measured. A speed along any other axis than the base's x has no
+    # signal that every robot must have: `require_velocity` looks at what the robot measures.
+    if _speeds(contract) == {"forward_speed"} and "linear_velocity" not in names:
         names.update(("forward_speed", "heading"))
     if not names & TURNING:
         names.add("yaw_rate")
     return frozenset(names)
+
+
+def speed_signals(contract: Contract) -> tuple[str, ...]:
+    """Return the signals that together tell the velocity where there is no linear_velocity.
+
+    A base that is commanded along its x axis alone, as one with two driven wheels, does not go
+    sideways. Any other one may: its forward speed would hide that.
+    """
+    if _speeds(contract) <= {"forward_speed"}:
+        return "forward_speed", "heading"
+    return "forward_speed", "lateral_speed", "heading"
+
+
+def _speeds(contract: Contract) -> set[str]:
+    return {channel.name for channel in contract.action if channel.unit == "m/s"}
+
+
+def require_velocity(contract: Contract, measured: Collection[str]) -> None:
+    """Raise ConfigError unless a robot with these signals measures the velocity it is given."""
+    needed = speed_signals(contract)
+    missing = [name for name in needed if name not in measured]
+    if "linear_velocity" not in measured and missing:
+        raise ConfigError(
+            f"contract of task '{contract.task}': the robot should measure its velocity, by "
+            f"{_either(needed)}; nothing measures {' and '.join(missing)}"
+        )
+
+
+def _either(speeds: tuple[str, ...]) -> str:
+    return f"linear_velocity, or {', '.join(speeds[:-1])} and {speeds[-1]}"
 
 
 def wanted_shapes(contract: Contract, required: frozenset[str]) -> dict[str, tuple[int]]:
@@ -145,13 +175,14 @@ def validate_signals(
     sources: Mapping[str, Reading],
     required: frozenset[str],
     shapes: Mapping[str, tuple[int]],
+    speeds: tuple[str, ...],
     arrays: dict[str, Array],
     values: dict[str, list[float]],
     stamps: dict[str, float],
     reasons: list[Reason],
 ) -> None:
     """Sort the used signals of all sources: the usable into `arrays`, `values` and `stamps`, or a
-    reason."""
+    reason. `speeds` are the contract's `speed_signals`."""
     unheard = dict(shapes)
     for source, reading in sources.items():
         for name, array in reading.signals.items():
@@ -172,8 +203,8 @@ def validate_signals(
                 reasons.append(SIGNAL_NOT_FINITE(signal=name, numbers=numbers))
     if missing := required.intersection(unheard):
         reasons.append(SIGNAL_MISSING(signals=", ".join(sorted(missing))))
-    if "linear_velocity" in unheard and ("forward_speed" in unheard or "heading" in unheard):
-        reasons.append(SIGNAL_MISSING(signals="linear_velocity, or forward_speed and heading"))
+    if "linear_velocity" in unheard and not unheard.keys().isdisjoint(speeds):
+        reasons.append(SIGNAL_MISSING(signals=_either(speeds)))
 
 
 def real_numbers(
@@ -201,14 +232,23 @@ def real_numbers(
     return numbers
 
 
-def velocity(values: Numbers) -> tuple[float, float] | None:
-    """Return the velocity in the odom frame, m/s; None if it is not known."""
+def velocity(values: Numbers, speeds: tuple[str, ...]) -> tuple[float, float] | None:
+    """Return the velocity in the odom frame, m/s; None if it is not known.
+
+    Args:
+        speeds: the contract's `speed_signals`.
+    """
     if "linear_velocity" in values:
         x, y = values["linear_velocity"]
         return x, y
     if "forward_speed" in values and "heading" in values:
-        (speed,), (heading,) = values["forward_speed"], values["heading"]
-        return speed * math.cos(heading), speed * math.sin(heading)
+        (forward,), (heading,) = values["forward_speed"], values["heading"]
+        cos, sin = math.cos(heading), math.sin(heading)
+        if "lateral_speed" in values:
+            (lateral,) = values["lateral_speed"]
+            return forward * cos - lateral * sin, forward * sin + lateral * cos
+        if "lateral_speed" not in speeds:
+            return forward * cos, forward * sin
     return None
 
 

@@ -27,6 +27,7 @@ from holdfast.safety_monitor.look import (
     check_proposal,
     require_a_robot,
     required_signals,
+    speed_signals,
     validate_signals,
     velocity,
     wanted_shapes,
@@ -158,6 +159,7 @@ class Monitor:
         needed = (name for judge in judges for name in judge.signals)
         self._required = required_signals(contract, (*also, *needed))
         self._shapes = wanted_shapes(contract, self._required)
+        self._speeds = speed_signals(contract)
         if familiarity is not None:
             judges = (*judges, Drift(familiarity, contract.observed_signals))
         self._at_look, self._at_step, self._in_motion = (
@@ -197,7 +199,9 @@ class Monitor:
         reasons: list[Reason] = []
         failed = False
         try:
-            validate_signals(sources, self._required, self._shapes, arrays, values, stamps, reasons)
+            validate_signals(
+                sources, self._required, self._shapes, self._speeds, arrays, values, stamps, reasons
+            )
         except Exception as error:  # something there is no reading at all
             reasons.append(MONITOR_FAILED(error=type(error).__name__, message=error))
             arrays.clear()
@@ -315,7 +319,7 @@ class Monitor:
             look.arrays,
             look.values,
             look.stamps,
-            velocity(look.values),
+            velocity(look.values, self._speeds),
             self._ladder.state,
             self._ladder.moving,
             self._applied.tolist(),

@@ -61,6 +61,8 @@ class Obstacles(Judge):
         if least_m < radius_m:
             reasons.append(OBSTACLE_CONTACT(range_m=least_m, radius_m=radius_m))
             return
+        if stop_m == 0.0:
+            return  # it stands, and the direction of no motion is any
         half_sector_rad = math.pi / len(ranges)
         nearest_m = math.inf
         for sector, range_m in enumerate(ranges):

@@ -258,7 +258,7 @@ JOINT_POSITION_EXCEEDED = _row(
 EXCEEDED = _row(
     "{signal}_exceeded", Check.ENVELOPE, (LIMITED, STOPPED), EPISODE,
     "{signal}{place} {magnitude:.3f} {unit} exceeds {limit:g}",
-    "`forward_speed`, `yaw_rate`, `tilt` or `joint_velocity` is beyond a limit.",
+    "`forward_speed`, `lateral_speed`, `yaw_rate`, `tilt` or `joint_velocity` is beyond a limit.",
 )  # fmt: skip
 OUTSIDE_GEOFENCE = _row(
     "outside_geofence", Check.ENVELOPE, STOPPED, EPISODE,

@@ -35,6 +35,7 @@ SILENT = Reading(np.nan, 0, {})
 
 TWIST_FIELDS = {
     "forward_speed": "twist.linear.x",
+    "lateral_speed": "twist.linear.y",
     "velocity_x": "twist.linear.x",
     "velocity_y": "twist.linear.y",
     "yaw_rate": "twist.angular.z",
@@ -215,6 +216,8 @@ class Recorder:
         fields["pose.pose.orientation.w"] = np.cos(half)
         if "forward_speed" in signals:
             fields["twist.twist.linear.x"] = signals["forward_speed"][0]
+        if "lateral_speed" in signals:
+            fields["twist.twist.linear.y"] = signals["lateral_speed"][0]
         if "yaw_rate" in signals:
             fields["twist.twist.angular.z"] = signals["yaw_rate"][0]
         self._put(log_format.ODOM_TOPIC, now_s)

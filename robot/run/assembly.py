@@ -24,7 +24,7 @@ from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.deployment import Deployment
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
-from holdfast.safety_monitor.look import require_a_robot
+from holdfast.safety_monitor.look import require_a_robot, require_velocity
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.schema import to_plain
@@ -154,6 +154,7 @@ def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> N
     Raises:
         RunError: the robot has other action channels, or another order of them; its limits are
             tighter than the contract's; a signal is missing; its watchdog is too short.
+        ConfigError: the robot does not measure its velocity.
     """
     if identity.actions != contract.action_names:
         raise RunError(
@@ -173,6 +174,7 @@ def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> N
             f"{identity.hardware_id} does not measure {', '.join(missing)}; the contract or the "
             "monitor's limits need it"
         )
+    require_velocity(contract, identity.signals)
     if identity.watchdog_s <= contract.period_s:
         raise RunError(
             f"{identity.hardware_id} stops after {identity.watchdog_s} s without a command; "

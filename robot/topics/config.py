@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.message_types import Message, MessageType
+from holdfast.safety_monitor.look import require_velocity
 from holdfast.schema import POSITIVE, Matching
 from holdfast.signals import CATALOGUE
 
@@ -210,8 +211,8 @@ class RosSection:
 
         Raises:
             ConfigError: a signal is unknown, comes twice or not at all, or has another size, unit
-                or frame; the action channels are not the contract's; the driver's time limit is
-                not longer than a period.
+                or frame; the velocity is not measured; the action channels are not the
+                contract's; the driver's time limit is not longer than a period.
         """
         names: list[str] = []
         for name, source in self.sources.items():
@@ -224,6 +225,7 @@ class RosSection:
             raise ConfigError(f"ros.sources: {', '.join(twice)} should come from one source alone")
         if missing := sorted({*contract.observed_signals, *also}.difference(names)):
             raise ConfigError(f"ros.sources: nothing carries {', '.join(missing)}, which is needed")
+        require_velocity(contract, names)
         channels = [channel.name for channel in contract.action]
         for key, topic in (("command", self.command), ("proposal", self.proposal)):
             if set(topic.fields) != set(channels):

@@ -44,7 +44,7 @@ class HardwareState:
     Attributes:
         stamp_s: time of the measurements, s.
         pose: x, y in m and yaw in rad, in the odom frame.
-        velocity: forward speed in m/s, yaw rate in rad/s.
+        velocity: forward and lateral speed in m/s, yaw rate in rad/s.
         tilt: roll and pitch, rad.
         acceleration, angular_velocity: along and about the axes of the base, m/s² and rad/s.
         wheel_rad: angle through which each wheel has turned, rad.
@@ -54,7 +54,7 @@ class HardwareState:
 
     stamp_s: float
     pose: tuple[float, float, float]
-    velocity: tuple[float, float]
+    velocity: tuple[float, float, float]
     tilt: tuple[float, float]
     acceleration: tuple[float, ...]
     angular_velocity: tuple[float, ...]
@@ -71,10 +71,12 @@ class HardwareState:
 
         x, y, yaw = *values("position", 2), *values("heading", 1)
         roll, pitch = values("tilt", 2)
+        (forward,), (lateral,) = values("forward_speed", 1), values("lateral_speed", 1)
+        (turn,) = values("yaw_rate", 1)
         return cls(
             stamp_s=stamp_s,
             pose=(x, y, yaw),
-            velocity=(*values("forward_speed", 1), *values("yaw_rate", 1)),  # type: ignore[arg-type]
+            velocity=(forward, lateral, turn),
             tilt=(roll, pitch),
             acceleration=tuple(values("linear_acceleration", 3)),
             angular_velocity=tuple(values("angular_velocity", 3)),
@@ -193,6 +195,9 @@ class Driver:
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
+        # A base that goes ahead and turns does not go sideways. Any other one may, and says so by
+        # NaN where it does not measure it.
+        self._sideways = not {*hardware.actions} <= {"forward_speed", "yaw_rate"}
         self._lock = threading.Lock()
         self._command: _Command | None = None
         self._obeyed: _Command | None = None
@@ -201,7 +206,7 @@ class Driver:
         self._stood = False
         self._contested = ""
         self._requests = Requests("the driver")
-        self._speed = (0.0, 0.0)
+        self._speed = (0.0, 0.0, 0.0)
         self.faults: tuple[str, ...] = ()
         self.refused = ""
         self._said_stopped: bool | None = None
@@ -342,7 +347,7 @@ class Driver:
             request.answer(False, "the newest command is not zero")
         elif len(self._graph.publishers(self._command_topic)) > 1:
             request.answer(False, self._contested)
-        elif abs(self._speed[0]) > STANDING_M_S or abs(self._speed[1]) > STANDING_RAD_S:
+        elif self._moves():
             request.answer(False, "the robot moves")
         else:
             try:
@@ -352,6 +357,10 @@ class Driver:
                 return
             self._contested = ""
             request.answer(True, "released; the safety monitor has yet to be reset and armed")
+
+    def _moves(self) -> bool:
+        forward, lateral, turn = map(abs, self._speed)
+        return forward > STANDING_M_S or lateral > STANDING_M_S or turn > STANDING_RAD_S
 
     def rest(self) -> None:
         """Let the hardware stand still until the next turn."""
@@ -389,7 +398,11 @@ class Driver:
         message.child_frame_id = options.base_frame
         message.pose.pose.position.x, message.pose.pose.position.y, yaw = measured.pose
         _turn(message.pose.pose.orientation, 0.0, 0.0, yaw)
-        message.twist.twist.linear.x, message.twist.twist.angular.z = measured.velocity
+        forward, lateral, turn = measured.velocity
+        if math.isnan(lateral) and not self._sideways:
+            lateral = 0.0
+        message.twist.twist.linear.x, message.twist.twist.linear.y = forward, lateral
+        message.twist.twist.angular.z = turn
         for i in range(6):
             message.pose.covariance[7 * i] = float(options.pose_covariance[i])
             message.twist.covariance[7 * i] = float(options.twist_covariance[i])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 
+from holdfast.contract import ActionChannel
 from holdfast.errors import LogError
 from holdfast.log import format as log_format
 from holdfast.log import writer as recorder
 from holdfast.log.reader import read
 from holdfast.log.writer import Recorder
+from tests.helpers.data.bundles import drive_contract
 from tests.helpers.data.recordings import info, record_episode, tick
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,3 +224,23 @@ def test_odometry_and_commands_say_what_the_step_says(tmp_path):
         twist = fields(topic)
         assert [twist["twist.linear.x"], twist["twist.angular.z"]] == step[name].tolist()
     assert odom["header.stamp.sec"] == step["stamp.sec"]
+
+
+def test_a_speed_to_the_side_is_in_odometry_and_commands(tmp_path):
+    sideways = ActionChannel("lateral_speed", "m/s", -1.0, 1.0, 4.0)
+    contract = drive_contract(action=(drive_contract().action[0], sideways))
+    sources = {"robot": {"position": 2, "heading": 1, "lateral_speed": 1}}
+    said = tick(0, 3)
+    signals = {**said.sources["robot"].signals, "lateral_speed": np.array([-0.4])}
+    reading = dataclasses.replace(said.sources["robot"], signals=signals)
+    log = Recorder(tmp_path / "run", info(contract=contract, sources=sources))
+    log.step(dataclasses.replace(said, sources={"robot": reading}))
+    log.close()
+    step = read(log.path).steps[0]
+    with log.path.open("rb") as file:
+        data = {channel.topic: m.data for _, channel, m in make_reader(file).iter_messages()}
+    (odom,) = log_format.layout("odom", contract, sources).unpack([data["odom"]])
+    assert (odom["twist.twist.linear.x"], odom["twist.twist.linear.y"]) == (0.0, -0.4)
+    for topic, name in (("cmd_vel_proposed", "proposed"), ("cmd_vel", "applied")):
+        (twist,) = log_format.layout(topic, contract, sources).unpack([data[topic]])
+        assert [twist["twist.linear.x"], twist["twist.linear.y"]] == step[name].tolist()

@@ -114,6 +114,7 @@ COVARIANCES = {
     "position": (ODOMETRY, {"unit": "m", "fields": ["pose.pose.position.x"]}, "pose", [0]),
     "heading": (ODOMETRY, {"unit": "rad", "yaw": "pose.pose.orientation"}, "pose", [35]),
     "forward_speed": (ODOMETRY, {"unit": "m/s", "fields": ["twist.twist.linear.x"]}, "twist", [0]),
+    "lateral_speed": (ODOMETRY, {"unit": "m/s", "fields": ["twist.twist.linear.y"]}, "twist", [7]),
     "yaw_rate": (ODOMETRY, {"unit": "rad/s", "fields": ["twist.twist.angular.z"]}, "twist", [35]),
     "tilt": (IMU, {"unit": "rad", "roll_pitch": "orientation"}, "orientation", [0, 4]),
     "orientation": (IMU, {"unit": "1", "wxyz": "orientation"}, "orientation", [0, 4, 8]),

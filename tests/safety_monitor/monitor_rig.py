@@ -13,7 +13,7 @@ from holdfast.safety_monitor import Limits, Look, Monitor, Proposal, Reading, St
 from holdfast.safety_monitor.checks import CHECKS
 from holdfast.safety_monitor.judge import Judge
 from holdfast.safety_monitor.limits import BLOCKS
-from holdfast.safety_monitor.look import Seen, velocity
+from holdfast.safety_monitor.look import Seen, speed_signals, velocity
 
 PERIOD_S = 0.05
 
@@ -132,8 +132,9 @@ def seen(now_s=0.0, values=None, stamps=None, applied=(0.0, 0.0), state=State.AC
     stamps = {**dict.fromkeys(values, now_s), **(stamps or {})}
     arrays = {name: np.array(numbers) for name, numbers in values.items()}
     moving = state >= State.FALLBACK
+    moves = velocity(values, speed_signals(CONTRACT))
     return Seen(
-        now_s, {}, np.zeros(0), arrays, values, stamps, velocity(values), state, moving,
+        now_s, {}, np.zeros(0), arrays, values, stamps, moves, state, moving,
         list(applied), None, [],
     )  # fmt: skip
 

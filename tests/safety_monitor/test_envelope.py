@@ -8,6 +8,7 @@ from holdfast.safety_monitor.judge import When
 from holdfast.signals import CATALOGUE
 
 UP = math.inf
+SIDEWAYS = limits(lateral_speed_m_s=Tiers(0.75, 1.0))
 SECTORS = CATALOGUE["scan"].size
 
 
@@ -23,7 +24,12 @@ def enveloped(limits=LIMITS, **values):
 
 @pytest.mark.parametrize(
     ("name", "limited", "stopped"),
-    [("forward_speed", 1.25, 1.5), ("yaw_rate", 2.5, 3.0), ("tilt", 0.25, 0.5)],
+    [
+        ("forward_speed", 1.25, 1.5),
+        ("lateral_speed", 0.75, 1.0),
+        ("yaw_rate", 2.5, 3.0),
+        ("tilt", 0.25, 0.5),
+    ],
 )
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("place", [0, 1])
@@ -38,7 +44,7 @@ def test_magnitudes_at_each_limit(name, limited, stopped, sign, place):
         values = [sign * value]
         if name == "tilt":
             values.insert(place, 0.0)
-        assert states(enveloped(**{name: values})) == expected
+        assert states(enveloped(SIDEWAYS, **{name: values})) == expected
 
 
 def test_the_text_names_value_unit_and_limit():

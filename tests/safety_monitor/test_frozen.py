@@ -9,7 +9,10 @@ from holdfast.safety_monitor import Check, Reading, State
 
 BOTH = limits(pose_frozen_s=0.5, velocity_frozen_s=0.25)
 POSE = {"position": [1.0, 2.0], "heading": [0.5]}
-VELOCITY = {"forward_speed": [0.5], "yaw_rate": [0.0], "linear_velocity": [0.5, 0.0]}
+VELOCITY = {
+    **{"forward_speed": [0.5], "lateral_speed": [0.25], "yaw_rate": [0.0]},
+    "linear_velocity": [0.5, 0.0],
+}
 DRIVE = [0.5, 0.0]
 
 

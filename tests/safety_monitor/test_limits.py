@@ -128,7 +128,10 @@ def test_a_tracking_error_is_a_distance(value):
 )
 @pytest.mark.parametrize(
     "name",
-    ["forward_speed_m_s", "yaw_rate_rad_s", "tilt_rad", "tracking_s", "joint_velocity_rad_s"],
+    [
+        *("forward_speed_m_s", "lateral_speed_m_s", "yaw_rate_rad_s", "tilt_rad"),
+        *("tracking_s", "joint_velocity_rad_s"),
+    ],
 )
 def test_tiers_are_in_order(name, limited, stopped):
     value, place = Tiers(limited, stopped), name
@@ -289,6 +292,17 @@ def test_the_largest_command_may_be_in_either_direction(low, high):
     with pytest.raises(ConfigError, match=r"the forward_speed that stops the robot, 2\.0, should"):
         check("envelope", limits(forward_speed_m_s=Tiers(0.5, 2.0)), contract)
     check("envelope", limits(forward_speed_m_s=Tiers(0.5, 2.001)), contract)
+
+
+def test_what_is_commanded_to_the_side_is_limited_like_what_is_ahead():
+    contract = with_action(FORWARD, dataclasses.replace(FORWARD, name="lateral_speed"))
+    with pytest.raises(ConfigError, match=r"the lateral_speed that stops the robot, 1\.0, should"):
+        check("envelope", limits(lateral_speed_m_s=Tiers(0.5, 1.0)), contract)
+    check("envelope", limits(lateral_speed_m_s=Tiers(0.5, 1.001)), contract)
+    slow = dataclasses.replace(FORWARD, name="lateral_speed", max_rate_per_s=1.5)
+    with pytest.raises(ConfigError, match=r"contract lets lateral_speed change, 1\.5$"):
+        limits(deceleration_m_s2=2.0).motion.require(with_action(FORWARD, slow))
+    limits(deceleration_m_s2=1.5).motion.require(with_action(FORWARD, slow))
 
 
 def test_a_log_is_replayed_under_limits_that_would_be_refused_today():

@@ -64,6 +64,7 @@ def test_limits_become_plain_data_again():
         "budget": {"episode_coverage": 0.5, "episode_budget": None},
         "envelope": {
             **PLAIN_LIMITS["envelope"],
+            "lateral_speed_m_s": None,
             "joint_position_rad": None,
             "joint_velocity_rad_s": None,
         },
@@ -117,7 +118,7 @@ def test_what_every_robot_has_may_not_be_off(name):
 @pytest.mark.parametrize(
     ("name", "data", "sentence"),
     [
-        ("envelope", {}, "should set forward_speed_m_s or yaw_rate_rad_s or tilt_rad or joint_"),
+        ("envelope", {}, "should set forward_speed_m_s or lateral_speed_m_s or yaw_rate_rad_s or "),
         ("frozen", {}, "should set pose_frozen_s or velocity_frozen_s; leave it out to check none"),
         (
             "tracking",

@@ -10,6 +10,8 @@ from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor import Check, Monitor, Proposal, Reading, State, Tiers, look
 
 UP = math.inf
+AHEAD = ("forward_speed", "heading")
+ANYWHERE = ("forward_speed", "lateral_speed", "heading")
 TIME_ALONE = CONTRACT.observation[3:]
 
 
@@ -17,12 +19,12 @@ def reading(**signals):
     return Reading(0.0, 1, {name: np.array(value, float) for name, value in signals.items()})
 
 
-def measured(*readings, required=("position", "tilt")):
+def measured(*readings, required=("position", "tilt"), speeds=AHEAD):
     arrays, values, stamps, reasons = {}, {}, {}, []
     sources = {f"source{i}": one for i, one in enumerate(readings)}
     required = frozenset(required)
     shapes = look.wanted_shapes(CONTRACT, required)
-    look.validate_signals(sources, required, shapes, arrays, values, stamps, reasons)
+    look.validate_signals(sources, required, shapes, speeds, arrays, values, stamps, reasons)
     assert arrays.keys() == values.keys()
     assert stamps == dict.fromkeys(values, 0.0)
     return values, reasons
@@ -178,13 +180,49 @@ def test_forward_speed_and_heading_are_enough():
     assert measured(reading(**known), required=()) == (known, [])
 
 
-def test_velocity():
-    assert look.velocity({"linear_velocity": [1.0, 2.0]}) == (1.0, 2.0)
-    both = {"forward_speed": [2.0], "heading": [math.pi / 6]}
-    assert look.velocity(both) == pytest.approx((math.sqrt(3.0), 1.0))
-    assert look.velocity({**both, "linear_velocity": [5.0, 6.0]}) == (5.0, 6.0)
-    assert look.velocity({"forward_speed": [2.0]}) is None
-    assert look.velocity({"heading": [2.0]}) is None
+@pytest.mark.parametrize("without", ANYWHERE)
+def test_of_a_robot_that_may_go_sideways_more_must_be_known(without):
+    known = {"forward_speed": [1.0], "lateral_speed": [3.0], "heading": [2.0]}
+    assert measured(reading(**known), required=(), speeds=ANYWHERE) == (known, [])
+    known[without] = None
+    some = reading(**{name: value for name, value in known.items() if value is not None})
+    _, (reason,) = measured(some, required=(), speeds=ANYWHERE)
+    assert (reason.check, reason.code) == (Check.CONTRACT, "signal_missing")
+    assert reason.text == (
+        "no source carries linear_velocity, or forward_speed, lateral_speed and heading"
+    )
+    fast = reading(linear_velocity=[1.0, 2.0])
+    assert measured(some, fast, required=(), speeds=ANYWHERE)[1] == []
+
+
+def test_a_lateral_speed_that_is_no_number_is_not_taken_for_none():
+    known = {"forward_speed": [1.0], "lateral_speed": [math.nan], "heading": [2.0]}
+    for speeds in (AHEAD, ANYWHERE):
+        values, (reason,) = measured(reading(**known), required=(), speeds=speeds)
+        assert (reason.code, reason.state) == ("signal_not_finite", State.STOPPED)
+        assert "lateral_speed" not in values
+
+
+@pytest.mark.parametrize("speeds", [AHEAD, ANYWHERE])
+def test_velocity(speeds):
+    assert look.velocity({"linear_velocity": [1.0, 2.0]}, speeds) == (1.0, 2.0)
+    ahead = {"forward_speed": [2.0], "heading": [math.pi / 6]}
+    both = {**ahead, "lateral_speed": [-4.0]}
+    known = look.velocity(both, speeds)
+    assert known == pytest.approx((math.sqrt(3.0) + 2.0, 1.0 - 2.0 * math.sqrt(3.0)))
+    assert look.velocity({**both, "linear_velocity": [5.0, 6.0]}, speeds) == (5.0, 6.0)
+    for name in AHEAD:
+        fewer = {each: value for each, value in both.items() if each != name}
+        assert look.velocity(fewer, speeds) is None
+
+
+def test_a_forward_speed_alone_is_the_velocity_of_a_robot_that_only_goes_ahead():
+    ahead = {"forward_speed": [2.0], "heading": [math.pi / 6]}
+    assert look.velocity(ahead, AHEAD) == pytest.approx((math.sqrt(3.0), 1.0))
+    assert look.velocity(ahead, ANYWHERE) is None
+
+
+FAST = ("linear_velocity",)
 
 
 @pytest.mark.parametrize(
@@ -192,19 +230,49 @@ def test_velocity():
     [
         (("forward_speed m/s",), (), {"forward_speed", "heading"}),
         (("forward_speed m/s",), ("linear_velocity",), {"linear_velocity", "yaw_rate"}),
-        (("forward_speed m/s", "lateral_speed m/s"), (), {"linear_velocity", "yaw_rate"}),
-        (("lateral_speed m/s",), ("heading",), {"linear_velocity", "heading"}),
-        (("velocity_x m/s", "velocity_y m/s"), (), {"linear_velocity", "yaw_rate"}),
+        (("forward_speed m/s", "lateral_speed m/s"), (), {"yaw_rate"}),
+        (("lateral_speed m/s",), ("heading",), {"heading"}),
+        (("velocity_x m/s", "velocity_y m/s"), ("linear_velocity",), {*FAST, "yaw_rate"}),
         (("yaw_rate rad/s",), (), {"yaw_rate"}),
         (("torque N m",), ("angular_velocity",), {"angular_velocity"}),
         (("torque N m",), (), {"yaw_rate"}),
     ],
 )
 def test_what_is_commanded_is_to_be_measured(channels, also, needed):
+    assert required(commanded(*channels), also, limits(**NOTHING)) == needed
+
+
+def commanded(*channels):
     action = tuple(ActionChannel(*channel.split(" ", 1), -1.0, 1.0, 1.0) for channel in channels)
-    contract = dataclasses.replace(CONTRACT, action=action, observation=TIME_ALONE)
-    nothing = limits(**NOTHING)
-    assert required(contract, also, nothing) == needed
+    return dataclasses.replace(CONTRACT, action=action, observation=TIME_ALONE)
+
+
+@pytest.mark.parametrize(
+    ("channels", "speeds"),
+    [
+        (("forward_speed m/s", "yaw_rate rad/s"), AHEAD),
+        (("yaw_rate rad/s",), AHEAD),
+        (("lateral_speed rad/s",), AHEAD),  # of something that turns
+        (("forward_speed m/s", "lateral_speed m/s"), ANYWHERE),
+        (("lateral_speed m/s",), ANYWHERE),
+        (("velocity_x m/s", "velocity_y m/s"), ANYWHERE),
+    ],
+)
+def test_a_motion_that_nothing_measures_is_refused(channels, speeds):
+    contract = commanded(*channels)
+    assert look.speed_signals(contract) == speeds
+    look.require_velocity(contract, FAST)
+    look.require_velocity(contract, {*speeds, "scan"})
+    for missing in speeds:
+        with pytest.raises(ConfigError) as caught:
+            look.require_velocity(contract, {*ANYWHERE} - {missing})
+        listed = ", ".join(speeds[:-1])
+        assert str(caught.value) == (
+            f"contract of task '{CONTRACT.task}': the robot should measure its velocity, by "
+            f"linear_velocity, or {listed} and heading; nothing measures {missing}"
+        )
+    with pytest.raises(ConfigError, match=f"nothing measures {' and '.join(speeds)}$"):
+        look.require_velocity(contract, ())
 
 
 class Listy:

@@ -108,6 +108,13 @@ def fenced(x_m=0.0, speed_m_s=0.0, **changes):
     return sensed(rig, position=[x_m, 0.0], forward_speed=[speed_m_s])
 
 
+def sideways(speed_m_s):
+    """Return the state at such a speed to the side."""
+    rig = Rig(limits(lateral_speed_m_s=Tiers(1.25, 1.5), geofence=None))
+    rig.signals = lambda: {**Rig.signals(rig), "lateral_speed": np.zeros(1)}
+    return sensed(rig, lateral_speed=[speed_m_s])
+
+
 def along_the_fence(x_m):
     """The same, creeping along y, so that a controlled stop is not complete at once."""
     heading = {"heading": [math.pi / 2.0], "forward_speed": [0.25]}
@@ -154,6 +161,8 @@ REACHES = [
     ("reaction_time_s", 4.0, ACTIVE, lambda v: fenced(v, 1.0), (LIMITED, FALLBACK, STOPPED)),
     ("forward_speed_m_s", 1.25, ACTIVE, lambda v: fenced(0.0, -v), (LIMITED, STOPPED)),
     ("forward_speed_m_s", 1.5, LIMITED, lambda v: fenced(0.0, v), STOPPED),
+    ("lateral_speed_m_s", 1.25, ACTIVE, lambda v: sideways(-v), (LIMITED, STOPPED)),
+    ("lateral_speed_m_s", 1.5, LIMITED, sideways, STOPPED),
     ("yaw_rate_rad_s", 2.5, ACTIVE, lambda v: sensed(yaw_rate=[v]), (LIMITED, STOPPED)),
     ("yaw_rate_rad_s", 3.0, LIMITED, lambda v: sensed(yaw_rate=[-v]), STOPPED),
     ("tilt_rad", 0.25, ACTIVE, lambda v: sensed(tilt=[v, 0.0]), (LIMITED, STOPPED)),
