@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,15 +15,17 @@ import numpy as np
 import onnx
 import tyro
 from onnx import helper
+from onnx.reference import ReferenceEvaluator
 from rich.console import Console
 
 import holdfast
 from holdfast import files, yaml_file
 from holdfast.bundle import reader as bundle
+from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
-from holdfast.contract_file import load_contract
 from holdfast.errors import BundleError, ConfigError
+from holdfast.plain import shown
 from holdfast.policy.adopt import network as networks
 from holdfast.policy.adopt import probes
 from holdfast.policy.adopt.network import Network
@@ -299,14 +302,13 @@ def _compare(
         BundleError: an output is not finite, is not the same twice, does not depend on the
             observation, or is another than the translated network's.
     """
-    session = bundle.session(network.model.SerializeToString())
+    run = _runner(network)
     rows = observations if normaliser is None else normaliser(observations)
     shape = (*network.shape[:-1], rows.shape[1])
 
     def outputs() -> Array:
         each = (row.astype(network.dtype).reshape(shape) for row in rows)
-        ran = [session.run([network.output], {network.input: x})[0].ravel() for x in each]
-        return np.array(ran, np.float64)
+        return np.array([run(x) for x in each], np.float64)
 
     once = outputs()
     if not np.array_equal(once, outputs(), equal_nan=True):
@@ -327,6 +329,25 @@ def _compare(
             f"its network and the bundle's differ by {difference:.3g}; {TOLERANCE:g} is allowed"
         )
     return difference
+
+
+def _runner(network: Network) -> Callable[[Any], Any]:
+    """Return what runs the file's own network: ONNX Runtime, or ONNX's reference where ONNX Runtime
+    lacks an operator in this type or opset."""
+    try:
+        session = bundle.session(network.model.SerializeToString())
+    except BundleError:
+        session = ReferenceEvaluator(network.model)
+
+    def run(observation: Any) -> Any:
+        try:
+            (made,) = session.run([network.output], {network.input: observation})
+        except Exception as error:  # the errors of both have no common base class
+            said = " ".join(str(error).split())
+            raise BundleError(f"it cannot be run ({shown(said)})") from None
+        return np.ravel(made)
+
+    return run
 
 
 def _golden(

@@ -245,8 +245,6 @@ def _selected(call: Call, pick: Callable[[Constant], Constant]) -> Row:
     """Return the part of a row that `pick` takes from an array of its shape."""
     x = call.x
     part = pick(np.arange(x.size).reshape(x.shape))
-    if sum(axis > 1 for axis in part.shape) > 1:
-        raise Untranslatable(f"it makes {list(part.shape)} of a vector")
     return select(call.write, x, part.ravel().tolist(), part.shape)
 
 
@@ -292,27 +290,28 @@ def _concat(call: Call) -> Value:
     """Each part is spread over the whole by a matrix of zeros and ones, and the parts are added."""
     parts = [call.value(place) for place in range(len(call.inputs))]
     axis = _axis(call.attributes["axis"], len(parts[0].shape))
-    numbered, begin = [], 0
+    numbered, size = [], 0
     for part in parts:
-        numbered.append(np.arange(begin, begin + part.size).reshape(part.shape))
-        begin += part.size
-    try:
-        order = np.concatenate(numbered, axis)
-    except ValueError:
-        raise Untranslatable("its parts do not fit") from None
-    if sum(length > 1 for length in order.shape) > 1:
-        raise Untranslatable(f"it makes {list(order.shape)} of vectors")
-    spread = np.eye(begin)[:, order.ravel()]
-    whole: Row | None = None
-    for part, places in zip(parts, numbered, strict=True):
-        rows = spread[places.ravel()]
+        numbered.append(np.arange(size, size + part.size).reshape(part.shape))
+        size += part.size
+    order = np.concatenate(numbered, axis)
+    rest = Row("", order.shape)  # which has to be a vector too
+    place_of = np.argsort(order.ravel())
+    constants, rows = np.zeros(size), list[Row]()
+    for part, numbers in zip(parts, numbered, strict=True):
+        places = place_of[numbers.ravel()]
         if isinstance(part, Row):
-            added: Value = call.write.product(part, rows, order.shape)
+            spread = np.zeros((part.size, size))
+            spread[np.arange(part.size), places] = 1.0
+            rows.append(call.write.product(part, spread, rest.shape))
         else:
-            added = (np.ravel(part) @ rows).reshape(order.shape)
-        whole = added if whole is None else call.write.binary("Add", whole, added)  # type: ignore[assignment]
-    assert whole is not None
-    return whole
+            constants[places] = np.ravel(part)
+    whole = rows[0]
+    for row in rows[1:]:
+        whole = call.write.binary("Add", whole, row)
+    return (
+        call.write.binary("Add", whole, constants.reshape(rest.shape)) if constants.any() else whole
+    )
 
 
 # Shapes.

@@ -12,10 +12,20 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from holdfast.errors import BundleError
+
 Constant = NDArray[Any]
 Shape = tuple[int, ...]
 
 _LARGEST = float(np.finfo(np.float64).max)
+
+
+MOST = 4096
+"""Largest size of a row: some operators become a matrix of that many rows and columns."""
+
+
+class Untranslatable(BundleError):
+    """A node that cannot be translated; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +44,20 @@ class Row:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    def __post_init__(self) -> None:
+        if self.size > MOST:
+            raise Untranslatable(f"a vector should have at most {MOST} values, not {self.size}")
+        if sum(axis > 1 for axis in self.shape) > 1:
+            raise Untranslatable(f"a value should be one vector, it is {list(self.shape)}")
+
     def shaped(self, shape: Shape) -> Row:
         """Return the same numbers in another shape, in the same order."""
-        if math.prod(shape) != self.size or sum(axis > 1 for axis in shape) > 1:
+        if math.prod(shape) != self.size:
             raise Untranslatable(f"it makes a vector of {self.size} into {list(shape)}")
         return Row(self.name, shape)
 
 
 Value = Row | Constant
-
-
-class Untranslatable(Exception):
-    """A node that cannot be translated; the text says why."""
 
 
 class Writer:
@@ -81,7 +93,7 @@ class Writer:
         shapes = [x.shape if isinstance(x, Row) else np.shape(x) for x in (a, b)]
         shape = np.broadcast_shapes(*shapes)
         longest = max(x.size if isinstance(x, Row) else int(np.size(x)) for x in (a, b))
-        if math.prod(shape) != longest or sum(axis > 1 for axis in shape) > 1:
+        if math.prod(shape) != longest:
             raise Untranslatable(f"it makes {list(shape)} of {' and '.join(map(str, shapes))}")
         names = [x.name if isinstance(x, Row) else self.weight(np.ravel(x)) for x in (a, b)]
         return Row(self.node(operator, *names), tuple(shape))
@@ -91,7 +103,7 @@ class Writer:
         matrix = np.asarray(matrix, np.float64)
         if not np.isfinite(matrix).all():
             raise Untranslatable("its weights should be finite")
-        if np.array_equal(matrix, np.eye(row.size)):
+        if matrix.shape == (row.size, row.size) and np.array_equal(matrix, np.eye(row.size)):
             return row.shaped(shape)
         return Row(self.node("MatMul", row.name, self.weight(matrix)), shape)
 

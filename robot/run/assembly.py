@@ -14,9 +14,9 @@ from pathlib import Path
 
 from holdfast import __version__, plain
 from holdfast.bundle import reader as bundles
+from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
-from holdfast.contract_file import load_contract
 from holdfast.errors import ConfigError, RunError
 from holdfast.log.format import RunInfo
 from holdfast.robot import config as configs

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast import plain, yaml_file
+from holdfast.bundle.contract_file import load_contract
 from holdfast.contract import Contract
-from holdfast.contract_file import load_contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.robot import config as configs
 from holdfast.robot.run.assembly import default_directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast import share
-from holdfast.contract_file import load_contract
+from holdfast.bundle.contract_file import load_contract
 from holdfast.errors import ContractError
 from holdfast.robot.run.assembly import assemble
 
