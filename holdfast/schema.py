@@ -236,7 +236,8 @@ def _record(kind: Any, data: Any, place: Place, complete: bool) -> Any:
     try:
         return kind(**values)
     except HoldfastError as wrong:
-        raise MismatchError(place, str(wrong), named=True) from None
+        inner = getattr(wrong, "place", ())
+        raise MismatchError((*place, *inner), str(wrong), named=True) from None
     except ValueError as wrong:
         raise MismatchError(place, str(wrong)) from None
 

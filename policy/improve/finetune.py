@@ -247,6 +247,11 @@ def finetune(
     if out.resolve() == parent.resolve():
         raise TrainingError(f"{out}: the child should not overwrite its parent")
     held = bundle.load(parent)
+    if "adopted" in held.provenance:
+        raise TrainingError(
+            f"{parent}: was trained elsewhere, so there is no training state to go on from; its "
+            "logs teach a policy of the same contract, with --other-policy"
+        )
     source = checkpoint_of(parent)
     if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
         raise TrainingError(f"{source}: should be the training state exported with {parent}")

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import __version__, plain, yaml_file
+from holdfast import __version__, plain
 from holdfast.bundle import reader as bundles
+from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError, ContractError, RunError
+from holdfast.errors import ConfigError, RunError
 from holdfast.log.format import RunInfo
 from holdfast.robot import config as configs
 from holdfast.robot.base import Identity, Robot
@@ -59,6 +60,7 @@ class Assembly:
             run=run,
             contract=self.contract,
             bundle_hash="" if self.bundle is None else self.bundle.hash,
+            critics=self.bundle is not None and self.bundle.has_critics,
             seed=seed,
             exploring=exploring,
             sources=robot.identity.sources,
@@ -134,15 +136,6 @@ def knowledge(
     ):
         familiarity = None
     return familiarity, bundle.prediction
-
-
-def load_contract(path: Path) -> Contract:
-    """Read a contract from a YAML file, for external proposals.
-
-    Raises:
-        ContractError: the file cannot be read, or is no contract.
-    """
-    return yaml_file.load(path, Contract, ContractError)
 
 
 def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:

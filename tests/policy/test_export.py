@@ -79,7 +79,8 @@ def test_one_file_that_names_no_machine(shipped):
 
 def test_a_bundle_may_use_what_export_writes_and_nothing_else(shipped):
     model = onnx.load(shipped)
-    assert {node.op_type for node in model.graph.node} == set(OPERATORS)
+    adopted = {"Erf", "Exp", "Log", "Relu", "Sigmoid", "Sqrt"}  # see test_adopt_operators
+    assert {node.op_type for node in model.graph.node} == set(OPERATORS) - adopted
 
 
 def test_a_row_takes_a_small_part_of_its_period(shipped):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from holdfast import share
+from holdfast.bundle.contract_file import load_contract
 from holdfast.errors import ContractError
-from holdfast.robot.run.assembly import assemble, load_contract
+from holdfast.robot.run.assembly import assemble
 
 GUARDS = sorted((share.folder() / "config").glob("guard_*.yaml"))
 
