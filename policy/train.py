@@ -6,6 +6,9 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -142,6 +145,7 @@ def train(
         TrainingError: `out` holds a run already, or a run that cannot be resumed.
         ConfigError: there is no such Ray cluster.
         LogError: the demonstrations cannot be learned from.
+        KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole iteration was written.
     """
     try:
         plain.whole_characters(str(out))
@@ -157,6 +161,7 @@ def train(
         return learner, []
     with (
         cluster or contextlib.nullcontext(),
+        _interruption() as interrupted,
         SummaryWriter(out, purge_step=learner.iteration + 1) as board,
         Progress(
             TextColumn("{task.description}", markup=False),
@@ -172,7 +177,7 @@ def train(
         bar = progress.add_task(
             name, total=settings.iterations, completed=learner.iteration, status=""
         )
-        while learner.iteration < settings.iterations:
+        while learner.iteration < settings.iterations and not interrupted.is_set():
             try:
                 record = learner.iterate()
             except TrainingError as error:
@@ -188,7 +193,41 @@ def train(
             if learner.iteration % checkpoint_every == 0:
                 learner.save(path)
     learner.save(path)
+    if learner.iteration < settings.iterations:
+        learner.close()
+        console.print(f"{path}: iteration {learner.iteration}; --resume goes on from it")
+        raise KeyboardInterrupt
     return learner, records
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C sets; the second one interrupts as it otherwise does.
+
+    An iteration changes the policy, then the critics: a checkpoint from between would be no state
+    that training can go on from bit for bit, so the iteration is finished first.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # others can set no handler
+        yield interrupted
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+        print(
+            "holdfast: Ctrl-C: this iteration ends, and a checkpoint is written; a second Ctrl-C "
+            "ends at once, without a checkpoint",
+            file=sys.stderr,
+        )
+
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _keep(learner: Learner, path: Path, stopped: TrainingError) -> None:

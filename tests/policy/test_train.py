@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 from holdfast.sim.registry import resolve
+from tests.helpers.robots import runs
 
 SMALL = TrainSettings(
     task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, critic_steps=5
@@ -44,6 +46,26 @@ def test_command_trains_resumes_and_never_overwrites(tmp_path):
         file.write(json.dumps({"iteration": 3}) + "\n")
     command(dataclasses.replace(SMALL, iterations=4), out=tmp_path, resume=True)
     assert [line["iteration"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_ctrl_c_loses_no_iteration(tmp_path):
+    """A real signal to a real run, far from the next regular checkpoint."""
+    line = [sys.executable, "-m", "holdfast", "train", "--out", str(tmp_path), *OPTIONS]
+    run = subprocess.Popen(
+        [*line, "--iterations", "5000", "--checkpoint-every", "5000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    progress = tmp_path / PROGRESS
+    runs.until(lambda: progress.exists() and progress.read_text().count("\n") > 2)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=runs.LIMIT_S)
+    assert run.returncode == 130
+    assert err.splitlines()[-1] == "holdfast: interrupted"
+    done = lines(tmp_path)[-1]["iteration"]
+    assert f"iteration {done}; --resume goes on from it" in out
+    assert Learner.load(tmp_path / CHECKPOINT).iteration == done
+    assert main(["train", "--out", str(tmp_path), "--resume", "--iterations", str(done + 1)]) == 0
+    assert [line["iteration"] for line in lines(tmp_path)] == list(range(1, done + 2))
 
 
 def test_a_file_says_what_is_randomised_and_the_checkpoint_what_was_in_it(tmp_path):
