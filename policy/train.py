@@ -35,6 +35,7 @@ from holdfast.policy.learn.settings import (
 from holdfast.policy.models import checkpoint
 from holdfast.policy.probe import probe as run_probe
 from holdfast.policy.sampling.shards import ShardedCollector
+from holdfast.policy.ship.evaluate import is_met
 from holdfast.sim.registry import resolve
 
 if TYPE_CHECKING:
@@ -48,9 +49,6 @@ SHARDS = 8
 LAST = 20
 """Number of last iterations whose mean is compared with the limit at the end of a run."""
 
-MET_WITHIN = 0.1
-"""Share of the limit by which a mean may exceed the limit without a warning."""
-
 
 def command(
     settings: TrainSettings,
@@ -61,6 +59,7 @@ def command(
     ray: str = "",
     workers: int = 0,
     demonstrations: tuple[Path, ...] = (),
+    start_from: Path | None = None,
 ) -> None:
     """Train a policy under its cost limits in simulation.
 
@@ -79,6 +78,9 @@ def command(
         workers: number of Ray workers, at most one per shard; 0: one per CPU of the cluster.
         demonstrations: logs of this task, of any behaviour. The policy begins as a clone of the
             logged behaviour, by maximum likelihood. Default: random weights.
+        start_from: checkpoint of another run of this task, whose networks and normaliser the
+            policy begins with. Limits, discounts and algorithm may differ. Default: random
+            weights.
     """
     if workers < 0:
         raise TrainingError(f"workers should be at least 0, received {workers}")
@@ -87,13 +89,17 @@ def command(
     if workers and not ray:
         raise TrainingError("workers are Ray's; give --ray too")
     console = Console(soft_wrap=True, highlight=False, markup=False)
+    if demonstrations and start_from:
+        raise TrainingError("a policy begins once; give --demonstrations or --start-from, not both")
     if probe:
-        if demonstrations:
-            raise TrainingError("a probe begins with random weights; leave --demonstrations out")
+        if demonstrations or start_from:
+            raise TrainingError(
+                "a probe begins with random weights; leave --demonstrations and --start-from out"
+            )
         run_probe(settings, out, console)
         return
     learner, records = train(
-        settings, out, resume, checkpoint_every, console, demonstrations, ray, workers
+        settings, out, resume, checkpoint_every, console, demonstrations, ray, workers, start_from
     )
     learner.close()
     if not records:
@@ -136,6 +142,7 @@ def train(
     demonstrations: Sequence[Path] = (),
     ray: str = "",
     workers: int = 0,
+    start_from: Path | None = None,
 ) -> tuple[Learner, list[dict[str, Any]]]:
     """Train to `settings.iterations`; return the learner and the records of all iterations.
 
@@ -152,7 +159,7 @@ def train(
     except ValueError as error:  # TensorBoard cannot open such a path
         raise TrainingError(f"out: {error}") from None
     path = out / CHECKPOINT
-    learner = _start(settings, path, resume, demonstrations)
+    learner = _start(settings, path, resume, demonstrations, start_from)
     going = learner.iteration < settings.iterations
     cluster = spread(learner, ray, workers) if ray and going else None
     out.mkdir(parents=True, exist_ok=True)
@@ -263,7 +270,7 @@ def outcome(
     for cost in contract.costs:
         mean, limit = costs[cost.name], cost.limit
         text = f"{cost.name} {mean:.2f} per episode, limit d = {limit:g}"
-        if mean <= (1.0 + MET_WITHIN) * limit:
+        if is_met(mean, limit):
             yield f"  {text}"
         elif ALGORITHMS[algorithm].meets_limit:
             yield Text(
@@ -292,18 +299,23 @@ def origin(first: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _start(
-    settings: TrainSettings, path: Path, resume: bool, demonstrations: Sequence[Path]
+    settings: TrainSettings,
+    path: Path,
+    resume: bool,
+    demonstrations: Sequence[Path],
+    start_from: Path | None,
 ) -> Learner:
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
         settings.task.check()
-        return _begin(settings, demonstrations)
-    if demonstrations:
-        raise TrainingError(
-            f"{path}: has begun already, and demonstrations are only where training begins; "
-            "leave --demonstrations out to resume"
-        )
+        return _begin(settings, demonstrations, start_from)
+    for option, given in (("demonstrations", demonstrations), ("start-from", start_from)):
+        if given:
+            raise TrainingError(
+                f"{path}: has begun already, and {option} is only where training begins; "
+                f"leave --{option} out to resume"
+            )
     learner = Learner.load(path, settings.task)
     for name, held, given in _differences(learner.settings, settings):
         if name not in ("iterations", "task"):  # `trained_on` compares the tasks
@@ -339,13 +351,18 @@ def spread(learner: Learner, address: str, workers: int) -> Cluster:
     return cluster
 
 
-def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
-    if not logs:
+def _begin(settings: TrainSettings, logs: Sequence[Path], parent: Path | None) -> Learner:
+    if not logs and parent is None:
         return Learner(settings)
     if not ALGORITHMS[settings.algorithm].takes_demonstrations:
+        option = "demonstrations" if logs else "start-from"
         raise TrainingError(
-            f"{settings.algorithm} begins as the policy that acts; leave --demonstrations out"
+            f"{settings.algorithm} begins as the policy that acts; leave --{option} out"
         )
+    if parent is not None:
+        learner = Learner(settings)
+        learner.started_from = checkpoint.start_from(parent, learner.networks)
+        return learner
     shown = read(logs, contract_of(settings), settings.task.make())
     learner = Learner(settings)
     learner.demonstrations = clone(learner.networks, shown, settings.seed)

@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy import probe
+from holdfast.policy import probe, train
 from holdfast.policy.algorithms.cpo import CPOSettings
 from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.learn.learner import Learner
@@ -66,6 +67,47 @@ def test_ctrl_c_loses_no_iteration(tmp_path):
     assert Learner.load(tmp_path / CHECKPOINT).iteration == done
     assert main(["train", "--out", str(tmp_path), "--resume", "--iterations", str(done + 1)]) == 0
     assert [line["iteration"] for line in lines(tmp_path)] == list(range(1, done + 2))
+
+
+def test_a_run_starts_from_the_networks_of_another_limit(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["train", "--out", str(first), *OPTIONS, "--iterations", "2"]) == 0
+    parent = str(first / CHECKPOINT)
+    line = ["train", "--out", str(second), "--start-from", parent, "--limit", "7"]
+    assert main([*line, *OPTIONS, "--iterations", "1"]) == 0
+    held, _ = checkpoint.load_networks(first / CHECKPOINT)
+    child = Learner.load(second / CHECKPOINT)
+    assert child.contract.costs[0].limit == 7.0
+    assert child.started_from == {"iteration": 2, "contract": held.contract.hash}
+    assert lines(second)[0]["started_from"] == child.started_from
+    count = held.normaliser.count.item()
+    assert child.normaliser.count.item() == count + 650  # the batch is added
+    begun = train._start(SMALL, tmp_path / "third", False, (), first / CHECKPOINT)
+    begun.close()
+    for name, module in begun.networks.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, held.modules[name].state_dict()[key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--task", "DriveCircle-v0"], "is of holdfast/PointCircle-v0, not of holdfast/DriveCirc"),
+        ([*OPTIONS, "--hidden", "8"], "has other hidden layers than [8]; give --hidden 64 64"),
+        ([*OPTIONS, "--resume"], "start-from is only where training begins"),
+        ([*OPTIONS, "--probe"], "a probe begins with random weights"),
+        ([*OPTIONS, "--demonstrations", "log"], "a policy begins once"),
+        ([*OPTIONS, "--algorithm", "off-policy"], "leave --start-from out"),
+    ],
+)
+def test_what_cannot_start_from_another_run_is_refused(tmp_path, capsys, options, sentence):
+    command(dataclasses.replace(SMALL, iterations=1), out=tmp_path)
+    out = tmp_path if "--resume" in options else tmp_path / "other"
+    line = ["train", "--out", str(out), "--start-from", str(tmp_path / CHECKPOINT)]
+    assert main([*line, *options]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
 
 
 def test_a_file_says_what_is_randomised_and_the_checkpoint_what_was_in_it(tmp_path):
