@@ -410,3 +410,11 @@ def test_the_example_in_numbers():
     np.testing.assert_allclose(contract.action_max_step, [0.2, 1.0])
     moved = contract.admissible(np.array([0.0, 0.0]), np.array([5.0, -0.5]))
     np.testing.assert_allclose(moved, [0.2, -0.5])
+
+
+@pytest.mark.parametrize("limit", ["5", None, [5.0]])
+def test_a_limit_that_is_no_number_is_refused_in_a_person_s_own_code(limit):
+    with pytest.raises(
+        ContractError, match="cost 'far': limit should be a finite number, received"
+    ):
+        Cost("far", "abs(position.x) > 1.0", limit=limit, run_budget=15.0, gamma=0.99, lam=0.95)

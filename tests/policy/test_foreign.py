@@ -27,7 +27,20 @@ def trained(tmp_path_factory):
     assert main([*LINE, "--iterations", "2", "--out", str(folder)]) == 0
     source, out = str(folder / CHECKPOINT), str(folder / "policy.onnx")
     assert (
-        main(["export", "--checkpoint", source, "--out", out, "--episodes", "10", "--task", WALK])
+        main(
+            [
+                "export",
+                "--checkpoint",
+                source,
+                "--out",
+                out,
+                "--episodes",
+                "10",
+                "--anyway",
+                "--task",
+                WALK,
+            ]
+        )
         == 0
     )
     return folder
