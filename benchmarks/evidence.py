@@ -21,8 +21,8 @@ from scipy import optimize, stats
 from holdfast.safety_monitor.evidence import FRACTIONS, EProcess
 
 LIMIT = 10.0
-RUN_BUDGET = 3.0 * LIMIT
-SHARE = LIMIT / RUN_BUDGET
+EPISODE_CAP = 3.0 * LIMIT
+SHARE = LIMIT / EPISODE_CAP
 ALPHA = 0.05
 CAP_HIT_RATE = 0.05
 RUNS = 4000
@@ -33,20 +33,20 @@ NEVER = EPISODES + 1
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
-# Costs per episode, capped by the run budget; scaled so that the capped mean is exactly so much.
+# Costs per episode, capped by the episode cap; scaled so that the capped mean is exactly so much.
 
 
 def capped_mean(distribution) -> float:
-    """Return the exact mean of min(cost, run budget) of a distribution over whole numbers."""
-    below = np.arange(int(RUN_BUDGET))
-    return float((distribution.pmf(below) * below).sum() + distribution.sf(below[-1]) * RUN_BUDGET)
+    """Return the exact mean of min(cost, episode cap) of a distribution over whole numbers."""
+    below = np.arange(int(EPISODE_CAP))
+    return float((distribution.pmf(below) * below).sum() + distribution.sf(below[-1]) * EPISODE_CAP)
 
 
 def counts(family: Callable[[float], object], mean: float) -> Draw:
     """Return draws of a family of counts, by their uncapped mean, whose capped mean is `mean`."""
     found = optimize.brentq(lambda m: capped_mean(family(m)) - mean, 1e-6, 1e4, xtol=1e-12)
     distribution = family(found)
-    return lambda rng, shape: np.minimum(distribution.ppf(rng.uniform(size=shape)), RUN_BUDGET)
+    return lambda rng, shape: np.minimum(distribution.ppf(rng.uniform(size=shape)), EPISODE_CAP)
 
 
 def negative_binomial(shape: float) -> Callable[[float], object]:
@@ -55,8 +55,8 @@ def negative_binomial(shape: float) -> Callable[[float], object]:
 
 
 def all_or_nothing(mean: float) -> Draw:
-    """An episode costs the run budget, or nothing: the most variance that there can be."""
-    return lambda rng, shape: RUN_BUDGET * (rng.uniform(size=shape) < mean / RUN_BUDGET)
+    """An episode costs the episode cap, or nothing: the most variance that there can be."""
+    return lambda rng, shape: EPISODE_CAP * (rng.uniform(size=shape) < mean / EPISODE_CAP)
 
 
 FAMILIES: dict[str, Callable[[float], Draw]] = {
@@ -138,7 +138,7 @@ class Cell:
 
 
 def run_cell(family: str, ratio: float, rng: np.random.Generator) -> Cell:
-    x = FAMILIES[family](ratio * LIMIT)(rng, (RUNS, EPISODES)) / RUN_BUDGET
+    x = FAMILIES[family](ratio * LIMIT)(rng, (RUNS, EPISODES)) / EPISODE_CAP
     return Cell(
         family,
         ratio,
@@ -268,7 +268,7 @@ def capping(rng: np.random.Generator) -> tuple[list[str], float]:
     for rate in (CAP_HIT_RATE, 0.1, 0.15, 0.2):
         hits = rng.uniform(size=(RUNS, EPISODES)) < rate
         cost = np.where(hits, 30.0 * LIMIT, 0.3 * LIMIT)
-        x = np.minimum(cost, RUN_BUDGET) / RUN_BUDGET
+        x = np.minimum(cost, EPISODE_CAP) / EPISODE_CAP
         mean = (30.0 * rate + 0.3 * (1.0 - rate)) * LIMIT
         alarms, caught = e_process(x, SHARE), e_process(hits.astype(float), CAP_HIT_RATE)
         rows.append(
@@ -287,11 +287,11 @@ def capping(rng: np.random.Generator) -> tuple[list[str], float]:
     return [
         "## The blind spot of capping",
         "",
-        "A share of episodes would cost 30 d, and the others 0.3 d. The run budget "
+        "A share of episodes would cost 30 d, and the others 0.3 d. The episode cap "
         "stops a costly episode",
         "at 3 d, so the mean of the capped costs looks harmless. The e-process on the "
         "share of episodes",
-        f"that reach the run budget (tolerated: {CAP_HIT_RATE}) detects them. The first "
+        f"that reach the episode cap (tolerated: {CAP_HIT_RATE}) detects them. The first "
         "row shows the",
         "false-alarm rate of this process.",
         "",
@@ -308,7 +308,7 @@ def agreement(rng: np.random.Generator) -> list[str]:
         return []
     runs, rows = VILLE_RUNS, []
     for ratio in (0.25, 1.0, 1.5, 2.0):
-        x = FAMILIES["over-dispersed (k = 2)"](ratio * LIMIT)(rng, (runs, EPISODES)) / RUN_BUDGET
+        x = FAMILIES["over-dispersed (k = 2)"](ratio * LIMIT)(rng, (runs, EPISODES)) / EPISODE_CAP
         above = np.zeros((runs, EPISODES), dtype=bool)
         below = np.zeros((runs, EPISODES), dtype=bool)
         for i, run in enumerate(x):
@@ -351,7 +351,7 @@ def agreement(rng: np.random.Generator) -> list[str]:
 
 def check_vectorised(rng: np.random.Generator) -> None:
     """The test above is the monitor's class, run for run."""
-    x = FAMILIES["over-dispersed (k = 2)"](1.5 * LIMIT)(rng, (50, EPISODES)) / RUN_BUDGET
+    x = FAMILIES["over-dispersed (k = 2)"](1.5 * LIMIT)(rng, (50, EPISODES)) / EPISODE_CAP
     for run, expected in zip(x, e_process(x, SHARE), strict=True):
         process = EProcess(SHARE, ALPHA)
         for value in run:
@@ -386,7 +386,7 @@ def main() -> int:
         f"budget 3 d, and alpha = {ALPHA}. Each cell has {RUNS:,} runs of {EPISODES} "
         "episodes; every test",
         "is evaluated after every episode. A mean is that of the costs as capped by the "
-        "run budget. A",
+        "episode cap. A",
         "delay is given in episodes as median / 90th percentile; `never` means not within",
         f"{EPISODES} episodes. With {RUNS:,} runs, a share of 0.05 has a standard error of "
         f"{np.sqrt(0.05 * 0.95 / RUNS):.4f}.",

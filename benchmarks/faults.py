@@ -211,7 +211,7 @@ def false_alarms(
         f"{len(todo) * each} ordinary episodes, exploring, on the demo's gap. The policies are",
         f"those that `holdfast demo` trains first with the seeds {', '.join(map(str, POLICIES))}.",
         f"Each runs on twins with the seeds 0 to {twins - 1}, ten episodes a twin.",
-        "`run_budget_spent` and the fence are no false alarms: they are what these policies do",
+        "`episode_cap_spent` and the fence are no false alarms: they are what these policies do",
         "there.",
         "",
         *table(("ended by", *(f"policy {seed}" for seed in POLICIES)), rows),

@@ -182,8 +182,8 @@ def prediction(benches: Sequence[Bench]) -> list[str]:
                 [
                     where,
                     f"{coverage:g}",
-                    counts((said(run, "episode_budget") for run in runs), PREDICTED),
-                    counts((stopped(run, "run_budget_spent") for run in runs), PREDICTED),
+                    counts((said(run, "slowdown_budget") for run in runs), PREDICTED),
+                    counts((stopped(run, "episode_cap_spent") for run in runs), PREDICTED),
                     mean(runs, "cost"),
                     mean(runs, "return"),
                 ]
@@ -198,10 +198,12 @@ def prediction(benches: Sequence[Bench]) -> list[str]:
         "What a robot is slowed by it that is left to itself otherwise. Slowed and stopped by",
         "seed; cost and return per episode, mean over seeds and its range:",
         "",
-        *table(["twin", "coverage", "slowed", "stopped by the run budget", "cost", "return"], rows),
+        *table(
+            ["twin", "coverage", "slowed", "stopped by the episode cap", "cost", "return"], rows
+        ),
         "On this task slowing does not help: at half its speed a robot is outside of the corridor",
         "for twice as long, and is billed by the period. At 0.8 and 0.9 more episodes are slowed",
-        "and more reach the run budget than at 0.5, for no less cost and less return. So",
+        "and more reach the episode cap than at 0.5, for no less cost and less return. So",
         "`config/drive.yaml` asks for a coverage of 0.5; at 0.01 only the critics' expectation",
         "itself slows a robot. It is another matter where a cost is one of speed.",
         "",
@@ -237,7 +239,7 @@ def familiarity(benches: Sequence[Bench]) -> list[str]:
                 where,
                 counts((said(run, "unfamiliar") for run in runs), CHANGED),
                 counts((stopped(run, "unfamiliar") for run in runs), CHANGED),
-                counts((stopped(run, "run_budget_spent") for run in runs), CHANGED),
+                counts((stopped(run, "episode_cap_spent") for run in runs), CHANGED),
                 mean(runs, "cost"),
             ]
         )
@@ -254,7 +256,7 @@ def familiarity(benches: Sequence[Bench]) -> list[str]:
         "",
         "The child on twins that were changed further, beyond the demo's gap:",
         "",
-        *table(["twin", "slowed", "stopped by it", "stopped by the run budget", "cost"], changed),
+        *table(["twin", "slowed", "stopped by it", "stopped by the episode cap", "cost"], changed),
         "Episodes that another check stops early leave less to notice. A change shows where it",
         "brings the robot to observations that are far from all it knew; one that only makes it",
         "miss the corridor is the budget's to notice.",

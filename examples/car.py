@@ -49,7 +49,7 @@ class CarLaps(Task):
                 ObservationChannel("applied_action", 2, "1", "applied_action"),
             ),
             200,  # steps of an episode
-            Cost("outside", "abs(position.x) > 1.0", limit=5.0, run_budget=15.0,
+            Cost("outside", "abs(position.x) > 1.0", limit=5.0, episode_cap=15.0,
                  gamma=0.99, lam=0.95),
         )  # fmt: skip
 

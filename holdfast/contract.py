@@ -139,7 +139,7 @@ class Cost:
         name: the cost's name in reports; unique in the contract.
         expression: the cost of one step, in the language of docs/COSTS.md.
         limit: d, the bound on the expected undiscounted sum per episode.
-        run_budget: cost at which the monitor stops an episode; a deployment may lower it, never
+        episode_cap: cost at which the monitor stops an episode; a deployment may lower it, never
             raise it.
         gamma, lam: discount and GAE lambda used in training.
         at_most: largest cost of one step; None if it has no known bound, as in a simulation that
@@ -149,7 +149,7 @@ class Cost:
     name: str
     expression: str
     limit: Annotated[float, NOT_NEGATIVE]
-    run_budget: float
+    episode_cap: float
     gamma: Annotated[float, SHARE]
     lam: Annotated[float, SHARE]
     at_most: Annotated[float, POSITIVE] | None = 1.0
@@ -158,8 +158,8 @@ class Cost:
         where = f"cost '{self.name}'"
         check(self, ContractError, where)
         _require(
-            self.run_budget >= self.limit,
-            f"{where}: run_budget {self.run_budget} should be at least the limit {self.limit}",
+            self.episode_cap >= self.limit,
+            f"{where}: episode_cap {self.episode_cap} should be at least the limit {self.limit}",
         )
 
 

@@ -135,16 +135,16 @@ def paths_figure(before: Log, after: Log, task: Task) -> Figure:
 
 
 def costs(before: Log, after: Log, k: int) -> str:
-    """Draw each episode's k-th cost against the limit and the run budget."""
+    """Draw each episode's k-th cost against the limit and the episode cap."""
     figure, left, right = _pair(9, 3.0)
     cost = before.info.contract.costs[k]
-    budget = before.info.run_budget[cost.name]
+    budget = before.info.episode_cap[cost.name]
     for axes, run, colour in ((left, before, BEFORE), (right, after, AFTER)):
         values = np.array([episode.result.costs[k] for episode in run.episodes])
         axes.scatter(range(len(values)), values, s=12, color=colour, zorder=3)
         axes.axhline(values.mean(), color=colour, label=f"mean {values.mean():.1f}")
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label=f"limit d = {cost.limit:g}")
-        axes.axhline(budget, color="#111827", linestyle=":", label=f"run budget {budget:g}")
+        axes.axhline(budget, color="#111827", linestyle=":", label=f"episode cap {budget:g}")
         axes.set(xlabel="episode", ylim=(-0.5, budget * 1.25))
         axes.legend(loc="upper right", ncols=3, fontsize=7)
     left.set_ylabel(f"{cost.name} per episode")
@@ -156,7 +156,7 @@ def budget(before: Log, after: Log, k: int) -> str:
     figure, left, right = _pair(9, 3.0)
     contract = before.info.contract
     cost = contract.costs[k]
-    run_budget = before.info.run_budget[cost.name]
+    episode_cap = before.info.episode_cap[cost.name]
     for axes, run in ((left, before), (right, after)):
         episode = max(run.episodes, key=lambda episode: float(episode.costs[:, k].sum()))
         spent = np.cumsum(episode.costs[:, k])
@@ -166,7 +166,7 @@ def budget(before: Log, after: Log, k: int) -> str:
         axes.plot(seconds, expected, color=DRIVEN, linewidth=0.8, alpha=0.5,
                   label="spent + expected to come")  # fmt: skip
         axes.axhline(cost.limit, color=LIMIT, linestyle="--", label="limit d")
-        axes.axhline(run_budget, color="#111827", linestyle=":", label="run budget: hard stop")
+        axes.axhline(episode_cap, color="#111827", linestyle=":", label="episode cap: hard stop")
         axes.set(xlabel=f"time in episode {episode.result.episode} [s]")
     left.set_ylabel(cost.name)
     figure.legend(

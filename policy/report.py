@@ -227,7 +227,7 @@ def _facts(summary: Mapping[str, Any], contract: Contract) -> str:
         "bundle before": summary["bundles"]["before"],
         "bundle after": summary["bundles"]["after"],
         "seed": str(summary["seed"]),
-        "run budget per episode": ", ".join(f"{b:g}" for b in summary["run_budgets"].values()),
+        "episode cap per episode": ", ".join(f"{b:g}" for b in summary["episode_caps"].values()),
         "the twin's gap": gap,
         "time taken": seconds,
     }

@@ -10,7 +10,7 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.judge import refuse
 from holdfast.safety_monitor.messages import BudgetStatus, Reason
-from holdfast.safety_monitor.reasons import EPISODE_BUDGET, RUN_BUDGET_SPENT
+from holdfast.safety_monitor.reasons import EPISODE_CAP_SPENT, SLOWDOWN_BUDGET
 from holdfast.safety_monitor.scalar import clamp
 
 
@@ -21,15 +21,15 @@ class BudgetLimits:
     Attributes:
         episode_coverage: the share of episodes that cost no more than is predicted, at any of
             their steps; of those that the bundle's prediction was calibrated on.
-        episode_budget: by cost name, what spent and predicted cost together may reach before
-            the robot is slowed; None, or a cost that is not named: its run budget. It is not
+        slowdown_budget: by cost name, what spent and predicted cost together may reach before
+            the robot is slowed; None, or a cost that is not named: its episode cap. It is not
             the limit d: d bounds the *expected* cost, so about half the episodes of a policy
             that keeps to d lie above it, and slowing those would punish ordinary luck. The run
             budget is what is promised of every single episode.
     """
 
     episode_coverage: float
-    episode_budget: Mapping[str, float] | None = None
+    slowdown_budget: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.episode_coverage < 1.0:
@@ -42,36 +42,36 @@ class BudgetLimits:
 class Budget:
     """The accounts of one episode, a value per cost in the contract's order.
 
-    Two clocks run here. The run budget is hard and deterministic: the robot is stopped as
-    soon as one more step could exceed it, so `spent` never does. The episode budget degrades
+    Two clocks run here. The episode cap is hard and deterministic: the robot is stopped as
+    soon as one more step could exceed it, so `spent` never does. The slowdown budget degrades
     before that: what is spent plus what is predicted to come may not exceed it unslowed.
 
     Args:
         largest: the most that one step can cost.
-        run_budget: by cost name; tightens the contract's.
-        episode_budget: by cost name; the run budget where it says nothing.
+        episode_cap: by cost name; tightens the contract's.
+        slowdown_budget: by cost name; the episode cap where it says nothing.
         margin: by cost, how much more than the critics expect may come; see `Prediction`.
 
     Raises:
-        ContractError: a run budget of an unknown cost, above the contract's, or below what a
+        ContractError: an episode cap of an unknown cost, above the contract's, or below what a
             single step can cost.
-        ConfigError: an episode budget of an unknown cost, or not in (0, run budget].
+        ConfigError: a slowdown budget of an unknown cost, or not in (0, episode cap].
     """
 
     def __init__(
         self,
         contract: Contract,
         largest: tuple[float, ...],
-        run_budget: Mapping[str, float] | None,
-        episode_budget: Mapping[str, float] | None,
+        episode_cap: Mapping[str, float] | None,
+        slowdown_budget: Mapping[str, float] | None,
         margin: tuple[float, ...] | None = None,
     ) -> None:
         self.names = tuple(cost.name for cost in contract.costs)
         self.largest = largest
-        run_budget, episode_budget = run_budget or {}, episode_budget or {}
+        episode_cap, slowdown_budget = episode_cap or {}, slowdown_budget or {}
         for kind, budgets, error in (
-            ("run budget", run_budget, ContractError),
-            ("episode budget", episode_budget, ConfigError),
+            ("episode cap", episode_cap, ContractError),
+            ("slowdown budget", slowdown_budget, ConfigError),
         ):
             unknown = [name for name in budgets if name not in self.names]
             if unknown:
@@ -79,27 +79,27 @@ class Budget:
                     f"{kind}: unknown cost {', '.join(unknown)}; the contract has "
                     f"{', '.join(self.names)}"
                 )
-        self.run = tuple(run_budget.get(cost.name, cost.run_budget) for cost in contract.costs)
-        self.episode = tuple(
-            episode_budget.get(name, run) for name, run in zip(self.names, self.run, strict=True)
+        self.cap = tuple(episode_cap.get(cost.name, cost.episode_cap) for cost in contract.costs)
+        self.slowdown = tuple(
+            slowdown_budget.get(name, run) for name, run in zip(self.names, self.cap, strict=True)
         )
         for cost, run, episode, most in zip(
-            contract.costs, self.run, self.episode, self.largest, strict=True
+            contract.costs, self.cap, self.slowdown, self.largest, strict=True
         ):
-            if not most <= run <= cost.run_budget:
+            if not most <= run <= cost.episode_cap:
                 raise ContractError(
-                    f"cost '{cost.name}': run budget should be at least what one step can cost, "
-                    f"{most}, and at most the contract's {cost.run_budget}, received {run}"
+                    f"cost '{cost.name}': episode cap should be at least what one step can cost, "
+                    f"{most}, and at most the contract's {cost.episode_cap}, received {run}"
                 )
             if not 0.0 < episode <= run:
                 raise ConfigError(
-                    f"cost '{cost.name}': episode budget should be above 0 and at most the run "
-                    f"budget {run}, received {episode}"
+                    f"cost '{cost.name}': slowdown budget should be above 0 and at most the "
+                    f"episode cap {run}, received {episode}"
                 )
         self._steps = contract.episode_steps
         margin = margin or (0.0,) * len(self.names)
         self._accounts = tuple(
-            (i, name, margin[i], self.largest[i], self.episode[i], self.run[i])
+            (i, name, margin[i], self.largest[i], self.slowdown[i], self.cap[i])
             for i, name in enumerate(self.names)
         )
         self.begin()
@@ -113,16 +113,16 @@ class Budget:
         self.spent = tuple([a + b for a, b in zip(self.spent, costs, strict=True)])
 
     def judge_run(self, reasons: list[Reason]) -> None:
-        """Append a stop for every cost that one more step could take above its run budget."""
+        """Append a stop for every cost that one more step could take above its episode cap."""
         for i, name, _, most, _, run in self._accounts:
             spent = self.spent[i]
             if spent + most > run:
-                reasons.append(RUN_BUDGET_SPENT(cost=name, spent=spent, budget=run, most=most))
+                reasons.append(EPISODE_CAP_SPENT(cost=name, spent=spent, budget=run, most=most))
 
     def judge_episode(
         self, cost_to_go: Sequence[float] | None, left: int, reasons: list[Reason]
     ) -> tuple[float, ...]:
-        """Append a slow-down for every cost predicted to exceed its episode budget.
+        """Append a slow-down for every cost predicted to exceed its slowdown budget.
 
         What is to come is the critics' cost-to-go and its margin, see `Prediction`; at least
         0, and at most what `left` steps can cost. A cost-to-go below 0 counts as 0; one that
@@ -145,10 +145,10 @@ class Budget:
                 value = self.spent[i] + clamp(to_come, 0.0, left * most)
             # Written so that NaN exceeds the budget.
             if not value <= budget:
-                reasons.append(EPISODE_BUDGET(cost=name, predicted=value, budget=budget))
+                reasons.append(SLOWDOWN_BUDGET(cost=name, predicted=value, budget=budget))
             predicted.append(value)
         return tuple(predicted)
 
     def status(self, predicted: tuple[float, ...]) -> BudgetStatus:
         """Return the accounts as they stand."""
-        return BudgetStatus(self.spent, predicted, self.run)
+        return BudgetStatus(self.spent, predicted, self.cap)

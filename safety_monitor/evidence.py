@@ -4,7 +4,7 @@ The third clock of the budget. Steps within an episode are correlated, so it cou
 and it may be looked at after every one of them: an e-process is a bet against a hypothesis,
 made with play money, and money that grows twentyfold under a fair or losing game is as
 unlikely as 1/20, at any time (Ville 1939; Waudby-Smith and Ramdas 2024 for bounded means).
-The run budget bounds what an episode can cost, and so how much a bet can lose.
+The episode cap bounds what an episode can cost, and so how much a bet can lose.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.budget import Budget
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import Reason
-from holdfast.safety_monitor.reasons import MEAN_COST_EXCEEDED, RUN_BUDGET_OFTEN_HIT
+from holdfast.safety_monitor.reasons import EPISODE_CAP_OFTEN_HIT, MEAN_COST_EXCEEDED
 from holdfast.schema import read, to_plain
 
 BETS = 10
@@ -104,7 +104,7 @@ class CostState:
     """All that is remembered of one cost."""
 
     name: str
-    run_budget: float
+    episode_cap: float
     total: float
     exceeds: ProcessState
     keeps: ProcessState
@@ -118,16 +118,16 @@ class CostEvidence:
         total: the sum of all episodes' costs.
         exceeds: evidence that the mean is above d: reaching 1/alpha is the alarm.
         keeps: evidence that it is below: reaching 1/alpha is the certificate.
-        capped: evidence that the run budget is hit more often than is tolerated. A capped
+        capped: evidence that the episode cap is hit more often than is tolerated. A capped
             cost hides how bad the worst episodes would have been; this shows that they are.
     """
 
     def __init__(
-        self, name: str, limit: float, run_budget: float, alpha: float, cap_hit_rate: float
+        self, name: str, limit: float, episode_cap: float, alpha: float, cap_hit_rate: float
     ) -> None:
-        self.name, self.limit, self.run_budget = name, limit, run_budget
+        self.name, self.limit, self.episode_cap = name, limit, episode_cap
         self.total = 0.0
-        share = limit / run_budget  # above 1 where a deployment allows less than d: no alarm then
+        share = limit / episode_cap  # above 1 where a deployment allows less than d: no alarm then
         self.exceeds = EProcess(share, alpha)
         self.keeps = EProcess(1.0 - share, alpha)
         self.capped = EProcess(cap_hit_rate, alpha)
@@ -135,14 +135,14 @@ class CostEvidence:
     def add(self, spent: float, capped: bool, complete: bool) -> None:
         """Count one episode; where its cost is not fully known, in favour of neither side."""
         self.total += spent
-        self.exceeds.add(spent / self.run_budget)
-        self.keeps.add(1.0 - spent / self.run_budget if complete and not capped else 0.0)
+        self.exceeds.add(spent / self.episode_cap)
+        self.keeps.add(1.0 - spent / self.episode_cap if complete and not capped else 0.0)
         self.capped.add(1.0 if capped else 0.0)
 
     def save(self) -> CostState:
         """Return all that is remembered."""
         processes = (self.exceeds.save(), self.keeps.save(), self.capped.save())
-        return CostState(self.name, self.run_budget, self.total, *processes)
+        return CostState(self.name, self.episode_cap, self.total, *processes)
 
     def restore(self, state: CostState) -> None:
         """Go on where another left off, exactly."""
@@ -166,20 +166,20 @@ class Evidence:
     """What the episodes of a deployment say of the contract's costs.
 
     Args:
-        contract: names the costs, their limits d and run budgets.
-        run_budget: by cost name, as the monitor is given it; the same for all episodes.
+        contract: names the costs, their limits d and episode caps.
+        episode_cap: by cost name, as the monitor is given it; the same for all episodes.
         alpha: of each alarm and each certificate.
-        cap_hit_rate: how often the run budget may be hit.
+        cap_hit_rate: how often the episode cap may be hit.
 
     Raises:
-        ContractError: as the monitor's run budget.
+        ContractError: as the monitor's episode cap.
         ConfigError: alpha or cap_hit_rate not in (0, 1).
     """
 
     def __init__(
         self,
         contract: Contract,
-        run_budget: Mapping[str, float] | None = None,
+        episode_cap: Mapping[str, float] | None = None,
         alpha: float = 0.05,
         cap_hit_rate: float = 0.05,
     ) -> None:
@@ -187,10 +187,10 @@ class Evidence:
             if not 0.0 < value < 1.0:
                 raise ConfigError(f"evidence: {name} should be between 0 and 1, received {value}")
         self._contract_hash, self._alpha, self._cap_hit_rate = contract.hash, alpha, cap_hit_rate
-        self._budget = Budget(contract, CostModel(contract).largest, run_budget, None)
+        self._budget = Budget(contract, CostModel(contract).largest, episode_cap, None)
         self.costs = tuple(
             CostEvidence(cost.name, cost.limit, run, alpha, cap_hit_rate)
-            for cost, run in zip(contract.costs, self._budget.run, strict=True)
+            for cost, run in zip(contract.costs, self._budget.cap, strict=True)
         )
 
     @property
@@ -203,23 +203,23 @@ class Evidence:
 
         Args:
             spent: the last verdict's, in the contract's order.
-            complete: it ran to its end, or until its run budget stopped it. What anything else
+            complete: it ran to its end, or until its episode cap stopped it. What anything else
                 cut short would have cost is not known: for the alarm it counts what it had
-                cost, for the certificate the whole run budget.
+                cost, for the certificate the whole episode cap.
 
         Raises:
-            ContractError: a cost that no episode under these run budgets can have.
+            ContractError: a cost that no episode under these episode caps can have.
         """
         budget = self._budget
         if len(spent) != len(self.costs) or not all(
-            0.0 <= value <= run for value, run in zip(spent, budget.run, strict=True)
+            0.0 <= value <= run for value, run in zip(spent, budget.cap, strict=True)
         ):
             raise ContractError(
-                f"evidence: an episode's costs should be between 0 and {list(budget.run)}, "
+                f"evidence: an episode's costs should be between 0 and {list(budget.cap)}, "
                 f"received {list(spent)}"
             )
         for cost, value, most in zip(self.costs, spent, budget.largest, strict=True):
-            cost.add(value, value + most > cost.run_budget, complete)
+            cost.add(value, value + most > cost.episode_cap, complete)
 
     def judge(self, reasons: list[Reason]) -> None:
         """Append what is evident: it forbids another episode."""
@@ -231,7 +231,7 @@ class Evidence:
                 )
             if cost.capped.reached_at is not None:
                 rate, episodes = self._cap_hit_rate, cost.capped.reached_at
-                reasons.append(RUN_BUDGET_OFTEN_HIT(cost=cost.name, rate=rate, episodes=episodes))
+                reasons.append(EPISODE_CAP_OFTEN_HIT(cost=cost.name, rate=rate, episodes=episodes))
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain data, from which JSON restores every bit."""
@@ -244,17 +244,17 @@ class Evidence:
         """Go on where a saved deployment left off.
 
         Raises:
-            ConfigError: malformed, or saved under another contract, run budget or alpha. What
+            ConfigError: malformed, or saved under another contract, episode cap or alpha. What
                 was counted so far then stays as it was.
         """
         state = read(EvidenceState, data, "saved evidence", ConfigError, complete=True)
         mine = (self._contract_hash, self._alpha, self._cap_hit_rate)
-        runs = tuple((cost.name, cost.run_budget) for cost in self.costs)
+        runs = tuple((cost.name, cost.episode_cap) for cost in self.costs)
         if mine != (state.contract_hash, state.alpha, state.cap_hit_rate) or runs != tuple(
-            (cost.name, cost.run_budget) for cost in state.costs
+            (cost.name, cost.episode_cap) for cost in state.costs
         ):
             raise ConfigError(
-                "saved evidence: is of another contract, run budget, alpha or cap_hit_rate; "
+                "saved evidence: is of another contract, episode cap, alpha or cap_hit_rate; "
                 "evidence cannot be carried over"
             )
         for cost, saved in zip(self.costs, state.costs, strict=True):

@@ -87,12 +87,12 @@ class BudgetStatus(NamedTuple):
     Attributes:
         spent: so far in this episode.
         predicted: spent plus what is predicted to come; NaN where the critics say nothing.
-        run_budget: the hard stop in force.
+        episode_cap: the hard stop in force.
     """
 
     spent: tuple[float, ...]
     predicted: tuple[float, ...]
-    run_budget: tuple[float, ...]
+    episode_cap: tuple[float, ...]
 
 
 class Verdict(NamedTuple):

@@ -86,7 +86,7 @@ class Monitor:
     Args:
         contract: what the policy was trained under.
         limits: of this robot.
-        run_budget: by cost name; may tighten the contract's, never loosen it.
+        episode_cap: by cost name; may tighten the contract's, never loosen it.
         familiarity: of the bundle; None: strange observations are not noticed.
         evidence: of the deployment's episodes so far; an alarm in it refuses `reset` and `arm`.
             The caller adds each episode to it, and saves it.
@@ -95,7 +95,7 @@ class Monitor:
             replayed under the limits that were legal in its day. None, as for every robot: it is.
 
     Raises:
-        ContractError: a run budget that is loosened, unknown or below one step's cost; a
+        ContractError: an episode cap that is loosened, unknown or below one step's cost; a
             recovery that is not known; signals that exist in a simulation alone.
         ConfigError: limits that contradict the contract, or name a recovery that is not known.
         BundleError: a familiarity of other observations; a prediction of other costs, or on
@@ -106,7 +106,7 @@ class Monitor:
         self,
         contract: Contract,
         limits: Limits,
-        run_budget: Mapping[str, float] | None = None,
+        episode_cap: Mapping[str, float] | None = None,
         familiarity: Familiarity | None = None,
         evidence: Evidence | None = None,
         prediction: Prediction | None = None,
@@ -125,7 +125,7 @@ class Monitor:
         self._earlier: tuple[Signals, ...] = ()  # the newest first
         self._cost_model = CostModel(contract)
         self._budget = Budget(
-            contract, self._cost_model.largest, run_budget, limits.budget.episode_budget, margin
+            contract, self._cost_model.largest, episode_cap, limits.budget.slowdown_budget, margin
         )
         self._recovery = RecoveryController(contract, limits.recovery)
         self._actions = ActionLimits(contract)

@@ -341,13 +341,13 @@ COST_INVALID = _row(
     "costs {costs} should be between 0 and {largest}",
     "A cost is not between 0 and `at_most`.",
 )  # fmt: skip
-RUN_BUDGET_SPENT = _row(
-    "run_budget_spent", Check.BUDGET, STOPPED, EPISODE,
+EPISODE_CAP_SPENT = _row(
+    "episode_cap_spent", Check.BUDGET, STOPPED, EPISODE,
     "{cost}: {spent:g} of {budget:g} is spent and one step can cost {most:g}",
-    "One more step could exceed the run budget.",
+    "One more step could exceed the episode cap.",
 )  # fmt: skip
-EPISODE_BUDGET = _row(
-    "episode_budget", Check.BUDGET, LIMITED, EPISODE,
+SLOWDOWN_BUDGET = _row(
+    "slowdown_budget", Check.BUDGET, LIMITED, EPISODE,
     "{cost}: {predicted:g} predicted for this episode, {budget:g} allowed",
     "The episode's predicted cost exceeds its budget.",
 )  # fmt: skip
@@ -356,10 +356,10 @@ MEAN_COST_EXCEEDED = _row(
     "{cost}: the mean cost exceeds {limit:g}, evident after {episodes} episodes",
     "Over episodes it is evident that the mean cost is above d. Reset and arming are refused.",
 )  # fmt: skip
-RUN_BUDGET_OFTEN_HIT = _row(
-    "run_budget_often_hit", Check.BUDGET, STOPPED, POLICY,
-    "{cost}: more than {rate:g} of episodes hit the run budget, evident after {episodes} episodes",
-    "Over episodes it is evident that the run budget is hit too often. Reset and arming are "
+EPISODE_CAP_OFTEN_HIT = _row(
+    "episode_cap_often_hit", Check.BUDGET, STOPPED, POLICY,
+    "{cost}: more than {rate:g} of episodes hit the episode cap, evident after {episodes} episodes",
+    "Over episodes it is evident that the episode cap is hit too often. Reset and arming are "
     "refused.",
 )  # fmt: skip
 

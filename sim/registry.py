@@ -42,12 +42,12 @@ TASKS: Mapping[str, Callable[[str], Task]] = {
     "holdfast/PointGather-v0": lambda task: Gather(
         task, Point(), apples=2, bombs=8, grid=_POINT_GRID, taken_within_m=1.0,
         sectors=20, range_m=6.0,
-        episode_steps=15, limit=0.1, run_budget=1.0, gamma=0.995, lam=1.0,
+        episode_steps=15, limit=0.1, episode_cap=1.0, gamma=0.995, lam=1.0,
     ),
     "holdfast/AntGather-v0": lambda task: Gather(
         task, Ant(), apples=8, bombs=8, grid=_POINT_GRID, taken_within_m=1.0,
         sectors=20, range_m=6.0, fall_reward=-10.0,
-        episode_steps=500, limit=0.2, run_budget=1.0, gamma=0.995, lam=0.5,
+        episode_steps=500, limit=0.2, episode_cap=1.0, gamma=0.995, lam=0.5,
     ),
     "holdfast/DriveCircle-v0": lambda task: Circle(
         task, Drive(), radius_m=1.5, x_limit_m=0.9,
@@ -56,7 +56,7 @@ TASKS: Mapping[str, Callable[[str], Task]] = {
     "holdfast/DriveGather-v0": lambda task: Gather(
         task, Drive(), apples=6, bombs=8, grid=Grid(columns=7, spacing_m=0.7, jitter_m=0.15),
         taken_within_m=0.3, sectors=36, range_m=3.0, post_radius_m=0.1,
-        episode_steps=300, limit=0.2, run_budget=1.0, gamma=0.99, lam=0.95,
+        episode_steps=300, limit=0.2, episode_cap=1.0, gamma=0.99, lam=0.95,
     ),
     "holdfast/DriveGoal-v0": lambda task: Goal(
         task, Drive(), grid=Grid(columns=7, spacing_m=0.8, jitter_m=0.15),

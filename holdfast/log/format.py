@@ -146,7 +146,7 @@ class RunInfo:
 
     Attributes:
         sources: signals of each of the monitor's sources with their sizes, by name.
-        limits: the monitor's limits in force; run_budget: run budgets in force, by cost name.
+        limits: the monitor's limits in force; episode_cap: episode caps in force, by cost name.
         familiarity, prediction: the bundle's, if the monitor used them.
         bundle_hash: "" for a run without a bundle. critics: the bundle has cost critics, and the
             monitor was told what they predict.
@@ -163,7 +163,7 @@ class RunInfo:
     exploring: bool
     sources: Mapping[str, Mapping[str, Annotated[int, Range(1, MAX_SIGNAL)]]]
     limits: Mapping[str, Any]
-    run_budget: Mapping[str, float]
+    episode_cap: Mapping[str, float]
     familiarity: Familiarity | None
     prediction: Prediction | None
     evidence: Mapping[str, Any] | None

@@ -254,13 +254,13 @@ def contract_of(settings: TrainSettings) -> Contract:
     for i, cost in enumerate(costs):
         changes: dict[str, Any] = {"gamma": settings.cost_gamma, "lam": settings.cost_lam}
         if settings.limit:
-            # The run budget keeps its ratio to the limit, but allows at least one step's cost.
+            # The episode cap keeps its ratio to the limit, but allows at least one step's cost.
             limit = settings.limit[i]
             changes["limit"] = limit
-            budget = limit * cost.run_budget / cost.limit if cost.limit else cost.run_budget
+            budget = limit * cost.episode_cap / cost.limit if cost.limit else cost.episode_cap
             dearest = CostModel(contract).largest[i]
             affordable = dearest if math.isfinite(dearest) else 0.0
-            changes["run_budget"] = max(budget, limit, affordable)
+            changes["episode_cap"] = max(budget, limit, affordable)
         costs[i] = dataclasses.replace(
             cost, **{name: value for name, value in changes.items() if value is not None}
         )

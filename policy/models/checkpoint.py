@@ -172,7 +172,7 @@ def start_from(path: Path, networks: Networks) -> dict[str, Any]:
 
 
 def _but_for_limits(contract: Contract) -> Contract:
-    free: dict[str, Any] = {"limit": 0.0, "run_budget": 0.0, "gamma": 1.0, "lam": 1.0}
+    free: dict[str, Any] = {"limit": 0.0, "episode_cap": 0.0, "gamma": 1.0, "lam": 1.0}
     costs = tuple(dataclasses.replace(cost, **free) for cost in contract.costs)
     return dataclasses.replace(contract, costs=costs)
 

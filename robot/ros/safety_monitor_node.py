@@ -56,7 +56,7 @@ OPTIONS = (
         1,
         1_000_000,
     ),
-    Option("run_budget", [""], "NAME=VALUE for each cost whose run budget is tightened"),
+    Option("episode_cap", [""], "NAME=VALUE for each cost whose episode cap is tightened"),
     Option("evidence", "", "file with the evidence of all runs on the mean cost; empty: none"),
     Option("record", True, "write the log of the run"),
     Option("log_dir", "", "directory of the log; empty: runs/<task>-<date>-<time>"),
@@ -110,7 +110,7 @@ class SafetyMonitorNode(ManagedNode):
         return assemble(
             policy,
             self.path("robot_config"),
-            self.texts("run_budget"),
+            self.texts("episode_cap"),
             self.path("evidence"),
             dry=not self.flag("enable_motion"),
         )
@@ -195,7 +195,7 @@ class SafetyMonitorNode(ManagedNode):
         for i, cost in enumerate(self._assembly.contract.costs):
             values[f"{cost.name} spent"] = f"{budget.spent[i]:g}"
             values[f"{cost.name} predicted"] = f"{budget.predicted[i]:g}"
-            values[f"{cost.name} run budget"] = f"{budget.run_budget[i]:g}"
+            values[f"{cost.name} episode cap"] = f"{budget.episode_cap[i]:g}"
         why = f": {verdict.reasons[0].text}" if verdict.reasons else ""
         # A reason in READY, such as motion without a command, is a warning too.
         level = max(LEVELS[state], int(bool(verdict.reasons)))
@@ -222,7 +222,7 @@ class SafetyMonitorNode(ManagedNode):
 
     def _report(self, result: EpisodeResult) -> None:
         assembly = self._assembly
-        self.get_logger().info(episode_text(result, assembly.contract, assembly.run_budget))
+        self.get_logger().info(episode_text(result, assembly.contract, assembly.episode_cap))
 
     def health(self) -> Health:
         """Return the monitor's newest status, with a warning if nobody publishes proposals."""

@@ -41,7 +41,7 @@ class Assembly:
         bundle: None for external proposals, for which only a contract is given.
         deployment: the evidence in its file; None: no evidence is kept.
         familiarity, prediction: those of the bundle that the monitor uses; None: not used.
-        run_budget: run budget in force, by cost name.
+        episode_cap: episode cap in force, by cost name.
     """
 
     contract: Contract
@@ -51,7 +51,7 @@ class Assembly:
     deployment: Deployment | None
     familiarity: Familiarity | None
     prediction: Prediction | None
-    run_budget: Mapping[str, float]
+    episode_cap: Mapping[str, float]
 
     def info(self, run: str, robot: Robot, seed: int, exploring: bool) -> RunInfo:
         """Return the information that the log has once, at its start."""
@@ -65,7 +65,7 @@ class Assembly:
             exploring=exploring,
             sources=robot.identity.sources,
             limits=self.config.monitor.to_plain(),
-            run_budget=self.run_budget,
+            episode_cap=self.episode_cap,
             familiarity=self.familiarity,
             prediction=self.prediction,
             evidence=None if deployment is None else deployment.evidence.to_mapping(),
@@ -78,7 +78,7 @@ class Assembly:
 def assemble(
     policy: Path,
     config: Path | None,
-    run_budget: Sequence[str],
+    episode_cap: Sequence[str],
     evidence: Path | None,
     dry: bool = False,
 ) -> Assembly:
@@ -87,7 +87,7 @@ def assemble(
     Args:
         policy: a bundle, or the YAML file of a contract for external proposals.
         config: the robot's configuration file; None: the installed file of the contract's robot.
-        run_budget: NAME=VALUE for each cost whose run budget is tightened.
+        episode_cap: NAME=VALUE for each cost whose episode cap is tightened.
         evidence: the file of the evidence; None: no evidence is kept.
         dry: no command will be sent, so the robot is not expected to follow any.
 
@@ -102,7 +102,7 @@ def assemble(
     if dry:
         limits = robot_config.monitor.without("tracking", "following", "frozen", "coasting")
         robot_config = dataclasses.replace(robot_config, monitor=limits)
-    tightened = parse_budget(run_budget)
+    tightened = parse_budget(episode_cap)
     familiarity, prediction = knowledge(bundle, robot_config)
     deployment = None if evidence is None else Deployment(evidence, Evidence(contract, tightened))
     return Assembly(
@@ -120,7 +120,7 @@ def assemble(
         deployment=deployment,
         familiarity=familiarity,
         prediction=prediction,
-        run_budget={cost.name: cost.run_budget for cost in contract.costs} | tightened,
+        episode_cap={cost.name: cost.episode_cap for cost in contract.costs} | tightened,
     )
 
 
@@ -185,7 +185,7 @@ def require_fit(
 
 
 def parse_budget(texts: Sequence[str]) -> dict[str, float]:
-    """Read run budgets from NAME=VALUE texts.
+    """Read episode caps from NAME=VALUE texts.
 
     Raises:
         ConfigError: a text is written otherwise, or a name comes twice.
@@ -199,7 +199,7 @@ def parse_budget(texts: Sequence[str]) -> dict[str, float]:
             budget[name] = plain.finite(value)
         except ValueError:
             raise ConfigError(
-                f"run-budget should be NAME=VALUE, once for each cost, received '{text}'"
+                f"episode-cap should be NAME=VALUE, once for each cost, received '{text}'"
             ) from None
     return budget
 

@@ -59,10 +59,10 @@ class Settings:
         out: directory for log and summary; must hold no log yet. Default:
             runs/<task>-<date>-<time>.
         config: the robot's configuration file. Default: config/<robot>.yaml.
-        run_budget: NAME=VALUE for each cost whose run budget is tightened, in cost units.
+        episode_cap: NAME=VALUE for each cost whose episode cap is tightened, in cost units.
         evidence: file with the evidence of all runs of this robot under this contract on the mean
             cost; made if missing. Once it is evident that the mean is above its limit d, or that
-            the run budget is hit too often, the robot is not started any more. A policy that
+            the episode cap is hit too often, the robot is not started any more. A policy that
             learned from the alarm needs a new file. Default: none.
         prompt: before each episode, ask a person to place a robot that cannot place itself;
             otherwise an episode starts where the last episode ended.
@@ -75,7 +75,7 @@ class Settings:
     seed: Annotated[int, Range(0)] = 0
     out: Path | None = None
     config: Path | None = None
-    run_budget: tuple[str, ...] = ()
+    episode_cap: tuple[str, ...] = ()
     evidence: Path | None = None
     prompt: bool = True
 
@@ -90,7 +90,7 @@ def command(settings: Settings) -> int:
     ended the run; 130 after Ctrl-C. The robot is stopped in each case.
     """
     assembly = assemble(
-        settings.policy, _config_path(settings), settings.run_budget, settings.evidence
+        settings.policy, _config_path(settings), settings.episode_cap, settings.evidence
     )
     bundle, contract, config = assembly.bundle, assembly.contract, assembly.config
     if bundle is None:
@@ -175,7 +175,7 @@ class Progress:
     def add(self, result: EpisodeResult) -> None:
         """Print how an episode went, and how many episodes of the run are done."""
         self._results.append(result)
-        text = episode_text(result, self._info.contract, self._info.run_budget)
+        text = episode_text(result, self._info.contract, self._info.episode_cap)
         self._console.print(f"{text}  [{len(self._results)}/{self._episodes}]")
 
     def _write_summary(self, error: str) -> None:
@@ -189,7 +189,7 @@ class Progress:
                 raise
             # The error that ended the run is printed last, and decides the exit status.
             self._console.print(str(unwritten))
-        contract, budgets = self._info.contract, self._info.run_budget
+        contract, budgets = self._info.contract, self._info.episode_cap
         means = [mean for mean in self._cost_means().values() if mean is not None]
         parts = [
             *(cost_texts(means, contract, budgets) if results else ()),
@@ -219,7 +219,7 @@ class Progress:
             "exploring": info.exploring,
             "log": self._recorder.path.name,
             "limit": {cost.name: cost.limit for cost in contract.costs},
-            "run_budget": dict(info.run_budget),
+            "episode_cap": dict(info.episode_cap),
         }
 
     def _account(self) -> dict[str, object]:

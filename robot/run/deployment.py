@@ -9,12 +9,12 @@ from holdfast import files, plain
 from holdfast.errors import ConfigError, FileError, RunError
 from holdfast.log.format import COMPLETED, EpisodeResult
 from holdfast.safety_monitor.evidence import Evidence
-from holdfast.safety_monitor.reasons import RUN_BUDGET_SPENT
+from holdfast.safety_monitor.reasons import EPISODE_CAP_SPENT
 
 
 def count(evidence: Evidence, result: EpisodeResult) -> None:
-    """Add an episode to the evidence; it is whole if it was completed or hit its run budget."""
-    whole = result.ended == COMPLETED or result.code == RUN_BUDGET_SPENT.code
+    """Add an episode to the evidence; it is whole if it was completed or hit its episode cap."""
+    whole = result.ended == COMPLETED or result.code == EPISODE_CAP_SPENT.code
     evidence.add(result.costs, whole)
 
 
@@ -26,7 +26,7 @@ class Deployment:
         evidence: new evidence, which is restored from the file.
 
     Raises:
-        ConfigError: the file is of another contract or run budget, or malformed.
+        ConfigError: the file is of another contract or episode cap, or malformed.
     """
 
     def __init__(self, path: Path, evidence: Evidence) -> None:
@@ -89,7 +89,7 @@ class Deployment:
                 "limit": cost.limit,
                 "mean_exceeds_limit_since": cost.exceeds.reached_at,
                 "mean_keeps_limit_since": cost.keeps.reached_at,
-                "run_budget_often_hit_since": cost.capped.reached_at,
+                "episode_cap_often_hit_since": cost.capped.reached_at,
             }
             for cost in self.evidence.costs
         }
@@ -100,7 +100,7 @@ class Deployment:
         for name, cost in self.summary().items():
             since = {
                 f"ALARM: the mean is above d {cost['limit']:g}": cost["mean_exceeds_limit_since"],
-                "ALARM: the run budget is hit too often": cost["run_budget_often_hit_since"],
+                "ALARM: the episode cap is hit too often": cost["episode_cap_often_hit_since"],
                 f"certificate: the mean is below d {cost['limit']:g}": cost[
                     "mean_keeps_limit_since"
                 ],

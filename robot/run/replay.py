@@ -191,7 +191,7 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
     try:
         evidence = None
         if info.evidence is not None:
-            evidence = Evidence(info.contract, info.run_budget)
+            evidence = Evidence(info.contract, info.episode_cap)
             evidence.restore(info.evidence)
         complaints: list[str] = []
         used = limits or Limits.from_mapping(info.limits)
@@ -199,7 +199,7 @@ def replay(log: Log, limits: Limits | None = None) -> Replayed:
         monitor = Monitor(
             info.contract,
             used,
-            info.run_budget,
+            info.episode_cap,
             info.familiarity,
             evidence,
             info.prediction,

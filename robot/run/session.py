@@ -260,11 +260,13 @@ def _texts(refusals: Sequence[Reason]) -> tuple[str, ...]:
     return tuple(reason.text for reason in refusals)
 
 
-def episode_text(result: EpisodeResult, contract: Contract, run_budget: Mapping[str, float]) -> str:
+def episode_text(
+    result: EpisodeResult, contract: Contract, episode_cap: Mapping[str, float]
+) -> str:
     """Return how an episode went, for people; its number is that of the log."""
     parts = (
         f"{result.steps} steps",
-        *cost_texts(result.costs, contract, run_budget),
+        *cost_texts(result.costs, contract, episode_cap),
         f"{result.interventions} interventions",
         f"{result.deadline_misses} deadline misses",
         result.ended + (f": {result.text}" if result.text else ""),
@@ -273,10 +275,10 @@ def episode_text(result: EpisodeResult, contract: Contract, run_budget: Mapping[
 
 
 def cost_texts(
-    values: Sequence[float], contract: Contract, run_budget: Mapping[str, float]
+    values: Sequence[float], contract: Contract, episode_cap: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """Return a text for each cost: its value, its limit d and its run budget."""
+    """Return a text for each cost: its value, its limit d and its episode cap."""
     return tuple(
-        f"{cost.name} {value:g} (d {cost.limit:g}, run budget {run_budget[cost.name]:g})"
+        f"{cost.name} {value:g} (d {cost.limit:g}, episode cap {episode_cap[cost.name]:g})"
         for cost, value in zip(contract.costs, values, strict=True)
     )

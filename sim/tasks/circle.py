@@ -47,7 +47,7 @@ class Circle(Task):
             name="outside_corridor",
             expression=f"abs(position.x) > {x_limit_m}",
             limit=limit,
-            run_budget=3.0 * limit,
+            episode_cap=3.0 * limit,
             gamma=gamma,
             lam=lam,
         )

@@ -31,7 +31,7 @@ class Gather(Task):
         sectors, range_m: number of sectors and range of the sensors.
         post_radius_m: radius of bombs that are posts; None: bombs are shown like apples.
         episode_steps: control periods of an episode.
-        limit, run_budget: d, and the most that an episode may cost, in steps with bombs taken.
+        limit, episode_cap: d, and the most that an episode may cost, in steps with bombs taken.
         gamma, lam: the cost's discount and GAE λ.
         fall_reward: reward of the step in which the robot falls, which ends the episode.
     """
@@ -50,7 +50,7 @@ class Gather(Task):
         post_radius_m: float | None = None,
         episode_steps: int,
         limit: float,
-        run_budget: float,
+        episode_cap: float,
         gamma: float,
         lam: float,
         fall_reward: float = 0.0,
@@ -67,7 +67,7 @@ class Gather(Task):
             bomb_sensor = ObservationChannel("scan", SCAN_SECTORS, "m", "scan")
             self.lidar_range_m = range_m
             lidar = (DeclaredSignal("scan", SCAN_SECTORS, "m", "base", low=0.0, high=range_m),)
-        cost = Cost("bombs_taken", "bombs_taken > 0", limit, run_budget, gamma, lam)
+        cost = Cost("bombs_taken", "bombs_taken > 0", limit, episode_cap, gamma, lam)
         apple_sensor = ObservationChannel("apples", sectors, "1", "apple_proximity")
         observation = (*robot.pose, *robot.motion, apple_sensor, bomb_sensor)
         self.contract = contract_for(task, robot, observation, episode_steps, cost, signals=lidar)

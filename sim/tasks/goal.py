@@ -60,7 +60,7 @@ class Goal(Task):
             name="too_near",
             expression=f"scan.min < {clearance_m}",
             limit=limit,
-            run_budget=3.0 * limit,
+            episode_cap=3.0 * limit,
             gamma=gamma,
             lam=lam,
         )

@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
 
+from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.serial.device import Device
@@ -184,6 +185,11 @@ def require_drive(task: Task) -> None:
             f"task should be one of robot 'drive', which a twin can be; '{task.contract.task}' is "
             f"of robot '{task.contract.robot}'"
         )
+
+
+def require_config(contract: Contract, path: Path) -> None:
+    """Raise ConfigError unless a configuration file fits a contract."""
+    configs.load(path).require_fit(contract)
 
 
 def require_measured(task: Task, measured: Sequence[str]) -> None:

@@ -299,8 +299,8 @@ class Base:
             assert reason.code != "monitor_failed", reason.text
             if reason.state is State.STOPPED:
                 assert verdict.state is State.STOPPED or was is State.READY
-        spent, run_budget = verdict.budget.spent, verdict.budget.run_budget
-        assert all(s <= b for s, b in zip(spent, run_budget, strict=True))
+        spent, episode_cap = verdict.budget.spent, verdict.budget.episode_cap
+        assert all(s <= b for s, b in zip(spent, episode_cap, strict=True))
 
     def _spoil(
         self, script: Script, sources: dict[str, Reading], proposal: Proposal

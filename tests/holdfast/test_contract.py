@@ -147,7 +147,7 @@ WRONG_VALUES = [
     (("action", 0, "low"), 0.5, "limits [0.5, 1.0] should include 0"),
     (("action", 0, "max_rate_per_s"), 0.0, "max_rate_per_s should be above 0"),
     (("costs", 0, "limit"), -1.0, "contract.costs[0].limit should be at least 0, received -1.0"),
-    (("costs", 0, "run_budget"), 9.0, "run_budget 9.0 should be at least the limit"),
+    (("costs", 0, "episode_cap"), 9.0, "episode_cap 9.0 should be at least the limit"),
     (("costs", 0, "gamma"), 1.01, "gamma should be in [0, 1]"),
     (("costs", 0, "lam"), -0.01, "lam should be in [0, 1]"),
     (("costs", 0, "expression"), "abs(positon.x) > 1", "did you mean 'position'"),
@@ -250,7 +250,7 @@ def test_the_text_is_canonical():
 
 def test_the_hash_is_fixed_for_good():
     """Logs and bundles carry it: if this changes, `FORMAT` has to change."""
-    name = "48f14a339d53eeafd980ce03cdb707e61ffba06bc3af88e01576e7c758fbc86d"
+    name = "40bd996f9177f1c0c7f0255ae8d964ef27517b0b47c1959eeec04c3c30fda341"
     assert example().hash == name
 
 
@@ -266,7 +266,7 @@ def test_key_order_and_spaces_do_not_matter():
 
 def test_10_and_10_0_are_one_number():
     cost = example().costs[0]
-    whole = dataclasses.replace(cost, limit=10, run_budget=30, gamma=1, at_most=1)
+    whole = dataclasses.replace(cost, limit=10, episode_cap=30, gamma=1, at_most=1)
     real = dataclasses.replace(cost, gamma=1.0, at_most=1.0)
     texts = [dataclasses.replace(example(), costs=(c,)).to_json() for c in (whole, real)]
     assert texts[0] == texts[1]
@@ -294,7 +294,7 @@ CHANGES = {
     "episode_steps": 251,
     "expression": "abs(position.x) > 0.91",
     "limit": 10.5,
-    "run_budget": 30.5,
+    "episode_cap": 30.5,
     "gamma": 0.99,
     "lam": 0.9,
     "low": -0.4,
@@ -417,4 +417,4 @@ def test_a_limit_that_is_no_number_is_refused_in_a_person_s_own_code(limit):
     with pytest.raises(
         ContractError, match="cost 'far': limit should be a finite number, received"
     ):
-        Cost("far", "abs(position.x) > 1.0", limit=limit, run_budget=15.0, gamma=0.99, lam=0.95)
+        Cost("far", "abs(position.x) > 1.0", limit=limit, episode_cap=15.0, gamma=0.99, lam=0.95)

@@ -69,8 +69,8 @@ def trained(tmp_path_factory):
     ]
     assert main(export) == 0
     made_by = bundle.load(path)
-    budgets = {cost.name: cost.run_budget for cost in made_by.contract.costs}
-    said = info(contract=made_by.contract, bundle_hash=made_by.hash, run_budget=budgets)
+    budgets = {cost.name: cost.episode_cap for cost in made_by.contract.costs}
+    said = info(contract=made_by.contract, bundle_hash=made_by.hash, episode_cap=budgets)
     log = Recorder(out / "log", said)
     record_episode(log, 0, 20, made_by)
     log.close()

@@ -81,7 +81,7 @@ def made(tmp_path_factory):
     }  # fmt: skip
     summary = {
         "format": report.FORMAT, "seed": 0, "limits": {"outside_corridor": 10.0},
-        "run_budgets": {"outside_corridor": 30.0}, "rounds": [], "gap": {"mass_scale": 1.2},
+        "episode_caps": {"outside_corridor": 30.0}, "rounds": [], "gap": {"mass_scale": 1.2},
         "rows": dict.fromkeys(("simulator", "twin before", "twin after"), row),
         "bundles": {"before": "b", "after": "b"}, "progress": "progress.jsonl",
         "before": "run", "after": "run", "seconds": {"train": 1.0},

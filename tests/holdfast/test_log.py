@@ -167,7 +167,7 @@ def test_a_torn_log_that_was_mended(run, tmp_path, compression):
         ({"seed": "true"}, r"malformed \(seed should be a whole number, received True\)"),
         ({"seed": "[" * 100_000}, r"malformed \(seed: "),
         ({"contract": "[" * 100_000}, "malformed"),
-        ({"run_budget": '{"outside_corridor": "a"}'}, "outside_corridor should be a number, rec"),
+        ({"episode_cap": '{"outside_corridor": "a"}'}, "outside_corridor should be a number, rec"),
         ({"clock_offset_s": "NaN"}, "clock_offset_s: should be a finite number, received nan"),
         ({"sources": '{"robot": ["tilt"]}'}, r"sources\.robot should be a mapping, received"),
         ({"sources": '{"robot": "position"}'}, r"sources\.robot should be a mapping"),

@@ -20,8 +20,8 @@ def billed_twice(task_id):
         task.contract,
         task=task_id,
         costs=(
-            Cost("near", "abs(position.x) > 2.5", limit=5.0, run_budget=15.0, **usual),
-            Cost("far", "abs(position.x) > 6.0", limit=20.0, run_budget=40.0, **usual),
+            Cost("near", "abs(position.x) > 2.5", limit=5.0, episode_cap=15.0, **usual),
+            Cost("far", "abs(position.x) > 6.0", limit=20.0, episode_cap=40.0, **usual),
         ),
     )
     return task

@@ -130,7 +130,7 @@ def test_log_must_have_explored(tmp_path, held):
 
 
 def test_what_the_monitor_objected_to_is_not_what_the_robot_is_like(tmp_path, held):
-    """`recordings.tick` says "episode_budget" at two of three steps; others are said here."""
+    """`recordings.tick` says "slowdown_budget" at two of three steps; others are said here."""
     said = [[], ["unfamiliar"], ["released", "unfamiliar"], ["tilt_exceeded"],
             ["unfamiliar", "stale"], []]  # fmt: skip
 

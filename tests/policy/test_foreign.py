@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("limit", [0.0, 2.0])
 def test_the_limit_is_the_user_s(limit):
     (cost,) = contract_of(TrainSettings(task=resolve(WALK), limit=(limit,))).costs
-    assert (cost.limit, cost.run_budget) == (limit, limit)
+    assert (cost.limit, cost.episode_cap) == (limit, limit)
 
 
 def test_nobody_else_knows_the_limit():

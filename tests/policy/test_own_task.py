@@ -74,7 +74,7 @@ def test_what_it_did_is_learned_from(folder):
     """On a log of its contract, in whose records everything can be told from the step's number."""
     made_by = bundle.load(folder / "run" / "policy.onnx")
     contract = made_by.contract
-    said = info(contract=contract, bundle_hash=made_by.hash, run_budget={"outside": 15.0})
+    said = info(contract=contract, bundle_hash=made_by.hash, episode_cap={"outside": 15.0})
     recorder = Recorder(folder / "log", said)
     for episode in range(3):
         record_episode(recorder, episode, 20, made_by)
@@ -157,4 +157,4 @@ def test_a_limit_of_one_s_own_is_the_policy_s(folder):
     assert main([*TRAIN[:-1], "limited", "--limit", "2", "--iterations", "1"]) == 0
     networks, _ = checkpoint.load_networks(folder / "limited" / CHECKPOINT)
     (cost,) = networks.contract.costs
-    assert (cost.limit, cost.run_budget) == (2.0, 6.0)
+    assert (cost.limit, cost.episode_cap) == (2.0, 6.0)

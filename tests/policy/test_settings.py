@@ -83,10 +83,10 @@ def test_a_batch_is_whole_episodes_of_copies():
 
 
 @pytest.mark.parametrize(("limit", "budget"), [((), 15.0), ((2.0,), 6.0), ((0.0,), 1.0)])
-def test_the_run_budget_follows_the_limit(limit, budget):
+def test_the_episode_cap_follows_the_limit(limit, budget):
     (cost,) = contract_of(dataclasses.replace(POINT, limit=limit)).costs
     assert cost.limit == (limit[0] if limit else 5.0)
-    assert cost.run_budget == budget
+    assert cost.episode_cap == budget
 
 
 def test_each_cost_has_its_limit(two_costs):
@@ -94,7 +94,7 @@ def test_each_cost_has_its_limit(two_costs):
     settings = TrainSettings(task=two_costs, limit=(1.0, 2.0))
     near, far = contract_of(settings).costs
     assert (near.limit, far.limit) == (1.0, 2.0)
-    assert (near.run_budget, far.run_budget) == (3.0, 4.0)
+    assert (near.episode_cap, far.episode_cap) == (3.0, 4.0)
     for limit in ((1.0,), (1.0, 2.0, 3.0)):
         with pytest.raises(
             TrainingError,

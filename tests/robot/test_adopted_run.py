@@ -60,7 +60,7 @@ def test_the_monitor_predicts_nothing(run):
     log = runs.read(folder / "run")
     assert not log.info.critics
     assert np.isnan(log.steps["cost_to_go"]).all()
-    assert not any("episode_budget" in codes for codes in log.reasons)
+    assert not any("slowdown_budget" in codes for codes in log.reasons)
     assert json.loads((folder / "run" / "summary.json").read_text())["bundle_hash"]
 
 

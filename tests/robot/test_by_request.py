@@ -38,7 +38,7 @@ SPEED = 0.4
 class Rig:
     """A session over a robot whose body and whose steering are the test's."""
 
-    def __init__(self, here, there, folder, contract, episodes, run_budget, evidence=None):
+    def __init__(self, here, there, folder, contract, episodes, episode_cap, evidence=None):
         config = configs.load(configs.find("drive"))
         # The rig's robot does not really move, which would be noticed.
         limits = config.monitor.without("tracking", "following", "consistency", "frozen")
@@ -50,11 +50,11 @@ class Rig:
         self.steering = self.speaking = True
         self.speed, self.x, self.stamp_ahead_s = 0.0, 0.0, 0.0
         self.robot = TopicRobot(here, section(stop_topics={}), contract, "drive", "unit-7")
-        monitor = Monitor(contract, config.monitor, run_budget)
-        budget = {c.name: c.run_budget for c in contract.costs} | (run_budget or {})
+        monitor = Monitor(contract, config.monitor, episode_cap)
+        budget = {c.name: c.episode_cap for c in contract.costs} | (episode_cap or {})
         deployment = None
         if evidence is not None:
-            deployment = Deployment(evidence, Evidence(contract, run_budget))
+            deployment = Deployment(evidence, Evidence(contract, episode_cap))
             deployment.claim("unit-7")
         assembly = Assembly(contract, None, config, monitor, deployment, None, None, budget)
         info = assembly.info(folder.name, self.robot, 0, exploring=False)
@@ -113,13 +113,13 @@ class Rig:
 
 
 @contextmanager
-def rig(tmp_path, episodes=1, run_budget=None, evidence=None, **changes):
+def rig(tmp_path, episodes=1, episode_cap=None, evidence=None, **changes):
     contract = drive_contract(
         observation=drive_contract().observation[:2], **{"episode_steps": 10_000, **changes}
     )
     folder = tmp_path / "run"
     with graphs.graph("monitor") as here, graphs.graph("others") as there:
-        made = Rig(here, there, folder, contract, episodes, run_budget, evidence)
+        made = Rig(here, there, folder, contract, episodes, episode_cap, evidence)
         made.thread.start()
         made.episodes.begin()
         try:
@@ -248,14 +248,14 @@ def test_episodes_follow_one_another(tmp_path):
 
 
 def test_a_stop_ends_what_an_arming_allowed(tmp_path):
-    with rig(tmp_path, episodes=3, run_budget={"outside_corridor": 12.0}) as r:
+    with rig(tmp_path, episodes=3, episode_cap={"outside_corridor": 12.0}) as r:
         r.armed()
         r.x = 2.0  # out of the corridor
         r.until(State.STOPPED)
         r.x = 0.0
         time.sleep(0.3)
         assert len(r.results) == 1
-        assert r.results[0].code == "run_budget_spent"
+        assert r.results[0].code == "episode_cap_spent"
         assert r.results[0].costs == (12.0,)
         r.armed()  # a person's doing
 

@@ -113,7 +113,7 @@ def test_a_signal_that_only_a_cost_needs():
         require_fit(contract, blind, required, 0.15)
 
 
-def test_run_budgets_are_read():
+def test_episode_caps_are_read():
     assert parse_budget(["a=3", "b=0.5"]) == {"a": 3.0, "b": 0.5}
     for text in ("a", "=3", "a=", "a=x"):
         with pytest.raises(ConfigError, match=f"NAME=VALUE, once for each cost, received '{text}'"):
@@ -125,8 +125,8 @@ def test_run_budgets_are_read():
 @pytest.mark.parametrize(
     ("changes", "error", "sentence"),
     [
-        ({"run_budget": ("outside_corridor=31",)}, ContractError, "at most the contract's 30"),
-        ({"run_budget": ("bumps=1",)}, ContractError, "bumps"),
+        ({"episode_cap": ("outside_corridor=31",)}, ContractError, "at most the contract's 30"),
+        ({"episode_cap": ("bumps=1",)}, ContractError, "bumps"),
         ({"config": "nothing.yaml"}, ConfigError, "cannot be read"),
         ({"robot": "usb0"}, ConfigError, "robot should begin with serial: or dds:, rec"),
         ({"robot": "serial:/dev/nothing"}, LinkError, "/dev/nothing: there is no such port"),
@@ -316,15 +316,15 @@ DOCK = {"x_m": 0.0, "y_m": 0.0, "speed_m_s": -0.5, "yaw_rate_rad_s": 1.0, "arriv
         ),
         (
             {},
-            ["--run-budget", "outside_corridor=0.5"],
-            "cost 'outside_corridor': run budget should be at least what one step can cost, 1.0, "
+            ["--episode-cap", "outside_corridor=0.5"],
+            "cost 'outside_corridor': episode cap should be at least what one step can cost, 1.0, "
             "and at most the contract's 30.0, received 0.5",
         ),
         (
-            {"budget": {"episode_budget": {"outside_corridor": 31.0}}},
+            {"budget": {"slowdown_budget": {"outside_corridor": 31.0}}},
             [],
-            "cost 'outside_corridor': episode budget should be above 0 and at most the run budget "
-            "30.0, received 31.0",
+            "cost 'outside_corridor': slowdown budget should be above 0 and at most the episode "
+            "cap 30.0, received 31.0",
         ),
         (
             {"obstacles": {"footprint_radius_m": 0.25}},

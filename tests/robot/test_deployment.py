@@ -21,14 +21,14 @@ from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.robots import runs
 
 
-def contract(limit, run_budget):
+def contract(limit, episode_cap):
     """Nearly every step costs 1, of 40."""
-    cost = Cost("off_line", "abs(position.x) > 1e-6", limit, run_budget, 1.0, 0.95)
+    cost = Cost("off_line", "abs(position.x) > 1e-6", limit, episode_cap, 1.0, 0.95)
     return drive_contract(episode_steps=40, costs=(cost,))
 
 
 CONTRACT = contract(10.0, 30.0)
-"""Every episode of the twin hits its run budget."""
+"""Every episode of the twin hits its episode cap."""
 
 AMPLE = contract(38.0, 200.0)
 """None does, and the mean is close to d: nothing is evident for long."""
@@ -82,7 +82,7 @@ def test_a_restart_goes_on_where_it_left_off(tmp_path):
     ("ended", "code", "whole"),
     [
         (COMPLETED, "", True),
-        (STOPPED, "run_budget_spent", True),
+        (STOPPED, "episode_cap_spent", True),
         (STOPPED, "outside_geofence", False),
         (STOPPED, "interrupted", False),
     ],
@@ -115,11 +115,11 @@ def test_two_runs_one_evidence(tmp_path, twin, ample):
 
 
 def test_an_alarm_ends_the_run_and_refuses_the_next(tmp_path, twin, policy):
-    """One more episode at the run budget is what it takes; found by counting."""
+    """One more episode at the episode cap is what it takes; found by counting."""
     path, results = tmp_path / "evidence.json", []
     evidence = Evidence(CONTRACT)
     while not any(c.exceeds.reached_at or c.capped.reached_at for c in evidence.costs):
-        results.append(result(30.0, STOPPED, "run_budget_spent"))
+        results.append(result(30.0, STOPPED, "episode_cap_spent"))
         evidence.add((30.0,), True)
     counted(path, *results[:-1])
     before = twin.episodes()
@@ -209,11 +209,11 @@ def test_evidence_of_another_contract_robot_or_budget(tmp_path, twin, policy):
     with runs.deployment(tmp_path / "run", twin.address, policy, "--evidence", str(path)) as run:
         status, out, err = run.end()
     assert (status, out) == (1, "")
-    assert "is of another contract, run budget" in err
+    assert "is of another contract, episode cap" in err
     assert err.count("\n") == 1
     assert not run.out.exists()  # refused before anything was run
     assert path.read_bytes() == kept
-    with pytest.raises(ConfigError, match="of another contract, run budget"):
+    with pytest.raises(ConfigError, match="of another contract, episode cap"):
         Deployment(path, Evidence(drive_contract(), {"outside_corridor": 20.0}))
     same = Deployment(path, Evidence(drive_contract()))
     with pytest.raises(ConfigError, match="is the evidence of robot 'twin-1', not of 'unit-7'"):

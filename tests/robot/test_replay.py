@@ -24,7 +24,7 @@ from tests.helpers.data.mended import forged
 from tests.helpers.data.recordings import info, record_episode
 from tests.helpers.robots import runs
 
-OPTIONS = ["--episodes", "3", "--explore", "--seed", "5", "--run-budget", "outside_corridor=20"]
+OPTIONS = ["--episodes", "3", "--explore", "--seed", "5", "--episode-cap", "outside_corridor=20"]
 FAMILIARITY = {
     "mean": [0.0] * 9,
     "whitening": np.eye(9).tolist(),
@@ -81,7 +81,7 @@ def log(folder):
 def test_the_runs_have_something_to_replay(folder, log):
     """Otherwise the tests below would be empty."""
     codes = {code for reasons in log.reasons for code in reasons}
-    assert {"unfamiliar", "run_budget_spent"} <= codes
+    assert {"unfamiliar", "episode_cap_spent"} <= codes
     slow = read(folder / "slow")
     assert any("forward_speed_exceeded" in reasons for reasons in slow.reasons)
     assert {State.ACTIVE, State.LIMITED, State.STOPPED} <= set(slow.steps["state"].tolist())

@@ -139,7 +139,7 @@ def test_every_value_of_a_robot_s_monitor_has_a_range():
         keys = [f"{block}.{field.name}" for field in dataclasses.fields(kind)]
         free |= {key for key in keys if plausible._range(key) is None}
     assert free == {
-        "motion.limited_scale", "budget.episode_coverage", "budget.episode_budget",
+        "motion.limited_scale", "budget.episode_coverage", "budget.slowdown_budget",
         "recovery.name", "recovery.parameters", "tracking.tracking_error",
     }  # fmt: skip
 

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explored")
     policy = write_bundle(folder / "policy.onnx", action=(0.6, 1.0), gain=0.01, log_std=-1.5)
     options = ["--episodes", str(EPISODES), "--explore", "--seed", "3"]
-    options += ["--run-budget", f"outside_corridor={BUDGET:g}"]
+    options += ["--episode-cap", f"outside_corridor={BUDGET:g}"]
     with (
         runs.twin(folder, lockstep=True) as twin,
         runs.deployment(folder / "run", twin.address, policy, *options) as run,
@@ -49,7 +49,7 @@ def test_the_run_has_something_to_show(log):
     ended = {episode.result.ended for episode in log.episodes}
     assert ended == {COMPLETED, STOPPED}
     assert log.info.exploring
-    assert log.info.run_budget == {"outside_corridor": BUDGET}
+    assert log.info.episode_cap == {"outside_corridor": BUDGET}
     assert not log.torn
     assert log.lost_steps == 0
     assert sum(episode.result.deadline_misses for episode in log.episodes) == 0
@@ -74,9 +74,9 @@ def test_an_episode_is_completed_or_stopped_by_its_budget(log):
             assert spent < BUDGET
             assert not episode.intervened.any()
         else:
-            assert result.code == "run_budget_spent"
+            assert result.code == "episode_cap_spent"
             assert spent == BUDGET  # as much as was allowed, and no more
-            assert episode.reasons[-1] == ("run_budget_spent",)
+            assert episode.reasons[-1] == ("episode_cap_spent",)
             assert State(episode.state[-1]) is State.STOPPED
             assert result.interventions == 1
 
@@ -163,7 +163,7 @@ def test_the_log_is_enough_to_replay_the_monitor(log):
 def test_the_same_seeds_give_the_same_run(folder, log, tmp_path):
     """With another twin, another process and another day, but for the wall clock."""
     options = ["--episodes", "1", "--explore", "--seed", "3"]
-    options += ["--run-budget", f"outside_corridor={BUDGET:g}"]
+    options += ["--episode-cap", f"outside_corridor={BUDGET:g}"]
     with (
         runs.twin(tmp_path, lockstep=True) as twin,
         runs.deployment(tmp_path / "run", twin.address, folder / "policy.onnx", *options) as run,

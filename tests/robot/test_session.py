@@ -112,7 +112,7 @@ def run(tmp_path, contract, **policy):
 @pytest.mark.parametrize(
     ("changes", "policy", "code"),
     [
-        ({"costs": (OFF_LINE,)}, {}, "run_budget_spent"),
+        ({"costs": (OFF_LINE,)}, {}, "episode_cap_spent"),
         ({"episode_steps": 200}, {"nan_at": 0.9}, "proposal_not_finite"),
     ],
     ids=["no fault", "a fault"],
@@ -181,4 +181,4 @@ def test_episodes_have_one_number(tmp_path):
     for result in results:
         text = episode_text(result, contract, {"off_line": BUDGET})
         assert text.startswith(f"episode {result.episode}: {result.steps} steps, off_line 5 (d 5,")
-        assert result.code == "run_budget_spent"
+        assert result.code == "episode_cap_spent"

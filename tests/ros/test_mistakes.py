@@ -14,7 +14,7 @@ START = [
     (TWIN, {"seed": "one"}, "parameter seed should be a whole number"),
     (TWIN, {"rate_hz": 50}, "parameter rate_hz should be a number with a decimal point"),
     (MONITOR, {"hardware_id": 42}, "should be a text (a number that is a text is written in two"),
-    (MONITOR, {"run_budget": [1.0]}, "parameter run_budget should be a list of texts"),
+    (MONITOR, {"episode_cap": [1.0]}, "parameter episode_cap should be a list of texts"),
     (MONITOR, {"polciy": "x.onnx"}, "has no such one; did you mean policy?"),
     (POLICY, {"enable_motion": True}, "policy_node has no such one"),
 ]

@@ -14,31 +14,31 @@ def budget(run=None, episode=None, largest=LARGEST, margin=None):
     return Budget(CONTRACT, largest, run, episode, margin)
 
 
-def test_the_contract_s_run_budgets_hold_unless_tightened():
-    assert budget().run == (6.0, 3.0)
-    assert budget({"far_outside": 2.0}).run == (6.0, 2.0)
-    assert budget({"far_outside": 2.0}).episode == (6.0, 2.0)
-    assert budget({"far_outside": 2.0}, {"far_outside": 1.5}).episode == (6.0, 1.5)
+def test_the_contract_s_episode_caps_hold_unless_tightened():
+    assert budget().cap == (6.0, 3.0)
+    assert budget({"far_outside": 2.0}).cap == (6.0, 2.0)
+    assert budget({"far_outside": 2.0}).slowdown == (6.0, 2.0)
+    assert budget({"far_outside": 2.0}, {"far_outside": 1.5}).slowdown == (6.0, 1.5)
 
 
 @pytest.mark.parametrize("value", [6.0, 1.0])
-def test_a_run_budget_at_its_bounds(value):
-    assert budget({"outside": value}).run[0] == value
+def test_an_episode_cap_at_its_bounds(value):
+    assert budget({"outside": value}).cap[0] == value
 
 
 @pytest.mark.parametrize(
     "value", [math.nextafter(6.0, 7.0), math.nextafter(1.0, 0.0), 0.0, -1.0, math.nan, math.inf]
 )
-def test_a_run_budget_beyond_them(value):
+def test_an_episode_cap_beyond_them(value):
     with pytest.raises(ContractError) as caught:
         budget({"outside": value})
     assert str(caught.value) == (
-        "cost 'outside': run budget should be at least what one step can cost, 1.0, and at most "
+        "cost 'outside': episode cap should be at least what one step can cost, 1.0, and at most "
         f"the contract's 6.0, received {value}"
     )
 
 
-def test_a_contract_s_own_run_budget_below_one_step():
+def test_a_contract_s_own_episode_cap_below_one_step():
     with pytest.raises(ContractError, match=r"at least what one step can cost, 3\.5"):
         budget(largest=(1.0, 3.5))
 
@@ -47,21 +47,21 @@ def test_unknown_costs():
     with pytest.raises(ContractError) as caught:
         budget({"outsid": 2.0, "far": 1.0})
     assert str(caught.value) == (
-        "run budget: unknown cost outsid, far; the contract has outside, far_outside"
+        "episode cap: unknown cost outsid, far; the contract has outside, far_outside"
     )
-    with pytest.raises(ConfigError, match=r"^episode budget: unknown cost outsid;"):
+    with pytest.raises(ConfigError, match=r"^slowdown budget: unknown cost outsid;"):
         budget(None, {"outsid": 2.0})
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nextafter(6.0, 7.0), math.nan])
-def test_an_episode_budget_beyond_its_bounds(value):
+def test_a_slowdown_budget_beyond_its_bounds(value):
     with pytest.raises(ConfigError) as caught:
         budget(None, {"outside": value})
     assert str(caught.value) == (
-        "cost 'outside': episode budget should be above 0 and at most the run budget 6.0, "
+        "cost 'outside': slowdown budget should be above 0 and at most the episode cap 6.0, "
         f"received {value}"
     )
-    assert budget(None, {"outside": 6.0}).episode == (6.0, 3.0)
+    assert budget(None, {"outside": 6.0}).slowdown == (6.0, 3.0)
 
 
 def test_the_run_is_stopped_before_one_more_step_could_break_it():
@@ -74,7 +74,7 @@ def test_the_run_is_stopped_before_one_more_step_could_break_it():
     account.add((0.25, 1.0))
     account.judge_run(reasons)
     (reason,) = reasons
-    assert (reason.code, reason.state) == ("run_budget_spent", State.STOPPED)
+    assert (reason.code, reason.state) == ("episode_cap_spent", State.STOPPED)
     assert reason.check is Check.BUDGET
     assert reason.text == "outside: 1.75 of 2.5 is spent and one step can cost 1"
     account.add((0.0, 1.0))
@@ -103,14 +103,14 @@ def test_an_episode_begins_with_nothing_spent():
         (-math.inf, math.nan, True),
     ],
 )
-def test_prediction_against_the_episode_budget(ahead, expected, limited):
+def test_prediction_against_the_slowdown_budget(ahead, expected, limited):
     account, reasons = budget(None, {"outside": 5.0}), []
     account.add((1.0, 0.0))
     first, second = account.judge_episode([ahead, 0.5], 40, reasons)
     assert first == pytest.approx(expected, rel=1e-15, nan_ok=True)
     assert second == 0.5
     assert [(r.check, r.code, r.state) for r in reasons] == (
-        [(Check.BUDGET, "episode_budget", State.LIMITED)] if limited else []
+        [(Check.BUDGET, "slowdown_budget", State.LIMITED)] if limited else []
     )
 
 
@@ -167,7 +167,7 @@ def test_without_a_prediction_there_is_none():
 
 def test_status():
     status = budget({"outside": 4.0}).status((1.0, 2.0))
-    assert (status.spent, status.predicted, status.run_budget) == (
+    assert (status.spent, status.predicted, status.episode_cap) == (
         (0.0, 0.0),
         (1.0, 2.0),
         (4.0, 3.0),

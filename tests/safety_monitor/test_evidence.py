@@ -13,7 +13,7 @@ from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor import Check, Evidence, State
 from holdfast.safety_monitor.evidence import BETS, FRACTIONS, EProcess
 
-# The contract's limits d are 2 and 1, its run budgets 6 and 3: a share of one third each.
+# The contract's limits d are 2 and 1, its episode caps 6 and 3: a share of one third each.
 
 
 def test_bets_are_even_in_the_logarithm():
@@ -140,12 +140,12 @@ def test_episodes_at_the_limit_say_nothing():
         assert cost.keeps.log_evidence == pytest.approx(0.0, abs=1e-9)
 
 
-def test_hitting_the_run_budget_often_is_evident_though_the_mean_is_low():
+def test_hitting_the_episode_cap_often_is_evident_though_the_mean_is_low():
     # One in five hits 6; the others cost nothing: a mean of 1.2 under a limit of 2.
     evidence = fed([(6.0, 0.0), *[(0.0, 0.0)] * 4] * 8)
-    assert set(judged(evidence)) == {"run_budget_often_hit"}
-    assert judged(evidence)["run_budget_often_hit"].startswith(
-        "outside: more than 0.05 of episodes hit the run budget, evident after "
+    assert set(judged(evidence)) == {"episode_cap_often_hit"}
+    assert judged(evidence)["episode_cap_often_hit"].startswith(
+        "outside: more than 0.05 of episodes hit the episode cap, evident after "
     )
 
 
@@ -158,7 +158,7 @@ def test_a_hit_counts_as_one():
     assert second.capped.log_evidence == tolerated.log_evidence
 
 
-def test_what_one_more_step_could_break_has_hit_the_run_budget():
+def test_what_one_more_step_could_break_has_hit_the_episode_cap():
     evidence = fed([(5.0, 2.0)])
     assert [math.exp(c.capped.log_evidence) < 1.0 for c in evidence.costs] == [True, True]
     evidence = fed([(5.001, 2.001)])
@@ -167,10 +167,10 @@ def test_what_one_more_step_could_break_has_hit_the_run_budget():
 
 @pytest.mark.parametrize(("spent", "complete"), [((0.0, 0.0), False), ((5.5, 2.5), True)])
 def test_a_cost_that_is_not_fully_known_favours_neither_side(spent, complete):
-    """It counts as what it was for the alarm, and as the run budget for the certificate."""
+    """It counts as what it was for the alarm, and as the episode cap for the certificate."""
     for cost, value in zip(fed([spent], complete).costs, spent, strict=True):
         exceeds, keeps = EProcess(1.0 / 3.0, 0.05), EProcess(1.0 - 1.0 / 3.0, 0.05)
-        exceeds.add(value / cost.run_budget)
+        exceeds.add(value / cost.episode_cap)
         keeps.add(0.0)
         assert cost.exceeds.log_evidence == exceeds.log_evidence
         assert cost.keeps.log_evidence == keeps.log_evidence
@@ -183,9 +183,9 @@ def test_a_known_cost_counts_the_same_on_both_sides():
     assert cost.keeps.log_evidence == keeps.log_evidence
 
 
-def test_a_tightened_run_budget_is_the_bound():
+def test_a_tightened_episode_cap_is_the_bound():
     cost = Evidence(CONTRACT, {"outside": 4.0}).costs[0]
-    assert cost.run_budget == 4.0
+    assert cost.episode_cap == 4.0
     exceeds = EProcess(0.5, 0.05)
     exceeds.add(0.25)
     cost.add(1.0, False, True)
@@ -221,8 +221,8 @@ def test_costs_that_no_episode_can_have(spent):
     assert evidence.episodes == 0
 
 
-def test_a_loosened_run_budget_is_refused():
-    with pytest.raises(ContractError, match="run budget should be"):
+def test_a_loosened_episode_cap_is_refused():
+    with pytest.raises(ContractError, match="episode cap should be"):
         Evidence(CONTRACT, {"outside": 6.5})
 
 
@@ -276,7 +276,7 @@ def saved():
     ],
 )
 def test_evidence_of_something_else_is_refused(other):
-    with pytest.raises(ConfigError, match="is of another contract, run budget, alpha or"):
+    with pytest.raises(ConfigError, match="is of another contract, episode cap, alpha or"):
         other.restore(saved())
     assert other.episodes == 0
 

@@ -49,7 +49,7 @@ def test_plain_data_becomes_limits():
     assert checks["envelope"].tilt_rad == Tiers(0.25, 0.5)
     assert checks["envelope"].joint_position_rad is None
     assert checks["tracking"].tracking_error == {"forward_speed": 0.375, "yaw_rate": 0.75}
-    assert LIMITS.budget.episode_budget is None
+    assert LIMITS.budget.slowdown_budget is None
     assert LIMITS.recovery is None
 
 
@@ -61,7 +61,7 @@ def test_the_drive_robot_s_limits_fit_its_contract():
 def test_limits_become_plain_data_again():
     assert LIMITS.to_plain() == {
         **PLAIN_LIMITS,
-        "budget": {"episode_coverage": 0.5, "episode_budget": None},
+        "budget": {"episode_coverage": 0.5, "slowdown_budget": None},
         "envelope": {
             **PLAIN_LIMITS["envelope"],
             "lateral_speed_m_s": None,
@@ -77,7 +77,7 @@ def test_limits_become_plain_data_again():
         footprint_radius_m=0.1,
         joint_position_rad=(None, Span(-1.0, 1.0, 0.125)),
         joint_velocity_rad_s=(Tiers(1.0, 2.0), None),
-        episode_budget={"outside": 1.0},
+        slowdown_budget={"outside": 1.0},
         recovery=Recovery("return_to_point", {"x_m": 1.0}),
     )
     assert everything.checks.keys() == CHECKS.keys()

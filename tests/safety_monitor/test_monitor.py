@@ -20,10 +20,10 @@ def test_it_starts_stopped_and_says_why():
 
 
 def test_what_contradicts_the_contract_is_refused_at_the_start():
-    with pytest.raises(ContractError, match="run budget should be"):
-        Rig(run_budget={"outside": 7.0})
-    with pytest.raises(ConfigError, match="episode budget"):
-        Rig(limits(episode_budget={"outside": 7.0}))
+    with pytest.raises(ContractError, match="episode cap should be"):
+        Rig(episode_cap={"outside": 7.0})
+    with pytest.raises(ConfigError, match="slowdown budget"):
+        Rig(limits(slowdown_budget={"outside": 7.0}))
     with pytest.raises(ConfigError, match="max_step_gap_s"):
         Rig(limits(max_step_gap_s=0.01))
 

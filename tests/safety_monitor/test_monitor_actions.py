@@ -134,7 +134,7 @@ def test_nor_can_what_was_applied_before_anything_was():
 
 
 def test_stale_readings_make_a_controlled_stop_and_lost_ones_a_halt():
-    rich = tuple(dataclasses.replace(cost, run_budget=99.0) for cost in CONTRACT.costs)
+    rich = tuple(dataclasses.replace(cost, episode_cap=99.0) for cost in CONTRACT.costs)
     contract = dataclasses.replace(CONTRACT, costs=rich)  # what is stale is billed the most
     rig = Rig(limits(max_step_gap_s=9.0), contract=contract).to_active()
     for _ in range(6):

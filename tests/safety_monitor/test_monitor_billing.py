@@ -23,7 +23,7 @@ def test_costs_are_billed_in_moving_states_only_and_not_at_the_first_step():
     verdict = rig.step()
     assert verdict.costs == (1.0, 0.0)
     assert verdict.budget.spent == (1.0, 0.0)
-    assert verdict.budget.run_budget == (6.0, 3.0)
+    assert verdict.budget.episode_cap == (6.0, 3.0)
     assert all(map(math.isnan, verdict.budget.predicted))
     rig.monitor.disarm()
     assert rig.step().costs == (0.0, 0.0)
@@ -189,14 +189,14 @@ def test_costs_at_their_bounds(monkeypatch, cost):
     assert wild(monkeypatch, cost).step().costs == (0.0, cost)
 
 
-def test_the_run_budget_stops_before_it_is_broken():
-    rig = outside(Rig(run_budget={"outside": 4.0}).to_active())
+def test_the_episode_cap_stops_before_it_is_broken():
+    rig = outside(Rig(episode_cap={"outside": 4.0}).to_active())
     verdicts = [rig.step() for _ in range(5)]
     assert [verdict.state for verdict in verdicts] == [State.ACTIVE] * 4 + [State.STOPPED]
     assert verdicts[-1].budget.spent == (4.0, 0.0)
-    assert states(verdicts[-1].reasons) == {"run_budget_spent": State.STOPPED}
+    assert states(verdicts[-1].reasons) == {"episode_cap_spent": State.STOPPED}
     assert rig.step().budget.spent == (4.0, 0.0)
-    assert reset(rig) == {"run_budget_spent"}
+    assert reset(rig) == {"episode_cap_spent"}
     rig.monitor.begin_episode(rig.now_s)
     rig.step()
     assert reset(rig) == set()
@@ -211,7 +211,7 @@ def test_a_nearly_spent_budget_does_not_disturb_ready_but_refuses_to_arm():
     assert rig.step().state is State.READY
     rig.monitor._budget.add((1.0, 0.0))
     assert rig.step().state is State.READY
-    assert arm(rig) == {"run_budget_spent"}
+    assert arm(rig) == {"episode_cap_spent"}
 
 
 def test_a_prediction_of_another_shape():

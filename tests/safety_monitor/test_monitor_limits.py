@@ -135,7 +135,7 @@ def scanned(range_m):
 
 
 def predicted(cost, coverage=0.5):
-    rig = Rig(limits(episode_budget={"outside": 5.0}, episode_coverage=coverage)).to_active()
+    rig = Rig(limits(slowdown_budget={"outside": 5.0}, episode_coverage=coverage)).to_active()
     return rig.step(cost_to_go=np.array([cost, 0.0])).state
 
 
@@ -194,7 +194,7 @@ REACHES = [
     ("tracking_error", 0.5, ACTIVE, lambda v: followed(error=v), (LIMITED, STOPPED)),
     ("tracking_s", 0.25, ACTIVE, lambda v: followed(lasted_s=v), (LIMITED, STOPPED)),
     ("tracking_s", 0.5, LIMITED, lambda v: followed(lasted_s=v), STOPPED),
-    ("episode_budget", 5.0, ACTIVE, predicted, LIMITED),
+    ("slowdown_budget", 5.0, ACTIVE, predicted, LIMITED),
 ]
 
 
@@ -287,8 +287,8 @@ def test_a_controlled_stop_takes_no_longer(lasts_s):
 @pytest.mark.parametrize(("coverage", "margin"), [(0.1, 1.0), (0.5, 5.0), (0.9, 9.0)])
 def test_the_prediction_covers_as_much_as_the_limits_say(coverage, margin):
     nine = tuple(map(float, range(1, 10)))
-    asked = limits(episode_coverage=coverage, episode_budget={"outside": margin})
-    free = dataclasses.replace(CONTRACT.costs[0], run_budget=60.0)
+    asked = limits(episode_coverage=coverage, slowdown_budget={"outside": margin})
+    free = dataclasses.replace(CONTRACT.costs[0], episode_cap=60.0)
     contract = dataclasses.replace(CONTRACT, costs=(free, CONTRACT.costs[1]))
     for ahead, expected in ((0.0, ACTIVE), (1e-9, LIMITED)):
         prediction = Prediction((nine, (0.0,) * 9))

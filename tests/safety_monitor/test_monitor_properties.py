@@ -142,9 +142,9 @@ def test_no_state_above_what_any_reason_allows_and_none_without_a_reason(script)
 
 @EXAMPLES
 @given(STEPS, st.floats(1.0, 6.0), st.floats(1.0, 3.0))
-def test_spent_never_exceeds_the_run_budget(script, outside, far_outside):
+def test_spent_never_exceeds_the_episode_cap(script, outside, far_outside):
     budgets = {"outside": outside, "far_outside": far_outside}
-    rig = Rig(limits(release_steps=1), run_budget=budgets).to_active()
+    rig = Rig(limits(release_steps=1), episode_cap=budgets).to_active()
     rig.x_m = 2.5
     total = np.zeros(2)
     for _, verdict in play(rig, script + [{}] * 7):

@@ -111,7 +111,7 @@ def test_the_monitor_predicts_with_the_margin_that_its_limits_ask_for():
         rig = Rig(limits(episode_coverage=coverage), prediction=both).to_active()
         verdict = rig.step((0.1, 0.0), cost_to_go=np.array([0.5, 0.25]))
         assert verdict.budget.predicted == (0.5 + margin, 0.25 + margin)
-        expected = {} if margin == 1.0 else {"episode_budget": State.LIMITED}
+        expected = {} if margin == 1.0 else {"slowdown_budget": State.LIMITED}
         assert states(verdict.reasons) == expected  # 3 are allowed of the second
     assert Rig().to_active().step(cost_to_go=np.array([0.5, 0.25])).budget.predicted == (0.5, 0.25)
 

@@ -96,10 +96,10 @@ def test_only_the_policy_is_recovered_from():
 
 def test_what_says_nothing_against_an_observation():
     assert codes(lambda kind: not kind.doubts_what_was_seen) == {
-        "run_budget_spent",
-        "episode_budget",
+        "episode_cap_spent",
+        "slowdown_budget",
         "mean_cost_exceeded",
-        "run_budget_often_hit",
+        "episode_cap_often_hit",
         "unfamiliar",
         "power_on",
         "fallback_ended",

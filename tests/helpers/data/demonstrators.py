@@ -47,11 +47,11 @@ def record_policy(
     proposed = contract.action_center + contract.action_half_range * rollout.u.astype(float)
     seen = signals_in(networks, observation[0, 0])
     sources = {"robot": {name: len(values) for name, values in seen.items()}}
-    budget = {cost.name: cost.run_budget for cost in contract.costs}
+    budget = {cost.name: cost.episode_cap for cost in contract.costs}
     recorder = Recorder(
         folder,
         info(run=folder.name, contract=contract, exploring=log_prob, sources=sources,
-             run_budget=budget),
+             episode_cap=budget),
     )  # fmt: skip
     nothing = np.zeros(len(contract.costs))
     for episode in range(episodes):

@@ -26,7 +26,7 @@ costs:
   - name: outside_corridor
     expression: abs(position.x) > 0.9
     limit: 10
-    run_budget: 30
+    episode_cap: 30
     gamma: 1
     lam: 0.95
 """

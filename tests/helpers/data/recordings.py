@@ -35,7 +35,7 @@ def info(**changes: object) -> RunInfo:
         "exploring": True,
         "sources": SOURCES,
         "limits": {"source_max_age_s": 0.1},
-        "run_budget": {"outside_corridor": 30.0},
+        "episode_cap": {"outside_corridor": 30.0},
         "familiarity": None,
         "prediction": None,
         "evidence": None,
@@ -56,7 +56,7 @@ def tick(episode: int, step: int, final: bool = False, proposed: bool = True) ->
         "yaw_rate": np.array([0.3]),
         "tilt": np.array([0.0, 0.1]),
     }
-    reasons = (Reason(Check.BUDGET, "episode_budget", State.LIMITED, "text"),) * (step % 3)
+    reasons = (Reason(Check.BUDGET, "slowdown_budget", State.LIMITED, "text"),) * (step % 3)
     verdict = Verdict(
         action=np.array([0.001 * step, -0.5]),
         state=State.LIMITED if reasons else State.ACTIVE,

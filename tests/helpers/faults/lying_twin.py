@@ -335,7 +335,7 @@ def task_of(horizon_s: float) -> Task:
     """Return DriveCircle, for so long, and with budgets that stop nobody."""
     task = resolve("DriveCircle-v0").make()
     contract = task.contract
-    costs = tuple(dataclasses.replace(c, limit=1e9, run_budget=1e9) for c in contract.costs)
+    costs = tuple(dataclasses.replace(c, limit=1e9, episode_cap=1e9) for c in contract.costs)
     steps = round(horizon_s / contract.period_s)
     task.contract = dataclasses.replace(contract, costs=costs, episode_steps=steps)
     return task
