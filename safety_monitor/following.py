@@ -105,7 +105,7 @@ class Following(Judge):
 
     def __init__(self, limits: FollowingLimits, motion: Motion) -> None:
         self._allowed = limits
-        self._axes: tuple[tuple[str, int], ...] = ()
+        self._axes: tuple[tuple[str, int], ...] = ((SPEEDS[0], 0),)
         self._turn = 0
         self.forget()
 
@@ -144,8 +144,7 @@ class Following(Judge):
             way.add(commands, seen.values.get(way.signal), passed_s, allowed)
             if way.off_m > allowed.most_m:
                 seen.reasons.append(STRAYED(signal=way.signal, off=way.off_m, unit="m"))
-        fastest_m_s = max([math.hypot(*speeds) for speeds in zip(*asked, strict=True)], default=0.0)
-        self._judge_turn(seen, passed_s, fastest_m_s)
+        self._judge_turn(seen, passed_s, max(map(math.hypot, *asked)))
         if self._off_rad > allowed.most_rad:
             seen.reasons.append(STRAYED(signal="yaw_rate", off=self._off_rad, unit="rad"))
 

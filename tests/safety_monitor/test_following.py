@@ -296,6 +296,17 @@ def test_motors_of_unequal_gain_turn_a_base_by_its_whole_way(applied, strays):
     assert found == ({YAW} if strays else set())
 
 
+@pytest.mark.parametrize(("lateral", "turn", "turns"), [(0.8, 0.0, 0.3), (0.0, 2.0, 2.3)])
+def test_the_fastest_command_in_force_forgives_the_most(lateral, turn, turns):
+    following = check("following", limits(following=FOLLOWING), SIDEWAYS)
+    for step in range(400):
+        applied = (lateral * (step % 2), 0.0, turn * (step % 2))
+        values = {"heading": [0.0], "forward_speed": [0.0], "lateral_speed": [applied[0]]}
+        told = seen(step / 16, {**values, "yaw_rate": [turns]}, applied=applied)
+        following.judge(told)
+        assert told.reasons == []
+
+
 def test_one_that_fits_no_contract_judges_what_it_can():
     """As the monitor of a log, which is replayed under the limits of its day."""
     turning = dataclasses.replace(CONTRACT, action=CONTRACT.action[1:], observation=POSE)
