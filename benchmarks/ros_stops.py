@@ -138,8 +138,8 @@ def try_all(folder: Path, number: int, times: Times) -> None:
         request.transition.label = "deactivate"
         times["monitor deactivated"].append(watcher.measure(lambda: change.call_async(request)))
         until(lambda: client.lifecycle(MONITOR) == "inactive")
-        assert client.change(MONITOR, "activate")
         client.statuses.clear()
+        assert client.change(MONITOR, "activate")
         times["policy killed"].append(watcher.measure(lambda: made[POLICY].signal(signal.SIGKILL)))
     with system(folder, f"nan{number}", *nodes(bad, "nan")) as (client, made):
         watcher = Watcher(client)

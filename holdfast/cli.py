@@ -78,6 +78,11 @@ COMMANDS = {
     "export": Command(
         "holdfast.policy.ship.export:command", "export a trained policy to ONNX", "train"
     ),
+    "adopt": Command(
+        "holdfast.policy.adopt.adopt:command",
+        "make a bundle of an ONNX policy that was trained elsewhere",
+        "train",
+    ),
     "verify": Command(
         "holdfast.policy.ship.verify:command", "check a bundle against its training state", "train"
     ),

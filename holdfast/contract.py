@@ -31,9 +31,9 @@ MAX_HISTORY = 100
 T = TypeVar("T")
 
 
-def _require(condition: bool, message: str) -> None:
+def _require(condition: bool, message: str, place: tuple[str | int, ...] = ()) -> None:
     if not condition:
-        raise ContractError(message)
+        raise ContractError(message, place)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Contract:
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:
-        _require_format(self.format)
+        require_format(self.format)
         check(self, ContractError, "contract")
         for text in _texts(to_plain(self)):
             _require(
@@ -205,29 +205,33 @@ class Contract:
         for kind in ("observation", "action", "costs", "signals"):
             names = [item.name for item in getattr(self, kind)]
             some = bool(names) or kind == "signals"
-            _require(some, f"contract: {kind} should list at least one entry")
+            _require(some, f"contract: {kind} should list at least one entry", (kind,))
             _require(
                 len(set(names)) == len(names),
                 f"contract: {kind} names should be unique, received {', '.join(names)}",
+                (kind,),
             )
         sizes: dict[str, int] = {}
-        for channel in self.observation:
-            self._check_observation(channel)
+        for i, channel in enumerate(self.observation):
+            place = ("observation", i)
+            self._check_observation(channel, place)
             size = sizes.setdefault(channel.signal, channel.signal_size)
             _require(
                 channel.signal_size == size,
                 f"observation channel '{channel.name}': signal '{channel.signal}' should have the "
                 f"{size} values that another channel says, received {channel.signal_size}",
+                place,
             )
 
         _ = self.cost_expressions, self.reward_expression
 
-    def _check_observation(self, channel: ObservationChannel) -> None:
+    def _check_observation(self, channel: ObservationChannel, place: tuple[str | int, ...]) -> None:
         where = f"observation channel '{channel.name}'"
         _require(
             channel.transform in TRANSFORMS,
             f"{where}: transform should be one of {', '.join(TRANSFORMS)}, "
             f"received '{channel.transform}'",
+            (*place, "transform"),
         )
         size: int | None
         if channel.signal == APPLIED_ACTION:
@@ -240,6 +244,7 @@ class Contract:
                 channel.signal in known,
                 f"{where}: signal should be one of {', '.join(known)}, "
                 f"{APPLIED_ACTION}, {EPISODE_LEFT}; received '{shown(channel.signal)}'",
+                (*place, "signal"),
             )
             size, unit = known[channel.signal].size, known[channel.signal].unit
         _, factor, transformed_unit = TRANSFORMS[channel.transform]
@@ -250,9 +255,12 @@ class Contract:
         _require(
             channel.size == size * factor,
             f"{where}: size should be {size * factor}, received {channel.size}",
+            (*place, "size"),
         )
         _require(
-            channel.unit == unit, f"{where}: unit should be '{unit}', received '{channel.unit}'"
+            channel.unit == unit,
+            f"{where}: unit should be '{unit}', received '{channel.unit}'",
+            (*place, "unit"),
         )
 
     # Sizes and limits, as arrays.
@@ -297,19 +305,20 @@ class Contract:
     def cost_expressions(self) -> tuple[CostExpression, ...]:
         """The costs' expressions, in order."""
         return tuple(
-            self._expression(f"cost '{cost.name}'", cost.expression) for cost in self.costs
+            self._expression(f"cost '{cost.name}'", cost.expression, ("costs", i, "expression"))
+            for i, cost in enumerate(self.costs)
         )
 
     @cached_property
     def reward_expression(self) -> CostExpression | None:
         """The reward's expression; None where the contract says none."""
-        return None if self.reward is None else self._expression("reward", self.reward)
+        return None if self.reward is None else self._expression("reward", self.reward, ("reward",))
 
-    def _expression(self, where: str, text: str) -> CostExpression:
+    def _expression(self, where: str, text: str, place: tuple[str | int, ...]) -> CostExpression:
         try:
             return CostExpression(text, self.signal_specs)
         except ContractError as error:
-            raise ContractError(f"contract: {where}: {error}") from None
+            raise ContractError(f"contract: {where}: {error}", place) from None
 
     @cached_property
     def sensor_ranges(self) -> Mapping[str, tuple[float, float]]:
@@ -386,11 +395,12 @@ class Contract:
         except ValueError as error:
             raise ContractError(f"contract: should be JSON ({error})") from None
         if isinstance(data, dict) and "format" in data:
-            _require_format(data["format"])  # before its keys, which another format has others of
+            require_format(data["format"])  # before its keys, which another format has others of
         return read(Contract, data, "contract", ContractError, complete=True)
 
 
-def _require_format(number: Any) -> None:
+def require_format(number: Any) -> None:
+    """Raise ContractError unless a contract's format is the one that is read here."""
     _require(
         number == FORMAT,
         f"contract: format should be {FORMAT}, received {shown(repr(number))}; write the "

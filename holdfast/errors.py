@@ -8,7 +8,15 @@ class HoldfastError(Exception):
 
 
 class ContractError(HoldfastError):
-    """A contract contradicts itself, is malformed, or is not the expected one."""
+    """A contract contradicts itself, is malformed, or is not the expected one.
+
+    Attributes:
+        place: keys and positions that lead to the mistake in the contract, for a file's line.
+    """
+
+    def __init__(self, message: str, place: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class BundleError(HoldfastError):

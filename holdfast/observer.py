@@ -20,11 +20,13 @@ class Observer:
     Attributes:
         size: n, number of values of an observation.
         depth: number of periods whose signals are needed.
+        remembered: names of the signals whose earlier values are needed.
     """
 
     def __init__(self, contract: Contract) -> None:
         self.size = contract.observation_size
         self.depth = max(channel.history for channel in contract.observation)
+        self.remembered = frozenset(c.signal for c in contract.observation if c.history > 1)
         ranges = contract.sensor_ranges
         self._channels = tuple(
             _Channel(channel, ranges.get(channel.signal)) for channel in contract.observation
@@ -34,7 +36,8 @@ class Observer:
         """Return the observation, shape (..., n), of signals shaped (..., size) each.
 
         Args:
-            earlier: the signals of the periods before in the same episode, the newest first.
+            earlier: the remembered signals of the periods before in the same episode, the newest
+                first.
         """
         parts: list[Array] = []
         for channel in self._channels:

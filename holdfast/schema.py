@@ -16,6 +16,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -50,11 +51,14 @@ class Range(Rule):
     below: bool = False
 
     def allows(self, value: Any) -> bool:
-        """See `Rule`; NaN and infinity are in no range."""
-        if not abs(value) <= sys.float_info.max:  # NaN fails this comparison too
+        """See `Rule`; NaN and infinity are in no range, nor is a text, in a person's own code."""
+        if not isinstance(value, Real):
             return False
-        enough = self.low < value if self.above else self.low <= value
-        return bool(enough and (value < self.high if self.below else value <= self.high))
+        number: Any = value
+        if not abs(number) <= sys.float_info.max:  # NaN fails this comparison too
+            return False
+        enough = self.low < number if self.above else self.low <= number
+        return bool(enough and (number < self.high if self.below else number <= self.high))
 
     def __str__(self) -> str:
         if self.high < math.inf:
@@ -236,7 +240,8 @@ def _record(kind: Any, data: Any, place: Place, complete: bool) -> Any:
     try:
         return kind(**values)
     except HoldfastError as wrong:
-        raise MismatchError(place, str(wrong), named=True) from None
+        inner = getattr(wrong, "place", ())
+        raise MismatchError((*place, *inner), str(wrong), named=True) from None
     except ValueError as wrong:
         raise MismatchError(place, str(wrong)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import select
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +25,17 @@ from holdfast.errors import ConfigError, RunError
 from holdfast.log import reader as log
 from holdfast.policy import report
 from holdfast.policy.improve.finetune import FinetuneSettings, finetune
-from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.learn.settings import TASK_ID, TrainSettings
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
+from holdfast.robot import config as configs
 from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.registry import is_program, registered
+from holdfast.sim.task_spec import TaskSpec
 from holdfast.sim.twin.gap import load_gap
+from holdfast.sim.twin.serve import require_drive
 
 TWIN_START_S = 30.0
 MARKER = ".holdfast-demo"
@@ -44,7 +49,10 @@ class DemoSettings:
     Attributes:
         out: folder for all files; an earlier demo in the folder is replaced.
         seed: seed of training, of the twin and of the sampled actions.
-        limit: d, expected cost per episode. Default: the task's own.
+        task: a task of the robot that a twin can be, `drive`, also as FILE.py:NAME.
+        config: the robot's configuration file. Default: config/<robot>.yaml.
+        limit: d, expected cost per episode, for each cost in the contract's order. Default: the
+            task's own.
         iterations: training iterations in simulation.
         episodes: episodes per run on the twin.
         rounds: maximum number of rounds of fine-tuning.
@@ -54,7 +62,11 @@ class DemoSettings:
 
     out: Path = Path("runs/demo")
     seed: Annotated[int, Range(0)] = 0
-    limit: Annotated[float, NOT_NEGATIVE] | None = None
+    task: Annotated[TaskSpec, TASK_ID] = field(
+        default_factory=lambda: registered("holdfast/DriveCircle-v0")
+    )
+    config: Path | None = None
+    limit: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
     iterations: Annotated[int, Range(1)] = 65
     episodes: Annotated[int, Range(2)] = 80
     rounds: Annotated[int, Range(0)] = 5
@@ -80,8 +92,8 @@ class Demo:
             settings,
             Console(soft_wrap=True, highlight=False, markup=False),
         )
-        self.config = share.folder() / "config"
-        self.gap = settings.gap or self.config / "gap_demo.yaml"
+        self.gap = settings.gap or share.folder() / "config" / "gap_demo.yaml"
+        self.task = settings.task if is_program(settings.task.id) else None
         self.seconds: dict[str, float] = {}
         self.runs = 0
         self.started = time.monotonic()
@@ -95,25 +107,26 @@ class Demo:
 
     def run(self) -> None:
         """Run all stages of the loop."""
-        out, s = self.settings.out, self.settings
+        s = self.settings
         load_gap(self.gap)  # a faulty file is refused before minutes of training
-        if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
-            raise ConfigError(f"{out}: holds something other than a demo; give another --out")
-        if out.is_symlink() or (out.exists() and not out.is_dir()):
-            raise ConfigError(f"{out}: should be a folder; give another --out")
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / MARKER).touch()
+        require_drive(s.task.make())
+        if s.config:
+            configs.load(s.config).require_fit(s.task.contract)
+        with _claimed(s.out):
+            self._run()
+
+    def _run(self) -> None:
+        out, s = self.settings.out, self.settings
         parent = out / "policy_0.onnx"
-        with self._stage("train", "1. Train DriveCircle under its limit, in simulation (CPO)"):
-            limit = () if s.limit is None else (s.limit,)
+        name = s.task.contract.task
+        with self._stage("train", f"1. Train {name} under its limits, in simulation (CPO)"):
             settings = TrainSettings(
-                seed=s.seed, iterations=s.iterations, limit=limit,
-                randomise=load_randomisation(self.config / "randomise_demo.yaml"),
+                task=s.task, seed=s.seed, iterations=s.iterations, limit=s.limit,
+                randomise=load_randomisation(share.folder() / "config" / "randomise_demo.yaml"),
             )  # fmt: skip
             train(settings, out / "train", False, 10, self.console)[0].close()
         with self._stage("export", "2. Export to ONNX with the contract, and verify"):
-            provenance = export(out / "train" / CHECKPOINT, parent, EPISODES)
+            provenance = export(out / "train" / CHECKPOINT, parent, EPISODES, task=self.task)
             self._verify(parent)
         costs = bundle.load(parent).contract.costs
         limits = {cost.name: cost.limit for cost in costs}
@@ -159,7 +172,9 @@ class Demo:
                 "finetune", f"4.{number} Not clearly in the limit: learn from the log"
             ):
                 child = self.settings.out / f"policy_{number}.onnx"
-                learned = finetune(policy, [latest], child, FinetuneSettings(seed=number))
+                learned = finetune(
+                    policy, [latest], child, FinetuneSettings(seed=number), self.task
+                )
             with self._stage("runs", f"4.{number} Run the child on the twin"):
                 latest = self._deploy(child)
             row, policy = self._row(latest), child
@@ -169,14 +184,14 @@ class Demo:
         return rounds, policy, latest
 
     def _verify(self, path: Path) -> None:
-        if verify.command(path, robot="drive"):
+        if verify.command(path, "drive", None if self.task is None else self.task.id):
             raise RunError(f"{path}: was refused", "not_verified")
 
     def _truth(self, run: Path) -> Path:
         return run.with_suffix(".truth.jsonl")
 
     def _row(self, run: Path) -> dict[str, Any]:
-        row = report.row(log.read(run), self._truth(run))
+        row = report.row(log.read(run), self._truth(run), self.task)
         costs = "  ".join(f"{name} {report.span(cost)}" for name, cost in row["costs"].items())
         self.console.print(
             f"  return {report.span(row['return'])}  {costs}  "
@@ -191,11 +206,12 @@ class Demo:
         seed = s.seed * 1000 + self.runs  # each run has new start poses and noise
         self.runs += 1
         twin_line = ["twin", "--gap", self.gap, "--seed", seed, "--realtime-factor", 0,
-                     "--truth", self._truth(run)]  # fmt: skip
+                     "--task", s.task.id, "--truth", self._truth(run)]  # fmt: skip
         with _program(twin_line) as twin:
             address = _first_line(twin)
             line = ["deploy", "--robot", address, "--policy", policy, "--out", run,
-                    "--episodes", s.episodes, "--explore", "--seed", seed]  # fmt: skip
+                    "--episodes", s.episodes, "--explore", "--seed", seed,
+                    *(("--config", s.config) if s.config else ())]  # fmt: skip
             with _program(line) as deploy:
                 self._follow(deploy)
         return run
@@ -220,7 +236,7 @@ class Demo:
         out = self.settings.out
         files.write(out / report.SUMMARY, json.dumps(summary, indent=2) + "\n")
         self.console.print("6. Report", style="bold")
-        page = report.write(out, summary)
+        page = report.write(out, summary, self.task)
         head, *rows = report.table_rows(summary)
         table = Table(head[0], *(Column(name, justify="right") for name in head[1:]))
         for cells in rows:
@@ -230,6 +246,31 @@ class Demo:
         self.console.print(report.verdict(summary), style=colour)
         total = time.monotonic() - self.started
         self.console.print(f"{total:.0f} s in all. {page}, {out / report.SUMMARY}")
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Empty a folder for a demo. No other demo can use the folder until the context ends.
+
+    Raises:
+        ConfigError: the folder holds something other than a demo, or another demo uses it.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ConfigError(f"{out}: should be a folder; give another --out")
+    if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
+        raise ConfigError(f"{out}: holds something other than a demo; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / MARKER).open("a") as marker:
+        try:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{out}: another demo uses this folder; give another --out") from None
+        for path in out.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != MARKER:
+                path.unlink()
+        yield
 
 
 @contextmanager

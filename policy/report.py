@@ -14,30 +14,37 @@ import numpy as np
 
 from holdfast import files, plain
 from holdfast.contract import Contract
-from holdfast.errors import LogError
+from holdfast.errors import ConfigError, LogError
 from holdfast.log.episodes import episodes, runs
 from holdfast.log.format import STOPPED
 from holdfast.log.reader import Log
 from holdfast.policy import figures
+from holdfast.policy.learn.settings import TaskOption
 from holdfast.policy.ship.evaluate import interval
-from holdfast.sim.registry import registered
+from holdfast.sim.registry import trained_on
+from holdfast.sim.task_spec import TaskSpec
+from holdfast.sim.tasks.task import Task
 
 SUMMARY, PAGE = "summary.json", "report.html"
 FORMAT = 2
 
 
-def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
+def row(run: Log, truth: Path | None = None, task: TaskSpec | None = None) -> dict[str, Any]:
     """Return a run's results as JSON data: means with 95 % intervals, and counts.
 
     `costs` are the costs that the monitor billed, `true_costs` the costs that the twin counted.
 
     Args:
         truth: file of the twin's true positions, rewards and costs, if there is one.
+        task: the run's task, where it is no part of Holdfast.
+
+    Raises:
+        ConfigError: the task has to be given, or another one was given.
+        LogError: the run holds no episode.
     """
     if not run.episodes:
         raise LogError(f"{run.path}: holds no episode")
-    task = registered(run.info.contract.task).make()
-    logged = list(episodes(run, task))
+    logged = list(episodes(run, _task_of(run.info.contract, task)))
     returns = [float(episode.reward.sum()) for episode in logged]
     results = [episode.result for episode in logged]
     names = [cost.name for cost in run.info.contract.costs]
@@ -60,11 +67,22 @@ def row(run: Log, truth: Path | None = None) -> dict[str, Any]:
     return data
 
 
-def command(run: Path = Path("runs/demo")) -> None:
+def _task_of(contract: Contract, given: TaskSpec | None) -> Task:
+    spec = trained_on(contract.task, given)
+    if spec.contract.task != contract.task:
+        raise ConfigError(
+            f"{spec}: is task '{spec.contract.task}', the run is of '{contract.task}'"
+        )
+    return spec.make()
+
+
+def command(run: Path = Path("runs/demo"), task: TaskOption = None) -> None:
     """Write report.html from a demo's summary.json and logs.
 
     Args:
         run: folder of the demo.
+        task: the demo's task, where it is no part of Holdfast, as FILE.py:NAME. Code that a file
+            names is not run, so such a task has to be given.
     """
     path = run / SUMMARY
     summary = plain.read_json(path, LogError)
@@ -72,11 +90,11 @@ def command(run: Path = Path("runs/demo")) -> None:
     if found != FORMAT:
         raise LogError(f"{path}: format should be {FORMAT}, received {plain.shown(repr(found))}")
     with plain.well_formed(path, LogError):
-        page = write(run, summary)
+        page = write(run, summary, task)
     print(page)
 
 
-def write(folder: Path, summary: Mapping[str, Any]) -> Path:
+def write(folder: Path, summary: Mapping[str, Any], task: TaskSpec | None = None) -> Path:
     """Write the page beside the summary; return the page's path."""
     # A demo without a round of fine-tuning has one run, which is both.
     names = dict.fromkeys((summary["before"], summary["after"]))
@@ -92,7 +110,7 @@ def write(folder: Path, summary: Mapping[str, Any]) -> Path:
         rounds=_rounds(summary),
         facts=_facts(summary, contract),
         training=figures.training(progress, contract),
-        paths=figures.paths(before, after, registered(contract.task).make()),
+        paths=figures.paths(before, after, _task_of(contract, task)),
         costs="".join(figures.costs(before, after, k) for k in range(len(contract.costs))),
         budget="".join(figures.budget(before, after, k) for k in range(len(contract.costs))),
         verdicts=figures.verdicts(before, after),

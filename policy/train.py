@@ -6,6 +6,9 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,6 +35,7 @@ from holdfast.policy.learn.settings import (
 from holdfast.policy.models import checkpoint
 from holdfast.policy.probe import probe as run_probe
 from holdfast.policy.sampling.shards import ShardedCollector
+from holdfast.policy.ship.evaluate import is_met
 from holdfast.sim.registry import resolve
 
 if TYPE_CHECKING:
@@ -45,9 +49,6 @@ SHARDS = 8
 LAST = 20
 """Number of last iterations whose mean is compared with the limit at the end of a run."""
 
-MET_WITHIN = 0.1
-"""Share of the limit by which a mean may exceed the limit without a warning."""
-
 
 def command(
     settings: TrainSettings,
@@ -58,6 +59,7 @@ def command(
     ray: str = "",
     workers: int = 0,
     demonstrations: tuple[Path, ...] = (),
+    start_from: Path | None = None,
 ) -> None:
     """Train a policy under its cost limits in simulation.
 
@@ -76,6 +78,9 @@ def command(
         workers: number of Ray workers, at most one per shard; 0: one per CPU of the cluster.
         demonstrations: logs of this task, of any behaviour. The policy begins as a clone of the
             logged behaviour, by maximum likelihood. Default: random weights.
+        start_from: checkpoint of another run of this task, whose networks and normaliser the
+            policy begins with. Limits, discounts and algorithm may differ. Default: random
+            weights.
     """
     if workers < 0:
         raise TrainingError(f"workers should be at least 0, received {workers}")
@@ -84,13 +89,17 @@ def command(
     if workers and not ray:
         raise TrainingError("workers are Ray's; give --ray too")
     console = Console(soft_wrap=True, highlight=False, markup=False)
+    if demonstrations and start_from:
+        raise TrainingError("a policy begins once; give --demonstrations or --start-from, not both")
     if probe:
-        if demonstrations:
-            raise TrainingError("a probe begins with random weights; leave --demonstrations out")
+        if demonstrations or start_from:
+            raise TrainingError(
+                "a probe begins with random weights; leave --demonstrations and --start-from out"
+            )
         run_probe(settings, out, console)
         return
     learner, records = train(
-        settings, out, resume, checkpoint_every, console, demonstrations, ray, workers
+        settings, out, resume, checkpoint_every, console, demonstrations, ray, workers, start_from
     )
     learner.close()
     if not records:
@@ -133,6 +142,7 @@ def train(
     demonstrations: Sequence[Path] = (),
     ray: str = "",
     workers: int = 0,
+    start_from: Path | None = None,
 ) -> tuple[Learner, list[dict[str, Any]]]:
     """Train to `settings.iterations`; return the learner and the records of all iterations.
 
@@ -142,13 +152,14 @@ def train(
         TrainingError: `out` holds a run already, or a run that cannot be resumed.
         ConfigError: there is no such Ray cluster.
         LogError: the demonstrations cannot be learned from.
+        KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole iteration was written.
     """
     try:
         plain.whole_characters(str(out))
     except ValueError as error:  # TensorBoard cannot open such a path
         raise TrainingError(f"out: {error}") from None
     path = out / CHECKPOINT
-    learner = _start(settings, path, resume, demonstrations)
+    learner = _start(settings, path, resume, demonstrations, start_from)
     going = learner.iteration < settings.iterations
     cluster = spread(learner, ray, workers) if ray and going else None
     out.mkdir(parents=True, exist_ok=True)
@@ -157,6 +168,7 @@ def train(
         return learner, []
     with (
         cluster or contextlib.nullcontext(),
+        _interruption() as interrupted,
         SummaryWriter(out, purge_step=learner.iteration + 1) as board,
         Progress(
             TextColumn("{task.description}", markup=False),
@@ -172,7 +184,7 @@ def train(
         bar = progress.add_task(
             name, total=settings.iterations, completed=learner.iteration, status=""
         )
-        while learner.iteration < settings.iterations:
+        while learner.iteration < settings.iterations and not interrupted.is_set():
             try:
                 record = learner.iterate()
             except TrainingError as error:
@@ -188,7 +200,41 @@ def train(
             if learner.iteration % checkpoint_every == 0:
                 learner.save(path)
     learner.save(path)
+    if learner.iteration < settings.iterations:
+        learner.close()
+        console.print(f"{path}: iteration {learner.iteration}; --resume goes on from it")
+        raise KeyboardInterrupt
     return learner, records
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C sets; the second one interrupts as it otherwise does.
+
+    An iteration changes the policy, then the critics: a checkpoint from between would be no state
+    that training can go on from bit for bit, so the iteration is finished first.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # others can set no handler
+        yield interrupted
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+        print(
+            "holdfast: Ctrl-C: this iteration ends, and a checkpoint is written; a second Ctrl-C "
+            "ends at once, without a checkpoint",
+            file=sys.stderr,
+        )
+
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _keep(learner: Learner, path: Path, stopped: TrainingError) -> None:
@@ -224,7 +270,7 @@ def outcome(
     for cost in contract.costs:
         mean, limit = costs[cost.name], cost.limit
         text = f"{cost.name} {mean:.2f} per episode, limit d = {limit:g}"
-        if mean <= (1.0 + MET_WITHIN) * limit:
+        if is_met(mean, limit):
             yield f"  {text}"
         elif ALGORITHMS[algorithm].meets_limit:
             yield Text(
@@ -253,18 +299,23 @@ def origin(first: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _start(
-    settings: TrainSettings, path: Path, resume: bool, demonstrations: Sequence[Path]
+    settings: TrainSettings,
+    path: Path,
+    resume: bool,
+    demonstrations: Sequence[Path],
+    start_from: Path | None,
 ) -> Learner:
     if not resume:
         if path.exists():
             raise TrainingError(f"{path}: exists; give --resume to go on from it, or another --out")
         settings.task.check()
-        return _begin(settings, demonstrations)
-    if demonstrations:
-        raise TrainingError(
-            f"{path}: has begun already, and demonstrations are only where training begins; "
-            "leave --demonstrations out to resume"
-        )
+        return _begin(settings, demonstrations, start_from)
+    for option, given in (("demonstrations", demonstrations), ("start-from", start_from)):
+        if given:
+            raise TrainingError(
+                f"{path}: has begun already, and {option} is only where training begins; "
+                f"leave --{option} out to resume"
+            )
     learner = Learner.load(path, settings.task)
     for name, held, given in _differences(learner.settings, settings):
         if name not in ("iterations", "task"):  # `trained_on` compares the tasks
@@ -300,13 +351,18 @@ def spread(learner: Learner, address: str, workers: int) -> Cluster:
     return cluster
 
 
-def _begin(settings: TrainSettings, logs: Sequence[Path]) -> Learner:
-    if not logs:
+def _begin(settings: TrainSettings, logs: Sequence[Path], parent: Path | None) -> Learner:
+    if not logs and parent is None:
         return Learner(settings)
     if not ALGORITHMS[settings.algorithm].takes_demonstrations:
+        option = "demonstrations" if logs else "start-from"
         raise TrainingError(
-            f"{settings.algorithm} begins as the policy that acts; leave --demonstrations out"
+            f"{settings.algorithm} begins as the policy that acts; leave --{option} out"
         )
+    if parent is not None:
+        learner = Learner(settings)
+        learner.started_from = checkpoint.start_from(parent, learner.networks)
+        return learner
     shown = read(logs, contract_of(settings), settings.task.make())
     learner = Learner(settings)
     learner.demonstrations = clone(learner.networks, shown, settings.seed)

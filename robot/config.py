@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from holdfast import plain, share, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
+from holdfast.robot import plausible
 from holdfast.robot.topics.config import RosSection
 from holdfast.safety_monitor.limits import Limits
 from holdfast.schema import NAME, POSITIVE
@@ -48,11 +49,15 @@ class RobotConfig:
     monitor: Limits
     ros: RosSection | None = None
 
+    def __post_init__(self) -> None:
+        plausible.check(self.monitor)
+
     def require_fit(self, contract: Contract) -> None:
         """Check robot and times against a contract.
 
         Raises:
-            ConfigError: the contract is of another robot, or a time does not fit its period.
+            ConfigError: the contract is of another robot, a time does not fit its period, or no
+                episode can reach a limit of the monitor.
         """
         period_s = contract.period_s
         if self.robot != contract.robot:
@@ -69,6 +74,7 @@ class RobotConfig:
                 f"command_valid_for_s {self.command_valid_for_s} should be above the contract's "
                 f"period_s {period_s}"
             )
+        plausible.check_fit(self.monitor, contract)
 
     def topics(self) -> RosSection:
         """Return the `ros` section.

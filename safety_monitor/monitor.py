@@ -57,7 +57,7 @@ from holdfast.safety_monitor.reasons import (
 )
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.standing import Standing
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
+from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Signals
 
 
 class Monitor:
@@ -72,6 +72,9 @@ class Monitor:
 
     `step` is called in every state; in STOPPED and READY it answers zero, and keeps track of
     stamps, sequence numbers and proposals so that `reset` and `arm` can be judged.
+
+    An observation with history has the signals of the periods since the arming. Before it each
+    period is shown as if it were an episode's first, as in training.
 
     Costs are billed at every step that begins in a moving state, except an episode's first:
     a step bills the state that the action before it led to, as in training. So an episode of
@@ -119,6 +122,7 @@ class Monitor:
         self._contract, self._evidence = contract, evidence
         self._limited_scale = limits.motion.limited_scale
         self._observer = Observer(contract)
+        self._earlier: tuple[Signals, ...] = ()  # the newest first
         self._cost_model = CostModel(contract)
         self._budget = Budget(
             contract, self._cost_model.largest, run_budget, limits.budget.episode_budget, margin
@@ -210,12 +214,23 @@ class Monitor:
         return Look(now_s, sources, observation, arrays, values, stamps, tuple(reasons), failed)
 
     def _observation(self, measured: Mapping[str, Array]) -> Array:
+        return self._observer(self._observed(measured), self._earlier)
+
+    def _observed(self, measured: Mapping[str, Array]) -> Signals:
         left = 1.0 - self._elapsed / self._contract.episode_steps
         own = {
             APPLIED_ACTION: self._contract.normalised(self._applied),
             EPISODE_LEFT: np.array([max(left, 0.0)]),
         }
-        return self._observer({**self._unknown, **measured, **own})
+        return {**self._unknown, **measured, **own}
+
+    def _remember(self, look: Look) -> None:
+        """Keep what later observations show of this period."""
+        if self._observer.remembered:
+            signals = self._observed(look.arrays)
+            # Copies: a source may write its next reading into the same array.
+            kept = {name: signals[name].copy() for name in self._observer.remembered}
+            self._earlier = (kept, *self._earlier[: self._observer.depth - 2])
 
     # Events.
 
@@ -233,6 +248,7 @@ class Monitor:
             raise RuntimeError(f"begin_episode in {self.state.name}; disarm or stop first")
         self._budget.begin()
         self._elapsed = 0
+        self._earlier = ()
         self._proposal = None
         self._ramp_only = False
         self._freshness.start(now_s)
@@ -261,6 +277,7 @@ class Monitor:
             self._ladder.enter(ACTIVE)
             self._freshness.start(look.now_s)
             self._ramp_only = False
+            self._earlier = ()
             for check in self._in_motion:
                 check.forget()
         return refusals
@@ -299,6 +316,7 @@ class Monitor:
             if self._elapsed:
                 costs = seen.costs or self._budget.largest
                 self._budget.add(costs)
+            self._remember(look)
             self._elapsed += 1
             self._budget.judge_run(seen.reasons)
         predicted = self._budget.judge_episode(seen.cost_to_go, left, seen.reasons)

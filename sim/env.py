@@ -12,10 +12,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError
 from holdfast.signals import Array
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.camera import PICTURES, Camera
 from holdfast.sim.registry import TASKS, registered
 
 
@@ -24,11 +26,20 @@ class TaskEnv(gymnasium.Env[Array, Array]):
 
     Args:
         task: the task's id.
+        render_mode: "rgb_array": `render` returns a picture; None: there are no pictures.
+
+    Raises:
+        ConfigError: another render_mode, or OpenGL cannot be used here.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+    metadata = {"render_modes": [PICTURES]}  # noqa: RUF012 - Gymnasium's own declaration
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: str, render_mode: str | None = None) -> None:
+        if render_mode not in (None, PICTURES):
+            raise ConfigError(
+                f"render_mode should be '{PICTURES}' or None, received '{render_mode}'"
+            )
+        self.render_mode = render_mode
         self._batch = MujocoBatch(registered(task).make(), copies=1, seed=0, threads=1)
         contract = self._batch.contract
         self.contract = contract
@@ -36,6 +47,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         self.observation_space = spaces.Box(-unbounded, unbounded, dtype=np.float64)
         self.action_space = spaces.Box(contract.action_low, contract.action_high, dtype=np.float64)
         self._over = True
+        self._camera = Camera(self._batch) if render_mode else None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -65,9 +77,16 @@ class TaskEnv(gymnasium.Env[Array, Array]):
             {"cost": self._named(step.costs[0])},
         )
 
+    def render(self) -> NDArray[np.uint8] | None:
+        """Return a picture of the robot, (480, 640, 3); None without a render_mode."""
+        return None if self._camera is None else self._camera.picture()
+
     def close(self) -> None:
-        """End the physics' threads."""
+        """End the physics' threads, and free the camera."""
         self._batch.close()
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
 
     def _named(self, costs: Array) -> dict[str, float]:
         names = (cost.name for cost in self.contract.costs)

@@ -387,7 +387,7 @@ def _at_rest(trial: Trial) -> Iterator[str]:
 
 def _constant(trial: Trial) -> Iterator[str]:
     contract = trial.task.contract
-    used = {*contract.signals, *CostModel(contract).signals}
+    used = {*contract.observed_signals, *CostModel(contract).signals}
     spans = np.ptp(trial.record, axis=(0, 1))
     first: Array = trial.record[0, 0]
     for label, span, value in zip(trial.labels, spans, first, strict=True):

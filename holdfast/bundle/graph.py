@@ -1,8 +1,8 @@
 """Checks a bundle's graph in the file's bytes before ONNX Runtime loads them.
 
-The operators are those that `holdfast export` writes. None of them branches, repeats or holds
-another graph, and every shape follows from the number of rows. So a graph that passes takes equal
-time and memory for every observation: no measured value makes it slow.
+The operators are those that `holdfast export` and `holdfast adopt` write. None of them branches,
+repeats or holds another graph, and every shape follows from the number of rows. So a graph that
+passes takes equal time and memory for every observation: no measured value makes it slow.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def _elementwise(arguments: _Arguments) -> Value:
     return Value(a.dtype, _broadcast(a.shape, b.shape))
 
 
-def _tanh(arguments: _Arguments) -> Value:
+def _unary(arguments: _Arguments) -> Value:
     (x,) = arguments.take("number")
     return Value(x.dtype, x.shape)
 
@@ -355,15 +355,26 @@ OPERATORS: Mapping[str, Callable[[_Arguments], Value]] = {
     "Clip": _clip,
     "Concat": _concat,
     "Div": _elementwise,
+    "Erf": _unary,
+    "Exp": _unary,
     "Expand": _expand,
     "Gather": _gather,
     "Gemm": _gemm,
+    "Log": _unary,
     "MatMul": _matmul,
     "Mul": _elementwise,
+    "Relu": _unary,
     "Shape": _shape,
+    "Sigmoid": _unary,
     "Slice": _slice,
+    "Sqrt": _unary,
     "Sub": _elementwise,
-    "Tanh": _tanh,
+    "Tanh": _unary,
     "Transpose": _transpose,
 }
-"""The operators that `holdfast export` writes, each with the function for the result's shape."""
+"""The operators of bundles, each with the function for the result's shape.
+
+`holdfast export` writes most of them. `holdfast adopt` also writes these, which compute a number
+from a number, in a time that does not depend on it: Relu and Sigmoid, because networks are made of
+them; Exp for ELU and SELU; Erf for GELU; Log, with Exp, for softplus; Sqrt for layer normalisation.
+"""

@@ -43,6 +43,8 @@ GOLDEN_TOLERANCE = 1e-5
 """Largest difference from a golden pair; relative where a value is above 1, as cost-to-go is."""
 
 OUTPUTS = ("action", "log_std", "cost_to_go")
+"""Outputs of a graph, all of which a policy trained here has. A policy from elsewhere may lack
+log_std (it has no density) and cost_to_go (it has no cost critics)."""
 
 LARGEST = 64 * 2**20
 """Largest size of a bundle, bytes."""
@@ -65,13 +67,13 @@ class Golden:
 
     Attributes:
         observation: shape (pairs, n); action, log_std: (pairs, actions);
-            cost_to_go: (pairs, costs).
+            cost_to_go: (pairs, costs). None: the graph lacks the output.
     """
 
     observation: Array
     action: Array
-    log_std: Array
-    cost_to_go: Array
+    log_std: Array | None = None
+    cost_to_go: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Bundle:
         familiarity: the export's measurement of the observations, or None.
         prediction: the export's measurement of costs beyond cost-to-go, or None.
         provenance: versions, seeds, hashes, parent and the measurements of training.
+        names: the graph's outputs, in the order of `OUTPUTS`.
         row_s: median time for the outputs for one observation on this machine, s.
     """
 
@@ -93,19 +96,41 @@ class Bundle:
     familiarity: Familiarity | None
     prediction: Prediction | None
     provenance: Mapping[str, Any]
+    names: tuple[str, ...]
     _session: Any = field(repr=False, compare=False)
     row_s: float = field(default=0.0, compare=False)
 
+    @property
+    def has_critics(self) -> bool:
+        """Whether it has cost critics, which predict costs."""
+        return "cost_to_go" in self.names
+
+    def mean(self, observation: Array) -> Array:
+        """Return the mean action (actions,), physical units, for one observation (n,)."""
+        (mean,) = self.outputs(observation[None], OUTPUTS[:1])
+        return np.asarray(mean[0])
+
     def act(self, observation: Array) -> tuple[Array, Array]:
         """Return the mean action (actions,), physical units, and log_std (actions,), of the
-        action scaled to [-1, 1], for one observation (n,)."""
+        action scaled to [-1, 1], for one observation (n,); see `require_density`."""
         mean, log_std = self.outputs(observation[None], OUTPUTS[:2])
         return mean[0], log_std[0]
 
-    def cost_to_go(self, observation: Array) -> Array:
-        """Return the critics' expected cost from here to the episode's end, shape (costs,)."""
+    def cost_to_go(self, observation: Array) -> Array | None:
+        """Return the critics' expected cost from here to the episode's end, shape (costs,); None
+        without critics."""
+        if not self.has_critics:
+            return None
         (costs,) = self.outputs(observation[None], OUTPUTS[2:])
         return np.asarray(costs[0])
+
+    def require_density(self) -> None:
+        """Raise BundleError unless actions can be sampled from the policy."""
+        if "log_std" not in self.names:
+            raise BundleError(
+                f"{self.path}: this policy has no density to explore with; run it without "
+                "exploring, or adopt it with --explore-std"
+            )
 
     def expect(self, robot: str | None = None, task: str | None = None) -> None:
         """Raise BundleError unless the policy was trained for this robot and task."""
@@ -118,8 +143,9 @@ class Bundle:
                     f"{self.path}: this policy was trained for {kind} '{held}', not '{wanted}'"
                 )
 
-    def outputs(self, observations: Array, names: tuple[str, ...] = OUTPUTS) -> list[Array]:
-        """Return the named outputs of the graph for observations (batch, n)."""
+    def outputs(self, observations: Array, names: tuple[str, ...] | None = None) -> list[Array]:
+        """Return outputs of the graph, all or the named ones, for observations (batch, n)."""
+        names = self.names if names is None else names
         rows = observations.astype(np.float32)
         parts = [
             self._session.run(list(names), {"observation": rows[i : i + ROWS]})
@@ -154,19 +180,21 @@ def from_bytes(data: bytes, path: Path) -> Bundle:
         model = read_model(data)
         entries = _entries(model)
         contract = Contract.from_json(entries["contract"])
-        sizes = (contract.action_size, contract.action_size, len(contract.costs))
-        outputs = dict(zip(OUTPUTS, sizes, strict=True))
+        outputs = _outputs(model, contract)
         check_graph(model, {"observation": contract.observation_size}, outputs)
         bundle = Bundle(
             path=path,
             hash=hashlib.sha256(data).hexdigest(),
             contract=contract,
-            golden=_golden(entries["golden"], contract),
+            golden=_golden(entries["golden"], contract, outputs),
             familiarity=_record(entries, "familiarity", Familiarity),
             prediction=_record(entries, "prediction", Prediction),
             provenance=_mapping(entries, "provenance") or {},
-            _session=_session(data),
+            names=tuple(outputs),
+            _session=session(data),
         )
+        if bundle.prediction is not None and not bundle.has_critics:
+            raise BundleError("holdfast_prediction should be null where cost_to_go is no output")
         _check_golden(bundle)
         bundle = replace(bundle, row_s=_check_time(bundle))
         _check_limits(bundle)
@@ -239,7 +267,12 @@ def _digest_place(data: bytes) -> tuple[int, int]:
     return places[0]
 
 
-def _session(data: bytes) -> Any:
+def session(data: bytes) -> Any:
+    """Return a session of ONNX Runtime that computes on one thread.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load the model.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -286,14 +319,21 @@ def _record(entries: Mapping[str, str], name: str, kind: type[T]) -> T | None:
     return None if data is None else read(kind, data, name, BundleError, complete=True)
 
 
-def _golden(text: str, contract: Contract) -> Golden:
+def _outputs(model: Message, contract: Contract) -> dict[str, int]:
+    """Return the size of each output that the graph should have, by name."""
+    sizes = (contract.action_size, contract.action_size, len(contract.costs))
+    named = {info.get("name") for info in model.get("graph", {"output": []})["output"]}
+    wanted = zip(OUTPUTS, sizes, strict=True)
+    return {name: size for name, size in wanted if name == OUTPUTS[0] or name in named}
+
+
+def _golden(text: str, contract: Contract, outputs: Mapping[str, int]) -> Golden:
     data = _json(text, "golden")
-    names = ("observation", *OUTPUTS)
-    if not isinstance(data, dict) or set(data) != set(names):
-        raise BundleError(f"holdfast_golden should hold {', '.join(names)}")
-    sizes = (contract.observation_size, *2 * (contract.action_size,), len(contract.costs))
+    sizes = {"observation": contract.observation_size, **outputs}
+    if not isinstance(data, dict) or set(data) != set(sizes):
+        raise BundleError(f"holdfast_golden should hold {', '.join(sizes)}")
     arrays = {}
-    for name, size in zip(names, sizes, strict=True):
+    for name, size in sizes.items():
         try:
             arrays[name] = np.array(data[name], dtype=np.float64)
         except (TypeError, ValueError, OverflowError):
@@ -308,7 +348,7 @@ def _golden(text: str, contract: Contract) -> Golden:
 
 def _check_golden(bundle: Bundle) -> None:
     golden = bundle.golden
-    for name, values in zip(OUTPUTS, bundle.outputs(golden.observation), strict=True):
+    for name, values in zip(bundle.names, bundle.outputs(golden.observation), strict=True):
         expected = getattr(golden, name)
         worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()
         if not worst <= GOLDEN_TOLERANCE:  # NaN fails this comparison too
@@ -344,7 +384,7 @@ def _check_limits(bundle: Bundle) -> None:
     together = bundle.outputs(observations)
     singly = [bundle.outputs(row) for row in observations[:, None]]
     alone = [np.concatenate(values) for values in zip(*singly, strict=True)]
-    for name, values, expected in zip(OUTPUTS, alone, together, strict=True):
+    for name, values, expected in zip(bundle.names, alone, together, strict=True):
         if not (np.isfinite(values).all() and np.isfinite(expected).all()):
             raise BundleError(f"'{name}' should be finite and the action inside the limits")
         worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()

@@ -48,7 +48,7 @@ class LoggedEpisode:
         intervened: (K,), the applied action is not the one that the policy chose.
         signals: by name, (K, size), of the state that each action led to.
         reward: (K,); costs: (K, costs), of each action.
-        cost_to_go: (K + 1, costs), predicted at each observation; NaN without a bundle.
+        cost_to_go: (K + 1, costs), predicted at each observation; NaN without critics.
         reasons: the verdict's codes at each of the K + 1 observations.
         completed: the episode ran its full length, with finite readings throughout.
         obeyed: nothing shows that the device may have ignored commands (`audit.obeyed`).

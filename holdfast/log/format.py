@@ -69,7 +69,7 @@ float64[] proposed             # physical units, not clipped; NaN without a prop
 float64[] applied              # what the monitor let through, physical units
 float64 log_prob               # of the proposed action; NaN when the policy did not explore
 float64[] costs                # billed at this step, for the action before it
-float64[] cost_to_go           # predicted from here to the episode's end; NaN without a bundle
+float64[] cost_to_go           # predicted from here to the episode's end; NaN without critics
 uint8 state                    # the monitor's answer
 bool intervened                # the monitor changed more than the contract's limits do
 string contract_hash
@@ -148,7 +148,8 @@ class RunInfo:
         sources: signals of each of the monitor's sources with their sizes, by name.
         limits: the monitor's limits in force; run_budget: run budgets in force, by cost name.
         familiarity, prediction: the bundle's, if the monitor used them.
-        bundle_hash: "" for a run without a bundle.
+        bundle_hash: "" for a run without a bundle. critics: the bundle has cost critics, and the
+            monitor was told what they predict.
         evidence: the deployment's evidence before the run, if evidence is kept.
         identity: the robot's description of itself; versions: versions of the software that ran.
         clock_offset_s: Unix time minus the run's clock; 0 if the clock is a ROS graph's.
@@ -157,6 +158,7 @@ class RunInfo:
     run: str
     contract: Contract
     bundle_hash: str
+    critics: bool
     seed: int
     exploring: bool
     sources: Mapping[str, Mapping[str, Annotated[int, Range(1, MAX_SIGNAL)]]]

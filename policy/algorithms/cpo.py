@@ -25,6 +25,8 @@ from holdfast.policy.sampling.samples import Samples
 from holdfast.schema import NOT_NEGATIVE, SHARE
 from holdfast.signals import Array
 
+NO_STEP = "no step of the line search met KL, reward and costs"
+
 
 @dataclass(frozen=True)
 class CPOSettings(TRPOSettings):
@@ -152,7 +154,7 @@ def cpo_step(
 
     found = region.search(factors @ natural, accept)
     if found is None:
-        return _rejected("no step of the line search met KL, reward and costs", dual.case.value)
+        return _rejected(NO_STEP, dual.case.value)
     tries, trial = found
     gain, *rises = trial.change.tolist()
     return UpdateResult(

@@ -22,7 +22,7 @@ from torch import Tensor
 from holdfast.bundle import reader as bundle
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import UpdateResult
-from holdfast.policy.algorithms.cpo import cpo_step
+from holdfast.policy.algorithms.cpo import NO_STEP, cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
 from holdfast.policy.learn.settings import TaskOption, require_same, settings_of
 from holdfast.policy.models import checkpoint
@@ -35,6 +35,9 @@ from holdfast.policy.ship.export import checkpoint_of, export, file_hash
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, Range, check, to_plain
 from holdfast.signals import Array
 from holdfast.sim.task_spec import TaskSpec
+
+SPENT = "these logs support no further step; logs of the child may"
+"""How a run of steps ends at the edge of what the logs can tell, which is its ordinary end."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,7 @@ class Finetuner:
                 break
             result = self._step(excess)
             if result.accepted is None:
-                ended = result.reason
+                ended = SPENT if taken and result.reason == NO_STEP else result.reason
                 break
             taken += 1
         return {
@@ -247,6 +250,11 @@ def finetune(
     if out.resolve() == parent.resolve():
         raise TrainingError(f"{out}: the child should not overwrite its parent")
     held = bundle.load(parent)
+    if "adopted" in held.provenance:
+        raise TrainingError(
+            f"{parent}: was trained elsewhere, so there is no training state to go on from; its "
+            "logs teach a policy of the same contract, with --other-policy"
+        )
     source = checkpoint_of(parent)
     if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
         raise TrainingError(f"{source}: should be the training state exported with {parent}")

@@ -43,7 +43,9 @@ class Learner:
 
     Attributes:
         demonstrations: the logs that the policy was cloned from before the first iteration, and
-            the clone's quality; None: the policy began with random weights.
+            the clone's quality; None: there were none.
+        started_from: iteration and contract of the checkpoint whose networks training began with;
+            None: there was none.
 
     Raises:
         TrainingError, ConfigError: the settings or the task do not fit.
@@ -84,6 +86,7 @@ class Learner:
         )
         self.iteration, self.steps = 0, 0
         self.demonstrations: dict[str, Any] | None = None
+        self.started_from: dict[str, Any] | None = None
 
     def _more(self, copies: int) -> Batch:
         """Return another batch of the task, with the given number of copies."""
@@ -215,7 +218,8 @@ class Learner:
         }
 
     def _origin(self) -> dict[str, Any]:
-        return {} if self.demonstrations is None else {"demonstrations": self.demonstrations}
+        told = {"demonstrations": self.demonstrations, "started_from": self.started_from}
+        return {name: origin for name, origin in told.items() if origin is not None}
 
     # Checkpoints.
 
@@ -256,6 +260,7 @@ class Learner:
             learner.iteration = data["iteration"]
             learner.steps = data["steps"]
             learner.demonstrations = data.get("demonstrations")
+            learner.started_from = data.get("started_from")
             # Each iteration begins with a reset, so the batch's only state is its generator.
             learner.batch.rng.bit_generator.state = data["start_states"]
         return learner

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.constructors import PrimitiveConstructorSpec
 
+from holdfast import plain
 from holdfast.contract import Contract
 from holdfast.errors import HoldfastError, TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
@@ -170,6 +171,9 @@ def settings_from(data: Mapping[str, Any], task: TaskSpec | None = None) -> Trai
     """
     try:
         data = data if "own" in data else _converted(data)
+        if not isinstance(data["task"], str):
+            said = f"should be text, received {plain.shown(repr(data['task']))}"
+            raise TrainingError(f"settings.task {said}")
         known = {**data, "own": {}, "task": trained_on(data["task"], task)}
     except (KeyError, TypeError, AttributeError) as error:
         raise TrainingError(

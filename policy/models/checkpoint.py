@@ -5,6 +5,7 @@ A checkpoint is written whole or not at all, so a killed run leaves a whole one.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -143,8 +144,13 @@ def networks_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, An
     return networks
 
 
-def start_from(path: Path, networks: Networks) -> None:
-    """Copy a checkpoint's weights into networks of the same task and size.
+def start_from(path: Path, networks: Networks) -> dict[str, Any]:
+    """Copy a checkpoint's weights and normaliser into networks of the same contract and size.
+
+    The contracts may differ in their costs' limits, discounts and λ.
+
+    Returns:
+        The checkpoint's iteration, and the SHA-256 of its contract.
 
     Raises:
         TrainingError: see `load`; or task, contract or size differ.
@@ -153,7 +159,7 @@ def start_from(path: Path, networks: Networks) -> None:
     own, its = networks.contract, held.contract
     if its.task != own.task:
         raise TrainingError(f"checkpoint {path}: is of {its.task}, not of {own.task}")
-    if (its.observation, its.action) != (own.observation, own.action):
+    if _but_for_limits(its) != _but_for_limits(own):
         raise TrainingError(f"checkpoint {path}: was trained under another contract of {own.task}")
     hidden = [layer.out_features for layer in networks.policy.linears[:-1]]
     if data["settings"]["hidden"] != hidden:
@@ -162,6 +168,13 @@ def start_from(path: Path, networks: Networks) -> None:
             f"checkpoint {path}: has other hidden layers than {hidden}; give --hidden {wanted}"
         )
     restore_modules(networks.modules, module_tensors(held.modules))
+    return {"iteration": data["iteration"], "contract": its.hash}
+
+
+def _but_for_limits(contract: Contract) -> Contract:
+    free: dict[str, Any] = {"limit": 0.0, "run_budget": 0.0, "gamma": 1.0, "lam": 1.0}
+    costs = tuple(dataclasses.replace(cost, **free) for cost in contract.costs)
+    return dataclasses.replace(contract, costs=costs)
 
 
 def known_tensors(episodes: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:

@@ -20,6 +20,15 @@ from holdfast.signals import Array
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 """Nominal coverages of the cost prediction, at which the observed coverage is reported."""
 
+MET_WITHIN = 0.1
+"""Share of the limit by which a mean cost may exceed its limit and still meet it: a policy that was
+trained to reach its limit is above it in half of all measurements."""
+
+
+def is_met(mean: float, limit: float) -> bool:
+    """Return whether a mean cost per episode meets its limit d."""
+    return mean <= (1.0 + MET_WITHIN) * limit
+
 
 def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
     """Return the mean of values (n,) with a 95 % bootstrap interval (Efron 1979), seeded.

@@ -9,7 +9,7 @@ import logging
 import math
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,11 +26,17 @@ from holdfast import files
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError, FileError
+from holdfast.errors import ConfigError, FileError, TrainingError
 from holdfast.policy.learn.settings import TaskOption, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
-from holdfast.policy.ship.evaluate import evaluate, predict_costs, prediction_errors
+from holdfast.policy.ship.evaluate import (
+    Evaluation,
+    evaluate,
+    is_met,
+    predict_costs,
+    prediction_errors,
+)
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.schema import to_plain
@@ -102,6 +108,7 @@ def command(
     ),
     out: Path = Path("runs/train/policy.onnx"),
     episodes: int = EPISODES,
+    anyway: bool = False,
     task: TaskOption = None,
 ) -> None:
     """Write a trained policy as a bundle: one ONNX file with cost critics and contract.
@@ -113,14 +120,26 @@ def command(
         episodes: number of simulated episodes. They measure return and costs for the provenance,
             the error of the predicted cost, and the familiar observations. Half of them
             calibrate, so the false-alarm rate of familiarity is at least 2 / episodes.
+        anyway: write the bundle also if a cost does not meet its limit. A mean of up to a tenth
+            above the limit meets it, as in training.
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
             file names is not run, so such a task has to be given.
     """
-    measured = export(source, out, episodes, task=task)["measured"]
-    costs = (f"{name} {cost['mean']:.2f}" for name, cost in measured["costs"].items())
+    measured = export(source, out, episodes, task=task, require_met=not anyway)["measured"]
+    contract = bundle.load(out).contract
     Console(soft_wrap=True, highlight=False, markup=False).print(
-        f"{out}: return {measured['return']['mean']:.1f}, {', '.join(costs)} "
+        f"{out}: return {measured['return']['mean']:.1f}, {_beside_limits(measured, contract)} "
         f"per episode in simulation; SHA-256 {file_hash(out)[:16]}"
+    )
+
+
+def _beside_limits(measured: Mapping[str, Any], contract: Contract) -> str:
+    """Return each mean cost beside its limit, and whether it is not met."""
+    means = {cost.name: measured["costs"][cost.name]["mean"] for cost in contract.costs}
+    return ", ".join(
+        f"{cost.name} {means[cost.name]:.2f} (limit d = {cost.limit:g}"
+        f"{'' if is_met(means[cost.name], cost.limit) else ', limit not met'})"
+        for cost in contract.costs
     )
 
 
@@ -130,6 +149,7 @@ def export(
     episodes: int,
     extra: dict[str, Any] | None = None,
     task: TaskSpec | None = None,
+    require_met: bool = False,
 ) -> dict[str, Any]:
     """Write bundle and checkpoint copy; return the provenance. Equal inputs give equal bytes.
 
@@ -137,10 +157,12 @@ def export(
         source: the checkpoint.
         extra: further entries in a fine-tuned child's provenance (parent, logs).
         task: see `settings_from`.
+        require_met: write nothing if a cost does not meet its limit. A policy of a task without
+            limits, trained by an algorithm that ignores limits, has none to meet.
 
     Raises:
         ConfigError: too few or too many episodes.
-        TrainingError: the source is no checkpoint, or its task has to be given.
+        TrainingError: the source is no checkpoint, its task has to be given, or a limit is not met.
         FileError: a file cannot be written; earlier files are unchanged.
     """
     if episodes < GOLDEN_PAIRS:
@@ -155,13 +177,15 @@ def export(
     settings = settings_of(source, data, task)
     seed = settings.seed
     evaluation = evaluate(networks, settings, episodes, seed)
+    if require_met and (settings.task.has_limits or settings.limit):
+        _require_met(source, evaluation, networks.contract)
     cost_to_go, half, contract = (
         predict_costs(networks, evaluation),
         episodes // 2,
         networks.contract,
     )
     prediction = fit_prediction(cost_to_go[half:], evaluation.costs[half:], contract.episode_steps)
-    provenance = {
+    provenance: dict[str, Any] = {
         "holdfast": holdfast.__version__,
         "versions": {
             "python": platform.python_version(),
@@ -172,7 +196,7 @@ def export(
         "seed": seed,
         "settings": data["settings"],
         "iteration": data["iteration"],
-        **{key: data[key] for key in ("demonstrations",) if key in data},
+        **{key: data[key] for key in ("demonstrations", "started_from") if key in data},
         "checkpoint": {
             "file": checkpoint_of(out).name,
             "sha256": hashlib.sha256(state).hexdigest(),
@@ -190,6 +214,16 @@ def export(
     with files.replacing(out, content), files.replacing(checkpoint_of(out), state):
         pass  # both or neither
     return provenance
+
+
+def _require_met(source: Path, evaluation: Evaluation, contract: Contract) -> None:
+    means = evaluation.cost_returns.mean(axis=0).tolist()
+    if not all(is_met(mean, cost.limit) for mean, cost in zip(means, contract.costs, strict=True)):
+        costs = _beside_limits(evaluation.summary(), contract)
+        raise TrainingError(
+            f"{source}: {costs} per episode in simulation; nothing is written. Train on, or give "
+            "--anyway to export such a policy"
+        )
 
 
 def serialise(

@@ -15,6 +15,7 @@ from rich.markup import escape
 from holdfast import files
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.reader import Bundle
+from holdfast.contract import Contract
 from holdfast.errors import BundleError, FileError, HoldfastError
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.export import Exported, checkpoint_of, export, file_hash
@@ -30,7 +31,8 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
     """Check a bundle: digest, golden pairs, parity with torch, limits, reproducible export.
 
     Args:
-        policy: the bundle; the training state should lie beside the bundle.
+        policy: the bundle; the training state should lie beside the bundle, unless `holdfast adopt`
+            made it.
         robot: the robot that the bundle should be for.
         task: the task that the bundle should be for. A task that is no part of Holdfast is given
             as FILE.py:NAME or gym:MODULE:ID, as the task runs to export the bundle again.
@@ -58,6 +60,8 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
         ("parity", lambda: check_parity(held, state)),
         ("reproducible", lambda: check_reproducible(held, state, program)),
     )
+    if "adopted" in held.provenance:
+        checks = (("adopted", lambda: check_adopted(held)),)
     failed = 0
     for name, check in checks:
         try:
@@ -93,6 +97,19 @@ def observations(held: Bundle, count: int = OBSERVATIONS) -> Array:
     return near + scale[:, None] * rng.standard_normal(near.shape)
 
 
+def check_adopted(held: Bundle) -> str:
+    """Check that an adopted policy's outputs are finite and its actions inside the limits."""
+    x = observations(held)
+    found = dict(zip(held.names, held.outputs(x), strict=True))
+    if not all(np.isfinite(values).all() for values in found.values()):
+        raise BundleError("an output is not finite")
+    _require_limits(held.contract, found["action"])
+    return (
+        "the policy was trained elsewhere, so there is no training state to compare; over "
+        f"{len(x)} observations its actions are inside the limits"
+    )
+
+
 def check_parity(held: Bundle, state: bytes) -> str:
     """Check that ONNX Runtime and torch agree, and that every action is inside the limits."""
     _require_state(state)
@@ -112,13 +129,16 @@ def check_parity(held: Bundle, state: bytes) -> str:
             raise BundleError(
                 f"'{name}' differs from torch by {worst:.3g}; {TOLERANCE:g} is allowed"
             )
-    contract, action = held.contract, found[0]
+    _require_limits(held.contract, found[0])
+    return f"torch and ONNX Runtime differ by at most {worst:.2g} over {len(x)} observations"
+
+
+def _require_limits(contract: Contract, action: Array) -> None:
     slack = 1e-6 * contract.action_half_range
     if (action < contract.action_low - slack).any() or (
         action > contract.action_high + slack
     ).any():
         raise BundleError("an action lies outside the contract's limits")
-    return f"torch and ONNX Runtime differ by at most {worst:.2g} over {len(x)} observations"
 
 
 def check_reproducible(held: Bundle, state: bytes, task: TaskSpec | None = None) -> str:

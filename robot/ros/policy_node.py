@@ -66,9 +66,11 @@ class PolicyNode(ManagedNode):
             return
         action = self._zero
         if question.may_move:
-            action, log_std = self._bundle.act(question.observation)
             if self._explore:
-                action, _ = bundles.sample(action, log_std, self._rng, contract)
+                mean, log_std = self._bundle.act(question.observation)
+                action, _ = bundles.sample(mean, log_std, self._rng, contract)
+            else:
+                action = self._bundle.mean(question.observation)
         self._publish(self._codec.message(action, question.stamp_s))
         self._answered += 1
 

@@ -88,7 +88,12 @@ class SafetyMonitorNode(ManagedNode):
         self._robot = TopicRobot(
             self.graph, section, contract, config.robot, hardware_id, self.flag("enable_motion")
         )
-        require_fit(contract, self._robot.identity, assembly.monitor.required)
+        require_fit(
+            contract,
+            self._robot.identity,
+            assembly.monitor.required,
+            assembly.config.command_valid_for_s,
+        )
         if assembly.deployment is not None:
             assembly.deployment.claim(hardware_id)
         self._proposer = self._find_proposer(assembly)

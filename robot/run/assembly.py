@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import __version__, plain, yaml_file
+from holdfast import __version__, plain
 from holdfast.bundle import reader as bundles
+from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError, ContractError, RunError
+from holdfast.errors import ConfigError, RunError
 from holdfast.log.format import RunInfo
 from holdfast.robot import config as configs
 from holdfast.robot.base import Identity, Robot
@@ -59,6 +60,7 @@ class Assembly:
             run=run,
             contract=self.contract,
             bundle_hash="" if self.bundle is None else self.bundle.hash,
+            critics=self.bundle is not None and self.bundle.has_critics,
             seed=seed,
             exploring=exploring,
             sources=robot.identity.sources,
@@ -136,24 +138,19 @@ def knowledge(
     return familiarity, bundle.prediction
 
 
-def load_contract(path: Path) -> Contract:
-    """Read a contract from a YAML file, for external proposals.
-
-    Raises:
-        ContractError: the file cannot be read, or is no contract.
-    """
-    return yaml_file.load(path, Contract, ContractError)
-
-
-def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> None:
+def require_fit(
+    contract: Contract, identity: Identity, required: Set[str], command_valid_for_s: float
+) -> None:
     """Check that a robot can run under a contract.
 
     Args:
         required: signals that the monitor needs before it lets a robot move.
+        command_valid_for_s: the configuration's time for which the device obeys a command.
 
     Raises:
         RunError: the robot has other action channels, or another order of them; its limits are
-            tighter than the contract's; a signal is missing; its watchdog is too short.
+            tighter than the contract's; a signal is missing; its watchdog is too short, or is
+            shorter than a command is valid.
         ConfigError: the robot does not measure its velocity.
     """
     if identity.actions != contract.action_names:
@@ -179,6 +176,11 @@ def require_fit(contract: Contract, identity: Identity, required: Set[str]) -> N
         raise RunError(
             f"{identity.hardware_id} stops after {identity.watchdog_s} s without a command; "
             f"that should be more than the contract's period of {contract.period_s} s"
+        )
+    if command_valid_for_s > identity.watchdog_s:
+        raise RunError(
+            f"command_valid_for_s {command_valid_for_s:g} should be at most the "
+            f"{identity.watchdog_s:g} s after which {identity.hardware_id} stops without a command"
         )
 
 

@@ -101,7 +101,7 @@ def command(settings: Settings) -> int:
         robot = connect(settings.robot, assembly)
         stack.callback(robot.close)
         bundle.expect(robot=robot.identity.robot)
-        require_fit(contract, robot.identity, assembly.monitor.required)
+        require_fit(contract, robot.identity, assembly.monitor.required, config.command_valid_for_s)
         if assembly.deployment is not None:
             assembly.deployment.claim(robot.identity.hardware_id)
         policy.wait_ready()

@@ -51,12 +51,17 @@ class PolicyProcess:
         explore: sample actions; otherwise propose the mean action.
         seed: random seed of the sampled actions.
 
+    Raises:
+        BundleError: explore, and the policy has no density.
+
     Attributes:
         late: the newest question was not answered in time.
         ended: no answer will ever come.
     """
 
     def __init__(self, bundle: bundles.Bundle, explore: bool, seed: int) -> None:
+        if explore:
+            bundle.require_density()
         self._bundle = bundle
         self._request, self._answer = _request(bundle.contract), _answer(bundle.contract)
         self.late = False
@@ -182,9 +187,11 @@ def main(path: str, descriptor: str, mode: str, seed: str) -> int:
         sequence, stamp_s, may_move, *observation = request.unpack(data)
         action, log_prob = nothing, math.nan
         if may_move:
-            action, log_std = bundle.act(np.array(observation))
             if explore:
-                action, log_prob = bundles.sample(action, log_std, rng, contract)
+                mean, log_std = bundle.act(np.array(observation))
+                action, log_prob = bundles.sample(mean, log_std, rng, contract)
+            else:
+                action = bundle.mean(np.array(observation))
         channel.send(answer.pack(sequence, stamp_s, log_prob, contract_hash, *action.tolist()))
     return 0
 

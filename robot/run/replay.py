@@ -100,7 +100,7 @@ class _Replay:
                     row["proposed"].copy(),
                     log.info.contract.hash,
                 )
-            cost_to_go = row["cost_to_go"].copy() if log.info.bundle_hash else None
+            cost_to_go = row["cost_to_go"].copy() if log.info.critics else None
             look = self.monitor.look(float(row["now_s"]), self.sources)
             observations.append(look.observation)
             verdicts.append(self.monitor.step(look, proposal, cost_to_go))

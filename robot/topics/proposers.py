@@ -75,7 +75,13 @@ class Question:
 
 
 def introduction(bundle: bundles.Bundle, explore: bool) -> str:
-    """Return the text by which the policy node says which bundle it runs, and how."""
+    """Return the text by which the policy node says which bundle it runs, and how.
+
+    Raises:
+        BundleError: explore, and the policy has no density.
+    """
+    if explore:
+        bundle.require_density()
     contract_hash = bundle.contract.hash
     return json.dumps({"contract": contract_hash, "bundle": bundle.hash, "explore": explore})
 

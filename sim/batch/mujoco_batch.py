@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.errors import TrainingError
+from holdfast.errors import ConfigError, TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
@@ -36,7 +36,7 @@ class MujocoBatch:
 
     Raises:
         ConfigError: a parameter cannot be randomised in this task; or Warp has no such device, or
-            cannot simulate the robot.
+            cannot simulate the robot; or the contract's observation has a history.
     """
 
     restores = True
@@ -54,6 +54,11 @@ class MujocoBatch:
         self.contract = task.contract
         self.rng = np.random.default_rng(seed)
         self.observe, self.cost_model = Observer(task.contract), CostModel(task.contract)
+        if self.observe.depth > 1:
+            raise ConfigError(
+                f"{task.contract.task}: history of an observation channel should be 1 in training, "
+                f"received {self.observe.depth}; only a policy from elsewhere may have more"
+            )
         self._own = {channel.signal for channel in task.contract.observation}
         model = task.robot.load_model()
         self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)

@@ -11,7 +11,7 @@ from holdfast.log import format as log_format
 from holdfast.log.cdr import Layout, pack_strings
 from tests.helpers.data.bundles import drive_contract
 
-SOURCES = {"robot": ("position", "heading", "tilt")}
+SOURCES = {"robot": {"position": 2, "heading": 1, "tilt": 2}}
 
 NESTED = """# comment
 uint8 CONSTANT=3

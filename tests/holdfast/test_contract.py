@@ -152,18 +152,18 @@ WRONG_VALUES = [
     (("costs", 0, "lam"), -0.01, "lam should be in [0, 1]"),
     (("costs", 0, "expression"), "abs(positon.x) > 1", "did you mean 'position'"),
     (("costs", 0, "expression"), "scan.min <", "cost 'outside'"),
-    (("costs", 0, "at_most"), 0.0, "at_most should be finite and above 0"),
+    (("costs", 0, "at_most"), 0.0, "at_most should be above 0, received 0.0"),
     (("reward",), "position", "reward"),
-    (("observation", 0, "scale"), 0.0, "scale should be finite and not 0"),
-    (("observation", 0, "clip"), -1.0, "clip should be finite and above 0"),
-    (("observation", 0, "history"), 0, "history should be from 1 to 100, received 0"),
+    (("observation", 0, "scale"), 0.0, "scale should not be 0"),
+    (("observation", 0, "clip"), -1.0, "clip should be above 0, received -1.0"),
+    (("observation", 0, "history"), 0, "history should be in [1, 100], received 0"),
     (("observation", 0, "history"), 2, "'position': size should be 4, received 2"),
     (("signals", 0, "name"), "scan", "should be as the catalogue has it: size 36, unit 'm'"),
     (("signals", 0, "name"), "applied_action", "the name is taken"),
     (("signals", 0, "name"), "a-b", "should be made of letters, digits and _"),
     (("signals", 0, "size"), 0, "size should be at least 1"),
     (("signals", 0, "high"), -1.0, "low 0.0 should be below high -1.0"),
-    (("recovery", "parameters"), {"gain": float("inf")}, "gain: should be a finite number"),
+    (("recovery", "parameters"), {"gain": float("inf")}, "gain should be a finite number"),
 ]
 
 
@@ -228,7 +228,8 @@ def test_a_contract_built_in_python_is_as_strict(field, value):
 
 
 def test_parameters_built_in_python_are_finite():
-    with pytest.raises(ContractError, match="recovery 'brake': gain should be finite"):
+    sentence = r"recovery 'brake': parameters\.gain should be a finite"
+    with pytest.raises(ContractError, match=sentence):
         Recovery("brake", {"gain": float("inf")})
 
 
@@ -409,3 +410,11 @@ def test_the_example_in_numbers():
     np.testing.assert_allclose(contract.action_max_step, [0.2, 1.0])
     moved = contract.admissible(np.array([0.0, 0.0]), np.array([5.0, -0.5]))
     np.testing.assert_allclose(moved, [0.2, -0.5])
+
+
+@pytest.mark.parametrize("limit", ["5", None, [5.0]])
+def test_a_limit_that_is_no_number_is_refused_in_a_person_s_own_code(limit):
+    with pytest.raises(
+        ContractError, match="cost 'far': limit should be a finite number, received"
+    ):
+        Cost("far", "abs(position.x) > 1.0", limit=limit, run_budget=15.0, gamma=0.99, lam=0.95)

@@ -57,7 +57,16 @@ def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "run"
     assert main(["train", *SMALL, "--iterations", "1", "--out", str(out)]) == 0
     path, checkpoint = out / "policy.onnx", str(out / "checkpoint.safetensors")
-    export = ["export", "--checkpoint", checkpoint, "--episodes", "8", "--out", str(path)]
+    export = [
+        "export",
+        "--checkpoint",
+        checkpoint,
+        "--episodes",
+        "8",
+        "--out",
+        str(path),
+        "--anyway",
+    ]
     assert main(export) == 0
     made_by = bundle.load(path)
     budgets = {cost.name: cost.run_budget for cost in made_by.contract.costs}
@@ -85,7 +94,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     [
         (["train", "--resume", "--iterations", "2", "--out", "run"], "File too large"),
         (["export", "--checkpoint", "run/checkpoint.safetensors", "--episodes", "8",
-          "--out", "bundle/policy.onnx"], "File too large"),
+          "--anyway", "--out", "bundle/policy.onnx"], "File too large"),
         (["demo", "--out", "demo", "--iterations", "1"], "File too large"),
         (["finetune", "--policy", "run/policy.onnx", "--log", "run/log", "--steps", "1",
           "--out", "child.onnx"], "File too large"),

@@ -62,7 +62,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     assert main(["train", *SMALL, "--out", str(folder / "train")]) == 0
     checkpoint = str(folder / "train" / "checkpoint.safetensors")
-    exported = ["--episodes", "8", "--out", str(folder / "exported.onnx")]
+    exported = ["--anyway", "--episodes", "8", "--out", str(folder / "exported.onnx")]
     assert main(["export", "--checkpoint", checkpoint, *exported]) == 0
     write_bundle(folder / "policy.onnx")
     log = Recorder(folder / "run", info())

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast import plain, yaml_file
+from holdfast.bundle.contract_file import load_contract
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.robot import config as configs
-from holdfast.robot.run.assembly import default_directory, load_contract
+from holdfast.robot.run.assembly import default_directory
 from holdfast.share import folder
 from holdfast.sim.twin.gap import load_gap
 from tests.helpers.data.bundles import drive_contract

@@ -352,7 +352,7 @@ LIFT = """
 import numpy as np
 from pathlib import Path
 from holdfast import yaml_file
-from holdfast.robot.run.assembly import load_contract
+from holdfast.bundle.contract_file import load_contract
 from holdfast.safety_monitor import Limits, Monitor, Reading
 
 limits = yaml_file.read(Path("config/drive.yaml")).data["monitor"]

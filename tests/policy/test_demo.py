@@ -4,19 +4,24 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from math import cos, sin
+from pathlib import Path
 
 import pytest
 
+from holdfast import share
 from holdfast.bundle import reader as bundle
+from holdfast.cli import main
 from holdfast.errors import ConfigError, LogError
 from holdfast.log import reader as log
 from holdfast.log.writer import Recorder
 from holdfast.policy import report
-from holdfast.policy.demo import Demo, DemoSettings
+from holdfast.policy.demo import MARKER, Demo, DemoSettings, _claimed
 from tests.helpers.data.bundles import drive_contract
 from tests.helpers.data.recordings import info, record_episode
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
@@ -95,6 +100,77 @@ def test_a_demo_replaces_a_demo_and_nothing_else(tmp_path):
     with pytest.raises(ConfigError, match="holds something other than a demo"):
         Demo(DemoSettings(out=tmp_path)).run()
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path):
+    """Another program has claimed the folder, and works there."""
+    out = tmp_path / "run"
+    code = (
+        "import sys, pathlib; from holdfast.policy.demo import _claimed\n"
+        "with _claimed(pathlib.Path(sys.argv[1])): print('here', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(out)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout.readline() == "here\n"
+    (out / "policy_0.onnx").write_text("the other's")
+    with pytest.raises(ConfigError, match="another demo uses this folder; give another --out"):
+        Demo(DemoSettings(out=out)).run()
+    assert (out / "policy_0.onnx").read_text() == "the other's"
+    other.communicate("")
+    with _claimed(out):  # a demo that ended leaves its folder to the next
+        assert [path.name for path in out.iterdir()] == [MARKER]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--task", "PointCircle-v0"], "task should be one of robot 'drive'"),
+        (["--task", "none.py:Mine"], "there is no file none.py"),
+        (["--config", "car.yaml"], "the configuration is of robot 'car', the policy of 'drive'"),
+        (["--limit", "1", "2"], "limit should have a value for each cost"),
+    ],
+)
+def test_a_demo_of_ones_own_is_refused_before_it_trains(
+    tmp_path, monkeypatch, capsys, options, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(EXAMPLES / "car.yaml", tmp_path)
+    assert main(["demo", "--out", "run", *options]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run" / "train").exists()
+
+
+OWN = """
+from holdfast.sim.robots.drive import Drive
+from holdfast.sim.tasks.circle import Circle
+
+def Mine():
+    return Circle("mine/Circle-v0", Drive(), radius_m=1.0, x_limit_m=0.05, episode_steps=50,
+                  limit=10.0, gamma=0.99, lam=0.95)
+"""
+
+
+def test_a_demo_and_its_page_of_a_task_of_ones_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    shutil.copy(share.folder() / "config" / "drive.yaml", tmp_path / "mine.yaml")
+    own = ["--task", "mine.py:Mine"]
+    small = ["--iterations", "1", "--episodes", "3", "--rounds", "1", "--limit", "0"]
+    assert main(["demo", "--out", "run", *own, "--config", "mine.yaml", *small]) == 0
+    held = bundle.load(tmp_path / "run" / "policy_1.onnx").contract
+    assert (held.task, held.costs[0].limit) == ("mine/Circle-v0", 0.0)
+    page = (tmp_path / "run" / report.PAGE).read_text()
+    assert "mine/Circle-v0" in page
+    capsys.readouterr()
+    assert main(["report", "--run", "run", *own]) == 0
+    assert main(["report", "--run", "run"]) == 1
+    assert "give the task with --task" in capsys.readouterr().err
+    assert main(["report", "--run", "run", "--task", f"{EXAMPLES / 'car.py'}:CarLaps"]) == 1
+    assert "is task 'example/CarLaps-v0', the run is of 'mine/Circle-v0'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "value"), [("iterations", 0), ("episodes", 1), ("seed", -1)])

@@ -15,7 +15,7 @@ from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder
 from holdfast.policy.improve import finetune as finetuning
 from holdfast.policy.improve.experience import Experience, Trajectory, logged_advantages, read
-from holdfast.policy.improve.finetune import Finetuner, FinetuneSettings
+from holdfast.policy.improve.finetune import SPENT, Finetuner, FinetuneSettings
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.sampling.rollout import Collector
@@ -324,6 +324,13 @@ def test_it_lowers_the_cost_inside_the_trust_region(over_the_limit):
     assert learned["steps"] > 0
     assert learned["kl"] <= settings.max_kl
     assert learned["effective_share"] >= settings.min_share
+    assert learned["ended"] in ("the bounded costs meet the target", SPENT)
+    # A target out of reach: the logs tell of a few steps, and that is no failure.
+    far = dataclasses.replace(settings, target=0.01, max_kl=0.02)
+    again = Experience.of(simulated(learner, 8), learner.contract)
+    learned = Finetuner(learner.networks, again, far, 0.99, 0.95).run()
+    assert learned["steps"] > 0
+    assert learned["ended"] == SPENT
 
 
 def test_a_policy_under_the_target_is_left_alone(learner):

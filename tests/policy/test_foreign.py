@@ -16,7 +16,7 @@ from holdfast.policy.train import CHECKPOINT, PROGRESS
 from holdfast.robot import config as configs
 from holdfast.sim.registry import resolve
 
-WALK = "gym:gym_envs:Walk-v0"
+WALK = "gym:tests.helpers.gym.gym_envs:Walk-v0"
 SMALL = TrainSettings(task=resolve(WALK), limit=(2.0,), batch=180, critic_steps=5)
 LINE = f"train --task {WALK} --limit 2 --batch 180 --critic-steps 5".split()
 
@@ -27,7 +27,20 @@ def trained(tmp_path_factory):
     assert main([*LINE, "--iterations", "2", "--out", str(folder)]) == 0
     source, out = str(folder / CHECKPOINT), str(folder / "policy.onnx")
     assert (
-        main(["export", "--checkpoint", source, "--out", out, "--episodes", "10", "--task", WALK])
+        main(
+            [
+                "export",
+                "--checkpoint",
+                source,
+                "--out",
+                out,
+                "--episodes",
+                "10",
+                "--anyway",
+                "--task",
+                WALK,
+            ]
+        )
         == 0
     )
     return folder
@@ -102,7 +115,7 @@ def test_no_robot_is_moved_by_it(trained, config):
 def test_a_faulty_environment_is_refused_before_training(tmp_path, capsys, env, sentence):
     out = tmp_path / "run"
     line = [*LINE, "--out", str(out)]
-    line[2] = f"gym:gym_envs:{env}-v0"
+    line[2] = f"gym:tests.helpers.gym.gym_envs:{env}-v0"
     assert main(line) == 1
     assert capsys.readouterr().err.startswith(f"holdfast: {line[2]}: {sentence}")
     assert not out.exists()

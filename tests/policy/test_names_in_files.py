@@ -99,7 +99,9 @@ def test_a_task_that_a_contract_names_is_not_run(shipped, folder, name):
     recorder = Recorder(folder / "log", info(contract=drive_contract(task=task)))
     record_episode(recorder, 0, 5)
     recorder.close()
-    with pytest.raises(ConfigError, match=r"task should be one of holdfast/PointCircle-v0, .* rec"):
+    with pytest.raises(
+        ConfigError, match="code that a file names is not run: give the task with --task"
+    ):
         report.row(log.read(folder / "log"))
     assert main(["replay", "log"]) in (0, 1)
     forged(shipped, folder, task, contract)
@@ -119,7 +121,11 @@ def test_the_task_that_was_trained_on_may_be_named_but_no_other(shipped, capsys)
 
 
 def test_nothing_unpickles_and_nothing_evaluates_text():
-    """By the names that would: none is used in what is installed."""
+    """By the names that would: none is used in what is installed, with one exception.
+
+    `holdfast/expressions/generate.py` executes a function that it wrote from a checked tree, in
+    which nothing but numbers, indices and names of its own stands.
+    """
     forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
     calls = {"eval", "exec", "compile", "__import__"}
     methods = {("torch", "load"), ("np", "load"), ("numpy", "load"), ("yaml", "load"),
@@ -142,4 +148,4 @@ def test_nothing_unpickles_and_nothing_evaluates_text():
                         owner = getattr(function.value, "id", "")
                         if (owner, function.attr) in methods:
                             found.append(f"{file}: {owner}.{function.attr}")
-    assert found == []
+    assert found == [f"{ROOT / 'holdfast' / 'expressions' / 'generate.py'}: exec"]

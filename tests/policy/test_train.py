@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from holdfast.cli import main
 from holdfast.errors import TrainingError
-from holdfast.policy import probe
+from holdfast.policy import probe, train
 from holdfast.policy.algorithms.cpo import CPOSettings
 from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.learn.learner import Learner
@@ -20,6 +22,7 @@ from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
 from holdfast.sim.batch.randomise import Randomisation, load_randomisation
 from holdfast.sim.registry import resolve
+from tests.helpers.robots import runs
 
 SMALL = TrainSettings(
     task=resolve("PointCircle-v0"), seed=3, iterations=2, batch=1040, critic_steps=5
@@ -44,6 +47,67 @@ def test_command_trains_resumes_and_never_overwrites(tmp_path):
         file.write(json.dumps({"iteration": 3}) + "\n")
     command(dataclasses.replace(SMALL, iterations=4), out=tmp_path, resume=True)
     assert [line["iteration"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_ctrl_c_loses_no_iteration(tmp_path):
+    """A real signal to a real run, far from the next regular checkpoint."""
+    line = [sys.executable, "-m", "holdfast", "train", "--out", str(tmp_path), *OPTIONS]
+    run = subprocess.Popen(
+        [*line, "--iterations", "5000", "--checkpoint-every", "5000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    progress = tmp_path / PROGRESS
+    runs.until(lambda: progress.exists() and progress.read_text().count("\n") > 2)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=runs.LIMIT_S)
+    assert run.returncode == 130
+    assert err.splitlines()[-1] == "holdfast: interrupted"
+    done = lines(tmp_path)[-1]["iteration"]
+    assert f"iteration {done}; --resume goes on from it" in out
+    assert Learner.load(tmp_path / CHECKPOINT).iteration == done
+    assert main(["train", "--out", str(tmp_path), "--resume", "--iterations", str(done + 1)]) == 0
+    assert [line["iteration"] for line in lines(tmp_path)] == list(range(1, done + 2))
+
+
+def test_a_run_starts_from_the_networks_of_another_limit(tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["train", "--out", str(first), *OPTIONS, "--iterations", "2"]) == 0
+    parent = str(first / CHECKPOINT)
+    line = ["train", "--out", str(second), "--start-from", parent, "--limit", "7"]
+    assert main([*line, *OPTIONS, "--iterations", "1"]) == 0
+    held, _ = checkpoint.load_networks(first / CHECKPOINT)
+    child = Learner.load(second / CHECKPOINT)
+    assert child.contract.costs[0].limit == 7.0
+    assert child.started_from == {"iteration": 2, "contract": held.contract.hash}
+    assert lines(second)[0]["started_from"] == child.started_from
+    count = held.normaliser.count.item()
+    assert child.normaliser.count.item() == count + 650  # the batch is added
+    begun = train._start(SMALL, tmp_path / "third", False, (), first / CHECKPOINT)
+    begun.close()
+    for name, module in begun.networks.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, held.modules[name].state_dict()[key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--task", "DriveCircle-v0"], "is of holdfast/PointCircle-v0, not of holdfast/DriveCirc"),
+        ([*OPTIONS, "--hidden", "8"], "has other hidden layers than [8]; give --hidden 64 64"),
+        ([*OPTIONS, "--resume"], "start-from is only where training begins"),
+        ([*OPTIONS, "--probe"], "a probe begins with random weights"),
+        ([*OPTIONS, "--demonstrations", "log"], "a policy begins once"),
+        ([*OPTIONS, "--algorithm", "off-policy"], "leave --start-from out"),
+    ],
+)
+def test_what_cannot_start_from_another_run_is_refused(tmp_path, capsys, options, sentence):
+    command(dataclasses.replace(SMALL, iterations=1), out=tmp_path)
+    out = tmp_path if "--resume" in options else tmp_path / "other"
+    line = ["train", "--out", str(out), "--start-from", str(tmp_path / CHECKPOINT)]
+    assert main([*line, *options]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
 
 
 def test_a_file_says_what_is_randomised_and_the_checkpoint_what_was_in_it(tmp_path):

@@ -52,7 +52,7 @@ REQUIRED = frozenset(IDENTITY.signals)
 
 
 def test_a_robot_that_fits():
-    require_fit(drive_contract(), IDENTITY, REQUIRED)
+    require_fit(drive_contract(), IDENTITY, REQUIRED, 0.15)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,16 @@ def test_a_robot_that_fits():
             "not measure forward_speed, tilt, yaw_rate; the contract or the monitor's limits need",
         ),
         ({"watchdog_s": 0.05}, RunError, "stops after 0.05 s without a command"),
+        (
+            {"watchdog_s": 0.1},
+            RunError,
+            "command_valid_for_s 0.15 should be at most the 0.1 s after which unit-7 stops",
+        ),
     ],
 )
 def test_a_robot_that_does_not_fit(changes, error, sentence):
     with pytest.raises(error, match=sentence):
-        require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes), REQUIRED)
+        require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes), REQUIRED, 0.15)
 
 
 def test_a_signal_that_only_a_cost_needs():
@@ -105,7 +110,7 @@ def test_a_signal_that_only_a_cost_needs():
     assert required == {"forward_speed", "heading", "position"}
     blind = dataclasses.replace(IDENTITY, sources={"robot": {"forward_speed": 1}})
     with pytest.raises(RunError, match="does not measure heading, position;"):
-        require_fit(contract, blind, required)
+        require_fit(contract, blind, required, 0.15)
 
 
 def test_run_budgets_are_read():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import yaml
 
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
-from holdfast.safety_monitor.limits import Limits
+from holdfast.robot import plausible
+from holdfast.safety_monitor.limits import BLOCKS, Limits
 from tests.helpers.data.bundles import drive_contract
 
 
@@ -86,6 +89,77 @@ def test_a_robot_without_a_file():
 def test_times_that_do_not_fit_the_period(tmp_path, data, changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         configs.load(write(tmp_path, data | changes)).require_fit(drive_contract())
+
+
+# Values that mean something, and are mistakes.
+
+
+def changed(data, key, value):
+    """Change one value of the monitor's section, by its place."""
+    *path, name = key.split(".")
+    part = data["monitor"]
+    for step in path:
+        part = part[step]
+    part[name] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("motion.standing_speed_m_s", 5.0, r"in \(0, 0.5\]"),
+        ("motion.reaction_time_s", 200.0, r"in \[0, 2\]"),
+        ("freshness.source_lost_s", 500.0, r"in \(0, 10\]"),
+        ("freshness.future_tolerance_s", 20.0, r"in \[0, 0.5\]"),
+        ("freshness.max_skipped", 10**6, r"in \[0, 10000\]"),
+        ("ladder.fallback_max_s", 1500.0, r"in \[0, 60\]"),
+        ("ladder.trigger_steps", 10**6, r"in \[1, 100\]"),
+        ("envelope.tilt_rad", {"limited": 15.0, "stopped": 20.0}, r"in \(0, 1.5708\]"),
+        ("envelope.tilt_rad", {"limited": 0.3, "stopped": 20.0}, r"in \(0, 1.5708\]"),
+        ("envelope.yaw_rate_rad_s", {"limited": 60.0, "stopped": 60.0}, r"in \[-50, 50\]"),
+        ("geofence.keep_in_m", [[-3e6, -3], [3e6, -3], [3, 3]], r"in \[-100000, 100000\]"),
+        ("coasting.coasting_s", 1000.0, r"in \[0, 60\]"),
+        ("consistency.heading_rad", 11.0, r"in \[-3.14159, 3.14159\]"),
+        ("following.lag_s", 350.0, r"in \[0, 5\]"),
+        ("frozen.pose_frozen_s", 400.0, r"in \[0, 60\]"),
+    ],
+)
+def test_an_implausible_limit_of_the_monitor_is_refused(tmp_path, data, key, value, allowed):
+    path = write(tmp_path, changed(data, key, value))
+    sentence = rf"{key}\S* should be {allowed} to be plausible, received"
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        configs.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_value_of_a_robot_s_monitor_has_a_range():
+    """Except those in the unit of a cost or of a channel, and shares, which have their own."""
+    free = set()
+    for kind, block in ((kind, name) for name, kind in BLOCKS.items()):
+        keys = [f"{block}.{field.name}" for field in dataclasses.fields(kind)]
+        free |= {key for key in keys if plausible._range(key) is None}
+    assert free == {
+        "motion.limited_scale", "budget.episode_coverage", "budget.episode_budget",
+        "recovery.name", "recovery.parameters", "tracking.tracking_error",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("freshness.source_max_age_s", 0.04, "source_max_age_s 0.04 should be above the contract"),
+        ("freshness.proposal_max_age_s", 0.05, "proposal_max_age_s 0.05 should be above the con"),
+        ("coasting.coasting_s", 50.0, "coasting_s 50 should be at most 12.5, as the contract"),
+        ("frozen.pose_frozen_s", 13.0, "pose_frozen_s 13 should be at most 12.5, as the c"),
+        ("tracking.tracking_s", {"limited": 1.0, "stopped": 20.0}, "tracking_s.stopped 20 should"),
+        ("envelope.forward_speed_m_s", {"limited": 30.0, "stopped": 30.0},
+         "forward_speed_m_s.limited 30 should be at most 10, 10 times what the contract commands"),
+    ],
+)  # fmt: skip
+def test_limits_that_do_not_fit_the_contract(tmp_path, data, key, value, sentence):
+    config = configs.load(write(tmp_path, changed(data, key, value)))
+    with pytest.raises(ConfigError, match=sentence):
+        config.require_fit(drive_contract())
 
 
 # A file that extends another.

@@ -23,7 +23,7 @@ from holdfast.robot.run.session import Session, episode_text
 from holdfast.robot.serial import device
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.messages import State
-from holdfast.sim import registry as tasks
+from holdfast.sim.registry import resolve
 from holdfast.sim.twin.board import Truth, TwinBoard
 from holdfast.sim.twin.gap import Gap
 from tests.helpers.data.bundles import drive_contract, write_bundle
@@ -37,7 +37,7 @@ class Line:
     """A twin at the end of a pty, whose device answers while it is being told."""
 
     def __init__(self, seed):
-        task = tasks.make("DriveCircle-v0")
+        task = resolve("DriveCircle-v0").make()
         self.board = TwinBoard(task, Gap(), seed, True, Truth(task, seed, None))
         self.device = device.Device(self.board)
         self.master, self.slave = pty.openpty()

@@ -93,7 +93,7 @@ def test_two_lidars(here):
     """One scan about the robot, as old as the oldest; each lidar's own age is told too."""
     sources = {"front": lidar_source("front", 0.0), "rear": lidar_source("rear", math.pi)}
     the_robot = robot(here, sources=sources, stop_topics={})
-    assert the_robot.identity.sources == {"front": (), "rear": (), "front+rear": ("scan",)}
+    assert the_robot.identity.sources == {"front": {}, "rear": {}, "front+rear": {"scan": 36}}
     with graphs.graph("lidars") as there:
         front, rear = Lidar(there, "front"), Lidar(there, "rear")
         graphs.until(lambda: front.say(3.0, 0.0) or the_robot.readings())

@@ -157,3 +157,12 @@ def test_unknown_task_is_refused():
         ConfigError, match=r"task should be one of .*PointCircle-v0.*; received 'x'"
     ):
         resolve("x").make()
+
+
+def test_a_history_is_refused():
+    task = resolve("DriveCircle-v0").make()
+    first, *others = task.contract.observation
+    longer = dataclasses.replace(first, size=4 * first.size, history=4)
+    task.contract = dataclasses.replace(task.contract, observation=(longer, *others))
+    with pytest.raises(ConfigError, match="history of an observation channel should be 1 in train"):
+        MujocoBatch(task, 2, seed=0)

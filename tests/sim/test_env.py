@@ -1,5 +1,8 @@
 """The Gymnasium face."""
 
+import os
+import subprocess
+import sys
 import warnings
 
 import gymnasium
@@ -66,3 +69,58 @@ def test_misuse_is_refused(env):
         env.unwrapped.step(np.full(size, np.nan))
     with pytest.raises(ConfigError, match=f"{size} finite numbers"):
         env.unwrapped.step(np.zeros(size + 1))
+
+
+PICTURE = """
+import gymnasium, sys
+from holdfast.errors import ConfigError
+try:
+    env = gymnasium.make("holdfast.sim.env:holdfast/DriveCircle-v0", render_mode=sys.argv[1])
+except ConfigError as error:
+    sys.exit(f"refused: {error}")
+env.reset(seed=0)
+first = env.render()
+for _ in range(20):
+    env.step(env.action_space.high)
+second = env.render()
+assert first.shape == second.shape == (480, 640, 3) and first.dtype == "uint8"
+assert first.std() > 5.0 and (first != second).any()
+env.close()
+"""
+
+
+def picture(mode, platform):
+    """Run a program that renders, with one of MuJoCo's OpenGL platforms."""
+    line = [sys.executable, "-W", "ignore", "-c", PICTURE, mode]
+    environment = {**os.environ, "MUJOCO_GL": platform}
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_picture_of_the_robot_where_there_is_opengl():
+    ended = picture("rgb_array", "egl")
+    if "needs OpenGL" in ended.stderr:
+        pytest.skip("no EGL here")
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "platform", "sentence"),
+    [
+        (
+            "rgb_array",
+            "disabled",
+            "render_mode 'rgb_array' needs OpenGL, which this process cannot",
+        ),
+        ("ansi", "egl", "render_mode should be 'rgb_array' or None, received 'ansi'"),
+    ],
+)
+def test_what_cannot_be_rendered_is_refused(mode, platform, sentence):
+    ended = picture(mode, platform)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(f"refused: {sentence}")
+
+
+def test_without_a_render_mode_there_is_no_picture():
+    env = gymnasium.make("holdfast.sim.env:holdfast/DriveCircle-v0").unwrapped
+    assert env.render() is None
+    env.close()

@@ -253,7 +253,7 @@ def test_the_command_fails_where_something_is_implausible(tmp_path, capsys, monk
 
 
 def test_an_environment_of_others_is_checked_as_far_as_it_can_be(capsys):
-    assert main(["check", "--task", "gym:gym_envs:Walk-v0"]) == 0
+    assert main(["check", "--task", "gym:tests.helpers.gym.gym_envs:Walk-v0"]) == 0
     assert capsys.readouterr().out.endswith("saved states are as they should be\n")
 
 

@@ -82,7 +82,10 @@ def test_a_spec_runs_its_file_once_and_at_its_first_use(folder):
     assert (folder / "runs").read_text() == "x"
 
 
-@pytest.mark.parametrize("task_id", ["PointCircle-v0", "mine.py:Mine", "gym:gym_envs:Walk-v0"])
+WALK = "gym:tests.helpers.gym.gym_envs:Walk-v0"
+
+
+@pytest.mark.parametrize("task_id", ["PointCircle-v0", "mine.py:Mine", WALK])
 def test_a_spec_is_pickled_by_its_id(folder, task_id):
     spec = resolve(task_id)
     assert spec.contract
@@ -110,7 +113,7 @@ def test_a_file_that_changed_is_read_again(folder):
         ),
         ("mine.py:fails", "mine.py, line {fails}: ZeroDivisionError: division by zero"),
         ("mine.py:Ours", "mine.py:Ours: its contract's task should not begin with 'holdfast/'"),
-        ("mine.py:Odd", "mine.py: cost 'outside_corridor': limit should be finite and at least 0"),
+        ("mine.py:Odd", "mine.py: cost 'outside_corridor': limit should be at least 0"),
         (
             "mine.py:Sizes",
             "mine.py:Sizes: should make a holdfast.sim.tasks.task.Task, it made Sizes(",

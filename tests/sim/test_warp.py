@@ -116,7 +116,7 @@ def test_it_is_not_spread_over_a_cluster(tmp_path, capsys):
 
 def test_another_s_environment_keeps_its_own_physics():
     with pytest.raises(ConfigError, match="Walk-v0: brings its own physics; leave --physics out"):
-        resolve("gym:gym_envs:Walk-v0").batch(1, seed=0, physics="warp")
+        resolve("gym:tests.helpers.gym.gym_envs:Walk-v0").batch(1, seed=0, physics="warp")
 
 
 def test_a_run_goes_on_with_the_physics_that_it_began_with(tmp_path, capsys):

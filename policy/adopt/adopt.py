@@ -1,0 +1,404 @@
+"""`holdfast adopt`: makes a bundle of a policy that was trained elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import onnx
+import tyro
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+from rich.console import Console
+
+import holdfast
+from holdfast import files, yaml_file
+from holdfast.bundle import reader as bundle
+from holdfast.bundle.contract_file import load_contract
+from holdfast.bundle.graph import OPSET
+from holdfast.contract import Contract
+from holdfast.errors import BundleError, ConfigError
+from holdfast.plain import shown
+from holdfast.policy.adopt import network as networks
+from holdfast.policy.adopt import probes
+from holdfast.policy.adopt.network import Network
+from holdfast.policy.adopt.rows import Row, Writer
+from holdfast.safety_monitor.look import require_a_robot
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, check, to_plain
+from holdfast.signals import Array
+
+IR_VERSION = 10
+PROBES = 256
+"""Number of observations over the signals' ranges at which the outputs are compared."""
+
+GOLDEN_PAIRS = 8
+
+TOLERANCE = 1e-4
+"""Largest difference of the bundle's network from the file's own, which may compute in float32;
+relative where an output is above 1."""
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """What the observation is normalised with before the network: (x − mean) / (std + epsilon).
+
+    Attributes:
+        mean, std: a number for each value of the observation.
+        epsilon: is added to std.
+        clip: largest magnitude after that; None: not clipped.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, NOT_NEGATIVE], ...]
+    epsilon: Annotated[float, NOT_NEGATIVE] = 0.0
+    clip: Annotated[float, POSITIVE] | None = None
+
+    def __post_init__(self) -> None:
+        check(self, ConfigError, "normaliser")
+        if any(each + self.epsilon <= 0.0 for each in self.std):
+            raise ConfigError("normaliser: std plus epsilon should be above 0 for each value")
+
+    @property
+    def scale(self) -> Array:
+        return np.array(self.std) + self.epsilon
+
+    def __call__(self, observations: Array) -> Array:
+        """Return observations (batch, n) as the network gets them."""
+        values: Array = (observations - np.array(self.mean)) / self.scale
+        return values if self.clip is None else np.clip(values, -self.clip, self.clip)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A policy from elsewhere, and what its file does not say.
+
+    Attributes:
+        policy: the ONNX file of a feed-forward policy; data in files beside it is packed in.
+        contract: YAML file with the contract under which the policy was trained.
+        out: path of the bundle.
+        normaliser: YAML or JSON file with `mean` and `std` of each value of the observation, and
+            perhaps `epsilon` and `clip`, where the graph does not normalise. Default: none.
+        action_units: "scaled": the output is the mean action in [-1, 1], over the contract's
+            limits. "physical": the output is in the contract's units, after scale and offset.
+        action_scale: one factor, or one for each channel; only with physical units. Default: 1.
+        action_offset: one number, or one for each channel, added after the factor; only with
+            physical units. Default: 0.
+        output: name of the graph's output that is the action, where there are several.
+        explore_std: standard deviation of explored actions, in units of half the action range. It
+            gives the policy a density, so that `deploy --explore` runs and others learn from its
+            logs. Default: the policy cannot explore.
+    """
+
+    policy: Annotated[Path, tyro.conf.Positional]
+    contract: Path
+    out: Path
+    normaliser: Path | None = None
+    action_units: Literal["scaled", "physical"] = "scaled"
+    action_scale: tuple[float, ...] = ()
+    action_offset: tuple[float, ...] = ()
+    output: str | None = None
+    explore_std: Annotated[float, POSITIVE] | None = None
+
+    def __post_init__(self) -> None:
+        check(self, ConfigError)
+        if self.action_units == "scaled" and (self.action_scale or self.action_offset):
+            raise ConfigError(
+                "action-scale and action-offset give physical units: use them with "
+                "--action-units physical"
+            )
+
+
+def command(settings: Settings) -> None:
+    """Make a bundle of a policy that was trained elsewhere.
+
+    The bundle has no cost critics, so the safety monitor predicts no costs; all its other checks
+    hold. It has no training state, so it can be run, verified and replayed, but not fine-tuned.
+    """
+    adopted = adopt(settings)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    contract = adopted.bundle.contract
+    scaled = np.clip(adopted.scaled, -1.0, 1.0)
+    actions = contract.action_center + contract.action_half_range * scaled
+    clipped = (np.abs(adopted.scaled) > 1.0).mean(axis=0)
+    for i, channel in enumerate(contract.action):
+        console.print(
+            f"{channel.name}: {actions[:, i].min():.3g} to {actions[:, i].max():.3g} "
+            f"{channel.unit} over {len(actions)} observations from the signals' ranges, "
+            f"{clipped[i]:.0%} clipped to the contract's limits"
+        )
+    console.print(
+        f"{settings.out}: adopted from {settings.policy}; contract {contract.hash[:16]}; an "
+        f"observation takes {1e3 * adopted.bundle.row_s:.2g} ms; differs from the file by at most "
+        f"{adopted.difference:.2g}; SHA-256 {adopted.bundle.hash[:16]}"
+    )
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A bundle that was made of a foreign policy.
+
+    Attributes:
+        bundle: as a robot would load it.
+        scaled: actions (probes, actions) in [-1, 1] before they are clipped.
+        difference: largest difference of the network's output from the file's own.
+    """
+
+    bundle: bundle.Bundle
+    scaled: Array
+    difference: float
+
+
+def adopt(settings: Settings) -> Adopted:
+    """Make the bundle and write it; equal inputs give equal bytes.
+
+    Raises:
+        BundleError: the policy cannot become a bundle, or does not fit the contract.
+        ContractError, ConfigError: the contract, the normaliser or an option is wrong.
+        FileError: the bundle cannot be written.
+    """
+    contract = load_contract(settings.contract)
+    require_a_robot(contract)
+    normaliser = _normaliser(settings, contract)
+    gain, bias = _action(settings, contract)
+    try:
+        network = networks.read(settings.policy, settings.output)
+        write = Writer()
+        raw = _network(write, network, normaliser, contract)
+        observations = probes.observations(contract, PROBES).astype(np.float32).astype(np.float64)
+        model = _model(write, contract, {raw.name: raw.size}, onnx.TensorProto.DOUBLE)
+        found = _run(model, observations, raw.name)
+        difference = _compare(network, normaliser, observations, found)
+    except BundleError as error:
+        said = str(error)
+        raise BundleError(
+            said if said.startswith(str(settings.policy)) else f"{settings.policy}: {said}"
+        ) from None
+    outputs = _outputs(write, raw, contract, gain, bias, settings.explore_std)
+    model = _model(write, contract, outputs)
+    golden = _golden(model, observations, list(outputs))
+    content = _sealed(model, contract, golden, _provenance(settings, network, normaliser))
+    held = bundle.from_bytes(content, settings.out)  # what a robot would refuse is not written
+    files.write(settings.out, content)
+    return Adopted(held, found * gain + bias, difference)
+
+
+def _normaliser(settings: Settings, contract: Contract) -> Normaliser | None:
+    path = settings.normaliser
+    if path is None:
+        return None
+    held = yaml_file.load(path, Normaliser, ConfigError)
+    for name in ("mean", "std"):
+        if (size := len(getattr(held, name))) != contract.observation_size:
+            raise ConfigError(
+                f"{path}: {name} should have the {contract.observation_size} numbers of the "
+                f"contract's observation, received {size}"
+            )
+    return held
+
+
+def _action(settings: Settings, contract: Contract) -> tuple[Array, Array]:
+    """Return gain and bias (actions,) from the network's output to the action in [-1, 1]."""
+    size = contract.action_size
+    given = {"action-scale": settings.action_scale or (1.0,),
+             "action-offset": settings.action_offset or (0.0,)}  # fmt: skip
+    for name, values in given.items():
+        if len(values) not in (1, size):
+            raise ConfigError(
+                f"{name} should be one number, or one for each of the {size} action channels, "
+                f"received {len(values)}"
+            )
+    scale, offset = (np.broadcast_to(np.array(values), (size,)) for values in given.values())
+    if not scale.all():
+        raise ConfigError("action-scale should not be 0")
+    if settings.action_units == "scaled":
+        return scale, offset
+    half = contract.action_half_range
+    return scale / half, (offset - contract.action_center) / half
+
+
+def _network(
+    write: Writer, network: Network, normaliser: Normaliser | None, contract: Contract
+) -> Row:
+    """Write everything from the observation to the network's output."""
+    size, actions = contract.observation_size, contract.action_size
+    row = Row(write.node("Cast", "observation", to=onnx.TensorProto.DOUBLE), (size,))
+    if normaliser is not None:
+        row = write.binary("Sub", row, np.array(normaliser.mean))
+        row = write.binary("Div", row, normaliser.scale)
+        if normaliser.clip is not None:
+            row = write.clip(row, -normaliser.clip, normaliser.clip)
+    raw = network.translate(write, row)
+    if raw.size != actions:
+        raise BundleError(
+            f"its output '{network.output}' has {raw.size} values; the contract has {actions} "
+            f"action channels, {', '.join(contract.action_names)}"
+        )
+    return raw
+
+
+def _outputs(
+    write: Writer,
+    raw: Row,
+    contract: Contract,
+    gain: Array,
+    bias: Array,
+    explore_std: float | None,
+) -> dict[str, int]:
+    """Write everything from the network's output to the bundle's; return the sizes by name."""
+    scaled = raw.shaped((raw.size,))
+    if not (gain == 1.0).all():
+        scaled = write.binary("Mul", scaled, gain)
+    if bias.any():
+        scaled = write.binary("Add", scaled, bias)
+    inside = write.clip(scaled, -1.0, 1.0)
+    action = write.binary("Mul", inside, contract.action_half_range)
+    action = write.binary("Add", action, contract.action_center)
+    write.node("Cast", action.name, name=bundle.OUTPUTS[0], to=onnx.TensorProto.FLOAT)
+    size = contract.action_size
+    made = {bundle.OUTPUTS[0]: size}
+    if explore_std is not None:
+        rows = write.node("Shape", "observation", start=0, end=1)
+        shape = write.node("Concat", rows, write.weight([size], np.int64), axis=0)
+        log_std = write.weight(np.full(size, math.log(explore_std)), np.float32)
+        write.node("Expand", log_std, shape, name=bundle.OUTPUTS[1])
+        made[bundle.OUTPUTS[1]] = size
+    return made
+
+
+def _model(
+    write: Writer, contract: Contract, outputs: dict[str, int], dtype: int = onnx.TensorProto.FLOAT
+) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        write.nodes,
+        "policy",
+        [value("observation", onnx.TensorProto.FLOAT, ["batch", contract.observation_size])],
+        [value(name, dtype, ["batch", size]) for name, size in outputs.items()],
+        write.weights,
+    )
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+
+
+def _run(model: onnx.ModelProto, observations: Array, name: str) -> Array:
+    session = bundle.session(model.SerializeToString())
+    rows = observations.astype(np.float32)
+    return np.asarray(session.run([name], {"observation": rows})[0], np.float64)
+
+
+def _compare(
+    network: Network, normaliser: Normaliser | None, observations: Array, found: Array
+) -> float:
+    """Check the file's own outputs, and return the largest difference of the translated ones.
+
+    Raises:
+        BundleError: an output is not finite, is not the same twice, does not depend on the
+            observation, or is another than the translated network's.
+    """
+    run = _runner(network)
+    rows = observations if normaliser is None else normaliser(observations)
+    shape = (*network.shape[:-1], rows.shape[1])
+
+    def outputs() -> Array:
+        each = (row.astype(network.dtype).reshape(shape) for row in rows)
+        return np.array([run(x) for x in each], np.float64)
+
+    once = outputs()
+    if not np.array_equal(once, outputs(), equal_nan=True):
+        raise BundleError("its outputs for equal observations should be equal")
+    if wrong := int((~np.isfinite(once)).any(axis=1).sum()):
+        raise BundleError(
+            f"its output should be finite for all observations within the signals' ranges; for "
+            f"{wrong} of {len(once)} it is not"
+        )
+    if (once == once[0]).all():
+        raise BundleError(
+            "its output should depend on the observation; it is the same for "
+            f"{len(once)} observations over the signals' ranges"
+        )
+    difference = float((np.abs(found - once) / np.maximum(1.0, np.abs(once))).max())
+    if not difference <= TOLERANCE:
+        raise BundleError(
+            f"its network and the bundle's differ by {difference:.3g}; {TOLERANCE:g} is allowed"
+        )
+    return difference
+
+
+def _runner(network: Network) -> Callable[[Any], Any]:
+    """Return what runs the file's own network: ONNX Runtime, or ONNX's reference where ONNX Runtime
+    lacks an operator in this type or opset."""
+    try:
+        session = bundle.session(network.model.SerializeToString())
+    except BundleError:
+        session = ReferenceEvaluator(network.model)
+
+    def run(observation: Any) -> Any:
+        try:
+            (made,) = session.run([network.output], {network.input: observation})
+        except Exception as error:  # the errors of both have no common base class
+            said = " ".join(str(error).split())
+            raise BundleError(f"it cannot be run ({shown(said)})") from None
+        return np.ravel(made)
+
+    return run
+
+
+def _golden(
+    model: onnx.ModelProto, observations: Array, outputs: list[str]
+) -> dict[str, list[list[float]]]:
+    """Return observations, two of them far outside, with the bundle's outputs."""
+    rng = np.random.default_rng(0)
+    spread = observations.std(axis=0) + 1e-3
+    far = observations.mean(axis=0) + spread * rng.choice([-50.0, 50.0], (2, len(spread)))
+    chosen = np.concatenate((observations[: GOLDEN_PAIRS - 2], far))
+    chosen = chosen.astype(np.float32).astype(np.float64)
+    made = {name: _run(model, chosen, name) for name in outputs}
+    return {"observation": chosen.tolist(), **{name: v.tolist() for name, v in made.items()}}
+
+
+def _provenance(
+    settings: Settings, network: Network, normaliser: Normaliser | None
+) -> dict[str, Any]:
+    content = files.read(settings.policy, bundle.LARGEST)
+    return {
+        "holdfast": holdfast.__version__,
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+        },
+        "adopted": {
+            "file": settings.policy.name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "opset": network.opset,
+            "output": network.output,
+            "normaliser": None if normaliser is None else to_plain(normaliser),
+            "action_units": settings.action_units,
+            "action_scale": list(settings.action_scale),
+            "action_offset": list(settings.action_offset),
+            "explore_std": settings.explore_std,
+        },
+    }
+
+
+def _sealed(
+    model: onnx.ModelProto, contract: Contract, golden: Any, provenance: dict[str, Any]
+) -> bytes:
+    entries = {
+        "format": bundle.FORMAT,
+        "contract": contract.to_json(),
+        "golden": json.dumps(golden),
+        "familiarity": "null",
+        "prediction": "null",
+        "provenance": json.dumps(provenance, sort_keys=True),
+        "digest": bundle.PLACEHOLDER,
+    }
+    helper.set_model_props(model, {f"holdfast_{key}": text for key, text in entries.items()})
+    return bundle.seal(model.SerializeToString(deterministic=True))
