@@ -20,6 +20,7 @@ from holdfast.safety_monitor.reasons import STRAYED
 from holdfast.safety_monitor.tracking import Commands
 
 WHERE = "following"
+SPEEDS = ("forward_speed", "lateral_speed")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class FollowingLimits:
             velocity changes faster they may slip.
         settle_s: time after a possible slip in which the yaw rate is not judged: the floor turns
             the robot then.
-        most_m, most_rad: largest remainder of the way, and of the turn.
+        most_m, most_rad: largest remainder of the way, along each of the base's axes, and of the
+            turn.
     """
 
     lag_s: float
@@ -57,10 +59,41 @@ class FollowingLimits:
         require_above_0(self, WHERE, ("floor_m_s2", "most_m", "most_rad"))
 
 
+class Way:
+    """How far the robot has gone along one of its axes in another way than it was told.
+
+    Attributes:
+        signal: the speed along the axis.
+        channel: index of its action channel.
+        off_m: how far, m.
+    """
+
+    def __init__(self, signal: str, channel: int) -> None:
+        self.signal, self.channel = signal, channel
+        self.off_m = 0.0
+        self._least_m_s, self._most_m_s = math.inf, -math.inf
+
+    def add(
+        self,
+        asked: list[float],
+        measured: list[float] | None,
+        passed_s: float,
+        allowed: FollowingLimits,
+    ) -> None:
+        """Take the commands in force, and the measured speed where there is one."""
+        change_m_s = allowed.floor_m_s2 * passed_s
+        self._least_m_s = min(self._least_m_s + change_m_s, *asked)
+        self._most_m_s = max(self._most_m_s - change_m_s, *asked)
+        if measured is not None:
+            told = [self._least_m_s, self._most_m_s]
+            off_m_s = outside(measured[0], told) - allowed.creep_m_s
+            self.off_m = max(self.off_m + off_m_s * passed_s, 0.0)
+
+
 class Following(Judge):
     """How far the robot has gone, and turned, in another way than it was told.
 
-    The measured speed and yaw rate may be those of any command of the last `lag_s`, and the speed
+    The measured speeds and yaw rate may be those of any command of the last `lag_s`, and a speed
     may change as slowly as the floor lets it. What lies beyond adds up whatever its sign, less what
     is forgiven (`FollowingLimits`). Wheels that slip still say how fast they turn, but they do not
     turn the robot: its yaw rate is not judged until it has settled.
@@ -68,15 +101,16 @@ class Following(Judge):
 
     block = FollowingLimits
     when = When.MOTION
-    signals = ("forward_speed", "yaw_rate")
+    signals: tuple[str, ...] = ("forward_speed", "yaw_rate")
 
     def __init__(self, limits: FollowingLimits, motion: Motion) -> None:
         self._allowed = limits
-        self._forward = self._turn = 0
+        self._axes: tuple[tuple[str, int], ...] = ((SPEEDS[0], 0),)
+        self._turn = 0
         self.forget()
 
     def require(self, contract: Contract) -> None:
-        """Find the channels of both signals."""
+        """Find the channels of the speeds and of the yaw rate."""
         names = contract.action_names
         if not set(self.signals) <= set(names):
             raise refuse(
@@ -84,16 +118,19 @@ class Following(Judge):
                 "should be left out for a robot that is not commanded by forward_speed and "
                 f"yaw_rate; channels are {', '.join(names)}",
             )
-        self._forward, self._turn = map(names.index, self.signals)
+        self._axes = tuple((name, names.index(name)) for name in SPEEDS if name in names)
+        self._turn = names.index("yaw_rate")
+        self.signals = (*(name for name, _ in self._axes), "yaw_rate")
+        self.forget()
 
     def forget(self) -> None:
         """Start anew: the robot has gone nowhere yet."""
         self._last_s = math.inf
         self._commands = Commands(self._allowed.lag_s)
         self._floor = Floor(self._allowed.floor_m_s2)
-        self._least_m_s, self._most_m_s = math.inf, -math.inf
+        self._ways = tuple([Way(signal, channel) for signal, channel in self._axes])
         self._slipped_s = -math.inf
-        self._off_m = self._off_rad = 0.0
+        self._off_rad = 0.0
 
     def judge(self, seen: Seen) -> None:
         """Compare the newest readings with the commands in force; append what is too far off."""
@@ -102,31 +139,21 @@ class Following(Judge):
         self._commands.add(now_s, seen.applied)
         if seen.velocity is not None and any(self._floor.slip(now_s, seen.velocity)):
             self._slipped_s = now_s
-        self._judge_way(seen, passed_s)
-        self._judge_turn(seen, passed_s)
-        for signal, off, most, unit in (
-            ("forward_speed", self._off_m, allowed.most_m, "m"),
-            ("yaw_rate", self._off_rad, allowed.most_rad, "rad"),
-        ):
-            if off > most:
-                seen.reasons.append(STRAYED(signal=signal, off=off, unit=unit))
+        asked = [self._commands.asked(way.channel) for way in self._ways]
+        for way, commands in zip(self._ways, asked, strict=True):
+            way.add(commands, seen.values.get(way.signal), passed_s, allowed)
+            if way.off_m > allowed.most_m:
+                seen.reasons.append(STRAYED(signal=way.signal, off=way.off_m, unit="m"))
+        self._judge_turn(seen, passed_s, max(map(math.hypot, *asked)))
+        if self._off_rad > allowed.most_rad:
+            seen.reasons.append(STRAYED(signal="yaw_rate", off=self._off_rad, unit="rad"))
 
-    def _judge_way(self, seen: Seen, passed_s: float) -> None:
-        forward = self._commands.asked(self._forward)
-        change_m_s = self._allowed.floor_m_s2 * passed_s
-        self._least_m_s = min(self._least_m_s + change_m_s, *forward)
-        self._most_m_s = max(self._most_m_s - change_m_s, *forward)
-        if "forward_speed" in seen.values:
-            told = [self._least_m_s, self._most_m_s]
-            off_m_s = outside(seen.values["forward_speed"][0], told) - self._allowed.creep_m_s
-            self._off_m = max(self._off_m + off_m_s * passed_s, 0.0)
-
-    def _judge_turn(self, seen: Seen, passed_s: float) -> None:
+    def _judge_turn(self, seen: Seen, passed_s: float, fastest_m_s: float) -> None:
         if "yaw_rate" not in seen.values:
             return
         allowed = self._allowed
-        forward, turn = self._commands.asked(self._forward), self._commands.asked(self._turn)
-        off_rad_s = -allowed.creep_rad_s - allowed.turn_rad_per_m * max(map(abs, forward))
+        turn = self._commands.asked(self._turn)
+        off_rad_s = -allowed.creep_rad_s - allowed.turn_rad_per_m * fastest_m_s
         off_rad_s -= allowed.turn_share * max(map(abs, turn))
         if seen.now_s - self._slipped_s > allowed.settle_s:
             off_rad_s += outside(seen.values["yaw_rate"][0], turn)

@@ -306,8 +306,8 @@ NOT_TRACKING = _row(
 STRAYED = _row(
     "{signal}_strayed", Check.ENVELOPE, STOPPED, ROBOT,
     "{signal} has led {off:.3f} {unit} away from its commands",
-    "The measured forward speed or yaw rate has led further away from its commands than "
-    "`following` allows.",
+    "The measured forward speed, lateral speed or yaw rate has led further away from its commands "
+    "than `following` allows.",
 )  # fmt: skip
 POSITION_INCONSISTENT = _row(
     "position_inconsistent", Check.ENVELOPE, STOPPED, ROBOT,

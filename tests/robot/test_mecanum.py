@@ -96,10 +96,10 @@ def test_so_is_a_device_on_a_line(tmp_path):
             self_placing=False,
         )
         if also:
-            require_fit(CONTRACT, identity, needed)
+            require_fit(CONTRACT, identity, needed, 0.1)
             continue
         with pytest.raises(ConfigError) as caught:
-            require_fit(CONTRACT, identity, needed)
+            require_fit(CONTRACT, identity, needed, 0.1)
         assert str(caught.value) == UNMEASURED
 
 

@@ -153,11 +153,12 @@ def test_good_behaviour_takes_off_what_is_forgiven():
     tracking = follows()
     for step in range(5):
         astray(tracking, step / 16, forward=0.5, yaw=0.5)
-    before = vars(tracking).copy()
+    (way,) = tracking._ways
+    before_m = way.off_m
     assert astray(tracking, 0.5, forward=1.0, yaw=0.0) == []
-    assert tracking._off_m == before["_off_m"] - 0.25 * 0.0625
+    assert way.off_m == before_m - 0.25 * 0.0625
     assert astray(tracking, 9.0, forward=1.0, yaw=0.0) == []
-    assert (tracking._off_m, tracking._off_rad) == (0.0, 0.0)
+    assert (way.off_m, tracking._off_rad) == (0.0, 0.0)
 
 
 def test_time_that_goes_back_leads_nowhere():
@@ -254,3 +255,66 @@ def test_it_needs_the_signals_that_it_compares():
         following=FOLLOWING, forward_speed_m_s=None, yaw_rate_rad_s=None, tracking_error={}
     )
     assert {"forward_speed", "yaw_rate"} <= Monitor(CONTRACT, asked).required
+
+
+LATERAL = ActionChannel("lateral_speed", "m/s", -1.0, 1.0, 4.0)
+POSE = CONTRACT.observation[:2]
+SIDEWAYS = dataclasses.replace(CONTRACT, action=(LATERAL, *CONTRACT.action), observation=POSE)
+
+
+def test_a_base_that_is_commanded_sideways_follows_with_both_speeds():
+    asked = limits(following=FOLLOWING, tracking_error={})
+    assert {"forward_speed", "lateral_speed", "yaw_rate"} <= Monitor(SIDEWAYS, asked).required
+    for applied, speed, strayed in (
+        ((0.5, 0.0, 0.0), "lateral_speed", "lateral_speed_strayed"),
+        ((0.0, 0.5, 0.0), "forward_speed", FORWARD),
+    ):
+        for does, expected in ((0.5, set()), (0.0, {strayed})):
+            following, found = check("following", asked, SIDEWAYS), set()
+            for step in range(40):
+                values = {"heading": [0.0], "forward_speed": [0.0], "lateral_speed": [0.0]}
+                values |= {"yaw_rate": [0.0], speed: [does]}
+                told = seen(step / 16, values, applied=applied)
+                following.judge(told)
+                found |= codes(told.reasons)
+            assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("applied", "strays"),
+    [((0.5, 0.0), True), ((0.8, 0.0), False), ((0.0, -0.8), False), ((-0.6, 0.6), False)],
+)
+def test_motors_of_unequal_gain_turn_a_base_by_its_whole_way(applied, strays):
+    """0.125 rad/s are forgiven, and 0.25 rad for each metre of the way in any direction."""
+    following, found = check("following", limits(following=FOLLOWING), SIDEWAYS), set()
+    lateral, forward = applied
+    for step in range(400):
+        values = {"heading": [0.0], "forward_speed": [forward], "lateral_speed": [lateral]}
+        told = seen(step / 16, {**values, "yaw_rate": [0.3]}, applied=(*applied, 0.0))
+        following.judge(told)
+        found |= codes(told.reasons)
+    assert found == ({YAW} if strays else set())
+
+
+@pytest.mark.parametrize(("lateral", "turn", "turns"), [(0.8, 0.0, 0.3), (0.0, 2.0, 2.3)])
+def test_the_fastest_command_in_force_forgives_the_most(lateral, turn, turns):
+    following = check("following", limits(following=FOLLOWING), SIDEWAYS)
+    for step in range(400):
+        applied = (lateral * (step % 2), 0.0, turn * (step % 2))
+        values = {"heading": [0.0], "forward_speed": [0.0], "lateral_speed": [applied[0]]}
+        told = seen(step / 16, {**values, "yaw_rate": [turns]}, applied=applied)
+        following.judge(told)
+        assert told.reasons == []
+
+
+def test_one_that_fits_no_contract_judges_what_it_can():
+    """As the monitor of a log, which is replayed under the limits of its day."""
+    turning = dataclasses.replace(CONTRACT, action=CONTRACT.action[1:], observation=POSE)
+    found = []
+    asked = limits(following=FOLLOWING, tracking_error={})
+    rig = Monitor(turning, asked, complain=found.append)
+    assert "following: should be left out" in found[0]
+    (following,) = [each for each in rig._in_motion if type(each).__name__ == "Following"]
+    told = seen(0.0, {"forward_speed": [0.0], "yaw_rate": [0.0]}, applied=(0.0,))
+    following.judge(told)
+    assert told.reasons == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monitor_rig import CONTRACT, LIMITS, PERIOD_S, Rig, arm, check, codes, limits, reset, seen
 
 from holdfast.contract import Cost, ObservationChannel
-from holdfast.safety_monitor import Agreement, Geofence, Proposal, State, Tiers
+from holdfast.safety_monitor import Agreement, FollowingLimits, Geofence, Proposal, State, Tiers
 from holdfast.safety_monitor.standing import Standing
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -44,12 +44,13 @@ WALLS = limits(
     lateral_speed_m_s=Tiers(1.25, 1.5),
     tracking_error={"forward_speed": 0.375, "lateral_speed": 0.375, "yaw_rate": 0.75},
     consistency=Agreement(0.1, 0.0, 0.01, 1e9, 0.2, 0.15, 0.1, 0.01, 0.2),
+    following=FollowingLimits(0.1, 0.02, 0.05, 0.1, 0.1, 5.0, 0.3, 0.3, 0.5),
     pose_frozen_s=0.5,
     coasting_s=0.5,
     footprint_radius_m=0.25,
 )
 ANY_DIRECTION = dataclasses.replace(
-    WALLS, checks=WALLS.without("tracking", "envelope", "frozen").checks
+    WALLS, checks=WALLS.without("tracking", "envelope", "following", "frozen").checks
 )
 """Without what bounds each speed by itself, as the contract bounds each command."""
 
