@@ -81,7 +81,7 @@ class Network:
         *batch, size = self.shape
         if size not in (-1, observation.size):
             raise BundleError(
-                f"its input '{shown(self.input)}' has {size} values; the contract's observation "
+                f"its input '{_text(self.input)}' has {size} values; the contract's observation "
                 f"has {observation.size}"
             )
         values: dict[str, Value] = {self.input: observation.shaped((*batch, observation.size))}
@@ -90,7 +90,9 @@ class Network:
         for node in self.model.graph.node:
             try:
                 inputs = [values[name] if name else None for name in node.input]
-                made = self._outputs(write, node, inputs)
+                # What is not finite is refused where it reaches the output.
+                with np.errstate(all="ignore"):
+                    made = self._outputs(write, node, inputs)
             except Untranslatable as error:
                 raise BundleError(f"operator {_called(node)}: {error}") from None
             except UNREADABLE as error:
@@ -160,12 +162,12 @@ def read(path: Path, output: str | None = None) -> Network:
     names = [each.name for each in graph.output]
     if output is None and len(names) != 1:
         raise BundleError(
-            f"it has the outputs {', '.join(map(shown, names)) or 'none'}; name the action with "
+            f"it has the outputs {', '.join(map(_text, names)) or 'none'}; name the action with "
             "--output"
         )
     if output is not None and output not in names:
         raise BundleError(
-            f"it has no output '{shown(output)}'; there are {', '.join(map(shown, names))}"
+            f"it has no output '{_text(output)}'; there are {', '.join(map(_text, names))}"
         )
     output = names[0] if output is None else output
     needed = _prune(model, output)
@@ -174,8 +176,8 @@ def read(path: Path, output: str | None = None) -> Network:
     inputs = [each for each in graph.input if each.name in needed and each.name not in weights]
     if len(inputs) != 1:
         raise BundleError(
-            f"its output '{shown(output)}' should need one input, the observation, it needs "
-            f"{', '.join(shown(each.name) for each in inputs) or 'none'}; a recurrent policy, "
+            f"its output '{_text(output)}' should need one input, the observation, it needs "
+            f"{', '.join(_text(each.name) for each in inputs) or 'none'}; a recurrent policy, "
             "whose state is an input, is not supported"
         )
     del graph.input[:]
@@ -208,8 +210,8 @@ def _model(path: Path) -> onnx.ModelProto:
             external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
         except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
             said = " ".join(str(error).split())
-            raise BundleError(f"{path}: weight '{shown(tensor.name)}' lies in another file, which "
-                              f"cannot be read ({shown(said)})") from None  # fmt: skip
+            raise BundleError(f"{path}: weight '{_text(tensor.name)}' lies in another file, which "
+                              f"cannot be read ({_text(said)})") from None  # fmt: skip
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return model
@@ -274,15 +276,21 @@ def _check_operators(nodes: Sequence[onnx.NodeProto]) -> None:
 
 def _called(node: onnx.NodeProto) -> str:
     domain = f"{node.domain}." if node.domain else ""
-    name = f" '{shown(node.name)}'" if node.name else ""
-    return f"{shown(domain + node.op_type)}{name}"
+    name = f" '{_text(node.name)}'" if node.name else ""
+    return f"{_text(f'{domain}{node.op_type}')}{name}"
+
+
+def _text(value: str | bytes) -> str:
+    """Return a name as it is printed; protobuf returns bytes where a name is not UTF-8."""
+    return shown(f"{value!s}")
 
 
 def _declared(info: onnx.ValueInfoProto) -> tuple[type[np.floating[Any]], tuple[int, ...]]:
     """Return the type and the shape for one observation of the input; a free size is -1."""
-    tensor, name = info.type.tensor_type, shown(info.name)
+    tensor, name = info.type.tensor_type, _text(info.name)
     if tensor.elem_type not in DTYPES:
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        known = {number: kind.lower() for kind, number in onnx.TensorProto.DataType.items()}
+        kind = known.get(tensor.elem_type, f"type {tensor.elem_type}")
         raise BundleError(f"its input '{name}' should be float or double, received {kind}")
     shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
     *batch, _ = shape or [0]
@@ -297,10 +305,10 @@ def _declared(info: onnx.ValueInfoProto) -> tuple[type[np.floating[Any]], tuple[
 def _array(tensor: onnx.TensorProto) -> Constant:
     if math.prod(tensor.dims) > CONSTANT:
         raise BundleError(
-            f"weight '{shown(tensor.name)}' should have at most {CONSTANT} numbers, received "
+            f"weight '{_text(tensor.name)}' should have at most {CONSTANT} numbers, received "
             f"{list(tensor.dims)}"
         )
     try:
         return numpy_helper.to_array(tensor)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"weight '{shown(tensor.name)}' cannot be read ({error})") from None
+    except UNREADABLE as error:
+        raise BundleError(f"weight '{_text(tensor.name)}' cannot be read ({error})") from None
