@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -366,7 +365,6 @@ def _golden(
 def _provenance(
     settings: Settings, network: Network, normaliser: Normaliser | None
 ) -> dict[str, Any]:
-    content = files.read(settings.policy, bundle.LARGEST)
     return {
         "holdfast": holdfast.__version__,
         "versions": {
@@ -376,7 +374,7 @@ def _provenance(
         },
         "adopted": {
             "file": settings.policy.name,
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": network.sha256,
             "opset": network.opset,
             "output": network.output,
             "normaliser": None if normaliser is None else to_plain(normaliser),

@@ -9,6 +9,7 @@ sum in different orders agree to float32 precision.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Network:
         model: the file's model, without what the output does not need.
         input, output: their names.
         dtype: type of the input's numbers. shape: the input's shape for one observation.
-        opset: version of ONNX's own operators.
+        opset: version of ONNX's own operators. sha256: of the file, in hex.
     """
 
     model: onnx.ModelProto
@@ -71,6 +72,7 @@ class Network:
     dtype: type[np.floating[Any]]
     shape: tuple[int, ...]
     opset: int
+    sha256: str
 
     def translate(self, write: Writer, observation: Row) -> Row:
         """Write the network's nodes and return its output.
@@ -156,7 +158,11 @@ def read(path: Path, output: str | None = None) -> Network:
         BundleError: it is no ONNX file; it has other inputs or outputs than one, or operators
             that a bundle cannot have.
     """
-    model = _model(path)
+    try:
+        data = files.read(path, LARGEST)
+    except FileError as error:
+        raise BundleError(str(error)) from None
+    model = _model(data, path)
     opset = _opset(model)
     graph = model.graph
     names = [each.name for each in graph.output]
@@ -183,16 +189,15 @@ def read(path: Path, output: str | None = None) -> Network:
     del graph.input[:]
     graph.input.extend(inputs)
     dtype, shape = _declared(inputs[0])
-    return Network(model, inputs[0].name, output, dtype, shape, opset)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Network(model, inputs[0].name, output, dtype, shape, opset, sha256)
 
 
-def _model(path: Path) -> onnx.ModelProto:
+def _model(data: bytes, path: Path) -> onnx.ModelProto:
     """Return the model in a file, with data of other files packed in."""
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(files.read(path, LARGEST))
-    except FileError as error:
-        raise BundleError(str(error)) from None
+        model.ParseFromString(data)
     except DecodeError:
         raise BundleError(f"{path}: is no ONNX file") from None
     if not model.graph.node:
