@@ -30,12 +30,15 @@ from holdfast.policy.adopt import probes
 from holdfast.policy.adopt.network import Network
 from holdfast.policy.adopt.rows import Row, Writer
 from holdfast.safety_monitor.look import require_a_robot
-from holdfast.schema import NOT_NEGATIVE, POSITIVE, check, to_plain
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check, to_plain
 from holdfast.signals import Array
 
 IR_VERSION = 10
 PROBES = 256
 """Number of observations over the signals' ranges at which the outputs are compared."""
+
+OFTEN = 0.5
+"""An action that is clipped at a larger share of these observations is doubted in words."""
 
 GOLDEN_PAIRS = 8
 
@@ -103,7 +106,7 @@ class Settings:
     action_scale: tuple[float, ...] = ()
     action_offset: tuple[float, ...] = ()
     output: str | None = None
-    explore_std: Annotated[float, POSITIVE] | None = None
+    explore_std: Annotated[float, Range(0.001, 1.0)] | None = None
 
     def __post_init__(self) -> None:
         check(self, ConfigError)
@@ -127,10 +130,11 @@ def command(settings: Settings) -> None:
     actions = contract.action_center + contract.action_half_range * scaled
     clipped = (np.abs(adopted.scaled) > 1.0).mean(axis=0)
     for i, channel in enumerate(contract.action):
+        doubt = "; is the output in other units (--action-units)?" if clipped[i] > OFTEN else ""
         console.print(
             f"{channel.name}: {actions[:, i].min():.3g} to {actions[:, i].max():.3g} "
             f"{channel.unit} over {len(actions)} observations from the signals' ranges, "
-            f"{clipped[i]:.0%} clipped to the contract's limits"
+            f"{clipped[i]:.0%} clipped to the contract's limits{doubt}"
         )
     console.print(
         f"{settings.out}: adopted from {settings.policy}; contract {contract.hash[:16]}; an "
