@@ -42,6 +42,9 @@ OFTEN = 0.5
 
 GOLDEN_PAIRS = 8
 
+LARGEST = bundle.LARGEST - 2**20
+"""Largest size of all weights in bytes: a bundle holds the contract and more beside them."""
+
 TOLERANCE = 1e-4
 """Largest difference of the bundle's network from the file's own, which may compute in float32;
 relative where an output is above 1."""
@@ -242,6 +245,10 @@ def _network(
         raise BundleError(
             f"its output '{network.output}' has {raw.size} values; the contract has {actions} "
             f"action channels, {', '.join(contract.action_names)}"
+        )
+    if (size := sum(len(weight.raw_data) for weight in write.weights)) > LARGEST:
+        raise BundleError(
+            f"its weights should have at most {LARGEST} bytes in double precision, they have {size}"
         )
     return raw
 

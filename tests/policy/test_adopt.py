@@ -355,6 +355,18 @@ REFUSALS = {
         ),
         "a vector should have at most 4096 values, not 131072",
     ),
+    "large": (
+        model(
+            [
+                helper.make_node("MatMul", ["x", "a"], ["h"]),
+                helper.make_node("MatMul", ["h", "b"], ["i"]),
+                helper.make_node("MatMul", ["i", "c"], ["y"]),
+            ],
+            {"a": 1e-3 * np.ones((SIZE, 4096)), "b": 1e-3 * np.ones((4096, 2100)),
+             "c": 1e-3 * np.ones((2100, 2))},
+        ),
+        "its weights should have at most 66060288 bytes in double precision, they have 6",
+    ),
     "infinite": (
         ends_with(
             helper.make_node("Mul", ["y0", "big"], ["e"]),
