@@ -393,6 +393,19 @@ def test_a_refusal_is_one_sentence(tmp_path, capsys, name):
     assert not out.exists()
 
 
+def test_a_prediction_needs_critics(tmp_path):
+    path = adopted(tmp_path, small()).path
+    altered = onnx.load(path)
+    for entry in altered.metadata_props:
+        if entry.key == "holdfast_prediction":
+            entry.value = '{"shortfalls": [[0.0]]}'
+        elif entry.key == "holdfast_digest":
+            entry.value = bundle.PLACEHOLDER
+    path.write_bytes(bundle.seal(altered.SerializeToString(deterministic=True)))
+    with pytest.raises(BundleError, match="prediction should be null where cost_to_go is no outp"):
+        bundle.load(path)
+
+
 def test_an_output_that_is_not_there(tmp_path):
     with pytest.raises(BundleError, match="it has no output 'mu'; there are y"):
         adopted(tmp_path, small(), output="mu")
