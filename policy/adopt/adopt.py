@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -31,14 +30,20 @@ from holdfast.policy.adopt import probes
 from holdfast.policy.adopt.network import Network
 from holdfast.policy.adopt.rows import Row, Writer
 from holdfast.safety_monitor.look import require_a_robot
-from holdfast.schema import NOT_NEGATIVE, POSITIVE, check, to_plain
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check, to_plain
 from holdfast.signals import Array
 
 IR_VERSION = 10
 PROBES = 256
 """Number of observations over the signals' ranges at which the outputs are compared."""
 
+OFTEN = 0.5
+"""An action that is clipped at a larger share of these observations is doubted in words."""
+
 GOLDEN_PAIRS = 8
+
+LARGEST = bundle.LARGEST - 2**20
+"""Largest size of all weights in bytes: a bundle holds the contract and more beside them."""
 
 TOLERANCE = 1e-4
 """Largest difference of the bundle's network from the file's own, which may compute in float32;
@@ -104,7 +109,7 @@ class Settings:
     action_scale: tuple[float, ...] = ()
     action_offset: tuple[float, ...] = ()
     output: str | None = None
-    explore_std: Annotated[float, POSITIVE] | None = None
+    explore_std: Annotated[float, Range(0.001, 1.0)] | None = None
 
     def __post_init__(self) -> None:
         check(self, ConfigError)
@@ -128,10 +133,11 @@ def command(settings: Settings) -> None:
     actions = contract.action_center + contract.action_half_range * scaled
     clipped = (np.abs(adopted.scaled) > 1.0).mean(axis=0)
     for i, channel in enumerate(contract.action):
+        doubt = "; is the output in other units (--action-units)?" if clipped[i] > OFTEN else ""
         console.print(
             f"{channel.name}: {actions[:, i].min():.3g} to {actions[:, i].max():.3g} "
             f"{channel.unit} over {len(actions)} observations from the signals' ranges, "
-            f"{clipped[i]:.0%} clipped to the contract's limits"
+            f"{clipped[i]:.0%} clipped to the contract's limits{doubt}"
         )
     console.print(
         f"{settings.out}: adopted from {settings.policy}; contract {contract.hash[:16]}; an "
@@ -239,6 +245,10 @@ def _network(
         raise BundleError(
             f"its output '{network.output}' has {raw.size} values; the contract has {actions} "
             f"action channels, {', '.join(contract.action_names)}"
+        )
+    if (size := sum(len(weight.raw_data) for weight in write.weights)) > LARGEST:
+        raise BundleError(
+            f"its weights should have at most {LARGEST} bytes in double precision, they have {size}"
         )
     return raw
 
@@ -366,7 +376,6 @@ def _golden(
 def _provenance(
     settings: Settings, network: Network, normaliser: Normaliser | None
 ) -> dict[str, Any]:
-    content = files.read(settings.policy, bundle.LARGEST)
     return {
         "holdfast": holdfast.__version__,
         "versions": {
@@ -376,7 +385,7 @@ def _provenance(
         },
         "adopted": {
             "file": settings.policy.name,
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": network.sha256,
             "opset": network.opset,
             "output": network.output,
             "normaliser": None if normaliser is None else to_plain(normaliser),

@@ -9,6 +9,7 @@ sum in different orders agree to float32 precision.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Network:
         model: the file's model, without what the output does not need.
         input, output: their names.
         dtype: type of the input's numbers. shape: the input's shape for one observation.
-        opset: version of ONNX's own operators.
+        opset: version of ONNX's own operators. sha256: of the file, in hex.
     """
 
     model: onnx.ModelProto
@@ -71,6 +72,7 @@ class Network:
     dtype: type[np.floating[Any]]
     shape: tuple[int, ...]
     opset: int
+    sha256: str
 
     def translate(self, write: Writer, observation: Row) -> Row:
         """Write the network's nodes and return its output.
@@ -81,7 +83,7 @@ class Network:
         *batch, size = self.shape
         if size not in (-1, observation.size):
             raise BundleError(
-                f"its input '{shown(self.input)}' has {size} values; the contract's observation "
+                f"its input '{_text(self.input)}' has {size} values; the contract's observation "
                 f"has {observation.size}"
             )
         values: dict[str, Value] = {self.input: observation.shaped((*batch, observation.size))}
@@ -90,7 +92,9 @@ class Network:
         for node in self.model.graph.node:
             try:
                 inputs = [values[name] if name else None for name in node.input]
-                made = self._outputs(write, node, inputs)
+                # What is not finite is refused where it reaches the output.
+                with np.errstate(all="ignore"):
+                    made = self._outputs(write, node, inputs)
             except Untranslatable as error:
                 raise BundleError(f"operator {_called(node)}: {error}") from None
             except UNREADABLE as error:
@@ -154,18 +158,22 @@ def read(path: Path, output: str | None = None) -> Network:
         BundleError: it is no ONNX file; it has other inputs or outputs than one, or operators
             that a bundle cannot have.
     """
-    model = _model(path)
+    try:
+        data = files.read(path, LARGEST)
+    except FileError as error:
+        raise BundleError(str(error)) from None
+    model = _model(data, path)
     opset = _opset(model)
     graph = model.graph
     names = [each.name for each in graph.output]
     if output is None and len(names) != 1:
         raise BundleError(
-            f"it has the outputs {', '.join(map(shown, names)) or 'none'}; name the action with "
+            f"it has the outputs {', '.join(map(_text, names)) or 'none'}; name the action with "
             "--output"
         )
     if output is not None and output not in names:
         raise BundleError(
-            f"it has no output '{shown(output)}'; there are {', '.join(map(shown, names))}"
+            f"it has no output '{_text(output)}'; there are {', '.join(map(_text, names))}"
         )
     output = names[0] if output is None else output
     needed = _prune(model, output)
@@ -174,23 +182,22 @@ def read(path: Path, output: str | None = None) -> Network:
     inputs = [each for each in graph.input if each.name in needed and each.name not in weights]
     if len(inputs) != 1:
         raise BundleError(
-            f"its output '{shown(output)}' should need one input, the observation, it needs "
-            f"{', '.join(shown(each.name) for each in inputs) or 'none'}; a recurrent policy, "
+            f"its output '{_text(output)}' should need one input, the observation, it needs "
+            f"{', '.join(_text(each.name) for each in inputs) or 'none'}; a recurrent policy, "
             "whose state is an input, is not supported"
         )
     del graph.input[:]
     graph.input.extend(inputs)
     dtype, shape = _declared(inputs[0])
-    return Network(model, inputs[0].name, output, dtype, shape, opset)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Network(model, inputs[0].name, output, dtype, shape, opset, sha256)
 
 
-def _model(path: Path) -> onnx.ModelProto:
+def _model(data: bytes, path: Path) -> onnx.ModelProto:
     """Return the model in a file, with data of other files packed in."""
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(files.read(path, LARGEST))
-    except FileError as error:
-        raise BundleError(str(error)) from None
+        model.ParseFromString(data)
     except DecodeError:
         raise BundleError(f"{path}: is no ONNX file") from None
     if not model.graph.node:
@@ -208,8 +215,8 @@ def _model(path: Path) -> onnx.ModelProto:
             external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
         except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
             said = " ".join(str(error).split())
-            raise BundleError(f"{path}: weight '{shown(tensor.name)}' lies in another file, which "
-                              f"cannot be read ({shown(said)})") from None  # fmt: skip
+            raise BundleError(f"{path}: weight '{_text(tensor.name)}' lies in another file, which "
+                              f"cannot be read ({_text(said)})") from None  # fmt: skip
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return model
@@ -274,15 +281,21 @@ def _check_operators(nodes: Sequence[onnx.NodeProto]) -> None:
 
 def _called(node: onnx.NodeProto) -> str:
     domain = f"{node.domain}." if node.domain else ""
-    name = f" '{shown(node.name)}'" if node.name else ""
-    return f"{shown(domain + node.op_type)}{name}"
+    name = f" '{_text(node.name)}'" if node.name else ""
+    return f"{_text(f'{domain}{node.op_type}')}{name}"
+
+
+def _text(value: str | bytes) -> str:
+    """Return a name as it is printed; protobuf returns bytes where a name is not UTF-8."""
+    return shown(f"{value!s}")
 
 
 def _declared(info: onnx.ValueInfoProto) -> tuple[type[np.floating[Any]], tuple[int, ...]]:
     """Return the type and the shape for one observation of the input; a free size is -1."""
-    tensor, name = info.type.tensor_type, shown(info.name)
+    tensor, name = info.type.tensor_type, _text(info.name)
     if tensor.elem_type not in DTYPES:
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        known = {number: kind.lower() for kind, number in onnx.TensorProto.DataType.items()}
+        kind = known.get(tensor.elem_type, f"type {tensor.elem_type}")
         raise BundleError(f"its input '{name}' should be float or double, received {kind}")
     shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
     *batch, _ = shape or [0]
@@ -297,10 +310,10 @@ def _declared(info: onnx.ValueInfoProto) -> tuple[type[np.floating[Any]], tuple[
 def _array(tensor: onnx.TensorProto) -> Constant:
     if math.prod(tensor.dims) > CONSTANT:
         raise BundleError(
-            f"weight '{shown(tensor.name)}' should have at most {CONSTANT} numbers, received "
+            f"weight '{_text(tensor.name)}' should have at most {CONSTANT} numbers, received "
             f"{list(tensor.dims)}"
         )
     try:
         return numpy_helper.to_array(tensor)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"weight '{shown(tensor.name)}' cannot be read ({error})") from None
+    except UNREADABLE as error:
+        raise BundleError(f"weight '{_text(tensor.name)}' cannot be read ({error})") from None

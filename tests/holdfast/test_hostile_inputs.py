@@ -26,6 +26,7 @@ from holdfast.log.writer import Recorder
 from holdfast.policy import report
 from holdfast.robot import config as configs
 from tests.helpers.data.bundles import write_bundle
+from tests.helpers.data.foreign import SIZE, contract, saved, small
 from tests.helpers.data.mutations import WORDS, mutated_bytes, mutated_plain, paths
 from tests.helpers.data.recordings import info, record_episode
 
@@ -153,6 +154,10 @@ def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
     known = options(name, capsys) or ["--x"]
     needed = {
         "export": ["--checkpoint", "none"],
+        "adopt": [
+            str(saved(tmp_path, small())),
+            *("--contract", str(contract(tmp_path)), "--out", "adopted.onnx"),
+        ],
         "verify": ["--policy", str(made / "policy.onnx")],
         "deploy": ["--robot", "serial:/dev/null", "--policy", str(made / "policy.onnx")],
         "finetune": ["--policy", "none.onnx", "--log", "none", "--out", "child.onnx"],
@@ -267,6 +272,27 @@ def test_any_bundle(name, made, feed, tmp_path):
         feed([name, "--policy", str(path), *more])
     for other in paths(tmp_path):
         feed([name, "--policy", other, *more])
+
+
+@pytest.mark.parametrize("kind", ["policy", "contract", "normaliser"])
+def test_any_foreign_policy(kind, feed, tmp_path):
+    rng = random.Random(f"foreign {kind}")
+    norm = tmp_path / "norm.json"
+    norm.write_text(json.dumps({"mean": [0.0] * SIZE, "std": [1.0] * SIZE, "clip": 10.0}))
+    files = {"policy": saved(tmp_path, small()), "contract": contract(tmp_path), "normaliser": norm}
+    given = files[kind]
+    source = given.read_bytes()
+    line = ["adopt", str(files["policy"]), "--contract", str(files["contract"])]
+    line += ["--normaliser", str(norm), "--out", "adopted.onnx"]
+    assert feed(line) == 0
+    for _ in range(COUNT):
+        if kind != "policy" and rng.random() < 0.5:
+            given.write_text(json.dumps(mutated_plain(yaml.safe_load(source), rng)))
+        else:
+            given.write_bytes(mutated_bytes(source, rng))
+        feed(line)
+    for other in paths(tmp_path):
+        feed([other if word == str(given) else word for word in line])
 
 
 @pytest.mark.parametrize("name", ["replay", "report"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import textwrap
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import nn
 
+from holdfast import share
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.contract_file import load_contract
 from holdfast.cli import main
@@ -237,6 +239,18 @@ def test_what_the_action_does_not_need_is_left_out(tmp_path):
     np.testing.assert_array_equal(held.golden.action, plain.golden.action)
 
 
+def test_an_action_that_is_mostly_clipped_is_doubted(tmp_path, capsys):
+    line = ["adopt", str(saved(tmp_path, small())), "--contract", str(contract(tmp_path))]
+    line += ["--out", str(tmp_path / "bundle.onnx"), "--action-units", "physical"]
+    assert main([*line, "--action-scale", "50"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [row.endswith("is the output in other units (--action-units)?") for row in said] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert main([*line, "--action-scale", "0.1"]) == 0
+    assert "other units" not in capsys.readouterr().out
+
+
 # What is refused.
 
 
@@ -341,6 +355,18 @@ REFUSALS = {
         ),
         "a vector should have at most 4096 values, not 131072",
     ),
+    "large": (
+        model(
+            [
+                helper.make_node("MatMul", ["x", "a"], ["h"]),
+                helper.make_node("MatMul", ["h", "b"], ["i"]),
+                helper.make_node("MatMul", ["i", "c"], ["y"]),
+            ],
+            {"a": 1e-3 * np.ones((SIZE, 4096)), "b": 1e-3 * np.ones((4096, 2100)),
+             "c": 1e-3 * np.ones((2100, 2))},
+        ),
+        "its weights should have at most 66060288 bytes in double precision, they have 6",
+    ),
     "infinite": (
         ends_with(
             helper.make_node("Mul", ["y0", "big"], ["e"]),
@@ -367,6 +393,19 @@ def test_a_refusal_is_one_sentence(tmp_path, capsys, name):
     assert not out.exists()
 
 
+def test_a_prediction_needs_critics(tmp_path):
+    path = adopted(tmp_path, small()).path
+    altered = onnx.load(path)
+    for entry in altered.metadata_props:
+        if entry.key == "holdfast_prediction":
+            entry.value = '{"shortfalls": [[0.0]]}'
+        elif entry.key == "holdfast_digest":
+            entry.value = bundle.PLACEHOLDER
+    path.write_bytes(bundle.seal(altered.SerializeToString(deterministic=True)))
+    with pytest.raises(BundleError, match="prediction should be null where cost_to_go is no outp"):
+        bundle.load(path)
+
+
 def test_an_output_that_is_not_there(tmp_path):
     with pytest.raises(BundleError, match="it has no output 'mu'; there are y"):
         adopted(tmp_path, small(), output="mu")
@@ -387,7 +426,8 @@ def test_what_is_no_onnx_file(tmp_path, content):
         ({"action_scale": (0.25,)}, "use them with --action-units physical"),
         ({"action_units": "physical", "action_scale": (1.0, 2.0, 3.0)}, "one for each of the 2 "),
         ({"action_units": "physical", "action_scale": (1.0, 0.0)}, "action-scale should not be 0"),
-        ({"explore_std": 0.0}, "explore_std should be above 0"),
+        ({"explore_std": 0.0}, r"explore_std should be in \[0.001, 1\]"),
+        ({"action_units": "physical", "action_scale": (np.nan,)}, "action_scale should be a fin"),
     ],
 )
 def test_options_that_cannot_be(tmp_path, options, sentence):
@@ -468,3 +508,12 @@ def test_nothing_can_be_learned_on(tmp_path, capsys):
     line = ["finetune", "--policy", str(held.path), "--log", "x", "--out", str(tmp_path / "c.onnx")]
     assert main(line) == 1
     assert "was trained elsewhere, so there is no training state" in capsys.readouterr().err
+
+
+def test_the_page_s_contract_is_one(tmp_path):
+    page = (share.folder() / "docs" / "ADOPT.md").read_text()
+    block = page.partition("Fields that have defaults may be left out.\n")[2].partition("\n- ")[0]
+    (tmp_path / "contract.yaml").write_text(textwrap.dedent(block.strip("\n")))
+    made = load_contract(tmp_path / "contract.yaml")
+    assert [channel.size for channel in made.observation] == [2, 2, 3, 1]
+    assert made.action_names == ("forward_speed", "yaw_rate")

@@ -280,7 +280,7 @@ def test_weights_that_differ_from_the_state_are_refused(copied):
         bundle.load(copied)
     data, state = copied.read_bytes(), checkpoint_of(copied).read_bytes()
     changed = dataclasses.replace(
-        held, _session=bundle._session(data), hash=hashlib.sha256(data).hexdigest()
+        held, _session=bundle.session(data), hash=hashlib.sha256(data).hexdigest()
     )
     with pytest.raises(BundleError, match="differs from torch"):
         verify.check_parity(changed, state)

@@ -9,9 +9,11 @@ import pytest
 
 from holdfast.bundle import reader
 from holdfast.cli import main
+from holdfast.errors import BundleError
 from holdfast.log.audit import require_log_prob
 from holdfast.observer import Observer
 from holdfast.robot.run.replay import replay
+from holdfast.robot.topics.proposers import introduction
 from tests.helpers.data.foreign import contract, saved, small
 from tests.helpers.robots import runs
 
@@ -114,4 +116,7 @@ def test_without_a_density_nothing_is_explored(tmp_path, capsys):
     assert main(line) == 1
     said = capsys.readouterr().err
     assert "this policy has no density to explore with" in said
+    with pytest.raises(BundleError, match="no density"):  # as in a ROS graph
+        introduction(reader.load(bundle), explore=True)
+    assert introduction(reader.load(bundle), explore=False)
     assert said.count("\n") == 1

@@ -102,3 +102,11 @@ def test_a_source_may_write_into_its_array():
         observation = rig.look(sources).observation
         rig.monitor.step(rig.look(sources), rig.propose())
     np.testing.assert_array_equal(observation[:6:2], [0.1, 0.2, 0.3])
+
+
+def test_no_more_is_kept_than_is_shown():
+    for contract, periods in ((HISTORY, 2), (CONTRACT, 0)):
+        rig = Rig(contract=contract).to_active()
+        drive(rig, 5)
+        kept = [set(signals) for signals in rig.monitor._earlier]
+        assert kept == [{"position", "heading", "applied_action"}] * periods
