@@ -152,6 +152,7 @@ def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
     rng = random.Random(f"options of {name}")
     known = options(name, capsys) or ["--x"]
     needed = {
+        "init": ["robot", "--model", "none.xml"],
         "export": ["--checkpoint", "none"],
         "verify": ["--policy", str(made / "policy.onnx")],
         "deploy": ["--robot", "serial:/dev/null", "--policy", str(made / "policy.onnx")],
