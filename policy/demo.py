@@ -29,13 +29,12 @@ from holdfast.policy.learn.settings import TASK_ID, TrainSettings
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
-from holdfast.robot import config as configs
 from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.sim.batch.randomise import load_randomisation
 from holdfast.sim.registry import is_program, registered
 from holdfast.sim.task_spec import TaskSpec
 from holdfast.sim.twin.gap import load_gap
-from holdfast.sim.twin.serve import require_drive
+from holdfast.sim.twin.serve import require_config, require_drive
 
 TWIN_START_S = 30.0
 MARKER = ".holdfast-demo"
@@ -111,7 +110,7 @@ class Demo:
         load_gap(self.gap)  # a faulty file is refused before minutes of training
         require_drive(s.task.make())
         if s.config:
-            configs.load(s.config).require_fit(s.task.contract)
+            require_config(s.task.make(), s.config)
         with _claimed(s.out):
             self._run()
 

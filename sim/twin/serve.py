@@ -186,6 +186,11 @@ def require_drive(task: Task) -> None:
         )
 
 
+def require_config(task: Task, config: Path) -> None:
+    """Raise ConfigError unless a configuration file fits the task's robot and contract."""
+    configs.load(config).require_fit(task.contract)
+
+
 def require_measured(task: Task, measured: Sequence[str]) -> None:
     """Raise ConfigError unless a twin measures all signals that the task's contract needs."""
     needed = dict.fromkeys((*task.contract.observed_signals, *CostModel(task.contract).signals))
