@@ -68,6 +68,11 @@ COMMANDS = {
         "run the whole loop on a twin: train, export, run, fine-tune",
         "train",
     ),
+    "init": Command(
+        "holdfast.sim.new_robot.command:command",
+        "write the first files of a robot of your own, from its model",
+        "train",
+    ),
     "train": Command(
         "holdfast.policy.train:command",
         "learn a policy in simulation",

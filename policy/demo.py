@@ -110,7 +110,7 @@ class Demo:
         load_gap(self.gap)  # a faulty file is refused before minutes of training
         require_drive(s.task.make())
         if s.config:
-            require_config(s.task.contract, s.config)
+            require_config(s.task.make(), s.config)
         with _claimed(s.out):
             self._run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -46,13 +47,7 @@ class RobotModel(ABC):
         Raises:
             ConfigError: there is no such file, or MuJoCo cannot load it.
         """
-        if not self.model_file.is_file():
-            raise ConfigError(f"{self.model_file}: there is no such file")
-        try:
-            return self.spec().compile()
-        except (ValueError, mujoco.FatalError) as error:
-            said = " ".join(str(error).split()).removeprefix("XML ").removeprefix("Error: ")
-            raise ConfigError(f"{self.model_file}: MuJoCo cannot load it ({said})") from None
+        return compiled(self.model_file, self.spec)
 
     @abstractmethod
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
@@ -190,6 +185,21 @@ def projected_gravity(q: Array) -> Array:
     return np.stack(
         (2.0 * (w * y - x * z), -2.0 * (w * x + y * z), 2.0 * (x * x + y * y) - 1.0), axis=-1
     )
+
+
+def compiled(file: Path, spec: Callable[[], mujoco.MjSpec]) -> mujoco.MjModel:
+    """Return the model of a file, whose specification `spec` reads.
+
+    Raises:
+        ConfigError: there is no such file, or MuJoCo cannot load it.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file}: there is no such file")
+    try:
+        return spec().compile()
+    except (ValueError, mujoco.FatalError) as error:
+        said = " ".join(str(error).split()).removeprefix("XML ").removeprefix("Error: ")
+        raise ConfigError(f"{file}: MuJoCo cannot load it ({said})") from None
 
 
 def physics_steps(model: mujoco.MjModel, period_s: float) -> int:

@@ -17,7 +17,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TextIO
 
-from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.serial.device import Device
@@ -187,9 +186,9 @@ def require_drive(task: Task) -> None:
         )
 
 
-def require_config(contract: Contract, path: Path) -> None:
-    """Raise ConfigError unless a configuration file fits a contract."""
-    configs.load(path).require_fit(contract)
+def require_config(task: Task, config: Path) -> None:
+    """Raise ConfigError unless a configuration file fits the task's robot and contract."""
+    configs.load(config).require_fit(task.contract)
 
 
 def require_measured(task: Task, measured: Sequence[str]) -> None:

@@ -153,6 +153,7 @@ def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
     rng = random.Random(f"options of {name}")
     known = options(name, capsys) or ["--x"]
     needed = {
+        "init": ["robot", "--model", "none.xml"],
         "export": ["--checkpoint", "none"],
         "adopt": [
             str(saved(tmp_path, small())),
