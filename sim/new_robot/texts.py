@@ -81,7 +81,7 @@ class {name}Task(Task):
             Cost(
                 "{cost[0]}",
                 "{cost[1]}",
-                limit=10.0, run_budget=30.0, gamma=0.99, lam=0.95,
+                limit=10.0, episode_cap=30.0, gamma=0.99, lam=0.95,
             ),
         )
 

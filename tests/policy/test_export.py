@@ -21,7 +21,7 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship import verify
-from holdfast.policy.ship.evaluate import evaluate, interval, predict_costs, prediction_errors
+from holdfast.policy.ship.evaluate import evaluate, predict_costs, prediction_errors
 from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.safety_monitor.familiarity import Drift
 from holdfast.safety_monitor.prediction import Prediction
@@ -461,29 +461,6 @@ def test_export_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="No such file"):
         export(tmp_path / "none.safetensors", tmp_path / "policy.onnx", episodes=8)
     assert not list(tmp_path.iterdir())
-
-
-def test_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(300):
-        found = interval(rng.exponential(10.0, 80), resamples=400)
-        covered += found["low"] <= 10.0 <= found["high"]
-    assert 0.89 <= covered / 300 <= 0.98
-
-
-def test_a_task_with_two_costs_ships_both(two_costs, tmp_path):
-    """Named in the provenance, and a column each of the bundle's cost-to-go."""
-    learner = Learner(TrainSettings(task=two_costs, batch=1300, critic_steps=3))
-    learner.iterate()
-    learner.save(tmp_path / "state.safetensors")
-    learner.close()
-    export(tmp_path / "state.safetensors", tmp_path / "policy.onnx", episodes=20)
-    held = bundle.load(tmp_path / "policy.onnx")
-    assert set(held.provenance["measured"]["costs"]) == {"near", "far"}
-    assert set(held.provenance["prediction"]) == {"near", "far"}
-    assert held.cost_to_go(held.golden.observation[0]).shape == (2,)
-    assert verify.command(tmp_path / "policy.onnx") == 0
 
 
 def test_a_limit_that_is_not_met_is_said_and_exports_nothing(shipped, tmp_path, capsys):
