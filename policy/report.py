@@ -100,6 +100,9 @@ def write(folder: Path, summary: Mapping[str, Any], task: TaskSpec | None = None
     names = dict.fromkeys((summary["before"], summary["after"]))
     read = list(runs([folder / name for name in names]))
     before, after = read[0], read[-1]
+    for run in read:
+        if not run.episodes:
+            raise LogError(f"{run.path}: should hold an episode to report, received none")
     progress = plain.read_json_lines(folder / summary["progress"], LogError)
     contract = before.info.contract
     page = Template((Path(__file__).parent / "report.html").read_text()).substitute(

@@ -18,9 +18,9 @@ from holdfast.policy.improve.demonstrations import LEAST_STD, clone, read
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models import checkpoint
-from holdfast.policy.ship.evaluate import evaluate
+from holdfast.policy.ship.evaluate import MET_WITHIN, evaluate
 from holdfast.policy.ship.export import export, file_hash
-from holdfast.policy.train import CHECKPOINT, MET_WITHIN, PROGRESS
+from holdfast.policy.train import CHECKPOINT, PROGRESS
 from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import drive_contract
 from tests.helpers.data.demonstrators import record_policy
@@ -283,7 +283,7 @@ def test_a_reward_that_the_log_cannot_tell_is_refused(tmp_path):
 def test_a_probe_begins_with_random_weights(logged, tmp_path, capsys):
     run = ["train", "--probe", "--out", str(tmp_path / "out"), *OPTIONS]
     assert main([*run, "--demonstrations", str(logged)]) == 1
-    assert "leave --demonstrations out" in capsys.readouterr().err
+    assert "leave --demonstrations and --start-from out" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

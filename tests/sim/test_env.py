@@ -26,7 +26,7 @@ def test_gymnasium_s_own_checker_passes(env):
         warnings.simplefilter("error")
         for harmless in ("(?s).*infinity.*", "(?s).*normalized.*", "(?s).*render.*"):
             warnings.filterwarnings("ignore", message=harmless)  # advice, not faults
-        check_env(env.unwrapped)
+        check_env(env.unwrapped, skip_render_check=True)  # OpenGL may be absent
 
 
 def test_costs_by_name_and_whole_episodes(env):
