@@ -26,8 +26,10 @@ def start(module: str, *arguments: str, at_end: signal.Signals, **options: Any) 
             child, ends.
         options: keyword arguments of subprocess.Popen.
     """
-    tied = [sys.executable, "-m", "holdfast.child", str(os.getpid()), str(int(at_end))]
-    return subprocess.Popen([*tied, module, *arguments], **options)
+    # Without the working folder in the import path: a random.py there would run in the child.
+    safe = ["-P"] if sys.version_info >= (3, 11) else []
+    tied = ["-m", "holdfast.child", str(os.getpid()), str(int(at_end)), module]
+    return subprocess.Popen([sys.executable, *safe, *tied, *arguments], **options)
 
 
 def tie(parent: int, at_end: int) -> None:

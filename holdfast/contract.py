@@ -28,6 +28,12 @@ FORMAT = 2
 
 MAX_HISTORY = 100
 
+MAX_COSTS, MAX_CHANNELS, MAX_SIGNALS = 64, 1000, 1000
+"""A file may hold no longer lists, so that it is read in a bounded time."""
+
+MAX_SIZE = 100_000
+"""Values of a signal, or of a channel; more than this is no robot's."""
+
 T = TypeVar("T")
 
 
@@ -48,7 +54,7 @@ class DeclaredSignal:
     """
 
     name: str
-    size: Annotated[int, Range(1)]
+    size: Annotated[int, Range(1, MAX_SIZE)]
     unit: str
     frame: str = ""
     low: float | None = None
@@ -66,7 +72,7 @@ class DeclaredSignal:
             f"{where}: the name is taken; choose another",
         )
         _require(
-            self.low is None or self.high is None or self.low < self.high,
+            self.low is None or self.high is None or 0.0 < self.high - self.low < math.inf,
             f"{where}: low {self.low} should be below high {self.high}",
         )
         if known := CATALOGUE.get(self.name):
@@ -91,7 +97,7 @@ class ObservationChannel:
     """
 
     name: str
-    size: int
+    size: Annotated[int, Range(1, MAX_SIZE)]
     unit: str
     signal: str
     transform: str = "identity"
@@ -202,7 +208,18 @@ class Contract:
                 text.isprintable(),
                 f"contract: names should be printable, received '{shown(text)}'",
             )
-        for kind in ("observation", "action", "costs", "signals"):
+        for kind, most in (
+            ("observation", MAX_CHANNELS),
+            ("action", MAX_CHANNELS),
+            ("costs", MAX_COSTS),
+            ("signals", MAX_SIGNALS),
+        ):
+            _require(
+                len(getattr(self, kind)) <= most,
+                f"contract: {kind} should list at most {most} entries, received "
+                f"{len(getattr(self, kind))}",
+                (kind,),
+            )
             names = [item.name for item in getattr(self, kind)]
             some = bool(names) or kind == "signals"
             _require(some, f"contract: {kind} should list at least one entry", (kind,))
@@ -211,6 +228,7 @@ class Contract:
                 f"contract: {kind} names should be unique, received {', '.join(names)}",
                 (kind,),
             )
+        self._check_action_units()
         sizes: dict[str, int] = {}
         for i, channel in enumerate(self.observation):
             place = ("observation", i)
@@ -224,6 +242,16 @@ class Contract:
             )
 
         _ = self.cost_expressions, self.reward_expression
+
+    def _check_action_units(self) -> None:
+        for i, channel in enumerate(self.action):
+            signal = self.known_signals.get(channel.name)
+            _require(
+                signal is None or signal.unit == channel.unit,
+                f"action channel '{channel.name}': unit should be '{signal and signal.unit}', as "
+                f"the unit of the signal is, received '{shown(channel.unit)}'",
+                ("action", i, "unit"),
+            )
 
     def _check_observation(self, channel: ObservationChannel, place: tuple[str | int, ...]) -> None:
         where = f"observation channel '{channel.name}'"

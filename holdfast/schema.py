@@ -124,6 +124,20 @@ class _Ascending(Rule):
 ASCENDING = _Ascending()
 
 
+class _Whole(Rule):
+    """An integer; a dataclass that a program makes may hold anything."""
+
+    def allows(self, value: Any) -> bool:
+        """See `Rule`."""
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def __str__(self) -> str:
+        return "a whole number"
+
+
+WHOLE = _Whole()
+
+
 def check(record: Any, error: type[HoldfastError], where: str = "") -> None:
     """Raise unless a dataclass's fields are in their declared ranges; for `__post_init__`.
 
@@ -319,6 +333,8 @@ def _rules(kind: Any, value: Any, place: Place) -> Iterator[tuple[Rule, Any, Pla
             yield from _rules(arguments[1], item, (*place, key))
     elif kind is float:
         yield FINITE, value, place
+    elif kind is int:
+        yield WHOLE, value, place
 
 
 # Out.

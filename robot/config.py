@@ -141,7 +141,7 @@ def _documents(path: Path) -> list[tuple[Path, Document]]:
 
 def _other(file: Path, name: Any, where: str) -> Path:
     """Return the file that another extends."""
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigError(f"{where}: should name a file, received {plain.shown(repr(name))}")
     if not plain.is_name(name):
         return file.parent / name
@@ -157,8 +157,8 @@ def _merged(target: Any, patch: Any) -> Any:
         return patch
     made = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
-        if value is None:
-            made.pop(key, None)
+        if value is None and key in made:
+            del made[key]  # a key that is not there is kept, so that it is refused if it is unknown
         else:
             made[key] = _merged(made.get(key), value)
     return made

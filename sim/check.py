@@ -9,14 +9,17 @@ every task before it begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, HoldfastError
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import CATALOGUE, Signals
 from holdfast.sim.batch.batch import Batch, Step
@@ -38,12 +41,30 @@ def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
     _require(received == shape, f"{where} should have shape {shape}, received {received}")
 
 
+@contextlib.contextmanager
+def _told_in_a_sentence(task: str) -> Iterator[None]:
+    """Raise ConfigError for any other error of a user's task, with its file and line."""
+    try:
+        yield
+    except HoldfastError:
+        raise
+    except Exception as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        raise ConfigError(f"{task}: {where}: {type(error).__name__}: {error}") from None
+
+
 def check_task(task: Task) -> None:
     """Check a task's parts one by one, then a batch of the task.
 
     Raises:
         ConfigError: a part is wrong; the message names the right value.
     """
+    with _told_in_a_sentence(task.contract.task):
+        _check_task(task)
+
+
+def _check_task(task: Task) -> None:
     name, robot = task.contract.task, task.robot
     model = robot.load_model()
     physics_steps(model, task.contract.period_s)

@@ -178,7 +178,10 @@ class RunInfo:
             "format": FORMAT,
             "contract": self.contract.to_json(),
             "contract_hash": self.contract.hash,
-            **{key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()},
+            **{
+                key: v if isinstance(v, str) else json.dumps(v, allow_nan=False)
+                for key, v in values.items()
+            },
         })  # fmt: skip
 
     @staticmethod
@@ -205,6 +208,10 @@ class RunInfo:
             info = build(RunInfo, data, complete=True)
         except MismatchError as error:
             raise LogError(f"its metadata is malformed ({error.sentence('')})") from None
+        if (total := sum(signal_sizes(info.sources).values())) > MAX_SIGNAL:
+            raise LogError(
+                f"its sources should have at most {MAX_SIGNAL} values in all, received {total}"
+            )
         if info.contract.hash != entries.get("contract_hash"):
             raise LogError("its contract does not have the hash that it was logged under")
         return info

@@ -45,7 +45,9 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
           "Multinomial", "Bernoulli")  # fmt: skip
 
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+UNREADABLE = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError
+)  # fmt: skip
 """What attributes and constants of a wrong kind raise; a file may hold any."""
 
 FOLDED = frozenset(TRANSLATIONS) - {"Dropout", "Expand"} | {
@@ -89,6 +91,7 @@ class Network:
         values: dict[str, Value] = {self.input: observation.shaped((*batch, observation.size))}
         for tensor in self.model.graph.initializer:
             values[tensor.name] = _array(tensor)
+        kept = 0
         for node in self.model.graph.node:
             try:
                 inputs = [values[name] if name else None for name in node.input]
@@ -101,6 +104,9 @@ class Network:
                 said = " ".join(str(error).split())
                 raise BundleError(f"operator {_called(node)} cannot be read ({said})") from None
             values.update(zip(node.output, made, strict=False))
+            kept += sum(value.size for value in made if isinstance(value, np.ndarray))
+            if kept > CONSTANT:
+                raise BundleError(f"its constants should have at most {CONSTANT} numbers in all")
         output = values.get(self.output)
         if not isinstance(output, Row):
             raise BundleError(f"its output '{self.output}' should depend on the observation")
@@ -207,7 +213,11 @@ def _model(data: bytes, path: Path) -> onnx.ModelProto:
             f"{path}: should have at most {NODES} nodes, received {len(model.graph.node)}"
         )
     outside = [t for t in model.graph.initializer if external_data_helper.uses_external_data(t)]
-    needs = sum(_bytes(tensor) for tensor in outside)
+    try:
+        needs = sum(_bytes(tensor) for tensor in outside)
+    except ValueError as error:
+        said = f"a weight in another file has no sound length ({error})"
+        raise BundleError(f"{path}: {said}") from None
     if needs > LARGEST:
         raise BundleError(f"{path}: its weights should have at most {LARGEST} bytes, not {needs}")
     for tensor in outside:

@@ -36,7 +36,7 @@ from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, Range, check, 
 from holdfast.signals import Array
 from holdfast.sim.task_spec import TaskSpec
 
-SPENT = "these logs support no further step; logs of the child may"
+SPENT = "these logs support no further step; a run of the new policy supports the next ones"
 """How a run of steps ends at the edge of what the logs can tell, which is its ordinary end."""
 
 

@@ -232,7 +232,7 @@ def _sizes(text: str) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for entry in _names(text):
         name, _, size = entry.partition(":")
-        if not name or name in sizes or not (size.isascii() and size.isdecimal()) or size == "0":
+        if not name or name in sizes or not (size.isascii() and size.isdecimal()) or int(size) == 0:
             raise LinkError(f"HELLO should name each signal once as NAME:SIZE, received '{entry}'")
         sizes[name] = int(size)
     return sizes

@@ -15,6 +15,7 @@ import serial
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, LinkError, RefusedError
+from holdfast.plain import shown
 from holdfast.robot.base import Identity
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.serial import device, link
@@ -447,6 +448,14 @@ def _refused(kind: int, sequence: int, state: link.DeviceState) -> bool:
 def _wrong_with(hello: link.Hello) -> str:
     """Return what is wrong with what a device says of itself; empty if nothing is."""
     identity = hello.identity
+    for text in (identity.robot, identity.hardware_id, *hello.sizes, *identity.actions):
+        if not text.isprintable():
+            return f"the device's texts should be printable, received '{shown(text)}'"
+    if not np.isfinite((identity.action_low, identity.action_high)).all():
+        return (
+            f"the device's action limits should be finite, received low {identity.action_low} and "
+            f"high {identity.action_high}"
+        )
     for name, size in hello.sizes.items():
         known = CATALOGUE[name].size if name in CATALOGUE else None
         if known is not None and size != known:

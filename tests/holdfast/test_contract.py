@@ -161,7 +161,7 @@ WRONG_VALUES = [
     (("signals", 0, "name"), "scan", "should be as the catalogue has it: size 36, unit 'm'"),
     (("signals", 0, "name"), "applied_action", "the name is taken"),
     (("signals", 0, "name"), "a-b", "should be made of letters, digits and _"),
-    (("signals", 0, "size"), 0, "size should be at least 1"),
+    (("signals", 0, "size"), 0, "size should be in [1, 100000], received 0"),
     (("signals", 0, "high"), -1.0, "low 0.0 should be below high -1.0"),
     (("recovery", "parameters"), {"gain": float("inf")}, "gain should be a finite number"),
 ]
@@ -194,7 +194,6 @@ def test_how_many_joints_a_robot_has_is_the_contracts_to_say():
 @pytest.mark.parametrize(
     ("channels", "sentence"),
     [
-        ((joints(0),), "'joints': size should be 1, received 0"),
         ((joints(5, "cos_sin"),), "'joints': size should be 4, received 5"),
         (
             (joints(4), joints(3, name="again")),
@@ -205,6 +204,26 @@ def test_how_many_joints_a_robot_has_is_the_contracts_to_say():
 def test_a_number_of_joints_that_cannot_be_is_refused(channels, sentence):
     with pytest.raises(ContractError, match=re.escape(sentence)):
         with_channels(*channels)
+
+
+def test_an_action_named_as_a_signal_has_the_signal_s_unit():
+    changed = data()
+    changed["action"][0]["unit"] = "km/h"
+    assert "'forward_speed': unit should be 'm/s'" in refusal(changed)
+
+
+@pytest.mark.parametrize("kind", ["observation", "action", "costs", "signals"])
+def test_no_list_is_so_long_that_reading_it_takes_long(kind):
+    changed = data()
+    changed[kind] = [{**changed[kind][0], "name": f"a{i}"} for i in range(1001)]
+    assert "entries, received 1001" in refusal(changed)
+
+
+@pytest.mark.parametrize("kind", ["observation", "signals"])
+def test_no_size_is_larger_than_a_robot_s(kind):
+    changed = data()
+    changed[kind][0]["size"] = 10**38
+    assert "size should be in [1, 100000]" in refusal(changed)
 
 
 def test_two_costs_of_one_name_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pty
 import signal
@@ -137,6 +138,18 @@ def state(heard, sequence, time_us):
         (
             lambda n: hello(n, signals=b"tilt:2,payload_mass:1") + state(n, 2, 5_000_000),
             "STATE should hold the 3 values that HELLO named, received 2",
+        ),
+        (
+            lambda n: hello(n, actions=b"turn", limits=[(-math.inf, math.inf)]),
+            "the device's action limits should be finite, received low",
+        ),
+        (
+            lambda n: hello(n, actions=b"turn\x1b[2J", limits=[(-1.0, 1.0)]),
+            "the device's texts should be printable, received",
+        ),
+        (
+            lambda n: hello(n, signals=b"tilt:2,junk:00"),
+            "no Holdfast device answered within 0.4 s .* bytes received",
         ),
         (
             lambda n: hello(n, signals=b"tilt:2,tilt:2"),

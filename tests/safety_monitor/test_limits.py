@@ -269,7 +269,6 @@ FORWARD, YAW = CONTRACT.action
     ("channel", "name"),
     [
         (ActionChannel("spin", "rad/s", -1.0, 1.0, 1.0), "spin"),  # nothing measures it
-        (ActionChannel("yaw_rate", "deg/s", -1.0, 1.0, 1.0), "yaw_rate"),  # in another unit
         (ActionChannel("tilt", "rad", -1.0, 1.0, 1.0), "tilt"),  # as two values
     ],
 )

@@ -252,7 +252,6 @@ def commanded(*channels):
     [
         (("forward_speed m/s", "yaw_rate rad/s"), AHEAD),
         (("yaw_rate rad/s",), AHEAD),
-        (("lateral_speed rad/s",), AHEAD),  # of something that turns
         (("forward_speed m/s", "lateral_speed m/s"), ANYWHERE),
         (("lateral_speed m/s",), ANYWHERE),
         (("velocity_x m/s", "velocity_y m/s"), ANYWHERE),
