@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import keyword
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -64,8 +65,9 @@ class DeclaredSignal:
         where = f"signal '{shown(self.name)}'"
         check(self, ContractError, where)
         _require(
-            self.name.isidentifier() and self.name.isascii(),
-            f"{where}: its name should be made of letters, digits and _, and begin with a letter",
+            self.name.isidentifier() and self.name.isascii() and not keyword.iskeyword(self.name),
+            f"{where}: its name should be made of letters, digits and _, begin with a letter and "
+            "be no word of Python",
         )
         _require(
             self.name not in (APPLIED_ACTION, EPISODE_LEFT),

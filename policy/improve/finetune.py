@@ -339,10 +339,11 @@ def command(
     )
     for name, before in learned["costs_before"].items():
         after, target = learned["costs_after"][name], learned["targets"][name]
+        met = after["mean"] + settings.bound * after["error"] <= target
         console.print(
             f"{name}: estimated {before['mean']:.2f} ± {before['error']:.2f} → "
             f"{after['mean']:.2f} ± {after['error']:.2f} (target {target:.2f} for mean + "
-            f"{settings.bound:g} standard error)"
+            f"{settings.bound:g} standard error{'' if met else ', not met'})"
         )
     console.print(
         f"KL {learned['kl']:.3f}, effective samples {learned['effective_share']:.0%}, "

@@ -215,11 +215,14 @@ def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str
     """Restore modules from the tensors of `module_tensors`.
 
     Raises:
-        TrainingError: a tensor is missing or has another shape.
+        TrainingError: a tensor is missing, has another shape or holds a NaN or an infinity.
     """
     for name, module in modules.items():
         prefix = name + "."
         part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        for key, tensor in part.items():
+            if not tensor.isfinite().all():
+                raise TrainingError(f"{name}: {key} should be finite")
         try:
             module.load_state_dict(part)
         except RuntimeError as error:

@@ -17,6 +17,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, FileError, HoldfastError
+from holdfast.policy.learn.settings import settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.export import Exported, checkpoint_of, export, file_hash
 from holdfast.signals import Array
@@ -144,6 +145,8 @@ def _require_limits(contract: Contract, action: Array) -> None:
 def check_reproducible(held: Bundle, state: bytes, task: TaskSpec | None = None) -> str:
     """Check that a second export of the training state gives exactly this file."""
     _require_state(state)
+    source = checkpoint_of(held.path)
+    settings_of(source, checkpoint.parse(source, state)[1], task)  # a refusal names this file
     episodes = held.provenance.get("evaluation_episodes")
     if not isinstance(episodes, int):
         raise BundleError("its provenance should say its evaluation_episodes")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cobs import cobs
 
 from holdfast.errors import LinkError
+from holdfast.plain import shown
 from holdfast.robot.base import Identity
 from holdfast.robot.serial import device
 
@@ -153,10 +154,12 @@ class Decoder:
 
     Attributes:
         damaged: how many pieces between zeros were not frames of this link.
+        damage: what was wrong with the newest of them.
     """
 
     def __init__(self) -> None:
         self.damaged = 0
+        self.damage = ""
         self._tail = b""
 
     def feed(self, data: bytes) -> list[Message]:
@@ -167,8 +170,12 @@ class Decoder:
         for piece in filter(None, ended):
             try:
                 messages.append(_decode(piece))
-            except (LinkError, cobs.DecodeError, struct.error, UnicodeDecodeError):
+            except LinkError as error:
                 self.damaged += 1
+                self.damage = str(error)
+            except (cobs.DecodeError, struct.error, UnicodeDecodeError):
+                self.damaged += 1
+                self.damage = "a frame cannot be decoded"
         return messages
 
 
@@ -233,6 +240,8 @@ def _sizes(text: str) -> dict[str, int]:
     for entry in _names(text):
         name, _, size = entry.partition(":")
         if not name or name in sizes or not (size.isascii() and size.isdecimal()) or int(size) == 0:
-            raise LinkError(f"HELLO should name each signal once as NAME:SIZE, received '{entry}'")
+            raise LinkError(
+                f"HELLO should name each signal once as NAME:SIZE, received '{shown(entry)}'"
+            )
         sizes[name] = int(size)
     return sizes

@@ -249,9 +249,10 @@ class SerialRobot:
                 self._pump(left_s)
                 if self._hello and self._state:
                     return
-        heard = f"{self._received} bytes" if self._received else "nothing"
+        heard = f"{self._received} bytes received" if self._received else "nothing received"
+        damage = f"; {self._decoder.damage}" if self._decoder.damage else ""
         self._lose(
-            f"no Holdfast device answered within {CONNECT_LIMIT_S:g} s ({heard} received); is it "
+            f"no Holdfast device answered within {CONNECT_LIMIT_S:g} s ({heard}{damage}); is it "
             "the right port, and at the right baud rate?"
         )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import tyro
@@ -27,6 +30,12 @@ def command(robot: tyro.conf.Positional[str], model: Path, out: Path = Path()) -
             f"robot should be made of letters, digits, _ and - alone, received '{robot}'"
         )
     module = robot.replace("-", "_")  # the board imports its file by this name
+    taken = {*sys.stdlib_module_names, *packages_distributions()}
+    if not robot[0].isalpha() or keyword.iskeyword(module) or module in taken:
+        raise ConfigError(
+            "robot should begin with a letter, and be neither a word of Python nor the name of an "
+            f"installed module, received '{robot}'"
+        )
     paths = [out / f"{robot}.py", out / f"{robot}.yaml", out / f"{module}_board.py"]
     if there := [str(path) for path in paths if path.exists() or path.is_symlink()]:
         raise ConfigError(f"{', '.join(there)}: exists; give another name or another --out")

@@ -162,6 +162,7 @@ WRONG_VALUES = [
     (("signals", 0, "name"), "applied_action", "the name is taken"),
     (("signals", 0, "name"), "a-b", "should be made of letters, digits and _"),
     (("signals", 0, "size"), 0, "size should be in [1, 100000], received 0"),
+    (("signals", 0, "name"), "lambda", "and be no word of Python"),
     (("signals", 0, "high"), -1.0, "low 0.0 should be below high -1.0"),
     (("recovery", "parameters"), {"gain": float("inf")}, "gain should be a finite number"),
 ]
@@ -344,7 +345,9 @@ parameters = st.dictionaries(names, finite, max_size=3)
 def action_channels(draw: st.DrawFn) -> ActionChannel:
     low = draw(st.floats(min_value=-1e6, max_value=0.0))
     high = draw(positive)
-    return ActionChannel(draw(names), draw(names), low, high, draw(positive))
+    name = draw(names)
+    unit = CATALOGUE[name].unit if name in CATALOGUE else draw(names)
+    return ActionChannel(name, unit, low, high, draw(positive))
 
 
 @st.composite

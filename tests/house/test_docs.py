@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,10 @@ def test_make_targets_that_pages_name_exist():
 
 def test_the_front_page_is_short():
     assert len(README.split()) <= 700
+
+
+def test_the_listing_of_a_task_is_the_example():
+    """docs/OWN_TASKS.md shows the whole class as examples/car.py has it."""
+    code = (ROOT / "examples" / "car.py").read_text(encoding="utf-8")
+    listing = textwrap.indent(code[code.index("class CarLaps") :], "    ")
+    assert listing in (ROOT / "docs" / "OWN_TASKS.md").read_text(encoding="utf-8")

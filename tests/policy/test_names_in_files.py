@@ -89,6 +89,8 @@ def test_a_task_that_a_training_state_names_is_not_run(shipped, folder, capsys, 
     said = "".join(capsys.readouterr())
     assert "give the task with --task FILE.py:NAME or gym:MODULE:ID" in said
     assert "Traceback" not in said
+    if command == "verify":
+        assert "refused reproducible: checkpoint policy.checkpoint.safetensors: was " in said
 
 
 @pytest.mark.parametrize("name", NAMES)

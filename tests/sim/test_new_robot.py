@@ -114,6 +114,10 @@ def test_motors_are_told_their_torque():
     ("robot", "text", "sentence"),
     [
         ("../two", "", "robot should be made of letters, digits, _ and - alone"),
+        ("numpy", "", "nor the name of an installed module, received 'numpy'"),
+        ("import", "", "robot should begin with a letter, and be neither a word of Python"),
+        ("2", "", "robot should begin with a letter, and be neither a word of Python"),
+        ("-", "", "robot should begin with a letter, and be neither a word of Python"),
         ("two", None, "there is no such file"),
         ("two", "<mujoco", "MuJoCo cannot load it"),
         ("two", "<mujoco><worldbody><body><geom size='1'/></body></worldbody></mujoco>",
