@@ -107,7 +107,7 @@ def comparison(curves: Mapping[str, Curves], cost: Cost) -> str:
 
 
 def paths(before: Log, after: Log, task: Task) -> str:
-    """Draw the robot's estimated paths over the corridor, in red where a cost was billed."""
+    """Draw the robot's estimated paths, in red where a cost was billed."""
     return _svg(paths_figure(before, after, task))
 
 
@@ -130,8 +130,24 @@ def paths_figure(before: Log, after: Log, task: Task) -> Figure:
             )
         axes.set(xlabel="x [m]", aspect="equal")
         axes.autoscale_view()
+    for axes in (left, right):
+        _colour_free(axes, before.info.contract)
     left.set_ylabel("y [m]")
     return figure
+
+
+def _colour_free(axes: Axes, contract: Contract) -> None:
+    """Colour the places in view at which no cost that depends on position alone is billed."""
+    costs = [cost for cost in contract.cost_expressions if cost.signals == ("position",)]
+    if not costs:
+        return
+    axes.autoscale(False)
+    x, y = (np.linspace(*limits, 800) for limits in (axes.get_xlim(), axes.get_ylim()))
+    position = np.stack(np.meshgrid(x, y), axis=-1)
+    billed = np.sum([cost({"position": position}) for cost in costs], axis=0) > 0.0
+    axes.contourf(x, y, billed, levels=(-0.5, 0.5), colors=("#ecfdf5",), zorder=0)
+    if billed.any() and not billed.all():
+        axes.contour(x, y, billed, levels=(0.5,), colors=("#6ee7b7",), linewidths=1, zorder=0)
 
 
 def costs(before: Log, after: Log, k: int) -> str:
