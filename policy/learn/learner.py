@@ -253,9 +253,12 @@ class Learner:
         with plain.well_formed(f"checkpoint {path}", TrainingError):
             learner = Learner(settings_of(path, data, task), resumed=True)
             require_same(learner.settings, Contract.from_json(data["contract"]))
-            checkpoint.restore_modules(learner.networks.modules, tensors)
-            learner.fitting.restore(tensors)
-            learner.algorithm.restore(tensors, data["algorithm"])
+            try:
+                checkpoint.restore_modules(learner.networks.modules, tensors)
+                learner.fitting.restore(tensors)
+                learner.algorithm.restore(tensors, data["algorithm"])
+            except TrainingError as error:
+                raise TrainingError(f"checkpoint {path}: {error}") from None
             learner.generator.set_state(tensors["generator"])
             learner.iteration = data["iteration"]
             learner.steps = data["steps"]

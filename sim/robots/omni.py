@@ -12,7 +12,7 @@ from holdfast.sim.robots.robot import ASSETS, FreeBase
 
 WHEELBASE_M, TRACK_M = 0.47, 0.30
 MAX_SPEED_M_S = 0.8
-"""Of the base in each direction, and of a wheel's circumference."""
+"""Largest speed of the base in each direction, and of a wheel's circumference."""
 
 MAX_YAW_RATE_RAD_S = 1.5
 

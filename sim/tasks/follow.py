@@ -11,7 +11,7 @@ from holdfast.sim.tasks.task import Task, World, contract_for
 
 START_M = 0.2
 SPREAD = 0.25
-"""Of the errors that are paid for: (m/s)² and (rad/s)²."""
+"""Divisor of the squared errors in the reward's exponent: (m/s)² and (rad/s)²."""
 
 
 class Follow(Task):

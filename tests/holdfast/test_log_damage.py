@@ -101,7 +101,7 @@ def test_pages_that_never_reached_the_disk(data, tmp_path, seed):
 
 
 def test_a_log_of_the_format_before_is_refused(data, tmp_path):
-    """Its contract is of another format; it does not say its run in a message."""
+    """The log's contract is of another format, and no message says the log's run."""
     path, old = tmp_path / "x_0.mcap", tmp_path / "old_0.mcap"
     path.write_bytes(data)
     format_4(path, old)

@@ -70,7 +70,7 @@ def test_the_example_s_configuration_is_the_car_s(folder):
     assert made.monitor.contract.task == "example/CarLaps-v0"
 
 
-def test_what_it_did_is_learned_from(folder):
+def test_what_it_did_is_learned_from(folder, capsys):
     """On a log of its contract, in whose records everything can be told from the step's number."""
     made_by = bundle.load(folder / "run" / "policy.onnx")
     contract = made_by.contract
@@ -82,6 +82,12 @@ def test_what_it_did_is_learned_from(folder):
     line = ["finetune", "--policy", "run/policy.onnx", "--log", "log", "--out", "child.onnx"]
     assert main([*line, "--steps", "1", "--task", "mine/car.py:CarLaps"]) == 0
     child = bundle.load(folder / "child.onnx")
+    learned = child.provenance["finetune"]
+    after, target = learned["costs_after"]["outside"], learned["targets"]["outside"]
+    bound = learned["settings"]["bound"]
+    missed = after["mean"] + bound * after["error"] > target
+    end = f"standard error{', not met' if missed else ''})\n"
+    assert end in capsys.readouterr().out
     assert child.contract.hash == contract.hash
     assert child.provenance["settings"]["task"] == "mine/car.py:CarLaps"
 

@@ -89,6 +89,23 @@ def test_a_run_starts_from_the_networks_of_another_limit(tmp_path, capsys):
             assert torch.equal(value, held.modules[name].state_dict()[key]), (name, key)
 
 
+def test_weights_that_are_not_finite_begin_nothing(tmp_path, capsys):
+    first = tmp_path / "first"
+    assert main(["train", "--out", str(first), *OPTIONS, "--iterations", "1"]) == 0
+    tensors, data = checkpoint.load(first / CHECKPOINT)
+    tensors["policy.body.0.weight"][0, 0] = float("nan")
+    checkpoint.save(first / CHECKPOINT, tensors, data)
+    capsys.readouterr()
+    for line in (
+        ["--out", str(tmp_path / "second"), "--start-from", str(first / CHECKPOINT), *OPTIONS],
+        ["--out", str(first), "--resume", "--iterations", "2"],
+    ):
+        assert main(["train", *line]) == 1
+        said = capsys.readouterr().err
+        assert "body.0.weight should be finite" in said
+        assert str(first / CHECKPOINT) in said
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

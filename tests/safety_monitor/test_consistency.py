@@ -135,7 +135,7 @@ def base(consistency, at_s, x=0.0, y=0.0, heading=0.0, speed=0.0):
 @pytest.mark.parametrize("angle", [0.0, 1.0, -2.5])
 @pytest.mark.parametrize("floor_m_s2", [1.0, 2.0, 4.0])
 def test_wheels_that_spin_move_the_robot_after_all(sign, angle, floor_m_s2):
-    """Its wheels turn at 1 m/s at once. A floor of a m/s² has moved it by at² / 2 after t."""
+    """The wheels turn at 1 m/s at once. A floor of a m/s² has moved it by at² / 2 after t."""
     consistency = made(floor_m_s2=floor_m_s2, along_m=0.0625, across_m=0.001)
     assert base(consistency, 0.0, heading=angle) == []
     seen = next(

@@ -26,7 +26,7 @@ WORLDS = {
 
 @pytest.mark.parametrize("world", sorted(WORLDS))
 def test_whatever_else_is_free_the_base_is_what_the_actuators_move(cart, world):
-    """Its signals are those of MuJoCo's own body and joints, after driving for two seconds."""
+    """The robot's signals are those of MuJoCo's body and joints, after driving for two seconds."""
     robot = cart(WORLDS[world])
     check_task(Laps(robot))
     batch = MujocoBatch(Laps(robot), 3, seed=0)

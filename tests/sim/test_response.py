@@ -68,7 +68,7 @@ class SmallWheels(Cart):
 
 
 class Clipped(Cart):
-    """Its actuators take less than `control` tells them."""
+    """A cart whose actuators take less than `control` tells them."""
 
 
 class Stuck(Cart):
@@ -84,7 +84,7 @@ class Tilting(Cart):
 
 
 class Sideways(Cart):
-    """Its wheels stand crosswise: what it calls forward is to its side."""
+    """A cart whose wheels stand crosswise: what it calls forward is to its side."""
 
     def signals(self, qpos, qvel):
         said = super().signals(qpos, qvel)

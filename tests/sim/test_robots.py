@@ -135,7 +135,7 @@ def moved_in_base_frame(before, after):
 
 
 def test_a_skid_steered_base_turns_as_told_whatever_its_heading():
-    """Its tyres slip, so a turn is nearly as told, and the same towards every side."""
+    """The tyres slip, so a turn is nearly as told, and the same towards every side."""
     for told in ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5]):
         before, after = driven("SkidCircle-v0", told, 40, copies=8)
         np.testing.assert_allclose(after["forward_speed"], told[0], atol=0.02)

@@ -205,7 +205,7 @@ def test_it_goes_where_mujoco_goes(name, periods, position, speed, device):
 @long
 @pytest.mark.slow
 def test_a_skid_steered_base_turns_as_fast_as_mujoco_s(device):
-    """Its tyres lift and land in other moments, but it slips as much, whatever its heading."""
+    """The tyres lift at other moments, but the robot slips as much, whatever its heading."""
     task, rates = resolve("SkidCircle-v0").make(), []
     for where in ("", device):
         batch, seen = MujocoBatch(task, 4, 1, 1, None, where), []
