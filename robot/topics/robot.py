@@ -155,6 +155,7 @@ class TopicRobot:
                 self._hardware[topic] = bool(message.data)
                 if message.data:
                     self._note(_STOP[True].format(topic))
+                    self._send(self._zero)  # at once, and not with the next period
 
         return hear
 
@@ -270,13 +271,14 @@ class TopicRobot:
         self.disarm()
 
     def send(self, action: Array, valid_for_s: float) -> None:
-        """Publish a command, or zero while the robot is stopped.
+        """Publish a command, or zero while the robot or its hardware is stopped.
 
         Args:
             valid_for_s: not used; the robot's driver has a time limit of its own.
         """
         with self._lock:
-            self._send(self._zero if self._pressed or self._stopped else action)
+            stopped = self._pressed or self._stopped or True in self._hardware.values()
+            self._send(self._zero if stopped else action)
 
     def disarm(self) -> None:
         """Publish zero."""

@@ -200,6 +200,20 @@ def test_a_driver_with_an_emergency_stop_keeps_it(here, body):
     graphs.until(lambda: the_robot.faults() == ())
 
 
+def test_a_stop_of_the_hardware_is_followed_by_zero_at_once(here, body):
+    """Nobody has to send the next command for it, and what is sent then is zero."""
+    the_robot = robot(here, stop_topics={"hardware/e_stop": "latched"})
+    body.press(False)
+    graphs.until(lambda: the_robot.faults() == ())
+    graphs.until(lambda: the_robot.send(FORWARD, 0.1) or body.commands)
+    graphs.until(lambda: body.commands[-1].any())
+    body.press(True)
+    graphs.until(lambda: not body.commands[-1].any())
+    body.commands.clear()
+    graphs.until(lambda: the_robot.send(FORWARD, 0.1) or body.commands)
+    assert not body.commands[-1].any()
+
+
 def test_a_stop_that_was_taken_back_between_two_looks(here, body):
     the_robot = robot(here, stop_topics={"hardware/e_stop": "plain"})
     graphs.until(lambda: body.press(False) or the_robot.faults() == ())
