@@ -26,7 +26,7 @@ import mujoco
 import numpy as np
 from mujoco import rollout
 
-from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.parameters.catalogue import load
 from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
 
@@ -57,7 +57,7 @@ def open_loop(name: str, copies: int, threads: int = THREADS) -> Callable[[], No
 
 def batched(name: str, copies: int, file: Path | None) -> Callable[[], None]:
     """Return what makes PERIODS steps of a batch, from fresh episodes."""
-    drawn = load_randomisation(file) if file else None
+    drawn = load(file) if file else None
     batch = resolve(name).batch(copies, seed=0, threads=THREADS, randomise=drawn)
     given = actions(name, copies)
 

@@ -24,25 +24,28 @@ from holdfast.observer import Observer
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship.evaluate import evaluate
+from holdfast.schema import build, to_plain
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT
-from holdfast.sim.batch.randomise import Randomisation, load_randomisation
-from holdfast.sim.twin.board import Truth, TwinBoard
-from holdfast.sim.twin.gap import load_gap
+from holdfast.sim.parameters.catalogue import Parameters, load, load_gap
+from holdfast.sim.twin.board import TwinBoard
+from holdfast.sim.twin.truth import Truth
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
-RANDOMISED = load_randomisation(CONFIG / "randomise_drive.yaml")
+RANDOMISED = load(CONFIG / "randomise_drive.yaml")
 GAP = load_gap(CONFIG / "gap_demo.yaml")
-LIKE_GAP = Randomisation(
-    mass=(GAP.mass_scale,) * 2,
-    friction=(GAP.friction_scale,) * 2,
-    gain=(GAP.wheel_radius_scale,) * 2,
-    gain_each=(GAP.left_wheel_gain, 1.0),
-    delay_steps=(GAP.delay_steps,) * 2,
-    noise=RANDOMISED.noise,
+LIKE_GAP = build(
+    Parameters,
+    {
+        "mass": 1.3,
+        "friction": 0.5,
+        "gain": {"all": 1.125, "each": [0.95, 1.0]},
+        "delay": 3,
+        "noise": to_plain(RANDOMISED.noise),
+    },
 )
 
 
-def simulated(learner: Learner, robot: Randomisation | None, episodes: int) -> tuple[float, float]:
+def simulated(learner: Learner, robot: Parameters | None, episodes: int) -> tuple[float, float]:
     """Return the mean return and cost of episodes on copies of a robot."""
     settings = dataclasses.replace(learner.settings, randomise=robot)
     found = evaluate(learner.networks, settings, episodes, seed=1000)
@@ -61,12 +64,8 @@ def on_the_twin(learner: Learner, episodes: int) -> tuple[float, float]:
         board.replace()
         applied = np.zeros(contract.action_size)
         for k in range(contract.episode_steps):
-            x, y, yaw, speed, yaw_rate, *_ = board.measure()
             signals = {
-                "position": np.array([x, y]),
-                "heading": np.array([yaw]),
-                "forward_speed": np.array([speed]),
-                "yaw_rate": np.array([yaw_rate]),
+                **board.measured_signals(),
                 APPLIED_ACTION: contract.normalised(applied),
                 EPISODE_LEFT: np.array([1.0 - k / contract.episode_steps]),
             }

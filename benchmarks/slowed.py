@@ -43,10 +43,10 @@ GAP = yaml.safe_load((CONFIG / "gap_demo.yaml").read_text())
 TWINS: Mapping[str, Mapping[str, Any] | None] = {
     "no gap": None,
     "the demo's gap": GAP,
-    "a left wheel at 0.7": GAP | {"left_wheel_gain": 0.7},
-    "8 periods of delay": GAP | {"delay_steps": 8},
-    "wheels larger by 0.3": GAP | {"wheel_radius_scale": 1.3},
-    "a tenth of the grip": GAP | {"friction_scale": 0.1},
+    "a left wheel at 0.7": GAP | {"gain": {"left_motor": 0.7}},
+    "8 periods of delay": GAP | {"delay": 8},
+    "wheels larger by 0.3": GAP | {"size": {"left_tyre": 1.3, "right_tyre": 1.3, "caster": 1.8}},
+    "a tenth of the grip": GAP | {"friction": {"left_tyre": 0.1, "right_tyre": 0.1}},
 }
 FIRST, GAPPED = "no gap", "the demo's gap"
 FURTHER = tuple(TWINS)[2:]

@@ -30,11 +30,10 @@ from holdfast.policy.ship import verify
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.schema import NOT_NEGATIVE, Range, check
-from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.parameters import catalogue
 from holdfast.sim.registry import is_program, registered
 from holdfast.sim.task_spec import TaskSpec
-from holdfast.sim.twin.gap import load_gap
-from holdfast.sim.twin.serve import require_config, require_drive
+from holdfast.sim.twin.serve import require_config
 
 TWIN_START_S = 30.0
 MARKER = ".holdfast-demo"
@@ -91,6 +90,7 @@ class Demo:
             settings,
             Console(soft_wrap=True, highlight=False, markup=False),
         )
+        self.ours = settings.task.contract.robot == "drive"
         self.gap = settings.gap or share.folder() / "config" / "gap_demo.yaml"
         self.task = settings.task if is_program(settings.task.id) else None
         self.seconds: dict[str, float] = {}
@@ -107,8 +107,12 @@ class Demo:
     def run(self) -> None:
         """Run all stages of the loop."""
         s = self.settings
-        load_gap(self.gap)  # a faulty file is refused before minutes of training
-        require_drive(s.task.make())
+        catalogue.load_gap(self.gap)  # a faulty file is refused before minutes of training
+        if not self.ours and s.gap is None:
+            raise ConfigError(
+                f"gap should be given for robot '{s.task.contract.robot}': the demo's own file is "
+                "of robot 'drive'"
+            )
         if s.config:
             require_config(s.task.make(), s.config)
         with _claimed(s.out):
@@ -119,9 +123,10 @@ class Demo:
         parent = out / "policy_0.onnx"
         name = s.task.contract.task
         with self._stage("train", f"1. Train {name} under its limits, in simulation (CPO)"):
+            ranges = share.folder() / "config" / "randomise_demo.yaml"
             settings = TrainSettings(
                 task=s.task, seed=s.seed, iterations=s.iterations, limit=s.limit,
-                randomise=load_randomisation(share.folder() / "config" / "randomise_demo.yaml"),
+                randomise=catalogue.load(ranges) if self.ours else None,
             )  # fmt: skip
             train(settings, out / "train", False, 10, self.console)[0].close()
         with self._stage("export", "2. Export to ONNX with the contract, and verify"):

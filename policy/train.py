@@ -36,6 +36,8 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.probe import probe as run_probe
 from holdfast.policy.sampling.shards import ShardedCollector
 from holdfast.policy.ship.evaluate import is_met
+from holdfast.schema import to_plain
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.registry import resolve
 
 if TYPE_CHECKING:
@@ -330,7 +332,10 @@ def _differences(first: Any, second: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield name and both values of each setting that differs, also in groups of settings."""
     for name, held in vars(first).items():
         given = getattr(second, name)
-        if dataclasses.is_dataclass(held) and type(given) is type(held):
+        if isinstance(held, Parameters) or isinstance(given, Parameters):
+            if held != given:
+                yield name, to_plain(held), to_plain(given)
+        elif dataclasses.is_dataclass(held) and type(given) is type(held):
             yield from _differences(held, given)
         elif held != given:
             yield name, held, given

@@ -27,8 +27,8 @@ from holdfast.sim import check
 from holdfast.sim.batch.batch import Batch
 from holdfast.sim.batch.gym_batch import GymBatch, GymCopy, told
 from holdfast.sim.batch.physics import PhysicsName
-from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.file_task_spec import run_file
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.task_spec import GYM_PREFIX, SUFFIX, TaskSpec
 
 PERIOD_S = 1.0
@@ -93,7 +93,7 @@ class GymTaskSpec(TaskSpec):
         seed: int,
         threads: int = 0,
         contract: Contract | None = None,
-        randomise: Randomisation | None = None,
+        randomise: Parameters | None = None,
         physics: PhysicsName = "mujoco",
     ) -> Batch:
         """See `TaskSpec`."""

@@ -11,7 +11,7 @@ from holdfast.sim import check
 from holdfast.sim.batch.batch import Batch
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.batch.physics import PhysicsName
-from holdfast.sim.batch.randomise import Randomisation
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.tasks.task import Task
 
 OURS = "holdfast/"
@@ -75,7 +75,7 @@ class TaskSpec(ABC):
         seed: int,
         threads: int = 0,
         contract: Contract | None = None,
-        randomise: Randomisation | None = None,
+        randomise: Parameters | None = None,
         physics: PhysicsName = "mujoco",
     ) -> Batch:
         """Return simulated copies of the task.
@@ -116,7 +116,7 @@ class MujocoTaskSpec(TaskSpec):
         seed: int,
         threads: int = 0,
         contract: Contract | None = None,
-        randomise: Randomisation | None = None,
+        randomise: Parameters | None = None,
         physics: PhysicsName = "mujoco",
     ) -> Batch:
         """See `TaskSpec`."""

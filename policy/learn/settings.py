@@ -21,7 +21,8 @@ from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
 from holdfast.sim.batch.physics import PhysicsName
-from holdfast.sim.batch.randomise import Randomisation, load_randomisation
+from holdfast.sim.parameters import catalogue
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.registry import registered, resolve, trained_on
 from holdfast.sim.task_spec import TaskSpec
 
@@ -31,11 +32,11 @@ else:
     AlgorithmName = Literal[tuple(ALGORITHMS)]
 Preset = Literal["holdfast", "paper"]
 
-RANDOMISATION_FILE = PrimitiveConstructorSpec[Randomisation | None](
+RANDOMISATION_FILE = PrimitiveConstructorSpec[Parameters | None](
     nargs=1,
     metavar="FILE",
-    instance_from_str=lambda text: load_randomisation(Path(text[0])),
-    is_instance=lambda value: value is None or isinstance(value, Randomisation),
+    instance_from_str=lambda text: catalogue.load(Path(text[0])),
+    is_instance=lambda value: value is None or isinstance(value, Parameters),
     str_from_instance=lambda value: [str(value)],
 )
 """On the command line a file; in settings the file's content, so that the file may change or go."""
@@ -101,7 +102,7 @@ class TrainSettings:
     episodes: Annotated[int, Range(1)] = 1
     shards: Annotated[int, Range(0)] = 0
     limit: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
-    randomise: Annotated[Randomisation | None, RANDOMISATION_FILE] = None
+    randomise: Annotated[Parameters | None, RANDOMISATION_FILE] = None
     physics: PhysicsName = "mujoco"
     hidden: tuple[Annotated[int, Range(1)], ...] = (64, 64)
     initial_std: Annotated[float, POSITIVE] = 1.0

@@ -80,7 +80,7 @@ class DriverNode(ManagedNode):
             odom_frame=self.text("odom_frame"),
             base_frame=self.text("base_frame"),
             imu_frame=self.text("imu_frame"),
-            wheels=self.texts("wheel_joints"),
+            joints=self.texts("wheel_joints"),
             publish_tf=self.flag("publish_tf") and self._knows_transforms(),
             pose_covariance=diagonals[0],
             twist_covariance=diagonals[1],

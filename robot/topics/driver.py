@@ -47,7 +47,8 @@ class HardwareState:
         velocity: forward and lateral speed in m/s, yaw rate in rad/s.
         tilt: roll and pitch, rad.
         acceleration, angular_velocity: along and about the axes of the base, m/s² and rad/s.
-        wheel_rad: angle through which each wheel has turned, rad.
+        joints: position, velocity and effort of each joint, in rad, rad/s and N m, or m, m/s and N;
+            empty where they are not measured.
         scan_m: ranges of a lidar, m, counter-clockwise from straight ahead; empty: no lidar.
         extra_sources: further signals, by catalogue name.
     """
@@ -58,7 +59,7 @@ class HardwareState:
     tilt: tuple[float, float]
     acceleration: tuple[float, ...]
     angular_velocity: tuple[float, ...]
-    wheel_rad: tuple[float, ...]
+    joints: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
     scan_m: tuple[float, ...] = ()
     extra_sources: Mapping[str, Array] = field(default_factory=dict)
 
@@ -80,7 +81,11 @@ class HardwareState:
             tilt=(roll, pitch),
             acceleration=tuple(values("linear_acceleration", 3)),
             angular_velocity=tuple(values("angular_velocity", 3)),
-            wheel_rad=tuple(values("joint_position", 0)),
+            joints=(
+                tuple(values("joint_position", 0)),
+                tuple(values("joint_velocity", 0)),
+                tuple(values("joint_effort", 0)),
+            ),
         )
 
 
@@ -139,7 +144,7 @@ class MessageOptions:
 
     Attributes:
         odom_frame, base_frame, imu_frame, scan_frame: names of frames.
-        wheels: names of the wheels' joints; empty: no joint_states.
+        joints: names of the joints; empty: no joint_states.
         publish_tf: also publish the pose and the mounts as transforms.
         mounts: position on the base, m, of each frame whose axes are parallel to the base's.
         pose_covariance, twist_covariance: diagonals of the odometry's covariances.
@@ -150,7 +155,7 @@ class MessageOptions:
     base_frame: str = "base_link"
     imu_frame: str = "imu_link"
     scan_frame: str = "base_scan"
-    wheels: tuple[str, ...] = ("left_wheel_joint", "right_wheel_joint")
+    joints: tuple[str, ...] = ("left_wheel_joint", "right_wheel_joint")
     publish_tf: bool = True
     mounts: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     pose_covariance: Sequence[float] = (0.0,) * 6
@@ -230,7 +235,7 @@ class Driver:
         self._say_joints: Callable[[msg.JointState], None] | None = None
         self._say_scan: Callable[[msg.LaserScan], None] | None = None
         self._say_transforms: Callable[[msg.TFMessage], None] | None = None
-        if options.wheels:
+        if options.joints:
             self._say_joints = graph.advertise(JOINTS, msg.JOINT_STATE, PLAIN)
         if options.scan_range_m[1] > 0.0:
             self._say_scan = graph.advertise(SCAN, msg.LASER_SCAN, PLAIN)
@@ -418,8 +423,8 @@ class Driver:
 
     def _joints(self, measured: HardwareState) -> msg.JointState:
         message = self._message(msg.JOINT_STATE, measured.stamp_s, "")
-        message.name = list(self._options.wheels)
-        message.position = list(measured.wheel_rad)
+        message.name = list(self._options.joints)
+        message.position, message.velocity, message.effort = map(list, measured.joints)
         return message
 
     def _scan(self, measured: HardwareState) -> msg.LaserScan:

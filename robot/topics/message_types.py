@@ -137,6 +137,8 @@ class JointState(Stamped, Protocol):
 
     name: Sequence[str]
     position: Sequence[float]
+    velocity: Sequence[float]
+    effort: Sequence[float]
 
 
 class LaserScan(Stamped, Protocol):

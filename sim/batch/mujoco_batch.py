@@ -18,8 +18,9 @@ from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
 from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
-from holdfast.sim.batch.randomise import Randomisation, Randomiser
-from holdfast.sim.batch.variants import Variants
+from holdfast.sim.parameters.catalogue import Parameters
+from holdfast.sim.parameters.robots import Robots
+from holdfast.sim.parameters.variants import Variants
 from holdfast.sim.tasks.task import Task, World
 
 
@@ -31,7 +32,7 @@ class MujocoBatch:
         copies: N.
         seed: seed of start states and of randomised parameters.
         threads: threads of MuJoCo's physics; 0: one per core.
-        randomise: ranges of the parameters that each copy draws with each start state.
+        randomise: the parameters that each copy draws with each start state.
         warp: MuJoCo Warp's device for the physics; empty: MuJoCo.
 
     Raises:
@@ -47,7 +48,7 @@ class MujocoBatch:
         copies: int,
         seed: int,
         threads: int = 0,
-        randomise: Randomisation | None = None,
+        randomise: Parameters | None = None,
         warp: str = "",
     ) -> None:
         self.task, self.copies = task, copies
@@ -61,8 +62,13 @@ class MujocoBatch:
             )
         self._own = {channel.signal for channel in task.contract.observation}
         model = task.robot.load_model()
-        self._randomiser = Randomiser(randomise or Randomisation(), task, model, copies)
-        self._physics = _physics(task, self._randomiser.variants, threads, warp)
+        rest = task.robot.control(np.zeros(self.contract.action_size))
+        sizes = {name: self.contract.signal_size(name) for name in self.contract.observed_signals}
+        observed = {name: size or 0 for name, size in sizes.items()}
+        self._robots = Robots(
+            randomise or Parameters(), model, rest, observed, copies, self.contract.period_s
+        )
+        self._physics = _physics(task, self._robots.variants, threads, warp)
         self._nq, self._nv = model.nq, model.nv
         self._blank = np.empty(mujoco.mj_stateSize(model, STATE))
         mujoco.mj_getState(model, mujoco.MjData(model), self._blank, STATE)
@@ -78,7 +84,7 @@ class MujocoBatch:
             "physics": self._state,
             "applied": self.applied,
             "elapsed": self.elapsed,
-            **{f"robot.{name}": array for name, array in self._randomiser.rows.items()},
+            **{f"robot.{name}": array for name, array in self._robots.rows.items()},
             **{f"world.{name}": array for name, array in self.world.items()},
         }
         if self._senses:
@@ -99,23 +105,26 @@ class MujocoBatch:
         return self._observation(self.signals())
 
     def _place(self, which: NDArray[np.intp], qpos: Array, qvel: Array, world: World) -> None:
+        self._robots.draw(which, self.rng)
+        raised = self._robots.place(which, qpos)
         self._state[which] = self._blank
-        self._state[which, 1 : 1 + self._nq + self._nv] = np.concatenate((qpos, qvel), axis=1)
+        self._state[which, 1 : 1 + self._nq + self._nv] = np.concatenate((raised, qvel), axis=1)
         self.applied[which] = 0.0
         self.elapsed[which] = 0
-        self._randomiser.draw(which, self.rng)
         self._physics.refresh(which)
         if self._senses:
             self._readings[which] = [self._first_reading(copy) for copy in which.tolist()]
         for name, array in self.world.items():
             array[which] = world[name]
+        if self._robots.remembers:
+            self._robots.notice(self.signals(which), self.elapsed[which], which)
 
     def _first_reading(self, copy: int) -> Array:
         """Return what a copy's sensors read before its first step, while it is told to do nothing.
 
         The copy's own model is used: a heavier robot stands on a larger force.
         """
-        model, data = self._randomiser.variants.model(copy), self._scratch
+        model, data = self._robots.variants.model(copy), self._scratch
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, self._state[copy], STATE)
         data.ctrl[:] = self.task.robot.control(np.zeros(self.contract.action_size))
@@ -144,7 +153,7 @@ class MujocoBatch:
         if EPISODE_LEFT in self._own:
             left = 1.0 - self.elapsed[which] / self.contract.episode_steps
             own[EPISODE_LEFT] = left[:, None]
-        perceived = self._randomiser.perceived(signals, self.elapsed[which], which)
+        perceived = self._robots.perceived(signals, self.elapsed[which], which)
         return self.observe({**perceived, **own})
 
     def step(self, action: Array) -> Step:
@@ -159,13 +168,16 @@ class MujocoBatch:
             raise TrainingError(
                 f"{self.contract.task}: control should return finite numbers, received {target}"
             )
-        readings = self._physics.advance(self._state, self._randomiser.act(target, self.elapsed))
+        readings = self._physics.advance(self._state, self._robots.act(target, self.elapsed))
         if self._senses:
             self._readings[:] = readings
         self.elapsed += 1
         body = self.body()
         self.task.advance(body, self.world)
-        return self._account({**body, **self.task.surroundings(body, self.world)})
+        signals = {**body, **self.task.surroundings(body, self.world)}
+        if self._robots.remembers:
+            self._robots.notice(signals, self.elapsed, slice(None))
+        return self._account(signals)
 
     def _account(self, signals: dict[str, Array]) -> Step:
         """Compute reward, costs and observation of the step just made, and reset ended copies."""
@@ -193,7 +205,7 @@ class MujocoBatch:
         """See `Batch`."""
         for name, array in self._rows.items():
             array[:] = snapshot.rows[name][rows]
-        self._randomiser.build(np.arange(self.copies))
+        self._robots.build(np.arange(self.copies))
         self._physics.refresh(np.arange(self.copies))
         return self._observation(self.signals())
 

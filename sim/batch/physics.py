@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from holdfast.errors import TrainingError
 from holdfast.signals import Array
-from holdfast.sim.batch.variants import Variants
+from holdfast.sim.parameters.variants import Variants
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 

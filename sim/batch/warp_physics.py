@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.signals import Array
 from holdfast.sim.batch.physics import STATE, diverged
-from holdfast.sim.batch.variants import Variants
+from holdfast.sim.parameters.variants import Variants
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 
@@ -28,10 +28,11 @@ lies on the floor has 10 and 38."""
 
 OWN = (
     *("geom_friction", "pair_friction", "body_mass", "body_inertia"),
+    *("dof_damping", "dof_armature", "dof_frictionloss", "actuator_forcerange"),
     *("body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0"),
     "actuator_acc0",
 )
-"""Fields of a model that may differ between copies: the fields that `Randomiser.build` sets, and
+"""Fields of a model that may differ between copies: the fields that `Bodies.build` sets, and
 the fields that MuJoCo derives from them."""
 
 _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS
@@ -57,6 +58,11 @@ class WarpPhysics:
         model, copies = variants.nominal, variants.copies
         self._device = device_of(device)
         self._steps = physics_steps(model, task.contract.period_s)
+        if "geom_size" in variants.fields:
+            raise ConfigError(
+                f"{task.contract.task}: MuJoCo Warp's copies share the size of their geoms; "
+                "MuJoCo's may differ"
+            )
         self._own = {name: variants.fields[name] for name in OWN if name in variants.fields}
         self._stale = True
         with wp.ScopedDevice(self._device):

@@ -10,6 +10,9 @@ from holdfast.sim.robots.robot import ASSETS, FreeBase
 
 WHEEL_RADIUS_M = 0.08
 TRACK_M = 0.30
+AXLE_M = 0.08
+"""How far the axle lies before the base's origin."""
+
 MAX_SPEED_M_S = 1.0
 MAX_YAW_RATE_RAD_S = 2.0
 
@@ -35,6 +38,17 @@ class Drive(FreeBase):
         ObservationChannel("yaw_rate", 1, "rad/s", "yaw_rate"),
         ObservationChannel("applied_action", 2, "1", APPLIED_ACTION),
     )
+
+    measures = (
+        *("position", "heading", "forward_speed", "yaw_rate", "tilt"),
+        *("angular_velocity", "linear_acceleration", "joint_position"),
+    )
+
+    def measured(self, signals: Signals) -> Signals:
+        """Return speeds as wheels tell them that have the nominal radius and do not slip."""
+        forward = signals["joint_velocity"].mean(axis=-1, keepdims=True) * WHEEL_RADIUS_M
+        lateral = -AXLE_M * signals["yaw_rate"]
+        return {**signals, "forward_speed": forward, "lateral_speed": lateral}
 
     def control(self, action: Array) -> Array:
         """Return wheel speed targets, left and right, rad/s."""

@@ -28,6 +28,9 @@ class RobotModel(ABC):
         period_s: the control period, a whole number of the model's time steps.
         action: channels of the robot's action.
         pose, motion: observation channels of the robot's pose and of its motion.
+        measures: signals that the real robot measures, of those that `signals` and `sensed` return
+            and `linear_acceleration`; empty: all of them. A twin says these, and what its task
+            needs.
     """
 
     name: str
@@ -36,6 +39,7 @@ class RobotModel(ABC):
     action: tuple[ActionChannel, ...]
     pose: tuple[ObservationChannel, ...]
     motion: tuple[ObservationChannel, ...]
+    measures: tuple[str, ...] = ()
 
     def spec(self) -> mujoco.MjSpec:
         """Return the model before it is compiled: override this to change it."""
@@ -64,6 +68,24 @@ class RobotModel(ABC):
             readings: (..., nsensordata), of all the model's sensors at the period's last step.
         """
         return {}
+
+    def measured(self, signals: Signals) -> Signals:
+        """Return true signals as the robot's own sensors would have them: as they are, here.
+
+        Override this for what a sensor gets wrong in principle, as wheels do that slip. What a
+        sensor gets wrong in amount (noise, bias, scale, delay) is a parameter of the robot.
+        """
+        return signals
+
+    @property
+    def base_name(self) -> str:
+        """Name of the body that carries the robot; "" for the model's first."""
+        return ""
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the joints of `joint_position`, in its order; empty if it is not known."""
+        return ()
 
     @abstractmethod
     def control(self, action: Array) -> Array:
@@ -102,6 +124,16 @@ class FreeBase(RobotModel):
             ConfigError: the model has no such base.
         """
         return find_base(self.load_model(), self.base, str(self.model_file))
+
+    @property
+    def base_name(self) -> str:
+        """See `RobotModel`."""
+        return self.body.name
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """See `RobotModel`."""
+        return self.body.joints
 
     @cached_property
     def stance(self) -> Array:

@@ -1,154 +1,64 @@
-"""The twin's board: a drive robot in MuJoCo with a gap, and a record of its true episodes."""
+"""The twin's board: any task's robot in MuJoCo, different from its model as parameters say."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections import deque
-from typing import Any, TextIO
+import struct
+from collections.abc import Iterable, Mapping
 
 import mujoco
 import numpy as np
 
-from holdfast.robot.serial.device import Board
+from holdfast.errors import ConfigError
+from holdfast.robot.serial.device import (
+    HELLO,
+    HELLO_HEAD,
+    MAX_FRAME,
+    STATE,
+    STATE_HEAD,
+    Board,
+    encode,
+)
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.signals import Array
-from holdfast.sim.robots import drive
-from holdfast.sim.robots.robot import physics_steps, roll_pitch_yaw
+from holdfast.signals import CATALOGUE, Array
+from holdfast.sim.parameters.catalogue import Parameters
+from holdfast.sim.parameters.robots import Robots
+from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.twin.gap import Gap, OdometryNoise, apply
+from holdfast.sim.twin.truth import Truth
 
-_TICKS_PER_RAD = 4096 / math.tau  # of the wheels' encoders
 RESTING_SPEED = 1e-3  # m/s and rad/s
+STATE_PERIOD_S = 0.01  # least time between two STATEs in real time
 LIDAR_RANGE_M = 10.0  # for a task that prescribes no range
-
-
-class Truth:
-    """Records true positions, rewards and costs, one JSON line per episode.
-
-    A step is an obeyed COMMAND. The step is billed on the true signals one control period later,
-    or at the next COMMAND or the episode's end, whichever is first.
-    """
-
-    def __init__(self, task: Task, seed: int, file: TextIO | None) -> None:
-        self._task = task
-        self._seed = seed
-        self._file = file
-        self._cost_model = CostModel(task.contract)
-        self._episode = 0
-        self._start: tuple[float, ...] = ()
-        self._steps: list[dict[str, Any]] = []
-
-    def begin(self, start: tuple[float, ...]) -> None:
-        """Start an episode at the robot's start pose: x, y in m, yaw in rad."""
-        self.end()
-        self._start = start
-
-    def step(self, signals: dict[str, Array]) -> None:
-        """Bill one step."""
-        self._steps.append(
-            {
-                "position": signals["position"].tolist(),
-                "heading": float(signals["heading"][0]),
-                "reward": float(self._task.reward(signals)),
-                "costs": self._cost_model(signals).tolist(),
-            }
-        )
-
-    def end(self) -> None:
-        """Write the episode, if it has a step."""
-        steps, self._steps = self._steps, []
-        if not steps:
-            return
-        names = [cost.name for cost in self._task.contract.costs]
-        costs = {name: [step["costs"][i] for step in steps] for i, name in enumerate(names)}
-        record = {
-            "episode": self._episode,
-            "seed": self._seed,
-            "start": self._start,
-            "steps": len(steps),
-            "reward_sum": sum(step["reward"] for step in steps),
-            "cost_sum": {name: sum(values) for name, values in costs.items()},
-            "position": [step["position"] for step in steps],
-            "heading": [step["heading"] for step in steps],
-            "reward": [step["reward"] for step in steps],
-            "costs": costs,
-        }
-        self._episode += 1
-        if self._file:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-
-
-class Odometry:
-    """Odometry of a base from wheel encoders, with the nominal radius, and a gyro.
-
-    The odometry integrates the motion of the axle's middle, which moves only along the heading. It
-    reports the pose of the base, which lies behind the axle.
-
-    Args:
-        start: the base's x, y in m, yaw in rad, at wheel angles of 0.
-        axle_m: distance of the axle in front of the base.
-        noise: standard deviations of the odometry's errors.
-        rng: draws the errors.
-    """
-
-    def __init__(
-        self,
-        start: tuple[float, ...],
-        axle_m: float,
-        noise: OdometryNoise,
-        rng: np.random.Generator,
-    ) -> None:
-        x, y, self.yaw = start
-        self._axle_m = axle_m
-        self._x, self._y = x + axle_m * math.cos(self.yaw), y + axle_m * math.sin(self.yaw)
-        self.speed = self.yaw_rate = 0.0
-        self.ticks = [0, 0]
-        self._noise = noise
-        self._rng = rng
-
-    def advance(
-        self, wheels_rad: list[float], wheels_rad_s: list[float], gyro_rad_s: float, step_s: float
-    ) -> None:
-        """Add the motion of one physics step, with noise."""
-        noise = self._noise
-        a, b, c, d, e = self._rng.standard_normal(5).tolist()
-        ticks = [math.floor(angle * _TICKS_PER_RAD) for angle in wheels_rad]
-        moved_rad = (sum(ticks) - sum(self.ticks)) / (2.0 * _TICKS_PER_RAD)
-        self.ticks = ticks
-        moved_m = moved_rad * drive.WHEEL_RADIUS_M
-        walk = math.sqrt(abs(moved_m))
-        middle = self.yaw + gyro_rad_s * step_s / 2.0
-        self._x += moved_m * math.cos(middle) + noise.position_m_per_sqrt_m * walk * a
-        self._y += moved_m * math.sin(middle) + noise.position_m_per_sqrt_m * walk * b
-        self.yaw += gyro_rad_s * step_s + noise.heading_rad_per_sqrt_m * walk * c
-        self.speed = sum(wheels_rad_s) / 2.0 * drive.WHEEL_RADIUS_M + noise.velocity_m_s * d
-        self.yaw_rate = gyro_rad_s + noise.yaw_rate_rad_s * e
-
-    def pose(self) -> tuple[float, float, float]:
-        """Return the base's x, y in m, and yaw in rad, within ±π."""
-        x = self._x - self._axle_m * math.cos(self.yaw)
-        y = self._y - self._axle_m * math.sin(self.yaw)
-        return x, y, math.remainder(self.yaw, math.tau)
+ALONE = np.zeros(1, dtype=np.intp)
+"""The only copy of this robot."""
 
 
 class TwinBoard(Board):
-    """A device's board that simulates a drive robot in MuJoCo. The clock is simulated time.
+    """A device's board that simulates a task's robot. The clock is simulated time.
+
+    Args:
+        task: the robot, its start poses and its surroundings.
+        parameters: how the robot differs from its model.
+        seed: seed of start poses and of what is drawn.
+        lockstep: time passes only with commands.
+        truth: records what truly happened.
 
     Attributes:
         model, data: the simulation.
         lidar_range_m: range of the lidar.
+        measures: names of the signals that it measures.
+        base: the body that carries the robot.
+
+    Raises:
+        ConfigError: the robot lacks what a parameter names; or a signal that the task needs can be
+            had in a simulation alone; or its signals are too many for the link.
     """
 
     self_placing = True
-    signals = (
-        *(("position", 2), ("heading", 1), ("forward_speed", 1), ("yaw_rate", 1), ("tilt", 2)),
-        *(("angular_velocity", 3), ("linear_acceleration", 3), ("joint_position", 2)),
-    )
-    measures = tuple(name for name, _ in signals)
 
-    def __init__(self, task: Task, gap: Gap, seed: int, lockstep: bool, truth: Truth) -> None:
+    def __init__(
+        self, task: Task, parameters: Parameters, seed: int, lockstep: bool, truth: Truth
+    ) -> None:
         contract = task.contract
         self.robot = contract.robot
         self.hardware_id = f"twin-{seed}"
@@ -157,30 +67,32 @@ class TwinBoard(Board):
         self.action_high = tuple(contract.action_high.tolist())
         self.lockstep = lockstep
         self.lidar_range_m = task.lidar_range_m or LIDAR_RANGE_M
-        self._task, self._gap, self._seed, self._truth = task, gap, seed, truth
-        self.model = task.robot.load_model()
-        self._steps = physics_steps(self.model, contract.period_s)
-        self._raised_m = apply(gap, self.model, drive.WHEEL_RADIUS_M)
-        self.data = mujoco.MjData(self.model)
-        wheels = [self.model.joint(f"{side}_wheel").id for side in ("left", "right")]
-        self._wheel_q = self.model.jnt_qposadr[wheels].tolist()
-        self._wheel_v = self.model.jnt_dofadr[wheels].tolist()
-        self._axle_m = float(self.model.body("left_wheel").pos[0])
-        self._gyro = self._sensor("imu_gyro")
-        self._gyro_z = self._gyro.start + 2
-        self._accelerometer = self._sensor("imu_accel")
-        self._gain = np.array([gap.left_wheel_gain, 1.0])
-        self.step_us = round(self.model.opt.timestep * 1e6)
-        self.state_period_us = self.step_us
+        self._task, self._seed, self._truth = task, seed, truth
+        self._rest = task.robot.control(np.zeros(contract.action_size))
+        nominal = task.robot.load_model()
+        self.model, self.data = nominal, mujoco.MjData(nominal)
+        self._accelerometer = _accelerometer(nominal)
+        self.base = nominal.body(task.robot.base_name).id if task.robot.base_name else 1
+        self._steps = physics_steps(nominal, contract.period_s)
+        self.step_us = round(nominal.opt.timestep * 1e6)
+        self.state_period_us = max(1, round(STATE_PERIOD_S * 1e6 / self.step_us)) * self.step_us
         self._period_us = self.step_us * self._steps
         self._time_us = 0
         self._placed = 0
+        self._tick = np.zeros(1, dtype=np.int64)  # physics steps since the start
         self._bill_at_us: int | None = None
+        self._target = self._rest
+        self._computed, self._known = b"", dict[str, Array]()
+        self._reset(np.random.default_rng([seed, 0]))
+        sizes = {name: values.shape[-1] for name, values in self._sensed().items()}
+        own = (*self._body(), *(["linear_acceleration"] if self._accelerometer else []))
+        self.measures = tuple(_measured_names(task, own, sizes))
+        self.signals = tuple((name, sizes[name]) for name in self.measures)
+        _require_room(self)
+        self._robots = Robots(
+            parameters, nominal, self._rest, sizes, 1, contract.period_s, self._steps, "gap"
+        )
         self.replace()
-
-    def _sensor(self, name: str) -> slice:
-        at = self.model.sensor(name).adr[0]
-        return slice(at, at + 3)
 
     def beams(self, count: int) -> Array:
         """Return a lidar's ranges to the surroundings (count,), m."""
@@ -189,42 +101,53 @@ class TwinBoard(Board):
         return ranges
 
     def true_signals(self) -> dict[str, Array]:
-        """Return the robot's true catalogue signals."""
-        signals = self._task.signals(self.data.qpos[None], self.data.qvel[None], self._world)
-        return {name: values[0] for name, values in signals.items()}
+        """Return all true signals of the robot and its surroundings."""
+        return {name: values[0] for name, values in self._true().items()}
+
+    def _true(self) -> dict[str, Array]:
+        body = self._body()
+        return {**body, **self._task.surroundings(body, self._world)}
+
+    def _body(self) -> dict[str, Array]:
+        """Return the robot's own true signals, which are computed once for each state."""
+        robot, data = self._task.robot, self.data
+        state = data.qpos.tobytes() + data.qvel.tobytes() + data.sensordata.tobytes()
+        if state != self._computed:
+            body = robot.signals(data.qpos[None].copy(), data.qvel[None].copy())
+            self._computed = state
+            self._known = {**body, **robot.sensed(data.sensordata[None].copy())}
+        return self._known
+
+    def _sensed(self) -> dict[str, Array]:
+        """Return the signals (1, size) as the robot's sensors would have them without errors."""
+        signals = dict(self._task.robot.measured(self._true()))
+        if self._accelerometer is not None:
+            signals["linear_acceleration"] = self.data.sensordata[None, self._accelerometer].copy()
+        return signals
 
     @property
     def resting(self) -> bool:
         """Whether the robot stands still, and no delayed command will move it."""
         still = float(np.abs(self.data.qvel).max()) < RESTING_SPEED
-        return still and not any(target.any() for target in (*self._delayed, self._target))
+        waiting = (self._robots.under_way(), self._target)
+        return still and all((target == self._rest).all() for target in waiting)
 
     def step(self) -> None:
         """Make one physics step."""
-        self._delayed.append(self._target)
-        self.data.ctrl[:] = self._delayed.popleft()
+        self.data.ctrl[:] = self._robots.act(self._target[None], self._tick)[0]
         mujoco.mj_step(self.model, self.data)
         self._time_us += self.step_us
-        self._measure_motion()
+        self._tick += 1
+        if self._robots.remembers:
+            self._robots.notice(self._sensed(), self._tick, ALONE)
         if self._bill_at_us is not None and self._time_us >= self._bill_at_us:
             self._settle()
-
-    def _measure_motion(self) -> None:
-        """Add the physics step just made to the odometry."""
-        qpos, qvel = self.data.qpos, self.data.qvel
-        self._odometry.advance(
-            [float(qpos[i]) for i in self._wheel_q],
-            [float(qvel[i]) for i in self._wheel_v],
-            float(self.data.sensordata[self._gyro_z]),
-            self.step_us / 1e6,
-        )
 
     def _settle(self) -> None:
         """Bill the newest command, unless it has been billed."""
         if self._bill_at_us is not None:
             self._bill_at_us = None
-            body = self._task.robot.signals(self.data.qpos[None], self.data.qvel[None])
-            self._task.advance(body, self._world)
+            self._task.advance(self._body(), self._world)
             self._truth.step(self.true_signals())
 
     def end_episode(self) -> None:
@@ -239,14 +162,14 @@ class TwinBoard(Board):
         return self._time_us
 
     def actuate(self, values: tuple[float, ...]) -> None:
-        """Set the wheels' speed targets."""
+        """Set the actuators' targets to an action."""
         self._settle()
         self._bill_at_us = self._time_us + self._period_us
-        self._target = self._task.robot.control(np.array(values)) * self._gain
+        self._target = self._task.robot.control(np.array(values))
 
     def halt(self) -> None:
-        """Set the wheels' speed targets to zero."""
-        self._target = np.zeros(2)
+        """Set the actuators' targets to those of action 0."""
+        self._target = self._rest
 
     def advance(self) -> None:
         """Make the physics steps of one control period."""
@@ -254,54 +177,81 @@ class TwinBoard(Board):
             self.step()
 
     def replace(self) -> None:
-        """Put the robot at its next start pose, which the odometry knows exactly."""
+        """Put the robot at its next start pose, as a robot of new parameters."""
         self._settle()
-        self._rng = np.random.default_rng([self._seed, self._placed])
+        rng = np.random.default_rng([self._seed, self._placed])
         self._placed += 1
-        qpos, qvel, self._world = self._task.reset(self._rng, 1)
+        self._reset(rng, self._robots)
+        self.halt()
+        self._tick[:] = 0
+        if self._robots.remembers:
+            self._robots.notice(self._sensed(), self._tick, ALONE)
+        self._truth.begin(self.true_signals())
+
+    def _reset(self, rng: np.random.Generator, robots: Robots | None = None) -> None:
+        """Draw the start state, and the robot itself if it differs from its model."""
+        qpos, qvel, self._world = self._task.reset(rng, 1)
+        if robots is not None:
+            robots.draw(ALONE, rng)
+            self.model = robots.variants.model(0)
+            qpos = robots.place(ALONE, qpos)
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:], self.data.qvel[:] = qpos[0], qvel[0]
-        self.data.qpos[2] += self._raised_m
+        self.data.ctrl[:] = self._rest
         mujoco.mj_forward(self.model, self.data)
-        self.halt()
-        self._delayed = deque([self._target] * (self._gap.delay_steps * self._steps))
-        signals = self.true_signals()
-        start = (*signals["position"].tolist(), *signals["heading"].tolist())
-        self._odometry = Odometry(start, self._axle_m, self._gap.odometry_noise, self._rng)
-        self._truth.begin(start)
 
-    def _pose(self) -> tuple[float, float, float]:
-        """Return x, y in m, and yaw in rad, from localisation or from odometry."""
-        noise = self._gap.localisation
-        if noise is None:
-            return self._odometry.pose()
-        a, b, c = self._rng.standard_normal(3).tolist()
-        signals = self.true_signals()
-        x, y = signals["position"].tolist()
-        yaw = float(signals["heading"][0]) + noise.heading_rad * c
-        return x + noise.position_m * a, y + noise.position_m * b, math.remainder(yaw, math.tau)
-
-    def measured_signals(self) -> dict[str, Array]:
-        """Return what is measured, by catalogue name."""
-        values, at, found = np.array(self.measure()), 0, {}
-        for name, size in self.signals:
-            found[name] = values[at : at + size]
-            at += size
-        return found
+    def measured_signals(self) -> Mapping[str, Array]:
+        """Return all signals as they are measured, with the errors of the sensors."""
+        said = self._robots.perceived(self._sensed(), self._tick, ALONE)
+        return {name: values[0] for name, values in said.items()}
 
     def measure(self) -> tuple[float, ...]:
         """Return the values of the signals, in their order."""
-        odometry, sensors = self._odometry, self.data.sensordata
-        wheel_left, wheel_right = odometry.ticks
-        gyro_x, gyro_y, _ = sensors[self._gyro].tolist()
-        roll, pitch, _ = roll_pitch_yaw(self.data.qpos[3:7])
-        return (
-            *self._pose(),
-            odometry.speed,
-            odometry.yaw_rate,
-            float(roll),
-            float(pitch),
-            *(gyro_x, gyro_y, odometry.yaw_rate),
-            *sensors[self._accelerometer].tolist(),
-            *(wheel_left / _TICKS_PER_RAD, wheel_right / _TICKS_PER_RAD),
+        said = self.measured_signals()
+        return tuple(value for name in self.measures for value in said[name].tolist())
+
+
+def _measured_names(task: Task, own: Iterable[str], known: Mapping[str, int]) -> list[str]:
+    """Return which signals a twin measures: its robot's, and what its task needs.
+
+    Raises:
+        ConfigError: the task needs a signal that no robot has.
+    """
+    contract = task.contract
+    needed = dict.fromkeys((*contract.observed_signals, *CostModel(contract).signals))
+    if never := [n for n in needed if n not in known or _is_simulated(n)]:
+        raise ConfigError(
+            f"task should need signals that a robot can measure; '{contract.task}' needs "
+            f"{', '.join(never)}"
         )
+    robot = task.robot.measures or [name for name in own if not _is_simulated(name)]
+    return [name for name in dict.fromkeys((*robot, *needed)) if known.get(name)]
+
+
+def _is_simulated(name: str) -> bool:
+    return name in CATALOGUE and CATALOGUE[name].simulated
+
+
+def _require_room(board: Board) -> None:
+    """Raise ConfigError if the board's HELLO or STATE is too long for the link."""
+    values = sum(size for _, size in board.signals)
+    names = ",".join(f"{name}:{size}" for name, size in board.signals)
+    words = "".join((names, board.robot, board.hardware_id, ",".join(board.actions)))
+    hello = struct.calcsize(HELLO_HEAD) + 16 * len(board.actions) + 8 + len(words.encode())
+    state = struct.calcsize(STATE_HEAD) + 4 * values
+    for kind, size, what in ((HELLO, hello, "names"), (STATE, state, "values")):
+        if len(encode(kind, 1, 1, b"x" * size)) > MAX_FRAME:
+            raise ConfigError(
+                f"a robot's {what} should fit into a message of {MAX_FRAME} bytes; "
+                f"'{board.robot}' has {values} values of {len(board.signals)} signals and "
+                f"{len(board.actions)} action channels"
+            )
+
+
+def _accelerometer(model: mujoco.MjModel) -> slice | None:
+    """Return where the readings of the model's first accelerometer are; None: it has none."""
+    found = np.flatnonzero(model.sensor_type == mujoco.mjtSensor.mjSENS_ACCELEROMETER)
+    if not len(found):
+        return None
+    at = int(model.sensor_adr[found[0]])
+    return slice(at, at + 3)

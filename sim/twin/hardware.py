@@ -18,14 +18,18 @@ from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import TwinBoard
 
-LIDAR_HEIGHT_M = 0.12  # above the base's origin, and so above all parts of the robot
+LIDAR_ABOVE_M = 0.04  # above the highest part of the robot as it starts
 LIDAR_LEAST_M = 0.12
 LIDAR_RAYS = 180
 """Default number of rays, an odd multiple of the sectors of the signal `scan`. So no beam lies
 across two sectors, and the nearest of a sector's beams is the sector's value in training."""
 
-MOUNTS = {"imu_link": (0.0, 0.0, 0.0), "base_scan": (0.0, 0.0, LIDAR_HEIGHT_M)}
-"""Positions of the sensors on the base, m, by frame."""
+DRIVER_SAYS = (
+    *("position", "heading", "forward_speed", "lateral_speed", "yaw_rate", "tilt"),
+    *("angular_velocity", "linear_acceleration"),
+    *("joint_position", "joint_velocity", "joint_effort"),
+)
+"""Signals that the driver's own topics carry, where the robot has them."""
 
 PLACE_LIMIT_S = 2.0
 CATCH_UP_STEPS = 100  # most physics steps before commands are read again
@@ -41,6 +45,7 @@ class Lidar:
 
     Attributes:
         range_m: least and largest range.
+        mount_m: where it is on the base, m.
     """
 
     def __init__(self, board: TwinBoard, rays: int) -> None:
@@ -48,7 +53,9 @@ class Lidar:
         self._directions = np.stack((np.cos(angles), np.sin(angles), np.zeros(rays)), axis=-1)
         self._board = board
         self._hit = np.empty(1, np.int32)
+        self._base = board.base
         self.range_m = (LIDAR_LEAST_M, board.lidar_range_m)
+        self.mount_m = (0.0, 0.0, _top(board.model, board.data, self._base) + LIDAR_ABOVE_M)
 
     def __call__(self) -> tuple[float, ...]:
         """Return the ranges (rays,), m, by REP-117.
@@ -56,12 +63,11 @@ class Lidar:
         Infinity: nothing in range. Minus infinity: something nearer than the least range.
         """
         model, data = self._board.model, self._board.data
-        base = data.body("base")
-        turn = base.xmat.reshape(3, 3)
-        eye = base.xpos + LIDAR_HEIGHT_M * turn[:, 2]
+        turn = data.xmat[self._base].reshape(3, 3)
+        eye = data.xpos[self._base] + self.mount_m[2] * turn[:, 2]
         ranges = np.array(
             [
-                mujoco.mj_ray(model, data, eye, ray, None, 1, base.id, self._hit)
+                mujoco.mj_ray(model, data, eye, ray, None, 1, self._base, self._hit)
                 for ray in self._directions @ turn.T
             ]
         )
@@ -73,16 +79,22 @@ class Lidar:
         return tuple(ranges.tolist())
 
 
-def other_sources(task: Task, section: RosSection) -> dict[str, Source]:
+def _top(model: mujoco.MjModel, data: mujoco.MjData, base: int) -> float:
+    """Return how far the highest geom of a robot reaches above its base's origin, m."""
+    own = np.flatnonzero(model.body_rootid[model.geom_bodyid] == base)
+    reach = [float(data.geom_xpos[i, 2] + model.geom_rbound[i]) for i in own.tolist()]
+    return max(reach, default=0.0) - float(data.xpos[base, 2])
+
+
+def other_sources(task: Task, board: TwinBoard, section: RosSection) -> dict[str, Source]:
     """Return the sources of a robot's file that the twin can publish beside the driver's topics.
 
-    These sources consist of the task's signals of the surroundings, which a planner or a camera
-    gives to a real robot.
+    These are what a planner, a camera or a further sensor gives to a real robot.
 
     Raises:
         ConfigError: a signal of such a source has another unit or size.
     """
-    known = task.signals(*task.reset(np.random.default_rng(0), 1)).keys() - {*TwinBoard.measures}
+    known = board.measured_signals().keys() - {*DRIVER_SAYS}
     found = {
         name: source
         for name, source in section.sources.items()
@@ -92,6 +104,12 @@ def other_sources(task: Task, section: RosSection) -> dict[str, Source]:
         for signal, field in source.signals.items():
             check_signal(f"ros.sources.{name}.signals.{signal}", signal, field, task.contract)
     return found
+
+
+def joint_names(task: Task, given: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the names of a robot's joints in a graph: those given, if they are as many."""
+    own = tuple(f"{name.removesuffix('_joint')}_joint" for name in task.robot.joint_names)
+    return given if len(given) == len(own) else own
 
 
 class TwinHardware:
@@ -104,11 +122,12 @@ class TwinHardware:
         period_s: simulated time between two measurements.
         scan_rays: number of the lidar's rays; 0: no lidar.
         scan_every: measurements between two scans.
-        extra_sources: sources whose true signals are part of each measurement.
+        extra_sources: sources whose signals are part of each measurement.
         stepped: called after each physics step.
 
     Attributes:
         scan_range_m: the lidar's least and largest range; 0, 0 without a lidar.
+        mounts: positions of the sensors on the base, m, by frame.
         signals: catalogue names of all measured signals.
         actions: names of the robot's action channels, in order.
     """
@@ -132,12 +151,16 @@ class TwinHardware:
         self._steps = self._measurements = 0
         self._lidar = Lidar(board, scan_rays) if scan_rays else None
         self.scan_range_m = self._lidar.range_m if self._lidar else (0.0, 0.0)
+        scan_mount = self._lidar.mount_m if self._lidar else (0.0, 0.0, 0.0)
+        self.mounts = {"imu_link": (0.0, 0.0, 0.0), "base_scan": scan_mount}
         self._scan_every = scan_every
         self._extra_sources = [
             name for source in (extra_sources or {}).values() for name in source.signals
         ]
         lidar = ["scan"] if self._lidar else []
-        self.signals = (*TwinBoard.measures, *lidar, *self._extra_sources)
+        said = [name for name in board.measures if name in DRIVER_SAYS]
+        self._said = said
+        self.signals = (*said, *lidar, *self._extra_sources)
         self._stepped = stepped
         self._requests = Requests("the twin")
         self._halt_at_s = math.inf
@@ -167,13 +190,13 @@ class TwinHardware:
 
     def _measure(self) -> HardwareState:
         scan = self._measurements % self._scan_every == 0
-        true = self._board.true_signals() if self._extra_sources else {}
+        signals = self._board.measured_signals()
         self._measurements += 1
-        measured = HardwareState.of(self.now_s(), self._board.measured_signals())
+        measured = HardwareState.of(self.now_s(), {name: signals[name] for name in self._said})
         return replace(
             measured,
             scan_m=self._lidar() if self._lidar and scan else (),
-            extra_sources={name: true[name] for name in self._extra_sources},
+            extra_sources={name: signals[name] for name in self._extra_sources},
         )
 
     def place(self) -> tuple[bool, str]:

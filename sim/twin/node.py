@@ -10,11 +10,12 @@ from holdfast.robot.ros.node import Option, run
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import Qos
 from holdfast.robot.topics.message_types import CLOCK
+from holdfast.sim.parameters.catalogue import Parameters, load_gap
 from holdfast.sim.registry import registered
-from holdfast.sim.twin.board import Truth, TwinBoard
-from holdfast.sim.twin.gap import Gap, load_gap
-from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
-from holdfast.sim.twin.serve import require_drive, require_measured
+from holdfast.sim.twin.board import TwinBoard
+from holdfast.sim.twin.hardware import LIDAR_RAYS, TwinHardware, joint_names, other_sources
+from holdfast.sim.twin.serve import require_measured
+from holdfast.sim.twin.truth import Truth
 
 TICK = Qos(reliable=False, latched=False, depth=1)
 
@@ -40,8 +41,7 @@ class TwinNode(DriverNode):
     def configure(self) -> None:
         """Make the simulated robot and its driver."""
         task = registered(self.text("task")).make()  # a parameter may come from a file
-        require_drive(task)
-        gap = load_gap(path) if (path := self.path("gap")) else Gap()
+        gap = load_gap(path) if (path := self.path("gap")) else Parameters()
         seed, factor = self.whole("seed"), self.number("realtime_factor")
         simulated = self.flag("publish_clock")
         if factor != 1.0 and not simulated:
@@ -50,7 +50,7 @@ class TwinNode(DriverNode):
             )
         board = TwinBoard(task, gap, seed, lockstep=False, truth=Truth(task, seed, None))
         rays, section = self.whole("scan_rays"), self.section(board.robot)
-        others = other_sources(task, section)
+        others = other_sources(task, board, section)
         if simulated:
             self._tick = self.graph.advertise("/clock", CLOCK, TICK)
             self.graph.use_clock(lambda: board.now_us() * 1e-6)
@@ -66,10 +66,11 @@ class TwinNode(DriverNode):
         require_measured(task, hardware.signals)
         options = dataclasses.replace(
             self.message_options(),
+            joints=joint_names(task, self.texts("wheel_joints")),
             scan_frame=self.text("scan_frame"),
             mounts={
-                self.text("imu_frame"): MOUNTS["imu_link"],
-                self.text("scan_frame"): MOUNTS["base_scan"],
+                self.text("imu_frame"): hardware.mounts["imu_link"],
+                self.text("scan_frame"): hardware.mounts["base_scan"],
             },
             scan_range_m=hardware.scan_range_m,
         )

@@ -22,12 +22,12 @@ from holdfast.robot import config as configs
 from holdfast.robot.serial.device import Device
 from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.safety_monitor.costs import CostModel
+from holdfast.sim.parameters.catalogue import Parameters, load_gap
 from holdfast.sim.registry import resolve
-from holdfast.sim.robots.drive import Drive
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.twin.board import Truth, TwinBoard
-from holdfast.sim.twin.gap import Gap, load_gap
-from holdfast.sim.twin.hardware import LIDAR_RAYS, MOUNTS, TwinHardware, other_sources
+from holdfast.sim.twin.board import TwinBoard
+from holdfast.sim.twin.hardware import LIDAR_RAYS, TwinHardware, joint_names, other_sources
+from holdfast.sim.twin.truth import Truth
 
 SILENCE_S = 1.0  # silence of a lockstep host after which simulated time runs again
 CATCH_UP_STEPS = 100  # most physics steps before the port is read again
@@ -151,10 +151,7 @@ def command(
         )
     if config and not dds:
         raise ConfigError("config names topics, which a twin has with --dds alone")
-    require_drive(the_task)
-    if not dds:
-        require_measured(the_task, TwinBoard.measures)
-    the_gap = load_gap(gap) if gap else Gap()
+    the_gap = load_gap(gap) if gap else Parameters()
     with ExitStack() as stack:
         file = _open_truth(truth, stack)
         books = Truth(the_task, seed, file)
@@ -175,15 +172,6 @@ def command(
         time_is = "lockstep" if board.lockstep else "real time"
         _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", file)
         twin.serve()
-
-
-def require_drive(task: Task) -> None:
-    """Raise ConfigError unless the task's robot is the drive robot, which a twin simulates."""
-    if not isinstance(task.robot, Drive):
-        raise ConfigError(
-            f"task should be one of robot 'drive', which a twin can be; '{task.contract.task}' is "
-            f"of robot '{task.contract.robot}'"
-        )
 
 
 def require_config(task: Task, config: Path) -> None:
@@ -213,12 +201,14 @@ def _serve_topics(
     from holdfast.robot.dds.graph import DdsGraph  # needs the extra [dds]
 
     section = configs.load(config or configs.find(board.robot)).topics()
-    others = other_sources(task, section)
+    others = other_sources(task, board, section)
     graph = DdsGraph("twin")
     stack.callback(graph.close)
     hardware = TwinHardware(board, graph.now_s, scan_rays=rays, extra_sources=others)
     require_measured(task, hardware.signals)
-    options = MessageOptions(scan_range_m=hardware.scan_range_m, mounts=MOUNTS)
+    options = MessageOptions(
+        joints=joint_names(task), scan_range_m=hardware.scan_range_m, mounts=hardware.mounts
+    )
     driver = Driver(graph, hardware, section, options, others)
     stack.callback(driver.close)
     stopping = threading.Event()

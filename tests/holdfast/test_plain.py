@@ -19,7 +19,7 @@ from holdfast.errors import ConfigError, ContractError
 from holdfast.robot import config as configs
 from holdfast.robot.run.assembly import default_directory
 from holdfast.share import folder
-from holdfast.sim.twin.gap import load_gap
+from holdfast.sim.parameters.catalogue import load_gap
 from tests.helpers.data.bundles import drive_contract
 
 # YAML.
@@ -162,8 +162,8 @@ def test_a_fence_that_is_taken_away_further_down_is_refused(tmp_path):
 
 def test_a_gap_says_what_it_should_hold(tmp_path):
     path = tmp_path / "gap.yaml"
-    path.write_text("mass_scale: 1.0\ndelay_steps: 1:30\n")
-    with pytest.raises(ConfigError, match="line 2: delay_steps should be a whole number, rec"):
+    path.write_text("mass: 1.0\ndelay: 1:30\n")
+    with pytest.raises(ConfigError, match="line 2: delay should be a number, received '1:30'"):
         load_gap(path)
 
 

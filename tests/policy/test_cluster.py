@@ -23,7 +23,7 @@ from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.sampling.shards import Shard
 from holdfast.policy.train import CHECKPOINT
-from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.parameters.catalogue import load
 from tests.helpers.robots.runs import gone, until
 
 ray = pytest.importorskip("ray", reason="without Ray: pip install 'holdfast-robot[ray]'")
@@ -199,7 +199,7 @@ def test_a_worker_randomises_as_the_learner_does():
     """Whatever it ran before."""
     settings = dataclasses.replace(
         SETTINGS, task=resolve("DriveCircle-v0"), batch=2000, shards=2,
-        randomise=load_randomisation(share.folder() / "config" / "randomise_drive.yaml"),
+        randomise=load(share.folder() / "config" / "randomise_drive.yaml"),
     )  # fmt: skip
     learner, worker = Learner(settings), module.Worker()
     duties = settings.to_data(), learner.contract.to_json()

@@ -25,9 +25,9 @@ from holdfast.policy.ship.evaluate import evaluate, predict_costs, prediction_er
 from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.safety_monitor.familiarity import Drift
 from holdfast.safety_monitor.prediction import Prediction
-from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import drive_contract
+from tests.helpers.robots.parameters import parameters
 
 SMALL = TrainSettings(task=resolve("PointCircle-v0"), seed=3, batch=1040, critic_steps=5)
 
@@ -228,12 +228,12 @@ def test_the_prediction_covers_other_episodes_than_it_was_calibrated_on(shipped)
 
 def test_what_was_randomised_is_in_the_bundle_and_in_what_it_measured(shipped, tmp_path):
     """Sensors that are off by metres show in what is familiar; verify exports it so again."""
-    wild = Randomisation(bias={"position": 50.0})
+    wild = parameters(bias={"position": [-50.0, 50.0]})
     learner = Learner(dataclasses.replace(SMALL, randomise=wild))
     learner.save(tmp_path / "state.safetensors")
     export(tmp_path / "state.safetensors", tmp_path / "policy.onnx", episodes=20)
     held, nominal = bundle.load(tmp_path / "policy.onnx"), bundle.load(shipped)
-    assert held.provenance["settings"]["randomise"]["bias"] == {"position": 50.0}
+    assert held.provenance["settings"]["randomise"]["bias"] == {"position": [-50.0, 50.0]}
     assert nominal.provenance["settings"]["randomise"] is None
     seen, usual = (b.golden.observation[:-2, :2] for b in (held, nominal))  # 2 are far outside
     assert np.abs(seen).max() > 25.0 > np.abs(usual).max()

@@ -9,8 +9,8 @@ from holdfast.errors import TrainingError
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models import checkpoint
-from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.registry import resolve
+from tests.helpers.robots.parameters import parameters
 
 SMALL = TrainSettings(
     task=resolve("PointCircle-v0"), seed=3, iterations=4, batch=1040, critic_steps=5
@@ -30,7 +30,7 @@ def test_same_seed_same_run_other_seed_another():
 
 
 def test_a_randomised_run_goes_on_bit_for_bit(tmp_path):
-    wild = Randomisation(mass=(0.5, 2.0), delay_steps=(0, 2), noise={"position": 0.1})
+    wild = parameters(mass=[0.5, 2.0], delay=[0, 2], noise={"position": 0.1})
     whole, half = (Learner(dataclasses.replace(SMALL, randomise=wild)) for _ in range(2))
     records = [stripped(whole.iterate()) for _ in range(4)]
     for _ in range(2):

@@ -14,8 +14,8 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.sampling.samples import surrogate_gradients, surrogates
-from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.registry import resolve
+from tests.helpers.robots.parameters import parameters
 
 VINE = VineSettings(states=50, branches=4, branch_steps=10)
 SMALL = TrainSettings(
@@ -28,7 +28,7 @@ SMALL = TrainSettings(
 )
 
 
-WILD = Randomisation(mass=(0.5, 2.0), delay_steps=(0, 2), noise={"position": 0.1})
+WILD = parameters(mass=[0.5, 2.0], delay=[0, 2], noise={"position": 0.1})
 
 
 @pytest.fixture

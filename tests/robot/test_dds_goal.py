@@ -38,11 +38,10 @@ def test_a_policy_goes_among_posts_to_a_goal(tmp_path):
     task = resolve("DriveGoal-v0").make()
     contract = dataclasses.replace(task.contract, episode_steps=STEPS)
     policy = write_bundle(tmp_path / "policy.onnx", contract, action=(0.05, 0.5))
-    gap, truth = tmp_path / "gap.yaml", tmp_path / "truth.jsonl"
-    gap.write_text("localisation: {position_m: 0.0, heading_rad: 0.0}\n")
+    truth = tmp_path / "truth.jsonl"
     line = ["twin", "--dds", "--task", "DriveGoal-v0", "--config", CONFIG, "--seed", SEED]
     twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast", *map(str, line), "--gap", gap, "--truth", truth],
+        [sys.executable, "-m", "holdfast", *map(str, line), "--truth", truth],
         stdout=subprocess.PIPE,
         text=True,
     )

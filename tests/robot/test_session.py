@@ -23,9 +23,10 @@ from holdfast.robot.run.session import Session, episode_text
 from holdfast.robot.serial import device
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.messages import State
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.registry import resolve
-from holdfast.sim.twin.board import Truth, TwinBoard
-from holdfast.sim.twin.gap import Gap
+from holdfast.sim.twin.board import TwinBoard
+from holdfast.sim.twin.truth import Truth
 from tests.helpers.data.bundles import drive_contract, write_bundle
 
 BUDGET = 5.0
@@ -38,7 +39,7 @@ class Line:
 
     def __init__(self, seed):
         task = resolve("DriveCircle-v0").make()
-        self.board = TwinBoard(task, Gap(), seed, True, Truth(task, seed, None))
+        self.board = TwinBoard(task, Parameters(), seed, True, Truth(task, seed, None))
         self.device = device.Device(self.board)
         self.master, self.slave = pty.openpty()
         tty.setraw(self.slave)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError, TrainingError
-from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.registry import resolve
+from tests.helpers.robots.parameters import parameters
 
 ENVS = "gym:tests.helpers.gym.gym_envs"
 WALK, NAMED = f"{ENVS}:Walk-v0", f"{ENVS}:WalkNamed-v0"
@@ -227,7 +227,7 @@ def test_what_cannot_be_found_is_told_in_a_sentence(where, sentence):
 
 def test_what_it_has_not_is_refused():
     with pytest.raises(ConfigError, match="Walk-v0: has no model that could be randomised"):
-        resolve(WALK).batch(1, seed=0, randomise=Randomisation(mass=(0.5, 1.0)))
+        resolve(WALK).batch(1, seed=0, randomise=parameters(mass=[0.5, 1.0]))
     with pytest.raises(ConfigError, match="Walk-v0: is an environment without a robot"):
         resolve(WALK).make()
 

@@ -18,30 +18,35 @@ from scipy import stats
 from holdfast.errors import ConfigError
 from holdfast.schema import read, to_plain
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.batch.randomise import Randomisation, gaussian, load_randomisation
 from holdfast.sim.check import check_batch
+from holdfast.sim.parameters.catalogue import Parameters, load
+from holdfast.sim.parameters.senses import gaussian
 from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
 from tests.helpers.robots.carts import SKID, mjcf
+from tests.helpers.robots.parameters import parameters
 
 DRIVE_FILE = Path(__file__).parents[2] / "config" / "randomise_drive.yaml"
-DRIVE = load_randomisation(DRIVE_FILE)
-BODY = Randomisation(mass=(0.7, 1.4), friction=(0.5, 1.2))
+DRIVE = load(DRIVE_FILE)
+BODY = parameters(mass=[0.7, 1.4], friction=[0.5, 1.2])
 
 
 def all_that_exists(task):
     """Return every parameter that the task's robot has."""
-    everything = Randomisation(
-        mass=(0.8, 1.2),
-        gain=(0.9, 1.1),
-        gain_each=(0.95, 1.05),
-        delay_steps=(0, 3),
-        noise=dict.fromkeys(task.contract.observed_signals, 0.01),
-        bias=dict.fromkeys(task.contract.observed_signals, 0.02),
-    )
-    if task.robot.name == "point":
-        return everything
-    return dataclasses.replace(everything, friction=(0.5, 1.5))
+    observed = task.contract.observed_signals
+    everything = {
+        "mass": [0.8, 1.2],
+        "gain": {"all": [0.9, 1.1], "each": [0.95, 1.05]},
+        "delay": {"command": [0, 3], observed[0]: [0, 2]},
+        "scale": {name: [0.98, 1.02] for name in observed},
+        "noise": dict.fromkeys(observed, 0.01),
+        "bias": {name: [-0.02, 0.02] for name in observed},
+    }
+    if task.robot.name != "point":
+        everything["friction"] = [0.5, 1.5]
+    if {"heading", "yaw_rate", "forward_speed"} <= {*observed}:
+        everything |= {"pose": "reckoned", "drift": {"position": 0.01}}
+    return parameters(**everything)
 
 
 def drawn(task, steps, copies, seed=0):
@@ -59,33 +64,39 @@ def observations(batch, actions):
 
 
 def test_the_drive_robot_s_file_holds_what_the_demo_s_gap_is_made_of():
-    assert DRIVE.mass[0] < 1.3 < DRIVE.mass[1]
-    assert DRIVE.friction[0] < 0.5 < DRIVE.friction[1]
-    assert DRIVE.gain[0] < 1.125 < DRIVE.gain[1]
-    assert DRIVE.delay_steps[0] <= 3 <= DRIVE.delay_steps[1]
+    for name, value in (("mass", 1.3), ("friction", 0.5), ("gain", 1.125)):
+        amount = getattr(DRIVE, name).by_target["all"]
+        assert amount.low < value < amount.high
+    assert DRIVE.delay.by_target["command"].low <= 3 <= DRIVE.delay.by_target["command"].high
 
 
 def test_it_goes_through_json_as_settings_do():
     again = read(
-        Randomisation, json.loads(json.dumps(to_plain(DRIVE))), "r", ConfigError, complete=True
+        Parameters, json.loads(json.dumps(to_plain(DRIVE))), "r", ConfigError, complete=True
     )
     assert again == DRIVE
-    assert again != Randomisation()
+    assert again != Parameters()
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("mas: [1, 2]", r"line 1: unknown mas; did you mean 'mass'\?"),
-        ("mass: 1.2", r"mass should be a list of 2, received 1\.2"),
         ("mass: [1.2, 0.8]", r"mass should be \[low, high\], with low at most high"),
-        ("mass: [0.8, 1.0, 1.2]", "mass should be a list of 2, received"),
+        ("mass: [0.8, 1.0, 1.2]", r"mass should be \[low, high\], received"),
+        ("mass: {mean: 1}", "mass: missing spread"),
+        ("mass: {mean: 1, spread: -1}", r"mass.* should be at least 0, received -1"),
+        ("mass: {mean: 1, spread: 0.6}", "mass should have a mean of more than 2 spreads"),
+        ("mass: {base: {mean: 1}}", r"mass\.base: missing spread"),
+        ("gain_each: [0.9, 1]", r"gain_each is of an older format; .* gain: \{each: "),
+        ("pose: known?", "pose should be known or reckoned, received 'known"),
         ("mass: [0.8, heavy]", r"mass\[1\] should be a number, received 'heavy'"),
-        ("mass: [0.0, 1.0]", r"mass\[0\] should be in \(0, 100\], received 0\.0"),
+        ("mass: [0.0, 1.0]", r"mass\[0\] should be in \(0, 100\], received 0"),
         ("gain: [.nan, .nan]", r"gain\[0\] should be a finite number"),
-        ("delay_steps: [0, 1.5]", r"delay_steps\[1\] should be a whole number"),
-        ("delay_steps: [-1, 1]", r"delay_steps\[0\] should be in \[0, 100\], received -1"),
-        ("noise: 0.1", "noise should be a mapping"),
+        ("delay: [0, 1.5]", r"delay\[1\] should be a whole number"),
+        ("delay: [-1, 1]", r"delay\[0\] should be in \[0, 100\], received -1"),
+        ("delay_steps: [0, 1]", "delay_steps is of an older format; .* delay: PERIODS"),
+        ("noise: 0.1", "noise should be a mapping from names of signals, received 0"),
         ("noise: {position: -0.1}", r"noise\.position should be at least 0, received -0\.1"),
         ("bias: {position: .inf}", "bias.position should be a finite number, received inf"),
         ("- mass", "should be a mapping"),
@@ -96,26 +107,37 @@ def test_a_wrong_file_is_told_in_a_sentence(tmp_path, text, sentence):
     path = tmp_path / "r.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"^{path}: (line 1: )?{sentence}") as caught:
-        load_randomisation(path)
+        load(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read \(No such file"):
-        load_randomisation(tmp_path / "none.yaml")
+        load(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
     ("task", "settings", "sentence"),
     [
-        ("PointCircle-v0", {"friction": (1.0, 1.0)}, "friction: robot 'point' touches nothing"),
-        ("DriveGoal-v0", {"noise": {"position": 0.1}}, "noise: should be of what .*DriveGoal-v0"),
-        ("DriveCircle-v0", {"bias": {"episode_left": 0.1}}, "bias: .* received 'episode_left'"),
+        ("PointCircle-v0", {"friction": 1.0}, "friction: the robot touches nothing"),
+        ("DriveGoal-v0", {"noise": {"position": 0.1}}, "noise: there is no signal 'position'; it"),
+        ("DriveCircle-v0", {"bias": {"episode_left": 0.1}}, "bias: .* no signal 'episode_left'"),
+        (
+            "DriveCircle-v0",
+            {"gain": {"left": 0.9}},
+            "gain: there is no actuator 'left'; it has",
+        ),
+        ("DriveCircle-v0", {"size": {"floor": 0.9}}, "size: 'floor' is a plane"),
+        ("DriveCircle-v0", {"size": {"all": 0.9}}, "size: should name geoms"),
+        ("DriveCircle-v0", {"friction_loss": {"base": 1}}, "friction_loss: there is no joint 'b"),
+        ("PointCircle-v0", {"armature": 2}, "armature: the robot has none in its model"),
+        ("DriveCircle-v0", {"drift": {"position": 0.1}}, "drift: .* with pose: reckoned; rec"),
+        ("PointCircle-v0", {"pose": "reckoned"}, "pose: reckoned needs position, heading"),
     ],
 )
 def test_what_does_not_exist_is_refused(task, settings, sentence):
     with pytest.raises(ConfigError, match=f"^randomisation: {sentence}"):
-        resolve(task).batch(2, seed=0, randomise=Randomisation(**settings))
+        resolve(task).batch(2, seed=0, randomise=parameters(**settings))
 
 
 # The batch.
@@ -131,10 +153,11 @@ def test_every_task_stays_what_a_batch_should_be(name):
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_factors_of_1_change_nothing(name):
     task = resolve(name).make()
-    ones = dict.fromkeys(("mass", "friction", "gain", "gain_each"), (1.0, 1.0))
+    ones = dict.fromkeys(("mass", "friction", "gain"), 1.0)
     if task.robot.name == "point":
         del ones["friction"]
-    same = Randomisation(**ones, delay_steps=(0, 0), noise={task.contract.observed_signals[0]: 0.0})
+    first = task.contract.observed_signals[0]
+    same = parameters(**ones, delay=0, noise={first: 0.0}, scale={first: 1.0})
     actions = drawn(task, 12, 3)
     plain = MujocoBatch(task, 3, seed=4)
     plain.reset()  # whose generator has drawn nothing else
@@ -154,18 +177,18 @@ def rows_of(batch, other):
 def test_a_copy_is_what_plain_mujoco_does_with_its_parameters(name):
     """Masses and friction in its model, and what its actuators were told late and more."""
     task = resolve(name).make()
-    friction = {} if name == "PointCircle-v0" else {"friction": (0.3, 2.0)}
-    settings = Randomisation(mass=(0.5, 2.0), gain=(0.8, 1.2), delay_steps=(0, 3), **friction)
+    friction = {} if name == "PointCircle-v0" else {"friction": [0.3, 2.0]}
+    settings = parameters(mass=[0.5, 2.0], gain={"each": [0.8, 1.2]}, delay=[0, 3], **friction)
     batch = MujocoBatch(task, 6, seed=1, threads=2, randomise=settings)
-    rows = {key: value.copy() for key, value in batch._randomiser.rows.items()}
-    assert len(set(rows["mass"])) == 6
+    rows = {key: value.copy() for key, value in batch._robots.rows.items()}
+    assert len(set(rows["mass"][:, 1])) == 6
     model, sent = task.robot.load_model(), []
     copy_ = int(rows["delay"].argmax())
     assert rows["delay"][copy_] > 1
     model.body_mass[:] *= rows["mass"][copy_]
-    model.body_inertia[:] *= rows["mass"][copy_]
+    model.body_inertia[:] *= rows["mass"][copy_][:, None]
     if friction:
-        model.geom_friction[:] *= rows["friction"][copy_]
+        model.geom_friction[:] *= rows["friction"][copy_][:, None]
     mujoco.mj_setConst(model, mujoco.MjData(model))
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = batch.qpos[copy_], batch.qvel[copy_]
@@ -184,10 +207,13 @@ def test_a_copy_is_what_plain_mujoco_does_with_its_parameters(name):
 def test_each_parameter_is_drawn_uniformly_and_anew_for_each_episode():
     task = resolve("DriveCircle-v0").make()
     batch = MujocoBatch(task, 400, seed=0, randomise=DRIVE)
-    rows = batch._randomiser.rows
+    rows = batch._robots.rows
     first = {name: array.copy() for name, array in rows.items()}
-    for name, (low, high) in (("mass", DRIVE.mass), ("friction", DRIVE.friction)):
-        assert stats.kstest(rows[name], stats.uniform(low, high - low).cdf).pvalue > 0.01
+    for name in ("mass", "friction"):
+        amount = getattr(DRIVE, name).by_target["all"]
+        uniform = stats.uniform(amount.low, amount.high - amount.low)
+        assert (rows[name][:, 1:] == rows[name][:, 1:2]).all()  # one for all
+        assert stats.kstest(rows[name][:, 1], uniform.cdf).pvalue > 0.01
     assert set(rows["delay"]) == {0, 1, 2, 3, 4}
     left, right = np.log(rows["gain"]).T
     assert (left != right).all()
@@ -197,28 +223,28 @@ def test_each_parameter_is_drawn_uniformly_and_anew_for_each_episode():
     )
     batch.reset()
     for name, array in rows.items():
-        if name != "sent":
+        if name not in ("sent", "deviation"):
             assert (array != first[name]).any(axis=tuple(range(1, array.ndim))).mean() > 0.7
     ended = np.zeros(400, bool)
     ended[[3, 7]] = True
     batch.elapsed[ended] = task.contract.episode_steps - 1
     before = rows["mass"].copy()
     batch.step(np.zeros((400, 2)))
-    np.testing.assert_array_equal(rows["mass"] != before, ended)
+    np.testing.assert_array_equal((rows["mass"] != before).any(axis=1), ended)
 
 
 def test_models_follow_the_rows_and_share_nothing():
     task = resolve("DriveCircle-v0").make()
     batch = MujocoBatch(task, 3, seed=0, randomise=DRIVE)
-    variants, rows = batch._randomiser.variants, batch._randomiser.rows
+    variants, rows = batch._robots.variants, batch._robots.rows
     nominal = task.robot.load_model()
     for i, model in enumerate(map(variants.model, range(3))):
-        assert model.body_mass.sum() == pytest.approx(rows["mass"][i] * nominal.body_mass.sum())
-        assert model.geom("left_tyre").friction[0] == pytest.approx(0.9 * rows["friction"][i])
-        moved = rows["mass"][i] * nominal.body_subtreemass[1]
+        assert model.body_mass.sum() == pytest.approx(rows["mass"][i, 1] * nominal.body_mass.sum())
+        assert model.geom("left_tyre").friction[0] == pytest.approx(0.9 * rows["friction"][i, 1])
+        moved = rows["mass"][i, 1] * nominal.body_subtreemass[1]
         assert model.body_subtreemass[1] == pytest.approx(moved)
-    one = MujocoBatch(task, 3, seed=0, randomise=Randomisation(gain=(0.9, 1.1)))
-    assert one._randomiser.variants.fields == {}
+    one = MujocoBatch(task, 3, seed=0, randomise=parameters(gain=[0.9, 1.1]))
+    assert one._robots.variants.fields == {}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -245,11 +271,11 @@ from pathlib import Path
 import mujoco
 from tests.helpers.robots.carts import Cart, Laps, mjcf, SKID
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.batch.randomise import Randomisation
+from tests.helpers.robots.parameters import parameters
 robot = Cart(Path("cart.xml"), None)
 mb = mujoco.mj_sizeModel(robot.load_model()) / 1e6
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-batch = MujocoBatch(Laps(robot), 200, 0, 1, Randomisation(mass=(0.9, 1.1)))
+batch = MujocoBatch(Laps(robot), 200, 0, 1, parameters(mass=[0.9, 1.1]))
 batch.step(__import__("numpy").zeros((200, 2)))
 print(mb, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
@@ -293,7 +319,7 @@ def test_the_same_seed_draws_the_same_whatever_the_threads():
 def test_costs_and_rewards_are_of_what_is_true():
     """With sensors off by metres, a robot that stands still in the corridor is billed nothing."""
     task = resolve("DriveCircle-v0").make()
-    wild = Randomisation(noise={"position": 5.0, "forward_speed": 5.0}, bias={"position": 5.0})
+    wild = parameters(noise={"position": 5.0, "forward_speed": 5.0}, bias={"position": [-5.0, 5.0]})
     batch, plain = (MujocoBatch(task, 50, 0, 0, r) for r in (wild, None))
     plain.load(dataclasses.replace(batch.snapshot(), rows=rows_of(batch, plain)), np.arange(50))
     for action in drawn(task, 30, 50):
@@ -307,7 +333,7 @@ def test_costs_and_rewards_are_of_what_is_true():
 
 def test_noise_is_of_each_reading_and_bias_of_a_whole_episode():
     task = resolve("PointCircle-v0").make()
-    settings = Randomisation(noise={"position": 0.3}, bias={"linear_velocity": 0.5})
+    settings = parameters(noise={"position": 0.3}, bias={"linear_velocity": [-0.5, 0.5]})
     batch = MujocoBatch(task, 300, 0, 0, settings)
     off = []
     for _ in range(40):
@@ -324,8 +350,8 @@ def test_noise_is_of_each_reading_and_bias_of_a_whole_episode():
 
 def test_a_delay_is_whole_control_periods_and_starts_at_rest():
     task = resolve("PointCircle-v0").make()
-    batch = MujocoBatch(task, 4, seed=0, randomise=Randomisation(delay_steps=(0, 3)))
-    delay = batch._randomiser.rows["delay"]
+    batch = MujocoBatch(task, 4, seed=0, randomise=parameters(delay=[0, 3]))
+    delay = batch._robots.rows["delay"]
     delay[:] = [0, 1, 2, 3]
     speeds = []
     for _ in range(6):

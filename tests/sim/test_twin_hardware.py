@@ -15,14 +15,14 @@ from holdfast.robot.topics.config import Source
 from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.robot.topics.fields import SourceReader
 from holdfast.schema import build, to_plain
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.registry import resolve
-from holdfast.sim.twin.board import Truth, TwinBoard
-from holdfast.sim.twin.gap import Gap, LocalisationNoise
+from holdfast.sim.twin.board import TwinBoard
 from holdfast.sim.twin.hardware import LIDAR_LEAST_M, LIDAR_RAYS, TwinHardware, other_sources
 from holdfast.sim.twin.serve import require_measured
+from holdfast.sim.twin.truth import Truth
 
 SECTION = configs.load(configs.find("drive_lidar")).topics()
-KNOWN_POSE = Gap(localisation=LocalisationNoise(position_m=0.0, heading_rad=0.0))
 
 
 class Wire:
@@ -52,8 +52,8 @@ class Rig:
     def __init__(self, name, section=SECTION, rays=LIDAR_RAYS, seed=1):
         self.task, self.wire, self.section = resolve(name).make(), Wire(), section
         truth = Truth(self.task, seed, None)
-        self.board = TwinBoard(self.task, KNOWN_POSE, seed, False, truth)
-        others = other_sources(self.task, section)
+        self.board = TwinBoard(self.task, Parameters(), seed, False, truth)
+        others = other_sources(self.task, self.board, section)
         self.hardware = TwinHardware(self.board, scan_rays=rays, scan_every=1, extra_sources=others)
         options = MessageOptions(scan_range_m=self.hardware.scan_range_m)
         self.driver = Driver(self.wire, self.hardware, section, options, others)

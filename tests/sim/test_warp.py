@@ -22,11 +22,11 @@ from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.batch.randomise import Randomisation
 from holdfast.sim.check import check_batch
 from holdfast.sim.registry import resolve
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.robots.legged import Ant
+from tests.helpers.robots.parameters import parameters
 
 OPTIONS = ["--task", "PointCircle-v0", "--batch", "65", "--critic-steps", "2"]
 HAS_WARP = importlib.util.find_spec("mujoco_warp") is not None
@@ -237,8 +237,8 @@ def test_an_ant_goes_where_mujoco_s_goes_but_for_the_turn_of_its_pyramids(device
 )
 def test_randomised_copies_have_bodies_of_their_own_in_it_too(name, copies, device):
     task = resolve(name).make()
-    friction = {} if name == "PointCircle-v0" else {"friction": (0.3, 1.5)}
-    settings = Randomisation(mass=(0.5, 2.0), gain=(0.9, 1.1), delay_steps=(0, 2), **friction)
+    friction = {} if name == "PointCircle-v0" else {"friction": [0.3, 1.5]}
+    settings = parameters(mass=[0.5, 2.0], gain=[0.9, 1.1], delay=[0, 2], **friction)
     apart = furthest(task, device, 8, copies, settings)
     assert (apart < (1e-4, 1e-2)).all(), apart
 
@@ -250,9 +250,9 @@ def test_all_that_a_randomised_model_differs_in_is_handed_over(name):
 
     from holdfast.sim.batch.warp_physics import OWN
 
-    settings = Randomisation(mass=(0.5, 0.5), friction=(2.0, 2.0))
+    settings = parameters(mass=0.5, friction=2.0)
     batch = MujocoBatch(resolve(name).make(), 1, 0, 1, settings)
-    drawn, nominal = batch._randomiser.variants.model(0), batch.task.robot.load_model()
+    drawn, nominal = batch._robots.variants.model(0), batch.task.robot.load_model()
     differ = {
         field.name
         for field in dataclasses.fields(mujoco_warp.Model)
@@ -273,7 +273,7 @@ def test_all_that_a_randomised_model_differs_in_is_handed_over(name):
 def test_it_is_what_a_batch_should_be(name, device):
     """A seed gives one batch; copies end and start over by themselves; and states and rows of
     snapshots go on exactly, in any copies and beside any others."""
-    task, mass = resolve(name).make(), Randomisation(mass=(0.8, 1.2))
+    task, mass = resolve(name).make(), parameters(mass=[0.8, 1.2])
     check_batch(lambda copies, seed: MujocoBatch(task, copies, seed, 1, mass, device))
 
 

@@ -22,7 +22,7 @@ from holdfast.contract import Cost
 from holdfast.errors import LogError
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.device import Device
-from holdfast.sim.twin.gap import Gap
+from holdfast.sim.parameters.catalogue import Parameters
 from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.faults.lies import NONE
 from tests.helpers.faults.lying_twin import SEEN_S, Case, Outcome, Witness, motion, task_of
@@ -77,7 +77,7 @@ class Served(threading.Thread):
 
     def __init__(self, seed: int) -> None:
         super().__init__(daemon=True)
-        self.board = Witness(task_of(60.0), Gap(), seed)
+        self.board = Witness(task_of(60.0), Parameters(), seed)
         self.board.lockstep = False
         self.board.state_period_us = 50_000
         self.device = Device(self.board)

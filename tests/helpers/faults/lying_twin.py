@@ -33,10 +33,11 @@ from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.messages import Proposal, Reading, State
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.signals import Array
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.registry import resolve
 from holdfast.sim.tasks.task import Task
-from holdfast.sim.twin.board import Truth, TwinBoard
-from holdfast.sim.twin.gap import Gap
+from holdfast.sim.twin.board import TwinBoard
+from holdfast.sim.twin.truth import Truth
 from tests.helpers.faults.lies import ABSENT, KINDS, PERIOD_S, QUANTITIES, tell, turned
 
 GROUPS = {
@@ -115,7 +116,7 @@ class Witness(TwinBoard):
         told: time in s, and whether the motors were told to move.
     """
 
-    def __init__(self, task: Task, gap: Gap, seed: int) -> None:
+    def __init__(self, task: Task, gap: Parameters, seed: int) -> None:
         self.track: list[tuple[float, float, float, float]] = []
         self.told: list[tuple[float, bool]] = []
         super().__init__(task, gap, seed, True, Truth(task, seed, None))
@@ -324,8 +325,8 @@ def drive_config(path: Path | None) -> RobotConfig:
 
 
 @cache
-def demo_gap() -> Gap:
-    from holdfast.sim.twin.gap import load_gap
+def demo_gap() -> Parameters:
+    from holdfast.sim.parameters.catalogue import load_gap
     from tests.helpers.robots.twins import GAP
 
     return load_gap(GAP)
@@ -421,7 +422,7 @@ def play(case: Case) -> Outcome:
     begins_s = float(rng.uniform(0.6, 1.0))
     situation = SITUATIONS[case.situation]
     task = task_of(begins_s + situation.horizon_s)
-    board = Witness(task, demo_gap() if case.gapped else Gap(), case.seed)
+    board = Witness(task, demo_gap() if case.gapped else Parameters(), case.seed)
     config = drive_config(case.config)
     with connected(board) as robot:
         liar = Liar(robot, case, begins_s)

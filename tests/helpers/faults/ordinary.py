@@ -21,10 +21,10 @@ from holdfast.robot.run.loop import Loop
 from holdfast.robot.run.session import Session
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
-from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.parameters.catalogue import Parameters, load
 from holdfast.sim.registry import resolve
-from holdfast.sim.twin.board import Truth, TwinBoard
-from holdfast.sim.twin.gap import Gap
+from holdfast.sim.twin.board import TwinBoard
+from holdfast.sim.twin.truth import Truth
 from tests.helpers.faults.lying_twin import connected, demo_gap
 
 
@@ -34,7 +34,7 @@ def demo_policy(folder: Path, seed: int) -> Path:
 
     path = folder / "policy.onnx"
     if not path.exists():
-        randomise = load_randomisation(share.folder() / "config" / "randomise_demo.yaml")
+        randomise = load(share.folder() / "config" / "randomise_demo.yaml")
         settings = TrainSettings(seed=seed, iterations=65, randomise=randomise)
         checkpoint = folder / "train" / CHECKPOINT
         train(settings, checkpoint.parent, checkpoint.exists(), 10, Console(quiet=True))[0].close()
@@ -71,7 +71,9 @@ class Policy:
 def run(policy: Path, config: Path | None, seed: int, episodes: int, gapped: bool) -> list[str]:
     """Return what stopped each episode, by code; "" for one that was completed."""
     task = resolve("DriveCircle-v0").make()
-    board = TwinBoard(task, demo_gap() if gapped else Gap(), seed, True, Truth(task, seed, None))
+    board = TwinBoard(
+        task, demo_gap() if gapped else Parameters(), seed, True, Truth(task, seed, None)
+    )
     ends: list[str] = []
 
     def report(result: EpisodeResult) -> None:

@@ -1,0 +1,82 @@
+"""N robots that differ from their model: drawn for each episode, and applied.
+
+Amounts are drawn for every episode, so that a batch contains more robots than copies. The time for
+this is small beside an episode's physics (docs/TASKS.md). Costs, rewards and ends of episodes are
+computed from true signals; what is wrong with a sensor changes only observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.signals import Array, Signals
+from holdfast.sim.parameters.bodies import Bodies
+from holdfast.sim.parameters.catalogue import Parameters
+from holdfast.sim.parameters.path import CommandPath
+from holdfast.sim.parameters.senses import Senses, Which
+from holdfast.sim.parameters.targets import Targets
+
+
+class Robots:
+    """Draws and applies the parameters of N copies of a robot.
+
+    Args:
+        parameters: what differs, and by how much.
+        model: the nominal robot's model.
+        rest: controls (nu,) of action 0.
+        signals: signals that are measured, with their sizes.
+        copies: N.
+        period_s: the control period, s.
+        ticks: physics steps, or measurements, per control period.
+        where: begins each refusal.
+
+    Attributes:
+        variants: models of the copies.
+        rows: named arrays (N, ...), one row per copy, from which all else follows.
+        act: see `CommandPath.act`.
+        perceived, notice: see `Senses`.
+
+    Raises:
+        ConfigError: the robot lacks what a parameter names, or a parameter would have no effect.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        model: mujoco.MjModel,
+        rest: Array,
+        signals: Mapping[str, int],
+        copies: int,
+        period_s: float,
+        ticks: int = 1,
+        where: str = "randomisation",
+    ) -> None:
+        targets = Targets(model, signals, where)
+        self._bodies = Bodies(parameters, targets, copies)
+        self._path = CommandPath(parameters, targets, rest, copies, ticks)
+        self._senses = Senses(parameters, targets, copies, period_s / ticks, ticks)
+        self.variants = self._bodies.variants
+        self.rows: dict[str, NDArray[Any]] = {
+            **self._bodies.rows,
+            **self._path.rows,
+            **self._senses.rows,
+        }
+        self.act, self.under_way = self._path.act, self._path.under_way
+        self.perceived = self._senses.perceived
+        self.build, self.place = self._bodies.build, self._bodies.place
+        self.remembers = self._senses.remembers
+
+    def draw(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
+        """Draw new parameters for some copies."""
+        self._bodies.draw(which, rng)
+        self._path.draw(which, rng)
+        self._senses.draw(which, rng)
+
+    def notice(self, signals: Signals, elapsed: NDArray[np.int64], which: Which) -> None:
+        """See `Senses.notice`."""
+        self._senses.notice(signals, elapsed, which)
