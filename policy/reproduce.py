@@ -41,7 +41,14 @@ class Study:
     iterations: int
     prices: tuple[float, ...] = ()
     batch: int | None = None
-    algorithms: tuple[AlgorithmName, ...] = ("cpo", "trpo", "pdo", "ppo-lagrangian")
+    algorithms: tuple[AlgorithmName, ...] = (
+        "cpo",
+        "pcpo",
+        "focops",
+        "trpo",
+        "pdo",
+        "ppo-lagrangian",
+    )
 
     def runs(self, task: str) -> dict[str, TrainSettings]:
         """Return the settings of each run, by the run's name."""
@@ -73,7 +80,7 @@ def command(
     seeds: int = 5,
     out: Path = Path("runs/reproduce"),
 ) -> None:
-    """Train with CPO, TRPO, primal-dual methods and fixed penalties, and draw the curves.
+    """Train with CPO, PCPO, FOCOPS, TRPO, primal-dual methods and fixed penalties; draw the curves.
 
     Runs lie in `out`/task/algorithm/seed. A finished run is not repeated, and an interrupted run
     is resumed, so that the command with more seeds adds runs.

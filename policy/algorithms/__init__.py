@@ -7,8 +7,10 @@ from typing import Any
 
 from holdfast.policy.algorithms.algorithm import Algorithm
 from holdfast.policy.algorithms.cpo import CPO
+from holdfast.policy.algorithms.focops import FOCOPS
 from holdfast.policy.algorithms.lagrangian import PDO, PPOLagrangian
 from holdfast.policy.algorithms.off_policy import OffPolicy
+from holdfast.policy.algorithms.pcpo import PCPO
 from holdfast.policy.algorithms.penalty import PPOPenalty, TRPOPenalty
 from holdfast.policy.algorithms.ppo import PPO
 from holdfast.policy.algorithms.ppo_kl import PPOKL
@@ -17,6 +19,8 @@ from holdfast.policy.algorithms.trpo_vine import TRPOVine
 
 ALGORITHMS: Mapping[str, type[Algorithm[Any]]] = {
     "cpo": CPO,
+    "pcpo": PCPO,
+    "focops": FOCOPS,
     "trpo": TRPO,
     "trpo-vine": TRPOVine,
     "ppo": PPO,

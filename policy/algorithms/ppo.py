@@ -32,7 +32,7 @@ class EpochSettings(OwnSettings):
 
     Attributes:
         kl_limit: mean KL(old ‖ new) in nats above which no further epoch begins; the
-            constraint of ppo-kl.
+            constraint of ppo-kl; also the largest KL(new ‖ old) of the states that focops uses.
         epochs: passes over a batch, at most.
         policy_minibatch: samples per Adam step on the policy.
         policy_rate: Adam's learning rate for the policy.

@@ -60,9 +60,9 @@ class TrainSettings:
 
     Attributes:
         task: a task by its id, FILE.py:NAME or gym:MODULE:ID.
-        algorithm: cpo, pdo and ppo-lagrangian aim to meet the limit. trpo, trpo-vine, ppo, ppo-kl
-            and off-policy ignore the limit. trpo-penalty and ppo-penalty subtract the cost times
-            a fixed price from the reward.
+        algorithm: cpo, pcpo, focops, pdo and ppo-lagrangian aim to meet the limit. trpo,
+            trpo-vine, ppo, ppo-kl and off-policy ignore the limit. trpo-penalty and ppo-penalty
+            subtract the cost times a fixed price from the reward.
         preset: source of the other defaults: holdfast, or paper for the CPO paper's settings.
         seed: seed of start states, actions and weights.
         iterations: number of policy updates.

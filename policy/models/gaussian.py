@@ -128,6 +128,17 @@ class Linearisation:
         return torch.cat((log_std, weights[0]))
 
     @torch.no_grad()
+    def reverse_kl_gradient(self, old_mean: Tensor, old_log_std: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient (P,) of Σ_b weight_b KL(new ‖ old)_b by θ, for weights (B,).
+
+        ∂KL/∂μ' = (μ' − μ)/σ², ∂KL/∂log σ' = σ'²/σ² − 1.
+        """
+        inverse = torch.exp(-2.0 * old_log_std)
+        log_std = weight.sum() * (torch.exp(2.0 * self.policy.log_std) * inverse - 1.0)
+        weights = self._pull((weight[:, None] * (self.mean - old_mean) * inverse)[None])
+        return torch.cat((log_std, weights[0]))
+
+    @torch.no_grad()
     def fisher_sum(self, v: Tensor) -> Tensor:
         """Return Σ_b F_b v (k, P), F_b the Fisher matrix at observation b.
 
@@ -156,14 +167,19 @@ class FisherMatrix:
 
 
 def kl(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return the mean over states of KL(old ‖ new), summed over action dimensions.
+    """Return the mean over states of KL(old ‖ new), summed over action dimensions."""
+    return kl_by_state(old_mean, old_log_std, mean, log_std).mean()
+
+
+def kl_by_state(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Return KL(old ‖ new) of each state, (B,), summed over action dimensions.
 
     KL = Σ_i log(σ'_i/σ_i) + (σ_i² + (μ_i − μ'_i)²) / (2σ'_i²) − ½.
     """
     ratio = torch.exp(2.0 * (old_log_std - log_std))
     shift = ((old_mean - mean) * torch.exp(-log_std)) ** 2
     per_dimension = log_std - old_log_std + 0.5 * (ratio + shift) - 0.5
-    return per_dimension.sum(-1).mean()
+    return per_dimension.sum(-1)
 
 
 def set_gradient(policy: nn.Module, vector: Tensor) -> None:

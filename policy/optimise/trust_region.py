@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import torch
@@ -76,10 +77,14 @@ class TrustRegion:
 
     def natural(self) -> Tensor:
         """Return H⁻¹ of each gradient, (count, P), H the Fisher matrix."""
+        return conjugate_gradient(self.metric, self.gradients, self.settings.cg_iterations)
+
+    @cached_property
+    def metric(self) -> FisherMatrix:
+        """H, the Fisher matrix at the policy before the search: ½ xᵀHx is a step's KL."""
         x = self.samples.x[self.samples.weight > 0]
         some = x[:: -(-len(x) // self.settings.fisher_rows)]
-        fisher = FisherMatrix(self.policy, some, self.settings.damping)
-        return conjugate_gradient(fisher, self.gradients, self.settings.cg_iterations)
+        return FisherMatrix(self.policy, some, self.settings.damping)
 
     def search(self, step: Tensor, accept: Callable[[Trial], bool]) -> tuple[int, Trial] | None:
         """Change the policy by the longest scaled-down step that is in the region and accepted.

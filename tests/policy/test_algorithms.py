@@ -37,15 +37,17 @@ OWN = {"trpo-vine": {"states": 50, "branch_steps": 10}} | {
 """Settings of one algorithm's own that the tests give it."""
 
 
-STEP = {"cpo", "trpo", "trpo-vine", "pdo", "trpo-penalty"}
+STEP = {"cpo", "pcpo", "trpo", "trpo-vine", "pdo", "trpo-penalty"}
 READERS = {
     "delta": STEP,
     "fisher-rows": STEP,
     "slack": {"cpo"},
     "correction": {"cpo"},
+    "projection": {"pcpo"},
+    "temperature": {"focops"},
     "branches": {"trpo-vine"},
     "clip": {"ppo", "ppo-lagrangian", "ppo-penalty"},
-    "epochs": {"ppo", "ppo-kl", "ppo-lagrangian", "ppo-penalty"},
+    "epochs": {"ppo", "ppo-kl", "ppo-lagrangian", "ppo-penalty", "focops"},
     "kl-rate": {"ppo-kl"},
     "ki": {"pdo", "ppo-lagrangian"},
     "penalty": {"trpo-penalty", "ppo-penalty"},
