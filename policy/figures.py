@@ -106,6 +106,32 @@ def comparison(curves: Mapping[str, Curves], cost: Cost) -> str:
     return _svg(figure)
 
 
+def frontier(policies: Mapping[str, Mapping[str, Any]], contract: Contract) -> str:
+    """Draw the return of several policies against each of their costs, with 95 % intervals.
+
+    Args:
+        policies: the summaries of evaluations (`Evaluation.summary`), by name.
+    """
+    figure = Figure(figsize=(4.8 * len(contract.costs), 4.4), layout="constrained")
+    (row,) = figure.subplots(1, len(contract.costs), sharey=True, squeeze=False)
+    for axes, cost in zip(row, contract.costs, strict=True):
+        for i, (name, summary) in enumerate(policies.items()):
+            x, y = summary["costs"][cost.name], summary["return"]
+            axes.errorbar(
+                x["mean"], y["mean"], xerr=_arms(x), yerr=_arms(y), fmt="o", color=f"C{i}",
+                markersize=5, linewidth=1, label=name,
+            )  # fmt: skip
+        axes.axvline(cost.limit, color=LIMIT, linestyle="--", label=f"now d = {cost.limit:g}")
+        axes.set(xlabel=f"{cost.name} per episode", ylabel="return per episode")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8)
+    return _svg(figure)
+
+
+def _arms(span: Mapping[str, float]) -> Array:
+    """Return the distances (2, 1) of an interval's ends from its mean, as matplotlib takes them."""
+    return np.array([[span["mean"] - span["low"]], [span["high"] - span["mean"]]]).clip(0.0)
+
+
 def paths(before: Log, after: Log, task: Task) -> str:
     """Draw the robot's estimated paths, in red where a cost was billed."""
     return _svg(paths_figure(before, after, task))

@@ -72,8 +72,9 @@ def command(
             `iterations` may be given another value. A task that is no part of Holdfast has to be
             given again with `task`, as code that a file names is not run.
         checkpoint_every: iterations between checkpoints. The last iteration always writes one.
-        probe: only measure return and costs of three policies: doing nothing, random actions, and
-            a policy trained for `iterations` without a limit (TRPO). No checkpoint is written.
+        probe: only measure return and costs of policies: doing nothing, random actions, a policy
+            trained for `iterations` without a limit (TRPO), and policies trained as long under
+            three limits in between. Writes a table and a picture, and no checkpoint.
         ray: run rollouts on a Ray cluster: "local" starts a cluster on this machine, "auto" finds
             the cluster that runs on this machine, "HOST:PORT" joins another cluster. Ray needs
             `shards`, and changes no result: a run may be resumed with or without Ray.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,6 +20,7 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.optimise.trust_region import StepSettings
+from holdfast.policy.ship.evaluate import Evaluation
 from holdfast.policy.train import CHECKPOINT, PROGRESS, command, outcome
 from holdfast.sim.parameters.catalogue import load
 from holdfast.sim.registry import resolve
@@ -282,13 +284,13 @@ def test_a_limit_out_of_reach_is_said_to_be(tmp_path, capsys):
     assert "limit d = 0: not met" in out
 
 
-def test_probe_measures_nothing_random_and_unconstrained(tmp_path, capsys):
+def test_probe_measures_and_draws_from_nothing_to_unconstrained(tmp_path, capsys):
     """Doing nothing on the spot costs nothing; random actions drift out of the corridor."""
     options = ["--task", "PointCircle-v0", "--batch", "6500", "--critic-steps", "40"]
     assert main(["train", "--probe", "--out", str(tmp_path), *options, "--iterations", "8"]) == 0
     shown = capsys.readouterr().out
     report = json.loads((tmp_path / probe.PROBE).read_text())
-    nothing, at_random, free = report["policies"].values()
+    nothing, at_random, *between, free = report["policies"].values()
     assert nothing["costs"]["outside_corridor"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert nothing["return"]["mean"] == pytest.approx(0.0, abs=1e-9)
     cost = free["costs"]["outside_corridor"]
@@ -296,9 +298,35 @@ def test_probe_measures_nothing_random_and_unconstrained(tmp_path, capsys):
     assert cost["mean"] > at_random["costs"]["outside_corridor"]["mean"] > 0.0
     assert free["return"]["mean"] > at_random["return"]["mean"] + 20.0
     assert "doing nothing" in shown
+    assert len(between) == len(probe.SHARES)
+    tight, *_, loose = between
+    assert tight["costs"]["outside_corridor"]["mean"] < cost["low"]
+    assert nothing["return"]["mean"] < tight["return"]["mean"] < free["return"]["mean"]
+    assert tight["costs"]["outside_corridor"]["mean"] < loose["costs"]["outside_corridor"]["mean"]
+    drawn = (tmp_path / probe.PICTURE).read_text()
+    assert drawn.startswith("<svg")
+    limits = [name for name in report["policies"] if name.startswith("limit d = ")]
+    shares = [float(name.rpartition(" ")[2]) / cost["mean"] for name in limits]
+    assert shares == pytest.approx(probe.SHARES, rel=0.06)
+    for name in (*limits, "now d = 5", "return per episode"):
+        assert f"<!-- {name} -->" in drawn
     assert not (tmp_path / CHECKPOINT).exists()
     assert main(["train", "--probe", "--out", str(tmp_path), *options]) == 1
     assert "exists" in capsys.readouterr().err
+
+
+def test_without_any_cost_there_are_no_limits_in_between():
+    def free(costs):
+        return Evaluation(0, ("near", "far"), np.ones(2), np.array(costs), (), ())
+
+    assert probe.limits_between(free([[0.0, 0.0], [0.0, 0.0]])) == []
+    assert probe.limits_between(free([[0.0, 40.0], [0.0, 24.8]]))[0] == (0.0, 3.2)
+
+
+def test_probe_trains_by_an_algorithm_that_meets_limits():
+    for algorithm, expected in (("trpo", "cpo"), ("cpo", "cpo"), ("pcpo", "pcpo")):
+        settings = probe.constrained(TrainSettings(algorithm=algorithm), (3.0,))
+        assert (settings.algorithm, settings.limit) == (expected, (3.0,))
 
 
 def test_probe_forgets_what_only_another_algorithm_reads():
