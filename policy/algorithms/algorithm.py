@@ -182,7 +182,7 @@ class Algorithm(ABC, Generic[S]):
     def keeps_normaliser(self, result: UpdateResult) -> bool:
         """Return whether the normaliser must stay as it is after an update.
 
-        Updating the normaliser changes the policy, so a behaviour policy keeps a fixed normaliser.
+        A behaviour policy and the learned policy have to read the same scaled observations.
         """
         return False
 

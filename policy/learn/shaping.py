@@ -9,7 +9,7 @@ danger before the cost is billed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from holdfast.errors import TrainingError
-from holdfast.policy.models.layers import ROWS, mlp
+from holdfast.policy.models.layers import ROWS, absorb, mlp
 from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.signals import Array
 
@@ -77,6 +77,11 @@ class Predictor(nn.Module):
             first, _, last = mlp([size, settings.predictor_hidden, 1], generator)
             self.networks.append(nn.Sequential(first, nn.Sigmoid(), last))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    def absorb(self, scale: Tensor, shift: Tensor) -> None:
+        """Remain the same function when the normaliser has changed; see `Normaliser.update`."""
+        for network in self.networks:
+            absorb(cast(nn.Linear, network.get_submodule("0")), scale, shift)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, m) at normalised observations x (B, n)."""

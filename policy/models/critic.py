@@ -39,6 +39,13 @@ class Critic(nn.Module):
         self.register_buffer("mean", torch.zeros(outputs))
         self.register_buffer("std", torch.ones(outputs))
 
+    @torch.no_grad()
+    def absorb(self, scale: Tensor, shift: Tensor) -> None:
+        """Remain the same function when the normaliser has changed; see `Normaliser.update`."""
+        weight, bias = self.weights[0], self.biases[0]
+        bias.add_((weight * shift.to(weight)[:, None]).sum(1, keepdim=True))
+        weight.mul_(scale.to(weight)[:, None])
+
     def forward(self, x: Tensor) -> Tensor:
         """Return values (B, outputs) of normalised observations (B, n), in units of the returns."""
         h = x.expand(len(self.mean), *x.shape)

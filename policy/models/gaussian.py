@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from holdfast.policy.models.layers import ROWS, InferenceMLP, mlp, products, tanh_
+from holdfast.policy.models.layers import ROWS, InferenceMLP, absorb, mlp, products, tanh_
 
 
 class GaussianPolicy(nn.Module):
@@ -34,6 +34,10 @@ class GaussianPolicy(nn.Module):
     def linears(self) -> list[nn.Linear]:
         """The layers, a tanh after each."""
         return [layer for layer in self.body if isinstance(layer, nn.Linear)]
+
+    def absorb(self, scale: Tensor, shift: Tensor) -> None:
+        """Remain the same policy when the normaliser has changed; see `Normaliser.update`."""
+        absorb(self.linears[0], scale, shift)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return means (B, actions) of normalised observations (B, n)."""

@@ -26,6 +26,13 @@ def mlp(sizes: Sequence[int], generator: torch.Generator, last_gain: float = 1.0
     return nn.Sequential(*layers)
 
 
+@torch.no_grad()
+def absorb(layer: nn.Linear, scale: Tensor, shift: Tensor) -> None:
+    """Change a layer to compute of x what it computed of scale · x + shift, (inputs,) each."""
+    layer.bias.add_(layer.weight @ shift.to(layer.weight))
+    layer.weight.mul_(scale.to(layer.weight))
+
+
 class InferenceMLP:
     """A copy of linear layers with a tanh after each, which computes y = f(x) in few operations.
 

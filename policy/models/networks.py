@@ -26,16 +26,24 @@ class Normaliser(nn.Module):
         self.register_buffer("std", torch.ones(size, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
-    def update(self, observations: Tensor) -> None:
-        """Update mean and standard deviation with a batch (B, n)."""
+    def update(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Update mean and standard deviation with a batch (B, n).
+
+        Returns:
+            scale and shift, (n,) each: the values of an observation were scale · x + shift before,
+            and are x now. `absorb` takes them.
+        """
         x = observations.to(torch.float64)
         n, mean, variance = len(x), x.mean(0), x.var(0, unbiased=False)
         total = self.count + n
         delta = mean - self.mean
         square = self.std**2 * self.count + variance * n + delta**2 * self.count * n / total
+        std = (square / total).sqrt().clamp_min(1e-3)
+        scale, shift = std / self.std, delta * n / total / self.std
         self.mean += delta * n / total
-        self.std.copy_((square / total).sqrt().clamp_min(1e-3))
+        self.std.copy_(std)
         self.count.copy_(total)
+        return scale, shift
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return scaled observations (B, n)."""

@@ -8,6 +8,7 @@ import torch
 from holdfast.errors import TrainingError
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.models import checkpoint
 from holdfast.sim.registry import resolve
 from tests.helpers.robots.parameters import parameters
@@ -27,6 +28,22 @@ def test_same_seed_same_run_other_seed_another():
     records = [[stripped(learner.iterate()) for _ in range(2)] for learner in (a, b, c)]
     assert records[0] == records[1]
     assert records[0] != records[2]
+
+
+def test_a_new_scale_of_observations_changes_the_policy_by_nothing_beside_its_step():
+    """Critics and policy say the same of a batch before and after the normaliser has read it."""
+    learner = Learner(dataclasses.replace(SMALL, shaping=ShapingSettings(horizon=4)))
+    learner.iterate()
+    seen = torch.from_numpy(learner.batch.reset()).float().repeat(20, 1) * 1.5
+    networks = (learner.policy, learner.networks.critic, learner.predictor)
+    before = [network(learner.normaliser(seen)).detach() for network in networks]
+    scaled = learner.normaliser(seen)
+    learner.renormalise(2.0 * seen + 1.0)
+    assert float((learner.normaliser(seen) - scaled).abs().max()) > 0.1
+    for network, values in zip(networks, before, strict=True):
+        now = network(learner.normaliser(seen)).detach()
+        torch.testing.assert_close(now, values, rtol=1e-3, atol=1e-3)
+    learner.close()
 
 
 def test_a_randomised_run_goes_on_bit_for_bit(tmp_path):

@@ -5,7 +5,9 @@ import torch
 
 from holdfast.policy.learn.fitting import BackgroundFit
 from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.learn.shaping import Predictor, ShapingSettings
 from holdfast.policy.models.critic import Critic, fit_critic
+from holdfast.policy.models.gaussian import GaussianPolicy
 from holdfast.policy.models.networks import Normaliser
 
 
@@ -16,6 +18,24 @@ def test_normaliser_is_the_mean_and_deviation_of_all_batches():
         normaliser.update(part)
     torch.testing.assert_close(normaliser.mean, data.double().mean(0))
     torch.testing.assert_close(normaliser.std, data.double().std(0, unbiased=False))
+
+
+def test_networks_remain_the_same_functions_when_the_normaliser_changes():
+    """The last channel is constant at first; none is so far away that it is clipped."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([1.0, 50.0, 0.1, 0.0])
+    normaliser, seen = Normaliser(4), torch.randn(200, 4, generator=generator) * scale + 3.0
+    normaliser.update(seen)
+    policy = GaussianPolicy(4, 2, (8, 8), 1.0, generator)
+    predictor = Predictor(4, 2, ShapingSettings(horizon=3), generator)
+    networks = (policy, Critic(4, 3, (8,), generator), predictor)
+    before = [network(normaliser(seen)).detach() for network in networks]
+    inputs = normaliser(seen)
+    change = normaliser.update(torch.randn(400, 4, generator=generator) * scale.flip(0) + 2.0)
+    assert float((normaliser(seen) - inputs).abs().max()) > 0.1
+    for network, values in zip(networks, before, strict=True):
+        network.absorb(*change)
+        torch.testing.assert_close(network(normaliser(seen)).detach(), values, rtol=1e-3, atol=1e-3)
 
 
 def test_following_the_targets_changes_no_prediction():
