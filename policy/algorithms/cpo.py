@@ -35,12 +35,12 @@ class CPOSettings(TRPOSettings):
     Attributes:
         slack: tolerance of the line search's cost check, as a share of the limit d. The paper's
             exact check may make steps at the boundary shrink or fail.
-        correction: rate of the running mean of (realised − predicted) cost change that is
-            added to the excess J_C − d.
+        correction: rate of the running mean of (realised − promised) cost change that is
+            added to the excess J_C − d; where the limit binds, an integral of the excess.
     """
 
     slack: Annotated[float, NOT_NEGATIVE] = 0.1
-    correction: Annotated[float, SHARE] = 0.1
+    correction: Annotated[float, SHARE] = 0.2
 
     @classmethod
     def paper(cls) -> CPOSettings:
@@ -69,50 +69,67 @@ class CPO(Algorithm[CPOSettings]):
             self.settings.step,
             self.settings.slack,
         )
-        change = np.array(result.cost_change or (0.0,) * self.costs)
-        self.tracker.predicted(estimate.cost, estimate.length * change)
+        self.tracker.follow(estimate, result)
         shortfall = {"shortfall": tuple(self.tracker.shortfall.tolist())}
         nu = tuple(estimate.reward_scale * value for value in result.nu)
-        return dataclasses.replace(result, nu=nu, more=shortfall)
+        return dataclasses.replace(result, nu=nu, more={**result.more, **shortfall})
 
     def data(self) -> dict[str, Any]:
         """See `Algorithm`."""
-        last = self.tracker.last
-        return {
-            "shortfall": self.tracker.shortfall.tolist(),
-            "last": None if last is None else [part.tolist() for part in last],
-        }
+        return self.tracker.state()
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
         """See `Algorithm`."""
-        self.tracker.shortfall = np.array(data["shortfall"])
-        if data["last"] is not None:
-            before, predicted = data["last"]
-            self.tracker.last = np.array(before), np.array(predicted)
+        self.tracker.restore(data)
 
 
 class CostTracker:
-    """The excess J_C − d that a step is given, corrected by the error of earlier predictions.
+    """The excess J_C − d that a step is given, corrected by what earlier steps fell short of.
 
-    A step's surrogate underestimates the cost after the step, because the visited states change
-    too. The running mean of (realised − predicted) change is the size of this error. Added to the
-    excess, it makes the next step aim that much lower.
+    A step changes the cost by more than its linear model b·x promises: the step fits the noise of
+    the batch, the surrogate curves, and the visited states change too. The running mean of
+    (realised − promised) change is the size of this error. Added to the excess, it makes the next
+    step aim that much lower:
+
+        s ← s + rate (J_C − J_C,before − promised − s),   a step aims at d − s
+
+    A step that ends on its limit promises −(J_C,before − d + s). The rule is then
+    s ← s + rate (J_C − d), an integral of the excess, and the mean cost settles at d whatever the
+    errors are. A step that cannot reach its aim (in recovery) promises less, so s remains the error
+    of a step and does not wind up. No step aims above d.
     """
 
     def __init__(self, rate: float, costs: int) -> None:
         self.rate, self.shortfall = rate, np.zeros(costs)
-        self.last: tuple[Array, Array] | None = None  # J_C and its predicted change
+        self.last: tuple[Array, Array] | None = None  # J_C, and its promised change
 
     def excess(self, cost: Array, limit: Array) -> Array:
         """Return the excess (m,) to aim at, given the batch's mean cost returns (m,)."""
         if self.last is not None:
-            before, predicted = self.last
-            self.shortfall += self.rate * (cost - before - predicted - self.shortfall)
+            before, promised = self.last
+            error = cost - before - promised
+            self.shortfall = self.shortfall + self.rate * (error - self.shortfall)
+            self.shortfall = np.maximum(self.shortfall, 0.0)
         return cost - limit + self.shortfall
 
-    def predicted(self, cost: Array, change: Array) -> None:
-        """Store J_C and the change of J_C that is predicted for the step just taken."""
-        self.last = (cost, change)
+    def follow(self, estimate: BatchEstimate, result: UpdateResult) -> None:
+        """Store J_C and its promised change after an update; nothing if no step was accepted."""
+        self.last = None
+        if result.accepted is not None:
+            promised = np.array(result.more["cost_promised"])
+            self.last = (estimate.cost, estimate.length * promised)
+
+    def state(self) -> dict[str, Any]:
+        """Return the tracker's state, as JSON data."""
+        last = None if self.last is None else [part.tolist() for part in self.last]
+        return {"shortfall": self.shortfall.tolist(), "last": last}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that `state` returned."""
+        self.shortfall = np.array(state["shortfall"])
+        if state["last"] is not None:
+            before, promised = state["last"]
+            self.last = np.array(before), np.array(promised)
 
 
 def cpo_step(
@@ -157,8 +174,11 @@ def cpo_step(
         return _rejected(NO_STEP, dual.case.value)
     tries, trial = found
     gain, *rises = trial.change.tolist()
+    promised = dual.reward_factor * products[1:, 0] + products[1:, 1:] @ dual.cost_factors
+    more = {"cost_promised": tuple(promised.tolist())}
+    nu = tuple(dual.nu.tolist())
     return UpdateResult(
-        dual.case.value, trial.kl, gain, tuple(rises), dual.lam, tuple(dual.nu.tolist()), tries
+        dual.case.value, trial.kl, gain, tuple(rises), dual.lam, nu, tries, more=more
     )
 
 

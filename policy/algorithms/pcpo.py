@@ -9,19 +9,24 @@ x = y − Σ w_i L⁻¹b_i; for one limit, w = (c + bᵀy)₊ / bᵀL⁻¹b.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
+from torch import Tensor
 
-from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, UpdateResult
+from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, Setup, UpdateResult
+from holdfast.policy.algorithms.cpo import CostTracker
 from holdfast.policy.algorithms.trpo import TRPOSettings
 from holdfast.policy.optimise.dual import TINY
-from holdfast.policy.optimise.trust_region import TrustRegion
+from holdfast.policy.optimise.trust_region import StepSettings, TrustRegion
 from holdfast.policy.sampling.samples import Samples
+from holdfast.schema import SHARE
 from holdfast.signals import Array
 
 SOFTNESS = 1e-6
@@ -36,9 +41,17 @@ class PCPOSettings(TRPOSettings):
     Attributes:
         projection: distance that the projection on the limits makes least: kl is the KL
             divergence, l2 is the Euclidean distance of the parameters.
+        correction: rate of the running mean of (realised − promised) cost change that is
+            added to the excess J_C − d, as in CPO; 0 is the paper's rule.
     """
 
     projection: Literal["kl", "l2"] = "kl"
+    correction: Annotated[float, SHARE] = 0.2
+
+    @classmethod
+    def paper(cls) -> PCPOSettings:
+        """See `OwnSettings`."""
+        return cls(step=StepSettings(delta=0.01), correction=0.0)
 
 
 class PCPO(Algorithm[PCPOSettings]):
@@ -52,9 +65,22 @@ class PCPO(Algorithm[PCPOSettings]):
     Settings = PCPOSettings
     meets_limit = True
 
+    def __init__(self, setup: Setup, settings: PCPOSettings) -> None:
+        super().__init__(setup, settings)
+        self.tracker = CostTracker(settings.correction, self.costs)
+
     def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
-        """See `Algorithm`. As for CPO, c = (J_C − d)/T is in the units of bᵀx."""
-        settings, c = self.settings.step, estimate.excess / estimate.length
+        """See `Algorithm`."""
+        excess = self.tracker.excess(estimate.cost, estimate.limit)
+        result = self._step(samples, excess / estimate.length)
+        self.tracker.follow(estimate, result)
+        shortfall = {"shortfall": tuple(self.tracker.shortfall.tolist())}
+        nu = tuple(estimate.reward_scale * value for value in result.nu)
+        return dataclasses.replace(result, nu=nu, more={**result.more, **shortfall})
+
+    def _step(self, samples: Samples, c: Array) -> UpdateResult:
+        """Change the policy, or leave it as it was; c (m,) is the excess per step, as for CPO."""
+        settings = self.settings.step
         region = TrustRegion(self.policy, samples, 1 + self.costs, settings)
         if not (region.finite and np.isfinite(c).all()):
             reason = "a gradient, a cost or the batch is not finite"
@@ -77,8 +103,16 @@ class PCPO(Algorithm[PCPOSettings]):
         tries, trial = found
         gain, *rises = trial.change.tolist()
         lam = 1.0 / length if length else 0.0
-        nu = tuple((estimate.reward_scale * lam * weights).tolist())
-        return UpdateResult(case, trial.kl, gain, tuple(rises), lam, nu, tries)
+        nu, more = tuple((lam * weights).tolist()), {"cost_promised": tuple((b @ step).tolist())}
+        return UpdateResult(case, trial.kl, gain, tuple(rises), lam, nu, tries, more=more)
+
+    def data(self) -> dict[str, Any]:
+        """See `Algorithm`."""
+        return self.tracker.state()
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """See `Algorithm`."""
+        self.tracker.restore(data)
 
 
 def projection(s: Array, after: Array) -> Array:

@@ -42,7 +42,7 @@ READERS = {
     "delta": STEP,
     "fisher-rows": STEP,
     "slack": {"cpo"},
-    "correction": {"cpo"},
+    "correction": {"cpo", "pcpo"},
     "projection": {"pcpo"},
     "temperature": {"focops"},
     "branches": {"trpo-vine"},

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from holdfast.policy.algorithms.algorithm import BatchEstimate, UpdateResult
 from holdfast.policy.algorithms.cpo import CostTracker, cpo_step
 from holdfast.policy.models.gaussian import GaussianPolicy, kl
 from holdfast.policy.optimise.trust_region import StepSettings
@@ -189,13 +190,79 @@ def test_masked_steps_do_not_count(policy, samples):
     torch.testing.assert_close(vector(policy), moved, rtol=1e-6, atol=1e-9)
 
 
+def test_what_a_step_promises_is_its_linear_model(policy, samples):
+    """On the boundary that is the request itself, -2 in 100 steps, whatever the surrogate says."""
+    report, *_ = change(policy, samples, [2.0])
+    assert report.case == "boundary"
+    assert report.more["cost_promised"] == pytest.approx((-0.02,), rel=1e-6)
+
+
+def test_far_from_a_limit_the_promise_is_the_reach(policy, samples):
+    """In recovery no step of the region keeps the request, so none is promised."""
+    report, _, rise, _ = change(policy, samples, [1e4])
+    assert report.more["cost_promised"][0] == pytest.approx(rise, rel=0.3)
+
+
+def result(promised, accepted=0):
+    """A step's result in an episode of 100 steps."""
+    return UpdateResult("", accepted=accepted, more={"cost_promised": tuple(promised / 100.0)})
+
+
+def estimate(cost, limit):
+    return BatchEstimate(np.array(cost), np.array(limit), 100.0, reward_scale=1.0)
+
+
 def test_tracker_adds_what_steps_fell_short_of():
     tracker = CostTracker(rate=0.5, costs=2)
-    limit = np.array([10.0, 1.0])
-    np.testing.assert_allclose(tracker.excess(np.array([12.0, 1.0]), limit), [2.0, 0.0])
-    tracker.predicted(np.array([12.0, 1.0]), np.array([-2.0, 0.5]))  # promised 10 and 1.5,
-    found = tracker.excess(np.array([12.0, 1.5]), limit)  # delivered 12 and 1.5
+    now = estimate([12.0, 1.0], [10.0, 1.0])
+    np.testing.assert_allclose(tracker.excess(now.cost, now.limit), [2.0, 0.0])
+    tracker.follow(now, result(np.array([-2.0, 0.5])))  # promised 10 and 1.5,
+    found = tracker.excess(np.array([12.0, 1.5]), now.limit)  # realised 12 and 1.5
     np.testing.assert_allclose(found, [2.0 + 0.5 * 2.0, 0.5])
-    off = CostTracker(rate=0.0, costs=1)
-    off.predicted(np.array([12.0]), np.array([-2.0]))
-    np.testing.assert_allclose(off.excess(np.array([12.0]), np.array([10.0])), [2.0])
+    off = CostTracker(rate=0.0, costs=2)
+    off.follow(now, result(np.array([-2.0, 0.5])))
+    np.testing.assert_allclose(off.excess(np.array([12.0, 1.5]), now.limit), [2.0, 0.5])
+
+
+def test_a_rejected_step_promised_nothing():
+    tracker = CostTracker(rate=0.5, costs=1)
+    tracker.shortfall = np.array([3.0])
+    tracker.follow(estimate([12.0], [10.0]), UpdateResult("boundary", accepted=None))
+    np.testing.assert_allclose(tracker.excess(np.array([14.0]), np.array([10.0])), [7.0])
+    np.testing.assert_allclose(tracker.shortfall, [3.0])
+
+
+@pytest.mark.parametrize("error", [4.0, 0.0, -2.0])
+def test_errors_that_stay_do_not_move_the_mean_cost_above_the_limit(error):
+    """Each step ends `error` above its promise. Without the correction the cost ends there too."""
+    rng, limit = np.random.default_rng(0), np.array([10.0])
+    for rate, expected in ((0.0, 10.0 + error), (0.1, 10.0 + min(error, 0.0))):
+        tracker, cost, costs = CostTracker(rate, 1), 2.0, []
+        for _ in range(400):
+            seen = cost + rng.normal()
+            promised = -tracker.excess(np.array([seen]), limit)
+            tracker.follow(estimate([seen], [10.0]), result(promised))
+            cost += promised[0] + error
+            costs.append(cost)
+        assert np.mean(costs[-200:]) == pytest.approx(expected, abs=0.5)
+
+
+def test_a_long_way_back_to_the_limit_leaves_no_wind_up():
+    """From 200 down to 10 by at most 4 a step, each of which falls short by 1."""
+    tracker, cost, costs, limit = CostTracker(0.1, 1), 200.0, [], np.array([10.0])
+    for _ in range(200):
+        promised = np.maximum(-tracker.excess(np.array([cost]), limit), -4.0)
+        tracker.follow(estimate([cost], [10.0]), result(promised))
+        cost += promised[0] + 1.0
+        costs.append(cost)
+    arrived = int(np.argmax(np.array(costs) < 11.0))
+    assert min(costs[arrived:]) > 9.0
+    assert costs[-1] == pytest.approx(10.0, abs=0.1)
+
+
+def test_no_step_aims_above_the_limit():
+    tracker, limit = CostTracker(1.0, 1), np.array([10.0])
+    for realised, shortfall in ((60.0, 60.0), (-60.0, 0.0)):
+        tracker.follow(estimate([0.0], [10.0]), result(np.zeros(1)))
+        tracker.excess(np.array([realised]), limit)
+        np.testing.assert_allclose(tracker.shortfall, [shortfall])
