@@ -51,6 +51,7 @@ class CarLaps(Task):
             200,  # steps of an episode
             Cost("outside", "abs(position.x) > 1.0", limit=5.0, episode_cap=15.0,
                  gamma=0.99, lam=0.95),
+            reward=f"{self.robot.period_s} * forward_speed",
         )  # fmt: skip
 
     def reset(self, rng, n):

@@ -16,7 +16,10 @@ from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.schema import MismatchError, Range, build, to_plain
 
-FORMAT = "5"
+FORMAT = "6"
+WITHOUT_RETURN = ("5",)
+"""Older formats that are read, and are alike but for the return at an episode's end."""
+
 RUN_TOPIC = "holdfast/run"
 STEP_TOPIC = "holdfast/step"
 EVENT_TOPIC = "holdfast/event"
@@ -87,15 +90,16 @@ string text
 """,
     TIME,
 )
+_RETURN = "float64 reward_return          # sum of the rewards; NaN where it is not known\n"
 EPISODE = messages.schema(
-    """# How an episode ended. Version 1.
+    f"""# How an episode ended. Version 2.
 builtin_interfaces/Time stamp
 uint32 episode                 # from 0
 uint32 steps                   # actions let through
 uint32 interventions           # steps on which the monitor changed the action
 uint32 deadline_misses
 float64[] costs                # sums
-string ended                   # completed or stopped
+{_RETURN}string ended                   # completed or stopped
 string code                    # why it was stopped
 string text
 """,
@@ -128,6 +132,9 @@ class EpisodeResult:
     Attributes:
         steps: number of actions let through; costs: sums, in the contract's order.
         code, text: reason of the stop; empty if the episode was completed.
+        reward_return: sum of the rewards by the contract's expression; None where the contract has
+            none, where a step's reward was not known, and where the log does not hold the
+            episode's end.
     """
 
     episode: int
@@ -138,6 +145,7 @@ class EpisodeResult:
     ended: str
     code: str = ""
     text: str = ""
+    reward_return: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,7 @@ class RunInfo:
         evidence: the deployment's evidence before the run, if evidence is kept.
         identity: the robot's description of itself; versions: versions of the software that ran.
         clock_offset_s: Unix time minus the run's clock; 0 if the clock is a ROS graph's.
+        format: the log's.
     """
 
     run: str
@@ -170,12 +179,12 @@ class RunInfo:
     identity: Mapping[str, Any]
     versions: Mapping[str, str]
     clock_offset_s: float
+    format: str = FORMAT
 
     def to_json(self) -> str:
         """Return the text of the log's first message."""
         values = {k: v for k, v in to_plain(self).items() if k != "contract"}
         return json.dumps({
-            "format": FORMAT,
             "contract": self.contract.to_json(),
             "contract_hash": self.contract.hash,
             **{
@@ -194,12 +203,12 @@ class RunInfo:
         entries = _parsed("holdfast/run", text)
         if not isinstance(entries, dict) or not all(isinstance(v, str) for v in entries.values()):
             raise LogError("holdfast/run should be a JSON object of texts")
-        if entries.get("format") != FORMAT:
+        if entries.get("format") not in (FORMAT, *WITHOUT_RETURN):
             raise LogError(f"log format should be {FORMAT}, received {entries.get('format')}")
         missing = [f.name for f in fields(RunInfo) if f.name not in entries]
         if missing:
             raise LogError(f"its metadata lacks '{missing[0]}'")
-        texts = ("run", "bundle_hash")
+        texts = ("run", "bundle_hash", "format")
         data = {
             f.name: entries[f.name] if f.name in texts else _parsed(f.name, entries[f.name])
             for f in fields(RunInfo)
@@ -224,8 +233,9 @@ def _parsed(name: str, text: str) -> Any:
         raise LogError(f"its metadata is malformed ({name}: {error})") from None
 
 
-def layout(topic: str, contract: Contract, sources: Mapping[str, Mapping[str, int]]) -> Layout:
+def layout(topic: str, info: RunInfo) -> Layout:
     """Return the layout of a topic's messages in a run; frames are those of REP-105."""
+    contract, sources = info.contract, info.sources
     actions, costs = contract.action_size, len(contract.costs)
     constants: Mapping[str, Mapping[str, int | str]] = {
         STEP_TOPIC: {
@@ -244,7 +254,10 @@ def layout(topic: str, contract: Contract, sources: Mapping[str, Mapping[str, in
         PROPOSED_TOPIC: {"header.frame_id": "base_link"},
         APPLIED_TOPIC: {"header.frame_id": "base_link"},
     }
-    return Layout(SCHEMAS[topic][1], constants.get(topic, {}))
+    definition = SCHEMAS[topic][1]
+    if info.format in WITHOUT_RETURN:
+        definition = definition.replace(_RETURN, "")
+    return Layout(definition, constants.get(topic, {}))
 
 
 def signal_sizes(sources: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:

@@ -72,7 +72,7 @@ class Log:
 
     Attributes:
         paths: its files; a bag may be split.
-        started_ns: wall-clock time at which the log begins, ns; 0 in format 4.
+        started_ns: wall-clock time at which the log begins, ns.
         tear: why the log cannot be read to its end; everything up to there is here. "" if it can.
         checked: every record stood under a checksum, and that was right.
         lost_steps: periods that the recorder had no room for. An episode that lacks one ends
@@ -228,7 +228,7 @@ def _require_contract(info: RunInfo, contract: Contract | None) -> None:
 def _steps(
     info: RunInfo, messages: Sequence[bytes]
 ) -> tuple[NDArray[Any], tuple[tuple[str, ...], ...]]:
-    layout = log_format.layout(log_format.STEP_TOPIC, info.contract, info.sources)
+    layout = log_format.layout(log_format.STEP_TOPIC, info)
     steps = layout.unpack(messages)
     rises = steps["sequence"][1:] > steps["sequence"][:-1]
     if not rises.all():
@@ -243,7 +243,7 @@ def _steps(
 
 
 def _events(info: RunInfo, messages: Sequence[bytes], before: Sequence[int]) -> tuple[Event, ...]:
-    layout = log_format.layout(log_format.EVENT_TOPIC, info.contract, info.sources)
+    layout = log_format.layout(log_format.EVENT_TOPIC, info)
     times = layout.unpack(messages)["now_s"].tolist()
     texts = [tuple(map(str, layout.unpack_tail(message))) for message in messages]
     return tuple(
@@ -252,10 +252,11 @@ def _events(info: RunInfo, messages: Sequence[bytes], before: Sequence[int]) -> 
 
 
 def _results(info: RunInfo, messages: Sequence[bytes]) -> dict[int, EpisodeResult]:
-    layout = log_format.layout(log_format.EPISODE_TOPIC, info.contract, info.sources)
+    layout = log_format.layout(log_format.EPISODE_TOPIC, info)
     results = {}
     for message, row in zip(messages, layout.unpack(messages), strict=True):
         ended, code, text = map(str, layout.unpack_tail(message))
+        total = float(row["reward_return"]) if "reward_return" in row.dtype.names else np.nan
         results[int(row["episode"])] = EpisodeResult(
             episode=int(row["episode"]),
             steps=int(row["steps"]),
@@ -265,6 +266,7 @@ def _results(info: RunInfo, messages: Sequence[bytes]) -> dict[int, EpisodeResul
             ended=ended,
             code=code,
             text=text,
+            reward_return=total if np.isfinite(total) else None,
         )
     return results
 

@@ -125,9 +125,7 @@ class Recorder:
             if name not in schemas:
                 schemas[name] = self._writer.register_schema(name, "ros2msg", definition.encode())
             channel = self._writer.register_channel(topic, "cdr", schemas[name])
-            self._messages[topic] = _Message(
-                channel, log_format.layout(topic, info.contract, info.sources)
-            )
+            self._messages[topic] = _Message(channel, log_format.layout(topic, info))
         self._offset_ns = round(info.clock_offset_s * 1e9)
         self._waiting: deque[tuple[int, int, int, bytes]] = deque()
         self._append(log_format.RUN_TOPIC, now_s, pack_strings([info.to_json()]))
@@ -187,6 +185,8 @@ class Recorder:
         fields = self._messages[log_format.EPISODE_TOPIC].fields
         for name in ("episode", "steps", "interventions", "deadline_misses", "costs"):
             fields[name] = getattr(result, name)
+        known = result.reward_return is not None
+        fields["reward_return"] = result.reward_return if known else np.nan
         tail = pack_strings([result.ended, result.code, result.text])
         self._put(log_format.EPISODE_TOPIC, now_s, tail)
         self._wake.set()  # a finished episode is not lost with the process

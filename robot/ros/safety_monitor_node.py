@@ -140,7 +140,7 @@ class SafetyMonitorNode(ManagedNode):
             self._recorder = Recorder(directory, info, self._robot.now_s())
             self._directory = directory
             self.get_logger().info(f"log: {self._recorder.path}")
-        loop = Loop(
+        loop = self._loop = Loop(
             self._robot,
             assembly.monitor,
             self._proposer,
@@ -196,6 +196,8 @@ class SafetyMonitorNode(ManagedNode):
             values[f"{cost.name} spent"] = f"{budget.spent[i]:g}"
             values[f"{cost.name} predicted"] = f"{budget.predicted[i]:g}"
             values[f"{cost.name} episode cap"] = f"{budget.episode_cap[i]:g}"
+        if self._assembly.contract.reward is not None:
+            values["return"] = f"{self._loop.account.reward:g}"
         why = f": {verdict.reasons[0].text}" if verdict.reasons else ""
         # A reason in READY, such as motion without a command, is a warning too.
         level = max(LEVELS[state], int(bool(verdict.reasons)))

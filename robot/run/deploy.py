@@ -27,7 +27,13 @@ from holdfast.robot.run.by_count import EpisodesByCount
 from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.loop import Loop
 from holdfast.robot.run.policy_process import PolicyProcess
-from holdfast.robot.run.session import Interrupted, Session, cost_texts, episode_text
+from holdfast.robot.run.session import (
+    Interrupted,
+    Session,
+    cost_texts,
+    episode_text,
+    return_texts,
+)
 from holdfast.schema import Range, check, to_plain
 
 DDS = "dds:"
@@ -192,6 +198,7 @@ class Progress:
         contract, budgets = self._info.contract, self._info.episode_cap
         means = [mean for mean in self._cost_means().values() if mean is not None]
         parts = [
+            *return_texts(self._return_mean()),
             *(cost_texts(means, contract, budgets) if results else ()),
             f"{summary['interventions']} interventions",
             f"{summary['deadline_misses']} deadline misses",
@@ -231,10 +238,17 @@ class Progress:
             "deadline_misses": sum(result.deadline_misses for result in results),
             "stopped_episodes": sum(bool(result.code) for result in results),
             "lost_records": self._recorder.lost,
+            "return_mean": self._return_mean(),
             "cost_mean": self._cost_means(),
             "evidence": None if self._deployment is None else self._deployment.summary(),
             "episodes": [to_plain(result) for result in results],
         }
+
+    def _return_mean(self) -> float | None:
+        """Return the mean reward return; None unless that of every episode is known."""
+        returns = [r.reward_return for r in self._results if r.reward_return is not None]
+        whole = returns and len(returns) == len(self._results)
+        return sum(returns) / len(returns) if whole else None
 
     def _cost_means(self) -> dict[str, float | None]:
         """Return each cost's mean over the episodes, by name; None without an episode."""

@@ -13,6 +13,7 @@ from holdfast.log.format import COMPLETED, NO_STEP, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder, Tick
 from holdfast.robot.base import Robot
 from holdfast.robot.config import RobotConfig
+from holdfast.robot.run.reward import RewardModel
 from holdfast.safety_monitor.messages import Proposal, Reason, State, Verdict
 from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.reasons import (
@@ -55,10 +56,12 @@ class Account:
 
     Attributes:
         costs: sums so far, shape (costs,).
+        reward: sum so far; NaN where the contract has no reward, or a step's was not known.
         begun: a period of the episode was run.
     """
 
     costs: Array
+    reward: float
     steps: int = 0
     interventions: int = 0
     deadline_misses: int = 0
@@ -75,6 +78,7 @@ class Account:
             ended=STOPPED if code else COMPLETED,
             code=code,
             text=text,
+            reward_return=self.reward if math.isfinite(self.reward) else None,
         )
 
 
@@ -112,13 +116,15 @@ class Loop:
         self._proposal_wait_s = config.lockstep_wait_s if lockstep else config.proposal_wait_s
         self._sequence = 0
         self._faults: dict[str, tuple[str, ...]] = {}
+        self._reward = RewardModel(self.contract)
         self._no_prediction = np.full(len(self.contract.costs), math.nan)
         self.now_s = self._next_s = robot.now_s()
         self.look = monitor.look(self.now_s, {})
         self.account = self._new_account()
 
     def _new_account(self) -> Account:
-        return Account(np.zeros(len(self.contract.costs)))
+        nothing = math.nan if self.contract.reward is None else 0.0
+        return Account(np.zeros(len(self.contract.costs)), nothing)
 
     def begin_episode(self) -> None:
         """Zero the accounts of the loop and of the monitor; the next period begins now."""
@@ -222,13 +228,15 @@ class Loop:
                 )
             )
         if armed:
-            self._count(step, verdict)
+            self._count(step, verdict, self._reward.step(sources))
         return verdict
 
-    def _count(self, step: int, verdict: Verdict) -> None:
+    def _count(self, step: int, verdict: Verdict, reward: float) -> None:
         account = self.account
         account.begun = True
         account.costs += verdict.costs
+        if step > 0:  # no action of this episode led to its first reading
+            account.reward += reward
         account.interventions += verdict.intervened
         stopped = verdict.state is State.STOPPED
         account.steps += step < self.contract.episode_steps and not stopped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +18,11 @@ from holdfast.bundle import reader as bundles
 from holdfast.errors import ConfigError, HoldfastError, LogError
 from holdfast.log import reader as logs
 from holdfast.log.audit import require_bundle, require_log_prob
-from holdfast.log.format import NO_STEP, RunInfo, signal_sizes
+from holdfast.log.format import NO_STEP, TORN, WITHOUT_RETURN, RunInfo, signal_sizes
 from holdfast.log.reader import Event, Log
 from holdfast.robot import config as configs
 from holdfast.robot.run.deployment import count
+from holdfast.robot.run.reward import RewardModel
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import Proposal, Reading, Reason, State
@@ -39,6 +40,8 @@ class Replayed:
         refusals: first code of each reset and arm that is now answered otherwise; "" if it is
             now allowed.
         complaints: why the log's limits would be refused today, a sentence each.
+        returns: reward return of each episode by its number, computed from the logged signals;
+            None where it is not known.
     """
 
     observation: Array
@@ -49,6 +52,7 @@ class Replayed:
     reasons: tuple[tuple[str, ...], ...]
     refusals: Mapping[Event, str]
     complaints: tuple[str, ...]
+    returns: Mapping[int, float | None]
 
     def differs(self, log: Log) -> NDArray[np.bool_]:
         """Return, per row, whether the new verdict differs from the logged one."""
@@ -84,10 +88,13 @@ class _Replay:
     counted: int = 0
     sources: Mapping[str, Reading] = field(default_factory=dict)
     refusals: dict[Event, str] = field(default_factory=dict)
+    returns: dict[int, float] = field(default_factory=dict)
 
     def run(self, complaints: tuple[str, ...]) -> Replayed:
         log, events = self.log, list(reversed(self.log.events))
         observations, verdicts = [], []
+        reward = RewardModel(log.info.contract)
+        nothing = math.nan if log.info.contract.reward is None else 0.0
         for index, row in enumerate(log.steps):
             while events and events[-1].before <= index:
                 self._event(events.pop())
@@ -103,6 +110,11 @@ class _Replay:
             cost_to_go = row["cost_to_go"].copy() if log.info.critics else None
             look = self.monitor.look(float(row["now_s"]), self.sources)
             observations.append(look.observation)
+            if row["step"] != NO_STEP:
+                number = int(row["episode"])
+                total = self.returns.setdefault(number, nothing)
+                if row["step"] > 0:  # no action of this episode led to its first reading
+                    self.returns[number] = total + reward.step(self.sources)
             verdicts.append(self.monitor.step(look, proposal, cost_to_go))
         contract, rows = log.info.contract, len(verdicts)
         return Replayed(
@@ -114,6 +126,7 @@ class _Replay:
             reasons=tuple(tuple(reason.code for reason in v.reasons) for v in verdicts),
             refusals=self.refusals,
             complaints=complaints,
+            returns={n: x if math.isfinite(x) else None for n, x in self.returns.items()},
         )
 
     def _event(self, event: Event) -> None:
@@ -277,13 +290,40 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
             if event.before == first:
                 told = f"{event.name} was {_allowed(event.code)}, is now {_allowed(code)}"
                 console.print(f"  {told}")
+    wrong = list(_wrong_returns(log, now.returns))
+    for sentence in wrong:
+        console.print(sentence)
     total = f"{log.path}: {len(log.episodes)} episodes, {len(steps)} periods{log.remarks}: "
     if numbers:
         total += f"{differs.sum()} differ, in {len(numbers)} of the episodes"
     else:
         total += "every verdict is as logged"
     console.print(total)
-    return not numbers
+    return not numbers and not wrong
+
+
+def _wrong_returns(log: Log, returns: Mapping[int, float | None]) -> Iterator[str]:
+    """Yield a sentence for each episode whose logged return is not that of its signals."""
+    for result in (episode.result for episode in log.episodes):
+        if result.ended == TORN or log.info.format in WITHOUT_RETURN:
+            continue
+        logged, now = result.reward_return, returns[result.episode]
+        if not _alike(logged, now):
+            yield (
+                f"episode {result.episode}: its return should be {_number(now)}, as its signals "
+                f"say, received {_number(logged)}"
+            )
+
+
+def _alike(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    # The last bit of a sine may differ between two computers.
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.9g}"
 
 
 def _say(state: int, reasons: tuple[str, ...], action: Array) -> str:

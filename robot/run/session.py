@@ -266,12 +266,18 @@ def episode_text(
     """Return how an episode went, for people; its number is that of the log."""
     parts = (
         f"{result.steps} steps",
+        *return_texts(result.reward_return),
         *cost_texts(result.costs, contract, episode_cap),
         f"{result.interventions} interventions",
         f"{result.deadline_misses} deadline misses",
         result.ended + (f": {result.text}" if result.text else ""),
     )
     return f"episode {result.episode}: {', '.join(parts)}"
+
+
+def return_texts(reward_return: float | None) -> tuple[str, ...]:
+    """Return a text for a reward return; none where it is not known."""
+    return () if reward_return is None else (f"return {reward_return:g}",)
 
 
 def cost_texts(

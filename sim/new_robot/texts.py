@@ -83,6 +83,8 @@ class {name}Task(Task):
                 "{cost[1]}",
                 limit=10.0, episode_cap=30.0, gamma=0.99, lam=0.95,
             ),
+            # `reward` again, in the same language: a run on the robot shows each episode's return.
+            reward=f"{{self.robot.period_s}} * forward_speed",
         )
 
     def reset(self, rng, n):

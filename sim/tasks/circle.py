@@ -8,6 +8,7 @@ from holdfast.contract import Cost
 from holdfast.signals import Array, Signals
 from holdfast.sim.robots.robot import RobotModel
 from holdfast.sim.tasks.task import Task, World, contract_for
+from holdfast.sim.tasks.velocity import in_odom
 
 START_M = 0.5
 
@@ -51,7 +52,24 @@ class Circle(Task):
             gamma=gamma,
             lam=lam,
         )
-        self.contract = contract_for(task, robot, (*robot.pose, *robot.motion), episode_steps, cost)
+        self.contract = contract_for(
+            task,
+            robot,
+            (*robot.pose, *robot.motion),
+            episode_steps,
+            cost,
+            reward=self._reward_expression(),
+        )
+
+    def _reward_expression(self) -> str | None:
+        velocity = in_odom(self.robot)
+        if velocity is None:
+            return None
+        x, y = velocity
+        off = f"1 + abs(hypot(position.x, position.y) - {self.radius_m})"
+        paid = f"({y} * position.x - {x} * position.y) / ({off})"
+        paid = f"{paid} + {self._alive}" if self._alive else paid
+        return paid if self._scale == 1.0 else f"{self._scale} * ({paid})"
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Draw start states near the centre; the world is empty."""

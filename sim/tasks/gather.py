@@ -70,7 +70,16 @@ class Gather(Task):
         cost = Cost("bombs_taken", "bombs_taken > 0", limit, episode_cap, gamma, lam)
         apple_sensor = ObservationChannel("apples", sectors, "1", "apple_proximity")
         observation = (*robot.pose, *robot.motion, apple_sensor, bomb_sensor)
-        self.contract = contract_for(task, robot, observation, episode_steps, cost, signals=lidar)
+        can_fall = type(robot).fallen is not RobotModel.fallen  # which no expression says
+        self.contract = contract_for(
+            task,
+            robot,
+            observation,
+            episode_steps,
+            cost,
+            signals=lidar,
+            reward=None if can_fall else f"{APPLE_REWARD} * apples_taken",
+        )
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Draw start states in the middle, with apples and bombs around."""

@@ -10,6 +10,7 @@ from holdfast.sim.robots.robot import RobotModel
 from holdfast.sim.tasks.places import Grid
 from holdfast.sim.tasks.sensors import SCAN_SECTORS, scan, seen_from
 from holdfast.sim.tasks.task import Task, World, contract_for
+from holdfast.sim.tasks.velocity import in_base
 
 GOALS = 20
 """Number of goals drawn at an episode's start; after the last the first follows again. They are
@@ -71,8 +72,23 @@ class Goal(Task):
         )
         lidar = DeclaredSignal("scan", SCAN_SECTORS, "m", "base", low=0.0, high=range_m)
         self.contract = contract_for(
-            task, robot, observation, episode_steps, cost, signals=(lidar,)
+            task,
+            robot,
+            observation,
+            episode_steps,
+            cost,
+            signals=(lidar,),
+            reward=self._reward_expression(),
         )
+
+    def _reward_expression(self) -> str | None:
+        velocity = in_base(self.robot)
+        if velocity is None:
+            return None
+        ahead, aside = velocity
+        closing = f"{ahead} * goal.x" + (f" + {aside} * goal.y" if aside else "")
+        distance = "max(hypot(goal.x, goal.y), 1e-9)"
+        return f"{self.robot.period_s} * ({closing}) / {distance} + goals_reached"
 
     def reset(self, rng: np.random.Generator, n: int) -> tuple[Array, Array, World]:
         """Draw start states in the middle, at rest, with posts and goals around."""

@@ -9,9 +9,7 @@ import pytest
 
 from holdfast.log import format as log_format
 from holdfast.log.cdr import Layout, pack_strings
-from tests.helpers.data.bundles import drive_contract
-
-SOURCES = {"robot": {"position": 2, "heading": 1, "tilt": 2}}
+from tests.helpers.data.recordings import info
 
 NESTED = """# comment
 uint8 CONSTANT=3
@@ -84,7 +82,7 @@ def test_another_decoder_reads_the_same(topic):
     """mcap-ros2-support knows nothing of ours: it goes by the embedded definition alone."""
     dynamic = pytest.importorskip("mcap_ros2._dynamic")
     name, definition = log_format.SCHEMAS[topic]
-    layout = log_format.layout(topic, drive_contract(), SOURCES)
+    layout = log_format.layout(topic, info())
     buffer, fields = layout.record()
     rng = np.random.default_rng(1)
     for field in layout.dtype.names:

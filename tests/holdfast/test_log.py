@@ -158,7 +158,7 @@ def test_a_torn_log_that_was_mended(run, tmp_path, compression):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"format": "3"}, "log format should be 5, received 3"),
+        ({"format": "3"}, "log format should be 6, received 3"),
         ({"contract": "{}"}, "metadata is malformed"),
         ({"contract_hash": "0" * 64}, "does not have the hash"),
         ({"seed": "?"}, "metadata is malformed"),

@@ -105,7 +105,7 @@ def test_a_log_of_the_format_before_is_refused(data, tmp_path):
     path, old = tmp_path / "x_0.mcap", tmp_path / "old_0.mcap"
     path.write_bytes(data)
     format_4(path, old)
-    with pytest.raises(LogError, match="not a log of format 5 of Holdfast's"):
+    with pytest.raises(LogError, match="not a log of format 6 of Holdfast's"):
         read(old)
 
 

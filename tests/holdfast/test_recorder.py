@@ -209,12 +209,11 @@ def test_odometry_and_commands_say_what_the_step_says(tmp_path):
     log.step(tick(0, 3))
     log.close()
     step = read(log.path).steps[0]
-    contract, sources = info().contract, info().sources
     with log.path.open("rb") as file:
         data = {channel.topic: m.data for _, channel, m in make_reader(file).iter_messages()}
 
     def fields(topic):
-        return log_format.layout(topic, contract, sources).unpack([data[topic]])[0]
+        return log_format.layout(topic, info()).unpack([data[topic]])[0]
 
     odom = fields("odom")
     assert [odom["pose.pose.position.x"], odom["pose.pose.position.y"]] == [3.0, -3.0]
@@ -233,14 +232,15 @@ def test_a_speed_to_the_side_is_in_odometry_and_commands(tmp_path):
     said = tick(0, 3)
     signals = {**said.sources["robot"].signals, "lateral_speed": np.array([-0.4])}
     reading = dataclasses.replace(said.sources["robot"], signals=signals)
-    log = Recorder(tmp_path / "run", info(contract=contract, sources=sources))
+    run = info(contract=contract, sources=sources)
+    log = Recorder(tmp_path / "run", run)
     log.step(dataclasses.replace(said, sources={"robot": reading}))
     log.close()
     step = read(log.path).steps[0]
     with log.path.open("rb") as file:
         data = {channel.topic: m.data for _, channel, m in make_reader(file).iter_messages()}
-    (odom,) = log_format.layout("odom", contract, sources).unpack([data["odom"]])
+    (odom,) = log_format.layout("odom", run).unpack([data["odom"]])
     assert (odom["twist.twist.linear.x"], odom["twist.twist.linear.y"]) == (0.0, -0.4)
     for topic, name in (("cmd_vel_proposed", "proposed"), ("cmd_vel", "applied")):
-        (twist,) = log_format.layout(topic, contract, sources).unpack([data[topic]])
+        (twist,) = log_format.layout(topic, run).unpack([data[topic]])
         assert [twist["twist.linear.x"], twist["twist.linear.y"]] == step[name].tolist()

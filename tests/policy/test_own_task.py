@@ -134,7 +134,7 @@ def test_verify_says_what_it_could_and_could_not_check(folder, capsys):
     ("before", "after", "differs"),
     [
         ("abs(position.x) > 1.0", "abs(position.x) > 2.0", "costs"),
-        ("period_s = 0.05", "period_s = 0.1", "period_s"),
+        ("period_s = 0.05", "period_s = 0.1", "period_s, reward"),
         ('ObservationChannel("yaw_rate", 1, "rad/s", "yaw_rate"),', "", "observation"),
         ('"steering", "rad", -0.5, 0.5', '"steering", "rad", -0.4, 0.4', "action"),
         ("200,  # steps", "100,  # steps", "episode_steps"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
@@ -20,7 +21,7 @@ from holdfast.robot.run import replay
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.messages import State
 from tests.helpers.data.bundles import write_bundle
-from tests.helpers.data.mended import forged
+from tests.helpers.data.mended import forged, rewritten
 from tests.helpers.data.recordings import info, record_episode
 from tests.helpers.robots import runs
 
@@ -93,6 +94,33 @@ def test_every_verdict_is_as_logged(folder, capsys):
     for line, name in ((first, "run_0.mcap"), (second, "slow_0.mcap")):
         assert f"{name}: 3 episodes" in line
         assert line.endswith("every verdict is as logged")
+
+
+@pytest.mark.parametrize("received", [0.25, None])
+def test_a_return_that_differs_from_the_signals_is_found(log, tmp_path, capsys, received):
+    layout = log_format.layout(log_format.EPISODE_TOPIC, log.info)
+    result = log.episodes[1].result
+    buffer, fields = layout.record()
+
+    def change(data):
+        with contextlib.suppress(ValueError):  # other messages do not have this layout
+            (row,) = layout.unpack([data])
+            if (row["episode"], row["steps"]) == (1, result.steps):
+                for name in layout.dtype.names:
+                    fields[name] = row[name]
+                fields["reward_return"] = np.nan if received is None else received
+                return bytes(buffer) + data[layout.dtype.itemsize :]
+        return data
+
+    path = rewritten(log.path, tmp_path / "run_0.mcap", change=change)
+    assert main(["replay", str(path)]) == 1
+    first, last = capsys.readouterr().out.splitlines()
+    said = "none" if received is None else "0.25"
+    wanted = f"{result.reward_return:.9g}"
+    assert first == (
+        f"episode 1: its return should be {wanted}, as its signals say, received {said}"
+    )
+    assert last.endswith("every verdict is as logged")
 
 
 def altered(log, index, folder, **values):

@@ -12,6 +12,7 @@ from holdfast.log.format import COMPLETED, NO_STEP, STOPPED
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import State
+from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.robots import runs
 
@@ -33,6 +34,8 @@ def folder(tmp_path_factory):
         status, out, err = run.end()
         assert (status, err) == (0, "")
         assert out.count("\nepisode") == EPISODES
+        assert out.count(" steps, return ") == EPISODES
+        assert f"mean of {EPISODES} episodes: return " in out
         truth = [json.loads(line) for line in twin.truth.read_text().splitlines()]
     (folder / "truth.json").write_text(json.dumps(truth))
     return folder
@@ -62,6 +65,22 @@ def test_billed_costs_are_those_of_the_logged_signals(log):
         np.testing.assert_array_equal(episode.costs[1:], again[1:])
         np.testing.assert_array_equal(episode.costs[0], 0.0)  # no action led there
         assert episode.result.costs == tuple(again[1:].sum(axis=0))
+
+
+def test_returns_are_those_of_the_logged_signals(folder, log):
+    """In log and summary, and near the twin's own books, which know the true pose."""
+    task = resolve("DriveCircle-v0").make()
+    truth = json.loads((folder / "truth.json").read_text())
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    returns = [episode.result.reward_return for episode in log.episodes]
+    for episode, record in zip(log.episodes, truth, strict=True):
+        led_to = {name: values[1:] for name, values in episode.signals.items()}
+        paid = episode.result.reward_return
+        assert paid == pytest.approx(task.reward(led_to).sum(), rel=1e-9)
+        assert paid == pytest.approx(record["reward_sum"], rel=0.05)
+        assert paid > 10.0
+    assert [row["reward_return"] for row in summary["episodes"]] == returns
+    assert summary["return_mean"] == pytest.approx(np.mean(returns))
 
 
 def test_an_episode_is_completed_or_stopped_by_its_budget(log):

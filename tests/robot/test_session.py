@@ -181,5 +181,6 @@ def test_episodes_have_one_number(tmp_path):
     assert numbers == [result.episode for result in results] == [0, 1, 2]
     for result in results:
         text = episode_text(result, contract, {"off_line": BUDGET})
-        assert text.startswith(f"episode {result.episode}: {result.steps} steps, off_line 5 (d 5,")
+        paid = f"{result.steps} steps, return {result.reward_return:g}, off_line 5 (d 5,"
+        assert text.startswith(f"episode {result.episode}: {paid}")
         assert result.code == "episode_cap_spent"

@@ -72,6 +72,9 @@ def test_it_drives_when_armed(client, nodes):
     assert done, sentence
     client.until_stands()
     client.until_state("READY")
+    paid = {v.key: v.value for v in client.statuses[-1].values}["return"]
+    assert math.isfinite(float(paid))
+    assert float(paid) != 0.0
     assert "[INFO]" in next(s for s in nodes[MONITOR].said().splitlines() if "]: ACTIVE" in s)
 
 

@@ -35,6 +35,8 @@ def drive_contract(**changes: object) -> Contract:
             ActionChannel("yaw_rate", "rad/s", -2.0, 2.0, 20.0),
         ),
         "costs": (Cost("outside_corridor", "abs(position.x) > 0.9", 10.0, 30.0, 1.0, 0.95),),
+        "reward": "(forward_speed * sin(heading) * position.x - forward_speed * cos(heading) * "
+        "position.y) / (1 + abs(hypot(position.x, position.y) - 1.5))",
     }
     return Contract(**{**fields, **changes})  # type: ignore[arg-type]
 
