@@ -122,8 +122,9 @@ def command_defaults(options: Sequence[str]) -> dict[str, Any]:
         ConfigError, TrainingError: there is no such task, or no such run to resume.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default="")
-    for name in ("preset", "task", "out", "ray", "algorithm"):
+    for name in ("preset", "out", "ray", "algorithm"):
         parser.add_argument(f"--{name}", nargs="?", const="")
+    parser.add_argument("--task", "--task-file", nargs="?", const="")
     chosen, _ = parser.parse_known_args(options)
     usual, task = TrainSettings(), resolve(chosen.task) if chosen.task else None
     if "--resume" in options and "--help" not in options:

@@ -1,8 +1,13 @@
-"""Tasks in a user's own file, as `path/to/my_task.py:MyTask`."""
+"""Tasks in a user's own file, as `path/to/my_task.py:MyTask`.
+
+An id that a checkpoint holds has the file's path relative to the checkpoint, so that both may move
+together. A path that a person types is relative to the working directory.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,7 +17,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from holdfast.errors import ConfigError, HoldfastError
-from holdfast.sim.task_spec import OURS, MujocoTaskSpec
+from holdfast.sim.task_spec import GYM_PREFIX, OURS, SUFFIX, MujocoTaskSpec
 from holdfast.sim.tasks.task import Task
 
 T = TypeVar("T")
@@ -24,12 +29,12 @@ class FileTaskSpec(MujocoTaskSpec):
     The file runs at the first use, once, with its folder at the end of the import path.
 
     Args:
-        task_id: FILE.py:NAME.
+        task_id: FILE.py:NAME, or FILE.py for the file's only task class.
     """
 
     @cached_property
     def _module(self) -> ModuleType:
-        return run_file(Path(self.id.rpartition(":")[0]))
+        return run_file(Path(split(self.id)[1]))
 
     def make(self) -> Task:
         """See `TaskSpec`.
@@ -37,11 +42,16 @@ class FileTaskSpec(MujocoTaskSpec):
         Raises:
             ConfigError: there is no such file or name, the code fails, or its result is no task.
         """
-        file, _, name = self.id.rpartition(":")
+        _, file, name = split(self.id)
         path, module = Path(file), self._module
-        make = getattr(module, name, None)
+        tasks = [n for n, v in vars(module).items() if _is_task_of(v, module)]
+        if not name and len(tasks) != 1:
+            raise ConfigError(
+                f"{path}: the task should be given as FILE.py:NAME; its tasks are "
+                f"{', '.join(tasks) or 'none'}"
+            )
+        make = getattr(module, name or tasks[0], None)
         if not callable(make):
-            tasks = [n for n, v in vars(module).items() if _is_task_of(v, module)]
             raise ConfigError(
                 f"{path}: has no '{name}'; its tasks are {', '.join(tasks) or 'none'}"
             )
@@ -56,6 +66,28 @@ class FileTaskSpec(MujocoTaskSpec):
                 f"do; it is '{task.contract.task}'"
             )
         return task
+
+
+def split(task_id: str) -> tuple[str, str, str]:
+    """Return the parts of FILE.py:NAME and gym:FILE.py:ID: "" or "gym:", the file, the name.
+
+    The name is "" in an id that is a file alone. An id of another kind has no file.
+    """
+    prefix = GYM_PREFIX if task_id.startswith(GYM_PREFIX) else ""
+    rest = task_id.removeprefix(prefix)
+    if rest.endswith(SUFFIX):
+        return prefix, rest, ""
+    file, _, name = rest.rpartition(":")
+    return (prefix, file, name) if file.endswith(SUFFIX) else (prefix, "", rest)
+
+
+def moved(task_id: str, start: Path, to: Path) -> str:
+    """Return an id whose file's path is relative to folder `to` instead of folder `start`."""
+    prefix, file, name = split(task_id)
+    if not file:
+        return task_id
+    there = Path(os.path.relpath(start / file, to)).as_posix()
+    return f"{prefix}{there}:{name}" if name else f"{prefix}{there}"
 
 
 def run_file(path: Path) -> ModuleType:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from holdfast.errors import ConfigError
-from holdfast.sim.file_task_spec import FileTaskSpec
+from holdfast.sim.file_task_spec import FileTaskSpec, split
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.robots.legged import Ant, Humanoid
 from holdfast.sim.robots.omni import Omni
 from holdfast.sim.robots.point import Point
 from holdfast.sim.robots.quadruped import Quadruped
 from holdfast.sim.robots.skid import Skid
-from holdfast.sim.task_spec import GYM_PREFIX, OURS, SUFFIX, MujocoTaskSpec, TaskSpec
+from holdfast.sim.task_spec import GYM_PREFIX, OURS, MujocoTaskSpec, TaskSpec
 from holdfast.sim.tasks.circle import Circle
 from holdfast.sim.tasks.follow import Follow
 from holdfast.sim.tasks.gather import Gather
@@ -94,8 +94,9 @@ def full_name(task_id: str) -> str:
 
 
 def is_program(task_id: str) -> bool:
-    """Return whether an id names code to run, as FILE.py:NAME or gym:MODULE:ID."""
-    return f"{SUFFIX}:" in task_id or (task_id.startswith(GYM_PREFIX) and task_id.count(":") > 1)
+    """Return whether an id names code to run, as FILE.py:NAME, FILE.py or gym:MODULE:ID."""
+    in_module = task_id.startswith(GYM_PREFIX) and task_id.count(":") > 1
+    return bool(split(task_id)[1]) or in_module
 
 
 def registered(task_id: str) -> TaskSpec:
@@ -110,9 +111,10 @@ def registered(task_id: str) -> TaskSpec:
 
 
 def resolve(task_id: str) -> TaskSpec:
-    """Return the task that a person named: one of the tasks above, FILE.py:NAME or gym:MODULE:ID.
+    """Return the task that a person named: one of the tasks above, FILE.py:NAME, FILE.py or
+    gym:MODULE:ID.
 
-    The first use of the last two runs code, so an id out of a file must not come here.
+    The first use of the last three runs code, so an id out of a file must not come here.
 
     Raises:
         ConfigError: there is no such task.
@@ -121,7 +123,7 @@ def resolve(task_id: str) -> TaskSpec:
         from holdfast.sim.gym_task_spec import GymTaskSpec  # importing Gymnasium takes 0.5 s
 
         return GymTaskSpec(task_id)
-    if f"{SUFFIX}:" in task_id:
+    if split(task_id)[1]:
         return FileTaskSpec(task_id)
     return _registered(
         task_id, ", a file's own as FILE.py:NAME, or an environment as gym:MODULE:ID"

@@ -24,7 +24,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import UpdateResult
 from holdfast.policy.algorithms.cpo import NO_STEP, cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
-from holdfast.policy.learn.settings import TaskOption, require_same, settings_of
+from holdfast.policy.learn.settings import TaskOption, placed, require_same, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import fit_critic
 from holdfast.policy.models.gaussian import kl
@@ -277,7 +277,7 @@ def finetune(
     child = out.with_suffix(".checkpoint.safetensors")
     known = [t.known for t in made.trajectories if len(t.known)]
     tensors |= checkpoint.module_tensors(networks.modules) | checkpoint.known_tensors(known)
-    checkpoint.save(child, tensors, data)
+    checkpoint.save(child, tensors, placed(data, source.parent, child.parent))
     extra = {
         "parent": held.hash,
         "logs": [dict(entry) for entry in made.logs],
@@ -320,7 +320,7 @@ def command(
             Each log's log-probabilities are compared with the bundle that made the log.
         settings: settings of fine-tuning.
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
-            file names is not run, so such a task has to be given.
+            file names is not run, so such a task has to be given. The file may have moved.
     """
     provenance = finetune(policy, log, out, settings, task, other_policy)
     learned = provenance["finetune"]

@@ -20,6 +20,7 @@ from holdfast.policy.learn.fitting import BackgroundFit
 from holdfast.policy.learn.settings import (
     TrainSettings,
     contract_of,
+    placed,
     require_same,
     settings_of,
 )
@@ -250,7 +251,7 @@ class Learner:
             "start_states": self.batch.rng.bit_generator.state,
             **self._origin(),
         }
-        checkpoint.save(path, tensors, data)
+        checkpoint.save(path, tensors, placed(data, Path(), path.parent))
 
     @staticmethod
     def load(path: Path, task: TaskSpec | None = None) -> Learner:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from holdfast import plain
@@ -21,6 +22,7 @@ from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
 from holdfast.sim.batch.physics import PhysicsName
+from holdfast.sim.file_task_spec import moved
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.registry import registered, resolve, trained_on
@@ -50,8 +52,11 @@ TASK_ID = PrimitiveConstructorSpec[TaskSpec | None](
 )
 """On the command line an id; in settings the task, resolved once."""
 
-TaskOption = Annotated[TaskSpec | None, TASK_ID]
-"""An option --task that may be left out."""
+TASK_FLAGS = tyro.conf.arg(aliases=("--task-file",))
+"""The option of a task where the task may be a file that moved: --task or --task-file."""
+
+TaskOption = Annotated[TaskSpec | None, TASK_ID, TASK_FLAGS]
+"""An option --task, or --task-file, that may be left out."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class TrainSettings:
     """Settings of training.
 
     Attributes:
-        task: a task by its id, FILE.py:NAME or gym:MODULE:ID.
+        task: a task by its id, FILE.py:NAME or gym:MODULE:ID. A file's only task class needs no
+            NAME.
         algorithm: cpo, pcpo, focops, pdo and ppo-lagrangian aim to meet the limit. trpo,
             trpo-vine, ppo, ppo-kl and off-policy ignore the limit. trpo-penalty and ppo-penalty
             subtract the cost times a fixed price from the reward.
@@ -91,7 +97,7 @@ class TrainSettings:
         own: options of the chosen algorithm.
     """
 
-    task: Annotated[TaskSpec, TASK_ID] = field(
+    task: Annotated[TaskSpec, TASK_ID, TASK_FLAGS] = field(
         default_factory=lambda: registered("holdfast/DriveCircle-v0")
     )
     algorithm: AlgorithmName = "cpo"
@@ -152,10 +158,22 @@ class TrainSettings:
         return -(-self.batch // (steps * shards)) * shards
 
 
+def placed(data: Mapping[str, Any], start: Path, to: Path) -> dict[str, Any]:
+    """Return a checkpoint's data for another folder: its task's file by the path from there."""
+    settings = data["settings"]
+    task = settings.get("task")
+    if not isinstance(task, str):  # `settings_from` says what is wrong
+        return dict(data)
+    return {**data, "settings": {**settings, "task": moved(task, start, to)}}
+
+
 def settings_of(path: Path, data: Mapping[str, Any], task: TaskSpec | None = None) -> TrainSettings:
-    """Return the settings of a checkpoint that was read from `path`; see `settings_from`."""
+    """Return the settings of a checkpoint that was read from `path`; see `settings_from`.
+
+    A task's file is named in errors by its path from the working directory.
+    """
     try:
-        return settings_from(data["settings"], task)
+        return settings_from(placed(data, path.parent, Path())["settings"], task)
     except HoldfastError as error:
         raise TrainingError(f"checkpoint {path}: {error}") from None
 

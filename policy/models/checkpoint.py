@@ -42,9 +42,14 @@ def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> 
     Raises:
         FileError: the file cannot be written; an earlier file is unchanged.
     """
+    files.write(path, content(tensors, data))
+
+
+def content(tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> bytes:
+    """Return a checkpoint's bytes."""
     flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "data": json.dumps(data, sort_keys=True)}
-    files.write(path, safetensors.torch.save(flat, header))
+    return safetensors.torch.save(flat, header)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -27,7 +27,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, FileError, TrainingError
-from holdfast.policy.learn.settings import TaskOption, settings_of
+from holdfast.policy.learn.settings import TaskOption, placed, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import (
@@ -123,7 +123,7 @@ def command(
         anyway: write the bundle also if a cost does not meet its limit. A mean of up to a tenth
             above the limit meets it, as in training.
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
-            file names is not run, so such a task has to be given.
+            file names is not run, so such a task has to be given. The file may have moved.
     """
     measured = export(source, out, episodes, task=task, require_met=not anyway)["measured"]
     contract = bundle.load(out).contract
@@ -175,6 +175,9 @@ def export(
     logged = checkpoint.known_episodes(tensors, networks.contract.observation_size)
     logged = logged if len(logged) >= LEAST_LOGGED else []
     settings = settings_of(source, data, task)
+    there = placed(data, source.parent, out.parent)
+    if there != data:  # the copy of the state names the task's file by its path from the bundle
+        data, state = there, checkpoint.content(tensors, there)
     seed = settings.seed
     evaluation = evaluate(networks, settings, episodes, seed)
     if require_met and (settings.task.has_limits or settings.limit):

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, FileError, HoldfastError
-from holdfast.policy.learn.settings import settings_of
+from holdfast.policy.learn.settings import TASK_FLAGS, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.ship.export import Exported, checkpoint_of, export, file_hash
 from holdfast.signals import Array
@@ -28,7 +29,11 @@ OBSERVATIONS = 10_000
 TOLERANCE = 1e-5
 
 
-def command(policy: Path, robot: str | None = None, task: str | None = None) -> int:
+def command(
+    policy: Path,
+    robot: str | None = None,
+    task: Annotated[str | None, TASK_FLAGS] = None,
+) -> int:
     """Check a bundle: digest, golden pairs, parity with torch, limits, reproducible export.
 
     Args:
@@ -36,7 +41,8 @@ def command(policy: Path, robot: str | None = None, task: str | None = None) -> 
             made it.
         robot: the robot that the bundle should be for.
         task: the task that the bundle should be for. A task that is no part of Holdfast is given
-            as FILE.py:NAME or gym:MODULE:ID, as the task runs to export the bundle again.
+            as FILE.py:NAME or gym:MODULE:ID, as the task runs to export the bundle again. The
+            file may have moved.
     """
     console = Console(soft_wrap=True, highlight=False)
     held = bundle.load(policy)  # digest, graph and golden pairs are checked by loading

@@ -11,8 +11,10 @@ from holdfast.cli import main
 from holdfast.log.writer import Recorder
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.models import checkpoint
+from holdfast.policy.ship.export import checkpoint_of
 from holdfast.policy.train import CHECKPOINT
 from holdfast.robot.run.assembly import assemble
+from holdfast.sim.file_task_spec import moved
 from holdfast.sim.registry import resolve
 from tests.helpers.data.recordings import info, record_episode
 
@@ -54,9 +56,65 @@ def change(folder, before, after):
 def test_verify_finds_the_task_again(folder):
     assert main(VERIFY) == 0
     held = bundle.load(folder / "run" / "policy.onnx")
-    assert held.provenance["settings"]["task"] == "mine/car.py:CarLaps"
+    assert held.provenance["settings"]["task"] == "../mine/car.py:CarLaps"  # from the bundle
     assert str(folder) not in json.dumps(held.provenance)  # where it lay is nobody's business
     assert held.contract.robot == "car"
+
+
+def stored(path):
+    return checkpoint.load(path)[1]["settings"]["task"]
+
+
+def test_a_folder_that_moved_is_found_again(trained, tmp_path, monkeypatch, capsys):
+    """The task's path is told from the checkpoint, wherever both lie, and is not run by itself."""
+    shutil.copytree(trained, tmp_path / "far" / "away")
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--out", "far/away/run", "--resume", "--iterations", "2"]
+    assert main(line) == 1
+    said = capsys.readouterr().err
+    assert "'far/away/mine/car.py:CarLaps'; code that a file names is not run" in said
+    assert main([*line, "--task-file", "far/away/mine/car.py"]) == 0
+    assert stored(tmp_path / "far/away/run" / CHECKPOINT) == "../mine/car.py"
+
+
+@pytest.mark.parametrize("named", ["other/place.py", "other/place.py:CarLaps"])
+def test_a_file_that_moved_is_named_again(folder, capsys, named):
+    """By resume, export and verify; the copies name it from where they lie."""
+    (folder / "mine").rename(folder / "other")
+    (folder / "other" / "car.py").rename(folder / "other" / "place.py")
+    assert main([*TRAIN[:1], *TRAIN[3:], "--iterations", "2", "--resume", "--task", named]) == 0
+    assert stored(folder / "run" / CHECKPOINT) == f"../{named}"
+    export = ["export", "--checkpoint", f"run/{CHECKPOINT}", "--episodes", "10", "--anyway"]
+    assert main([*export, "--out", "a/b/policy.onnx", "--task-file", named]) == 0
+    assert stored(checkpoint_of(folder / "a/b/policy.onnx")) == f"../../{named}"
+    capsys.readouterr()
+    assert main(["verify", "--policy", "a/b/policy.onnx", "--task-file", named]) == 0
+    assert "ok      reproducible" in capsys.readouterr().out
+
+
+def test_a_file_with_several_tasks_needs_a_name(folder, capsys):
+    file = folder / "mine" / "car.py"
+    file.write_text(file.read_text() + "\n\nclass Other(CarLaps):\n    pass\n")
+    assert main(["train", "--out", "new", "--task-file", "mine/car.py"]) == 1
+    assert capsys.readouterr().err == (
+        "holdfast: mine/car.py: the task should be given as FILE.py:NAME; its tasks are CarLaps, "
+        "Other\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "there"),
+    [
+        ("mine/car.py:CarLaps", "../mine/car.py:CarLaps"),
+        ("gym:mine/pend.py:Fast-v0", "gym:../mine/pend.py:Fast-v0"),
+        ("car.py", "../car.py"),
+        ("gym:module:Fast-v0", "gym:module:Fast-v0"),
+        ("holdfast/DriveCircle-v0", "holdfast/DriveCircle-v0"),
+    ],
+)
+def test_a_path_is_told_from_another_folder_and_back(task, there):
+    assert moved(task, Path(), Path("runs")) == there
+    assert moved(there, Path("runs"), Path()) == task
 
 
 def test_training_goes_on(folder):
@@ -90,6 +148,8 @@ def test_what_it_did_is_learned_from(folder, capsys):
     assert end in capsys.readouterr().out
     assert child.contract.hash == contract.hash
     assert child.provenance["settings"]["task"] == "mine/car.py:CarLaps"
+    held = checkpoint.load(checkpoint_of(folder / "child.onnx"))[1]
+    assert held["settings"]["task"] == "mine/car.py:CarLaps"  # the child lies beside the folder
 
 
 @pytest.mark.parametrize(
