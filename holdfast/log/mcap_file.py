@@ -59,8 +59,12 @@ class _Tear(Exception):
     """The file cannot be read further; the text gives the reason."""
 
 
+class _Unfinished(_Tear):
+    """The file ends before its end record, as it does while it is being written."""
+
+
 class McapReader:
-    """Reads one file, once.
+    """Reads one file, once; a file that grows is read on from where it ended.
 
     Args:
         file: at its start.
@@ -68,6 +72,7 @@ class McapReader:
 
     Attributes:
         tear: why the file could not be read to its end; "" if it could.
+        unfinished: the file ends before its end record; `messages` reads what is appended.
         checked: whether every message had a checksum, and all checksums were right.
 
     Raises:
@@ -76,6 +81,7 @@ class McapReader:
 
     def __init__(self, file: BinaryIO, topics: Collection[str]) -> None:
         self.tear = ""
+        self.unfinished = False
         self.checked = True
         self._file, self._topics = file, frozenset(topics)
         self._channels: dict[int, str] = {}
@@ -93,10 +99,14 @@ class McapReader:
     def messages(self) -> Iterator[tuple[str, bytes]]:
         """Yield topic and content of each wanted message, in the file's order.
 
+        Called again while `unfinished`, it yields what was appended since.
+
         Raises:
             LogError: the checksum of all data is wrong, so the place of the damage is not known; or
                 the data are larger than `MAX_TOTAL`.
         """
+        self.tear, self.unfinished = "", False
+        self._size = os.fstat(self._file.fileno()).st_size
         try:
             for opcode, body in self._records():
                 if opcode == _MESSAGE:
@@ -113,7 +123,7 @@ class McapReader:
                 elif opcode == Opcode.MESSAGE_INDEX:
                     _require_index(body)
         except _Tear as tear:
-            self.tear = str(tear)
+            self.tear, self.unfinished = str(tear), isinstance(tear, _Unfinished)
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
         """Yield opcode and content of each record of the data, then check the file's end."""
@@ -139,7 +149,7 @@ class McapReader:
     def _read_on(self, count: int, lacking: str) -> None:
         """Read until `count` bytes are available; raise if the file ends before."""
         if self._before + self._at + count > self._size:
-            raise _Tear(lacking)
+            raise _Unfinished(lacking)
         if count > MAX_RECORD:
             raise _Tear(f"a record should have at most {MAX_RECORD} bytes, received {count}")
         self._checksum = zlib.crc32(memoryview(self._block)[: self._at], self._checksum)
@@ -147,7 +157,7 @@ class McapReader:
         self._block = self._block[self._at :] + self._file.read(max(count, _BLOCK))
         self._at = 0
         if len(self._block) < count:
-            raise _Tear(lacking)
+            raise _Unfinished(lacking)
 
     def _check_data(self, body: bytes) -> None:
         if len(body) < _CHECKSUM.size:
@@ -168,10 +178,11 @@ class McapReader:
         place = self._before + at
         if self._size - place > MAX_RECORD:
             raise _Tear(f"its summary should have at most {MAX_RECORD} bytes")
-        rest = self._block[at:] + self._file.read()
+        self._block += self._file.read()
+        rest = self._block[at:]
         footer = len(rest) - len(MAGIC) - _FOOTER.size
         if footer < 0 or not rest.endswith(MAGIC):
-            raise _Tear("its summary is cut short or damaged")
+            raise _Unfinished("its summary is cut short or damaged")
         opcode, length, start, _, wanted = _FOOTER.unpack_from(rest, footer)
         checked = rest[: footer + _FOOTER.size - _CHECKSUM.size]
         whole = (opcode, length) == (Opcode.FOOTER, 20) and start in (0, place)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from holdfast.errors import LogError
 from holdfast.log import format as log_format
 from holdfast.log.cdr import Layout
 from holdfast.log.format import EpisodeResult, RunInfo
-from holdfast.log.mcap_file import McapReader
+from holdfast.log.mcap_file import MAGIC, McapReader
 from holdfast.signals import Array
 
 _TOPICS = tuple(topic for topic in log_format.SCHEMAS if topic.startswith("holdfast/"))
@@ -323,3 +324,122 @@ def _torn_result(number: int, part: NDArray[Any]) -> EpisodeResult:
         deadline_misses=0,
         ended=log_format.TORN,
     )
+
+
+@dataclass(frozen=True)
+class News:
+    """What a log holds beyond what was read of it before; fields as in `Log`."""
+
+    steps: NDArray[Any]
+    reasons: tuple[tuple[str, ...], ...]
+    events: tuple[Event, ...]
+    results: Mapping[int, EpisodeResult]
+
+
+class Follower:
+    """Reads a log from its start to its end, also while a run is writing it.
+
+    Args:
+        path: the run's directory or its file.
+
+    Attributes:
+        info: the run's settings; None until they were read.
+        tear: why the log cannot be read further now; "" at its end.
+        unfinished: the log has no end yet; a run may be writing it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.paths = _find(Path(path))
+        self.info: RunInfo | None = None
+        self.tear, self.unfinished = "", True
+        self._waiting = list(self.paths)
+        self._reader: McapReader | None = None
+        self._file: BinaryIO | None = None
+        self._found: Iterator[tuple[str, bytes]] = iter(())
+        self._size = 0
+        self._runs: list[bytes] = []
+        self._held: dict[str, list[bytes]] = {topic: [] for topic in _TOPICS}
+        self._held_before: list[int] = []  # periods before each event that is held
+        self._count = 0  # periods read
+        self._sequence = -1  # number of the last of them
+
+    def news(self, most: int = 10_000) -> News | None:
+        """Return what was not read before; None if there is nothing.
+
+        Args:
+            most: number of messages after which the rest is left for the next call.
+
+        Raises:
+            LogError: as for `read`; or the file became shorter.
+        """
+        try:
+            return self._news(most)
+        except LogError as error:
+            raise LogError(f"{self.paths[0]}: {error}") from None
+        except ValueError as error:
+            raise LogError(
+                f"{self.paths[0]}: holds what no run of its contract logs ({error})"
+            ) from None
+        except OSError as error:
+            raise LogError(f"{self.paths[0]}: cannot be read ({error.strerror})") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _news(self, most: int) -> News | None:
+        messages, before = self._held, self._held_before
+        steps = messages[log_format.STEP_TOPIC]
+        for topic, body in self._messages(most):
+            messages[topic].append(body)
+            if topic == log_format.EVENT_TOPIC:
+                before.append(self._count + len(steps))
+        if not any(messages.values()) or (self.info is None and self._run_is_to_come(messages)):
+            return None
+        self._held, self._held_before = {topic: [] for topic in _TOPICS}, []
+        if messages[log_format.RUN_TOPIC]:
+            self._runs += messages[log_format.RUN_TOPIC]
+            self.info = _info(self._runs, self.tear)
+        info = self.info or _info((), self.tear)
+        rows, reasons = _steps(info, steps)
+        if len(rows):
+            if rows["sequence"][0] <= self._sequence:
+                raise LogError(f"its periods are not in order after number {self._sequence}")
+            self._count, self._sequence = self._count + len(rows), int(rows["sequence"][-1])
+        events = _events(info, messages[log_format.EVENT_TOPIC], before)
+        results = _results(info, messages[log_format.EPISODE_TOPIC])
+        return News(rows, reasons, events, results)
+
+    def _run_is_to_come(self, messages: Mapping[str, list[bytes]]) -> bool:
+        """Whether the run's settings may follow: another tool may have put them behind."""
+        return not messages[log_format.RUN_TOPIC] and self.unfinished
+
+    def _messages(self, most: int) -> Iterator[tuple[str, bytes]]:
+        """Yield messages from where the last call ended."""
+        for _ in range(most):
+            while (message := next(self._found, None)) is None:
+                if not self._read_on():
+                    return
+            yield message
+
+    def _read_on(self) -> bool:
+        """Look whether there is more: in the file that was read, or in the next part."""
+        if self._reader is not None:
+            self.tear, self.unfinished = self._reader.tear, self._reader.unfinished
+            if self.tear and not self.unfinished:  # it is damaged here
+                return False
+        if self._file is None or (self._reader is not None and not self.tear):
+            if not self._waiting:
+                return False
+            self.close()
+            self._file, self._reader, self._size = self._waiting.pop(0).open("rb"), None, 0
+        size = os.fstat(self._file.fileno()).st_size
+        if size < self._size:
+            raise LogError(f"should only grow, it became shorter ({self._size} to {size} bytes)")
+        if size == self._size or size < len(MAGIC):
+            return False
+        self._size = size
+        self._reader = self._reader or McapReader(self._file, _TOPICS)
+        self._found = self._reader.messages()
+        return True

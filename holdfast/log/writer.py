@@ -179,6 +179,8 @@ class Recorder:
         """Record a request to the monitor, so that the run can be replayed."""
         self._messages[log_format.EVENT_TOPIC].fields["now_s"] = now_s
         self._put(log_format.EVENT_TOPIC, now_s, pack_strings([name, code, text]))
+        if name == "stop":
+            self._wake.set()  # who watches the log learns of a stop at once
 
     def episode(self, now_s: float, result: EpisodeResult) -> None:
         """Record the end of an episode."""
