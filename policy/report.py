@@ -15,12 +15,12 @@ import numpy as np
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, LogError
+from holdfast.intervals import interval
 from holdfast.log.episodes import episodes, runs
 from holdfast.log.format import STOPPED
 from holdfast.log.reader import Log
 from holdfast.policy import figures
 from holdfast.policy.learn.settings import TaskOption
-from holdfast.policy.ship.evaluate import interval
 from holdfast.sim.registry import trained_on
 from holdfast.sim.task_spec import TaskSpec
 from holdfast.sim.tasks.task import Task

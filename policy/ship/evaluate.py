@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from holdfast.contract import Contract
+from holdfast.intervals import interval
 from holdfast.policy.learn.settings import TrainSettings, require_same
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import Collector
@@ -28,17 +29,6 @@ trained to reach its limit is above it in half of all measurements."""
 def is_met(mean: float, limit: float) -> bool:
     """Return whether a mean cost per episode meets its limit d."""
     return mean <= (1.0 + MET_WITHIN) * limit
-
-
-def interval(values: Array, resamples: int = 2000) -> dict[str, float]:
-    """Return the mean of values (n,) with a 95 % bootstrap interval (Efron 1979), seeded.
-
-    Episode costs are skewed, so a normal interval would be wrong at the low end.
-    """
-    rng = np.random.default_rng(0)
-    means = rng.choice(values, (resamples, len(values))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
 
 
 @dataclass(frozen=True)
