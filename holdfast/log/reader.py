@@ -155,6 +155,7 @@ def read(path: Path | str, contract: Contract | None = None) -> Log:
 def _find(path: Path) -> tuple[Path, ...]:
     """Return a bag's files in order: `ros2 bag` may split one."""
     if not path.is_dir():
+        _require_file(path)
         return (path,)
     names = [match for file in path.iterdir() if (match := _PART.fullmatch(file.name))]
     bags = {match["bag"] for match in names}
@@ -164,7 +165,15 @@ def _find(path: Path) -> tuple[Path, ...]:
     numbers = [int(match["number"]) for match in names]
     if numbers != list(range(len(numbers))):
         raise LogError(f"{path}: should hold the parts 0 to {numbers[-1]}, received {numbers}")
+    for match in names:
+        _require_file(path / match.string)
     return tuple(path / match.string for match in names)
+
+
+def _require_file(path: Path) -> None:
+    """Raise LogError for what may never end, or never begin, as a pipe or a device."""
+    if path.exists() and not path.is_file():
+        raise LogError(f"{path}: should be a run's folder or a log file")
 
 
 def _read(paths: Sequence[Path], contract: Contract | None) -> Log:

@@ -45,7 +45,7 @@ AGAIN_S = 5.0
 
 ALARMS = {signal.ITIMER_REAL: signal.SIGALRM, signal.ITIMER_PROF: signal.SIGPROF}
 
-AT_WORK = ("train", "demo", "twin", "reproduce", "deploy", "finetune", "export", "report")
+AT_WORK = ("train", "demo", "twin", "reproduce", "deploy", "finetune", "export", "report", "watch")
 SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--iterations", "1", "--critic-steps", "1"]
 
 
@@ -163,7 +163,9 @@ def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
         "deploy": ["--robot", "serial:/dev/null", "--policy", str(made / "policy.onnx")],
         "finetune": ["--policy", "none.onnx", "--log", "none", "--out", "child.onnx"],
         "train": SMALL,
-        "replay": ["--log", str(made / "demo" / "run")],
+        "replay": [str(made / "demo" / "run")],
+        "watch": [str(made / "demo" / "run"), "--port", "0"],
+        "show": [str(made / "demo" / "run"), "--out", "show.html"],
     }
     values = [*WORDS, *paths(tmp_path)]
     for _ in range(COUNT):
@@ -230,7 +232,7 @@ def bundle_case(rng: random.Random, path: Path) -> None:
     [
         ("gap_demo", ["twin", "--gap"]),
         ("gap_demo", ["demo", "--gap"]),
-        ("drive", ["replay", "--log", "LOG", "--limits"]),
+        ("drive", ["replay", "LOG", "--limits"]),
         ("drive", ["deploy", "--robot", "serial:/dev/null", "--policy", "BUNDLE", "--config"]),
         ("randomise_drive", ["train", "--task", "DriveCircle-v0", "--randomise"]),
     ],
@@ -296,7 +298,7 @@ def test_any_foreign_policy(kind, feed, tmp_path):
         feed([other if word == str(given) else word for word in line])
 
 
-@pytest.mark.parametrize("name", ["replay", "report"])
+@pytest.mark.parametrize("name", ["replay", "report", "show"])
 def test_any_log(name, made, feed, tmp_path):
     rng = random.Random(f"log of {name}")
     (source,) = (made / "demo" / "run").glob("*.mcap")
@@ -307,9 +309,9 @@ def test_any_log(name, made, feed, tmp_path):
         (run / source.name).write_bytes(mutated_bytes(source.read_bytes(), rng))
         (tmp_path / "summary.json").write_text(json.dumps(summary))
         (tmp_path / "progress.jsonl").touch()
-        feed(["replay", "--log", str(run)] if name == "replay" else ["report", "--run", "."])
+        feed([name, *(["--run", "."] if name == "report" else [str(run)])])
     for other in paths(tmp_path):
-        feed([name, "--log" if name == "replay" else "--run", other])
+        feed([name, *(["--run"] if name == "report" else []), other])
 
 
 def test_any_summary(made, feed, tmp_path):
