@@ -206,7 +206,7 @@ def test_a_stop_of_the_hardware_is_followed_by_zero_at_once(here, body):
     body.press(False)
     graphs.until(lambda: the_robot.faults() == ())
     graphs.until(lambda: the_robot.send(FORWARD, 0.1) or body.commands)
-    graphs.until(lambda: body.commands[-1].any())
+    graphs.until(lambda: bool(body.commands[-1].any()))
     body.press(True)
     graphs.until(lambda: not body.commands[-1].any())
     body.commands.clear()
