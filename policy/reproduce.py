@@ -148,7 +148,8 @@ def write(out: Path, tasks: Sequence[str], seeds: int) -> Path:
     """Draw the curves and write the tables; return the page."""
     parts = [
         f"Means over the last fifth of training, ± standard deviation over {seeds} seeds. Shaped: "
-        "the cost with the failure predictor's part, which is what limits were put on."
+        "the cost with the failure predictor's part, where there is a predictor. Limits are put on "
+        "the shaped cost."
     ]
     for task in tasks:
         runs = STUDIES[task].runs(task)

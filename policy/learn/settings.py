@@ -232,6 +232,14 @@ def defaults(preset: Preset, task: TaskSpec, algorithm: AlgorithmName = "cpo") -
     contract = task.contract
     ant, gather = contract.robot == "ant", contract.task.endswith("AntGather-v0")
     legged = contract.robot in ("ant", "humanoid")
+    # The authors' experiment CPO_point_gather.py has no failure predictor.
+    shaping = ShapingSettings(
+        horizon=20 if legged else 5,
+        shaping=0.01 if gather else 1.0,
+        predictor_steps=10 if gather else 25,
+    )
+    if contract.task.endswith("PointGather-v0"):
+        shaping = ShapingSettings()
     return TrainSettings(
         task=task,
         preset="paper",
@@ -244,11 +252,7 @@ def defaults(preset: Preset, task: TaskSpec, algorithm: AlgorithmName = "cpo") -
         cost_gamma=0.995,
         cost_lam=0.5 if legged else 1.0,
         own=ALGORITHMS[algorithm].Settings.paper(),
-        shaping=ShapingSettings(
-            horizon=20 if legged else 5,
-            shaping=0.01 if gather else 1.0,
-            predictor_steps=10 if gather else 25,
-        ),
+        shaping=shaping,
     )
 
 

@@ -10,7 +10,7 @@ from holdfast.policy.learn.settings import defaults
 from holdfast.policy.reproduce import STUDIES, Study, folder, last, records
 from holdfast.sim.registry import resolve
 
-TASK = "holdfast/PointGather-v0"
+TASK = "holdfast/PointCircle-v0"
 SMALL = Study(iterations=3, prices=(2.0,), batch=150, algorithms=("cpo",))
 RUNS = ("cpo", "trpo-penalty-2")
 
@@ -44,19 +44,19 @@ def test_a_page_of_all_runs_of_which_none_is_run_twice(out):
     assert run(out, "--seeds", "2") == 0
     assert done.stat().st_mtime_ns == written
     page = (out / "results.md").read_text()
-    assert "3 iterations of 150 steps; limit d = 0.1 bombs_taken per episode" in page
+    assert "3 iterations of 150 steps; limit d = 5 outside_corridor per episode" in page
     for name in RUNS:
         costs, shaped = [], []
         for seed in (0, 1):
             run_records = records(folder(out, TASK, name, seed))
             assert [r["iteration"] for r in run_records] == [1, 2, 3]
             final = run_records[-1]  # a fifth of 3 is one iteration
-            costs.append(final["costs"]["bombs_taken"])
-            shaped.append(final["shaped_costs"]["bombs_taken"])
+            costs.append(final["costs"]["outside_corridor"])
+            shaped.append(final["shaped_costs"]["outside_corridor"])
         assert costs[0] != costs[1], "each has a seed of its own"
         both = ", ".join(f"{cost:.3g}" for cost in costs)
         assert f"| {both} | {np.mean(shaped):.3g} ± {np.std(shaped):.2g} |" in page
-    assert (out / "PointGather-v0.svg").read_text().startswith("<svg")
+    assert (out / "PointCircle-v0.svg").read_text().startswith("<svg")
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(out, monkeypatch):

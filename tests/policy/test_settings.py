@@ -181,6 +181,10 @@ def test_the_paper_s_settings_for_legged_robots(task, batch, lam, shaping):
     assert (s.horizon, s.predictor_steps, s.shaping) == shaping
 
 
+def test_the_paper_s_point_gather_has_no_failure_predictor():
+    assert defaults("paper", resolve("PointGather-v0")).shaping.horizon == 0
+
+
 def test_unknown_task_is_refused():
     with pytest.raises(ConfigError, match="task should be one of holdfast/PointCircle-v0"):
         resolve("DriveCircle-v9")
