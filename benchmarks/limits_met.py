@@ -24,7 +24,7 @@ from holdfast.policy.algorithms.cpo import CPOSettings
 from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.reproduce import complete, records
 from holdfast.policy.train import last_means
-from holdfast.sim.batch.randomise import load_randomisation
+from holdfast.sim.parameters import catalogue
 from holdfast.sim.registry import resolve
 
 TASKS = ("DriveCircle-v0", "DriveGoal-v0", "DriveGather-v0", "PointCircle-v0", "PointGather-v0")
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=70)
     parser.add_argument("--correction", type=float, default=CPOSettings().correction)
-    parser.add_argument("--randomise", type=lambda text: load_randomisation(Path(text)))
+    parser.add_argument("--randomise", type=lambda text: catalogue.load(Path(text)))
     parser.add_argument("--out", type=Path, default=Path("runs/limits_met"))
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
