@@ -105,7 +105,7 @@ class CostTracker:
 
     def excess(self, cost: Array, limit: Array) -> Array:
         """Return the excess (m,) to aim at, given the batch's mean cost returns (m,)."""
-        if self.last is not None:
+        if self.last is not None and np.isfinite(cost).all():  # or it would stay in the mean
             before, promised = self.last
             error = cost - before - promised
             self.shortfall = self.shortfall + self.rate * (error - self.shortfall)

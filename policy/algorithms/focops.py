@@ -68,6 +68,8 @@ class FOCOPS(Epochs[FOCOPSSettings]):
 
     def update(self, samples: Samples, estimate: BatchEstimate) -> UpdateResult:
         """See `Algorithm`."""
+        if not np.isfinite(estimate.excess).all():  # it would stay in the multipliers
+            return UpdateResult("rejected", accepted=None, reason="a cost is not finite")
         s, unit = self.settings, np.where(estimate.limit > 0.0, estimate.limit, 1.0)
         self.nu = np.clip(self.nu + s.nu_rate * estimate.excess / unit, 0.0, s.nu_max)
         costs = samples.advantages[:, 1:]

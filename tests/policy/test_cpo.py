@@ -224,6 +224,13 @@ def test_tracker_adds_what_steps_fell_short_of():
     np.testing.assert_allclose(off.excess(np.array([12.0, 1.5]), now.limit), [2.0, 0.5])
 
 
+def test_a_cost_that_is_not_finite_leaves_the_correction_as_it_was():
+    tracker = CostTracker(rate=0.5, costs=1)
+    tracker.follow(estimate([12.0], [10.0]), result(np.array([-2.0])))
+    assert np.isnan(tracker.excess(np.array([np.nan]), np.array([10.0]))).all()
+    np.testing.assert_array_equal(tracker.shortfall, [0.0])
+
+
 def test_a_rejected_step_promised_nothing():
     tracker = CostTracker(rate=0.5, costs=1)
     tracker.shortfall = np.array([3.0])

@@ -71,6 +71,17 @@ def test_multipliers_follow_the_relative_excess_between_their_bounds(policy, sam
     np.testing.assert_allclose(free.nu, [1.5])
 
 
+@pytest.mark.parametrize("cost", [np.nan, np.inf])
+def test_no_known_cost_changes_nothing(policy, samples, cost):
+    before = parameters_to_vector(policy.parameters()).detach().clone()
+    algorithm = made(policy)
+    result = algorithm.update(samples, estimate_of(cost))
+    assert result.accepted is None
+    assert "finite" in result.reason
+    assert torch.equal(parameters_to_vector(policy.parameters()), before)
+    np.testing.assert_array_equal(algorithm.nu, [0.0])
+
+
 def test_what_is_pursued_is_the_reward_less_the_priced_cost(policy, samples):
     before, _ = surrogates(policy, samples)
     result = made(policy, nu_rate=1.0, nu_max=50.0).update(samples, estimate_of(20.0))
