@@ -70,10 +70,20 @@ def replacing(path: Path, data: bytes | str) -> Iterator[None]:
         yield
         with _told_of(path):
             os.replace(part, path)
+            _keep_name(path.parent)
     except BaseException:
         with contextlib.suppress(OSError, ValueError):
             part.unlink(missing_ok=True)
         raise
+
+
+def _keep_name(folder: Path) -> None:
+    """Write a folder's names to the disk: without it, a power cut may undo a renaming."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
