@@ -47,11 +47,13 @@ ROS = [  # rclpy over Fast DDS for a Python without ROS 2; a sourced ROS 2 needs
         "std-srvs",
     )
 ]
+SIGN = ["cryptography>=42"]  # Ed25519
 RAY = ["ray>=2.40"]
 WARP = ["mujoco-warp>=3.17"]  # older ones do not sum in one order on a GPU
 DEV = [
     *DDS,
     *RAY,
+    *SIGN,
     *WARP,  # its tests run on Warp's own CPU device
     "pytest>=8,<9",  # plugins that come with a sourced ROS 2 break on 9
     "pytest-timeout",
@@ -99,7 +101,15 @@ setup(
         ("share/" + NAME + "/config", glob("config/*.yaml")),
     ],
     install_requires=RUN,
-    extras_require={"train": TRAIN, "dds": DDS, "ros": ROS, "ray": RAY, "warp": WARP, "dev": DEV},
+    extras_require={
+        "train": TRAIN,
+        "dds": DDS,
+        "ros": ROS,
+        "ray": RAY,
+        "warp": WARP,
+        "sign": SIGN,
+        "dev": DEV,
+    },
     entry_points={
         "console_scripts": [
             "holdfast = holdfast.cli:main",

@@ -125,7 +125,7 @@ def training() -> Finding:
 
 
 def around() -> Iterator[Finding]:
-    """Yield the optional parts: ROS 2, DDS, Ray, MuJoCo Warp and serial ports."""
+    """Yield the optional parts: ROS 2, DDS, signatures, Ray, MuJoCo Warp and serial ports."""
     distribution = os.environ.get("ROS_DISTRO", "")
     if importlib.util.find_spec("rclpy"):
         yield Finding("ROS 2", distribution or "found")
@@ -136,6 +136,9 @@ def around() -> Iterator[Finding]:
     dds = version("cyclonedds")
     found = dds or "cyclonedds is not installed"
     yield Finding("DDS", found, "" if dds else how_to_install("dds"))
+    signing = version("cryptography")
+    found = signing or "cryptography is not installed"
+    yield Finding("signatures", found, "" if signing else how_to_install("sign"))
     yield Finding("Ray", version("ray") or "not installed (needed by train --ray)")
     warp = version("mujoco-warp")
     yield Finding("MuJoCo Warp", warp or "not installed (needed by train --physics warp)")

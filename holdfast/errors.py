@@ -43,6 +43,10 @@ class LogError(HoldfastError):
     """A log cannot be read or belongs to another contract."""
 
 
+class RegistryError(HoldfastError):
+    """A registry is damaged, is of another robot, or does not allow what is asked."""
+
+
 class TrainingError(HoldfastError):
     """Training or fine-tuning cannot start or go on."""
 

@@ -1,0 +1,231 @@
+"""A registry: a folder with what may run on one robot, and what was done and run there.
+
+    journal/00000042.json   one entry for each change and each begin and end of a run
+    bundles/SHA256.onnx     each bundle, under the SHA-256 of its bytes
+    bundles/SHA256.json     its lineage: parent, logs, contract
+    evidence/SHA256.json    what its episodes on this robot say of its costs; with sampled actions
+                            in SHA256-explore.json
+    lock                    held while an entry is added
+
+The newest entry is the state. It refers to files that were written before it, and it appears by one
+renaming, so a computer that loses its power is left with the state before a change or after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast import files, plain
+from holdfast.errors import BundleError, FileError, RegistryError
+from holdfast.registry.signing import Signed, digest
+from holdfast.registry.state import FORMAT, Entry, Slot, State
+from holdfast.schema import read, to_plain
+
+
+class Registry:
+    """The registry of one robot. A folder that does not exist yet is an empty registry.
+
+    Args:
+        folder: path of the folder.
+        robot: the robot's name in contracts.
+        hardware_id: this very robot.
+        trusted: public keys of the signers, by their names; empty: signatures are not looked at.
+    """
+
+    def __init__(
+        self, folder: Path, robot: str, hardware_id: str, trusted: Mapping[str, str]
+    ) -> None:
+        self.folder, self.robot, self.hardware_id = folder, robot, hardware_id
+        self.trusted = trusted
+
+    @property
+    def state(self) -> State:
+        """The newest state.
+
+        Raises:
+            RegistryError: it cannot be read, or is that of another robot.
+        """
+        return self._newest()[2]
+
+    def bundle(self, sha256: str) -> Path:
+        """Return the path of a bundle."""
+        return self.folder / "bundles" / f"{sha256}.onnx"
+
+    def evidence(self, slot: Slot) -> Path:
+        """Return the path of the evidence of a policy, run as its slot says."""
+        how = "-explore" if slot.explore else ""
+        return self.folder / "evidence" / f"{slot.bundle}{how}.json"
+
+    def known(self) -> list[str]:
+        """Return the SHA-256 of every bundle that is kept here."""
+        return sorted(path.stem for path in (self.folder / "bundles").glob("*.onnx"))
+
+    def allow(
+        self, state: State, bundle: str, signed: Signed | None, purpose: str, path: Path
+    ) -> None:
+        """Check that a bundle may run in a slot; nothing has read the bundle yet.
+
+        Args:
+            bundle: SHA-256 of the file's bytes.
+            path: of the file, for error sentences.
+
+        Raises:
+            BundleError: the bundle is held, or its signature does not allow it.
+        """
+        try:
+            state.require_free(bundle)
+            if self.trusted:
+                state.require_signed(bundle, signed, purpose, self.trusted)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from None
+
+    def read(self, sha256: str) -> bytes:
+        """Return the bytes of a bundle.
+
+        Raises:
+            BundleError: the file is missing, or is not what it was.
+        """
+        path = self.bundle(sha256)
+        try:
+            data = files.read(path, path.stat().st_size)
+        except (FileError, OSError) as error:
+            raise BundleError(f"{path}: cannot be read ({error})") from None
+        if digest(data) != sha256:
+            raise BundleError(f"{path}: should have the SHA-256 of its name; it was altered")
+        return data
+
+    def keep(self, data: bytes, lineage: Mapping[str, Any]) -> None:
+        """Keep a bundle and its lineage; they are on the disk when this returns.
+
+        Raises:
+            FileError: they cannot be written.
+        """
+        path = self.bundle(digest(data))
+        files.write(path.with_suffix(".json"), json.dumps(lineage, indent=1) + "\n")
+        files.write(path, data)
+
+    def add(
+        self,
+        action: str,
+        bundle: str,
+        change: Callable[[State], State],
+        *,
+        by: str = "",
+        slot: str = "",
+        signed: Signed | None = None,
+        why: str = "",
+        run: str = "",
+    ) -> Entry:
+        """Change the state, and add the receipt; see `Entry`.
+
+        Args:
+            change: returns the state after the change, or raises to refuse it.
+            by: who asks for it; "": the account that this process runs under.
+
+        Raises:
+            FileError: the entry cannot be written; the state is as it was.
+        """
+        with self._locked():
+            number, before, state = self._newest()
+            entry = Entry(
+                format=FORMAT,
+                number=number,
+                before=before,
+                at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                by=by or account(),
+                action=action,  # type: ignore[arg-type]
+                bundle=bundle,
+                slot=slot,  # type: ignore[arg-type]
+                signed=signed,
+                why=why,
+                run=run,
+                state=change(state),
+            )
+            files.write(self._path(number), json.dumps(to_plain(entry), indent=1) + "\n")
+        return entry
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every entry, the oldest first.
+
+        Raises:
+            RegistryError: an entry is missing, was altered, or cannot be read.
+        """
+        before = ""
+        for number in range(self._count()):
+            entry, sha256 = self._read(number)
+            if entry.before != before:
+                raise RegistryError(
+                    f"{self._path(number)}: does not follow the entry before it; one of them was "
+                    "altered"
+                )
+            yield entry
+            before = sha256
+
+    def _newest(self) -> tuple[int, str, State]:
+        """Return the next entry's number, the newest entry's SHA-256, and its state."""
+        number = self._count()
+        if number == 0:
+            return 0, "", State(self.robot, self.hardware_id)
+        entry, sha256 = self._read(number - 1)
+        state = entry.state
+        if (state.robot, state.hardware_id) != (self.robot, self.hardware_id):
+            raise RegistryError(
+                f"{self.folder}: is the registry of {state.hardware_id} ('{state.robot}'), not of "
+                f"{self.hardware_id} ('{self.robot}')"
+            )
+        return number, sha256, state
+
+    def _read(self, number: int) -> tuple[Entry, str]:
+        path = self._path(number)
+        text = plain.read_text(path, RegistryError)
+        try:
+            data = plain.from_json(text)
+        except ValueError as error:
+            raise RegistryError(f"{path}: should be JSON ({error})") from None
+        entry = read(Entry, data, str(path), RegistryError, complete=True)
+        if entry.number != number:
+            raise RegistryError(f"{path}: should have the number {number}, it has {entry.number}")
+        return entry, digest(text.encode())
+
+    def _path(self, number: int) -> Path:
+        return self.folder / "journal" / f"{number:08d}.json"
+
+    def _count(self) -> int:
+        """Return the number of entries, by the highest number: a missing one is an error."""
+        try:
+            names = os.listdir(self.folder / "journal")
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise RegistryError(f"{self.folder}: cannot be read ({error.strerror})") from None
+        numbers = [int(name[:8]) for name in names if name.endswith(".json") and name[:8].isdigit()]
+        return max(numbers, default=-1) + 1
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise FileError(f"{self.folder}: cannot be written ({error.strerror})") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+def account() -> str:
+    """Return the name of the account that this process runs under."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
