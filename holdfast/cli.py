@@ -100,6 +100,21 @@ COMMANDS = {
         "holdfast.robot.run.deploy:command",
         "run a bundle on a robot behind the safety monitor, and log the run",
     ),
+    "promote": Command(
+        "holdfast.robot.promote.promote:promote",
+        "promote a policy on a robot after its trial, or begin the trial",
+    ),
+    "hold": Command(
+        "holdfast.robot.promote.promote:hold", "let a policy not run any more, or release it"
+    ),
+    "rollback": Command(
+        "holdfast.robot.promote.promote:rollback", "go back to the previous policy of a robot"
+    ),
+    "receipts": Command(
+        "holdfast.robot.promote.receipts:command", "show what ran on a robot, and who let it"
+    ),
+    "key": Command("holdfast.registry.keys:key", "make a key pair for signing bundles"),
+    "sign": Command("holdfast.registry.keys:sign", "sign a bundle for robots that trust the key"),
     "replay": Command(
         "holdfast.robot.run.replay:command", "replay a log through the safety monitor"
     ),

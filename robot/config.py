@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from holdfast import plain, share, yaml_file
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError
+from holdfast.registry.registry import Registry
+from holdfast.registry.signing import PUBLIC_KEY
 from holdfast.robot import plausible
 from holdfast.robot.topics.config import RosSection
 from holdfast.safety_monitor.limits import Limits
@@ -20,6 +23,24 @@ MOST_FILES = 8
 """How many files may extend one another."""
 
 Seconds = Annotated[float, POSITIVE]
+
+
+@dataclass(frozen=True)
+class RegistrySection:
+    """The registry of the one robot that a file is for; see docs/PROMOTE.md.
+
+    Attributes:
+        folder: its path; one that is not absolute begins at the robot's file.
+        hardware_id: this very robot, as its device names itself.
+        trusted_keys: public keys by the signers' names. With one or more, a bundle without a
+            signature by one of them is refused.
+    """
+
+    folder: str
+    hardware_id: str
+    trusted_keys: Mapping[Annotated[str, NAME], Annotated[str, PUBLIC_KEY]] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +59,7 @@ class RobotConfig:
             than the simulation; or "always".
         monitor: limits of the safety monitor.
         ros: topics of a robot in a ROS graph; None: the robot has none.
+        registry: what may run on this very robot; None: whatever bundle is named.
     """
 
     robot: Annotated[str, NAME]
@@ -48,6 +70,7 @@ class RobotConfig:
     familiarity: Literal["never", "logged", "always"]
     monitor: Limits
     ros: RosSection | None = None
+    registry: RegistrySection | None = None
 
     def __post_init__(self) -> None:
         plausible.check(self.monitor)
@@ -75,6 +98,14 @@ class RobotConfig:
                 f"period_s {period_s}"
             )
         plausible.check_fit(self.monitor, contract)
+
+    def open_registry(self) -> Registry | None:
+        """Return the robot's registry, or None."""
+        if self.registry is None:
+            return None
+        section = self.registry
+        folder = Path(section.folder)
+        return Registry(folder, self.robot, section.hardware_id, section.trusted_keys)
 
     def topics(self) -> RosSection:
         """Return the `ros` section.
@@ -119,7 +150,11 @@ def load(path: Path) -> RobotConfig:
         data = _merged(data, document.data)
     if isinstance(data, dict):
         data = {key: value for key, value in data.items() if key != EXTENDS}
-    return yaml_file.build(data, RobotConfig, documents)
+    config = yaml_file.build(data, RobotConfig, documents)
+    if config.registry is None:
+        return config
+    folder = str(path.parent / config.registry.folder)  # an absolute one stays as it is
+    return replace(config, registry=replace(config.registry, folder=folder))
 
 
 def _documents(path: Path) -> list[tuple[Path, Document]]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.bundle import reader as bundles
-from holdfast.robot import config as configs
+from holdfast.errors import BundleError
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
+from holdfast.robot.run.admission import admit
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, STATUS
 from holdfast.robot.topics.message_types import ARRAY, TEXT, Float64MultiArray
@@ -36,9 +37,11 @@ class PolicyNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the bundle and find the topics."""
-        self._bundle = bundle = bundles.load(Path(self.text("policy")))
-        config = configs.load(self.path("robot_config") or configs.find(bundle.contract.robot))
-        section = config.topics()
+        admission = admit(Path(self.text("policy")), self.path("robot_config"))
+        if admission.bundle is None:
+            raise BundleError(f"{self.text('policy')}: should be a bundle, an .onnx file")
+        self._bundle = bundle = admission.bundle
+        section = admission.config.topics()
         section.require_fit(bundle.contract)
         proposal = section.proposal
         names = bundle.contract.action_names

@@ -6,13 +6,15 @@ stopped, and publishes zero when it is deactivated, shut down or interrupted.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from holdfast.errors import ConfigError, LogError
+from holdfast.errors import ConfigError, FileError, LogError, RegistryError
 from holdfast.log.format import EpisodeResult
 from holdfast.log.writer import Recorder
+from holdfast.registry.signing import CANARY
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
 from holdfast.robot.run.by_request import EpisodesByRequest
@@ -74,6 +76,7 @@ class SafetyMonitorNode(ManagedNode):
         self._newest = super().health()
         self._published: tuple[State, str] | None = None
         self._directory: Path | None = None  # of the last log
+        self._receipts = ExitStack()  # of the run under way
 
     # The lifecycle.
 
@@ -94,6 +97,7 @@ class SafetyMonitorNode(ManagedNode):
             assembly.monitor.required,
             assembly.config.command_valid_for_s,
         )
+        assembly.admission.require_fit(hardware_id, self.flag("explore"))
         if assembly.deployment is not None:
             assembly.deployment.claim(hardware_id)
         self._proposer = self._find_proposer(assembly)
@@ -107,6 +111,8 @@ class SafetyMonitorNode(ManagedNode):
         policy = self.path("policy")
         if policy is None:
             raise ConfigError("parameter policy should name a bundle or a contract, it is empty")
+        if str(policy) == CANARY:
+            raise ConfigError("a canary runs its trial with `holdfast deploy --canary` alone")
         return assemble(
             policy,
             self.path("robot_config"),
@@ -132,9 +138,15 @@ class SafetyMonitorNode(ManagedNode):
 
     def activate(self) -> None:
         """Begin a run, with the monitor stopped."""
-        assembly = self._assembly = self._assemble()  # a new monitor for each run
+        configured, assembly = self._assembly, self._assemble()  # a new monitor for each run
+        if assembly.admission.sha256 != configured.admission.sha256:
+            raise ConfigError("the policy is another than at configuration; configure both nodes")
+        assembly.admission.require_fit(self._robot.identity.hardware_id, self.flag("explore"))
+        self._assembly = assembly
+        directory = self._log_directory(assembly)
+        written = str(directory) if self.flag("record") else ""
+        self._receipts.enter_context(assembly.admission.run(written))
         if self.flag("record"):
-            directory = self._log_directory(assembly)
             name, seed = directory.resolve().name, self.whole("seed")
             info = assembly.info(name, self._robot, seed, self.flag("explore"))
             self._recorder = Recorder(directory, info, self._robot.now_s())
@@ -169,6 +181,10 @@ class SafetyMonitorNode(ManagedNode):
             self._episodes.close()
             self._episodes = None
         self._robot.close()
+        try:
+            self._receipts.close()
+        except (FileError, RegistryError) as error:  # the node has to stop all the same
+            self.get_logger().error(str(error))
         self._newest, self._published = INACTIVE, None
         self._publish_status(self._status())
         self.graph.flush()

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import __version__, plain
-from holdfast.bundle import reader as bundles
-from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, RunError
 from holdfast.log.format import RunInfo
-from holdfast.robot import config as configs
 from holdfast.robot.base import Identity, Robot
 from holdfast.robot.config import RobotConfig
+from holdfast.robot.run.admission import Admission, admit
 from holdfast.robot.run.deployment import Deployment
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity
@@ -30,20 +28,20 @@ from holdfast.safety_monitor.monitor import Monitor
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.schema import to_plain
 
-BUNDLE_SUFFIX = ".onnx"
-
 
 @dataclass(frozen=True)
 class Assembly:
     """The parts of a run, checked against one another.
 
     Attributes:
+        admission: how the policy was admitted to the robot.
         bundle: None for external proposals, for which only a contract is given.
         deployment: the evidence in its file; None: no evidence is kept.
         familiarity, prediction: those of the bundle that the monitor uses; None: not used.
         episode_cap: episode cap in force, by cost name.
     """
 
+    admission: Admission
     contract: Contract
     bundle: Bundle | None
     config: RobotConfig
@@ -85,7 +83,8 @@ def assemble(
     """Load and check the parts of a run.
 
     Args:
-        policy: a bundle, or the YAML file of a contract for external proposals.
+        policy: a bundle; `promoted` or `canary`, whose bundle, episode caps and evidence are the
+            robot's registry's; or the YAML file of a contract for external proposals.
         config: the robot's configuration file; None: the installed file of the contract's robot.
         episode_cap: NAME=VALUE for each cost whose episode cap is tightened.
         evidence: the file of the evidence; None: no evidence is kept.
@@ -93,19 +92,27 @@ def assemble(
 
     Raises:
         BundleError, ContractError, ConfigError: a part is wrong, or does not fit another part.
+        RegistryError: nothing is in the slot.
     """
-    bundle = bundles.load(policy) if policy.suffix == BUNDLE_SUFFIX else None
-    contract = load_contract(policy) if bundle is None else bundle.contract
+    admission = admit(policy, config)
+    bundle, contract, robot_config = admission.bundle, admission.contract, admission.config
     require_a_robot(contract)
-    robot_config = configs.load(config or configs.find(contract.robot))
     robot_config.require_fit(contract)
     if dry:
         limits = robot_config.monitor.without("tracking", "following", "frozen", "coasting")
         robot_config = dataclasses.replace(robot_config, monitor=limits)
     tightened = parse_budget(episode_cap)
+    if admission.slot is not None:
+        if tightened or evidence is not None:
+            raise ConfigError(
+                f"the {admission.name} policy has its episode caps and its evidence in the robot's "
+                "registry; give neither --episode-cap nor --evidence"
+            )
+        tightened, evidence = dict(admission.slot.episode_cap), admission.evidence
     familiarity, prediction = knowledge(bundle, robot_config)
     deployment = None if evidence is None else Deployment(evidence, Evidence(contract, tightened))
     return Assembly(
+        admission=admission,
         contract=contract,
         bundle=bundle,
         config=robot_config,

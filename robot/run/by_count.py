@@ -7,7 +7,7 @@ import gc
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from holdfast.errors import ConfigError, LinkError, RunError
 from holdfast.robot.run.session import Interrupted, Session
@@ -26,8 +26,12 @@ class EpisodesByCount:
         self._prompt = prompt and not self._robot.identity.self_placing
         self._interrupted = False
 
-    def run(self, episodes: int) -> None:
+    def run(self, episodes: int, decided: Callable[[], bool] = lambda: False) -> None:
         """Run episodes. A stop by the envelope, a budget or familiarity ends only its episode.
+
+        Args:
+            episodes: most episodes.
+            decided: asked after each episode; true: no further one is needed.
 
         Raises:
             Interrupted: by a signal.
@@ -40,6 +44,8 @@ class EpisodesByCount:
                 for number in range(episodes):
                     self._episode(number)
                     gc.collect()  # the robot stands, there is time for it
+                    if decided():
+                        break
             except Exception as error:
                 self._session.stop(error)
                 if not isinstance(error, Interrupted):

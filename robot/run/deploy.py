@@ -21,6 +21,7 @@ from holdfast import files
 from holdfast.errors import ConfigError, FileError, HoldfastError
 from holdfast.log.format import EpisodeResult, RunInfo
 from holdfast.log.writer import Recorder
+from holdfast.registry.signing import CANARY
 from holdfast.robot.base import Robot
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
 from holdfast.robot.run.by_count import EpisodesByCount
@@ -34,6 +35,7 @@ from holdfast.robot.run.session import (
     episode_text,
     return_texts,
 )
+from holdfast.robot.run.trial import Trial
 from holdfast.schema import Range, check, to_plain
 
 DDS = "dds:"
@@ -57,8 +59,12 @@ class Settings:
             "dds:CONFIG[?namespace=NAME&node=NAME]" for a robot of a ROS graph, without ROS: CONFIG
             is the robot's configuration file, or the name of an installed one. `holdfast twin`
             prints the address of its robot.
-        policy: the bundle, an ONNX file that `holdfast export` wrote.
-        episodes: number of episodes; each has the contract's number of steps.
+        policy: the bundle, an ONNX file that `holdfast export` wrote; or `promoted`, which is the
+            promoted policy of the registry that the robot's configuration file names.
+        canary: run the registry's canary until its evidence is a certificate or an alarm, or its
+            allowance of episodes is used up; see docs/PROMOTE.md.
+        episodes: number of episodes; each has the contract's number of steps. Default: 1; for a
+            canary, as many as its trial needs.
         explore: sample actions from the policy, to learn from the log; otherwise the mean action
             is proposed.
         seed: random seed of the sampled actions.
@@ -75,8 +81,9 @@ class Settings:
     """
 
     robot: str
-    policy: Path
-    episodes: Annotated[int, Range(1)] = 1
+    policy: Path | None = None
+    canary: bool = False
+    episodes: Annotated[int, Range(1)] | None = None
     explore: bool = False
     seed: Annotated[int, Range(0)] = 0
     out: Path | None = None
@@ -87,6 +94,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         check(self, ConfigError)
+        if (self.policy is None) != self.canary:
+            raise ConfigError("deploy should have one of --policy and --canary")
+
+    @property
+    def wanted(self) -> Path:
+        """The policy: a file, or the word for a slot of the registry."""
+        return self.policy or Path(CANARY)
 
 
 def command(settings: Settings) -> int:
@@ -96,11 +110,15 @@ def command(settings: Settings) -> int:
     ended the run; 130 after Ctrl-C. The robot is stopped in each case.
     """
     assembly = assemble(
-        settings.policy, _config_path(settings), settings.episode_cap, settings.evidence
+        settings.wanted, _config_path(settings), settings.episode_cap, settings.evidence
     )
+    admission, trial = assembly.admission, Trial.of(assembly)
+    episodes = settings.episodes or (1 if trial is None else trial.left)
+    if trial is not None:
+        episodes = min(episodes, trial.left)
     bundle, contract, config = assembly.bundle, assembly.contract, assembly.config
     if bundle is None:
-        raise ConfigError(f"{settings.policy}: should be a bundle, an .onnx file")
+        raise ConfigError(f"{settings.wanted}: should be a bundle, an .onnx file")
     with ExitStack() as stack:
         policy = PolicyProcess(bundle, settings.explore, settings.seed)
         stack.callback(policy.close)
@@ -108,17 +126,21 @@ def command(settings: Settings) -> int:
         stack.callback(robot.close)
         bundle.expect(robot=robot.identity.robot)
         require_fit(contract, robot.identity, assembly.monitor.required, config.command_valid_for_s)
+        admission.require_fit(robot.identity.hardware_id, settings.explore)
         if assembly.deployment is not None:
             assembly.deployment.claim(robot.identity.hardware_id)
         policy.wait_ready()
         directory = settings.out or default_directory(contract)
+        said = stack.enter_context(admission.run(str(directory)))
         info = assembly.info(directory.resolve().name, robot, settings.seed, settings.explore)
         recorder = Recorder(directory, info, robot.now_s())
         stack.callback(recorder.close)
-        progress = Progress(info, settings.episodes, recorder, assembly.deployment)
+        progress = Progress(info, episodes, recorder, assembly.deployment)
         loop = Loop(robot, assembly.monitor, policy, bundle, recorder, config)
         session = Session(loop, config.ready_wait_s, progress.add, assembly.deployment)
-        return progress.follow(EpisodesByCount(session, settings.prompt))
+        status = progress.follow(EpisodesByCount(session, settings.prompt), trial)
+        said.append(progress.ended)
+    return status
 
 
 def _config_path(settings: Settings) -> Path | None:
@@ -151,7 +173,11 @@ def connect(address: str, assembly: Assembly) -> Robot:
 
 
 class Progress:
-    """Prints how each episode went, and writes the summary of the run."""
+    """Prints how each episode went, and writes the summary of the run.
+
+    Attributes:
+        ended: how the run ended, for its receipt.
+    """
 
     def __init__(
         self, info: RunInfo, episodes: int, recorder: Recorder, deployment: Deployment | None
@@ -161,14 +187,15 @@ class Progress:
         self._results: list[EpisodeResult] = []
         self._console = Console(highlight=False, soft_wrap=True, markup=False)
         self._began_s = time.monotonic()
+        self.ended = ""
 
-    def follow(self, run: EpisodesByCount) -> int:
+    def follow(self, run: EpisodesByCount, trial: Trial | None) -> int:
         """Run the episodes, write the summary in any case, and return the exit status."""
         task, robot = self._info.contract.task, self._info.identity["hardware_id"]
         self._console.print(f"{self._episodes} episodes of {task} on {robot}")
         status, error = 0, ""
         try:
-            run.run(self._episodes)
+            run.run(self._episodes, (lambda: False) if trial is None else trial.decided)
         except Interrupted:
             status, error = INTERRUPTED, "interrupted"
         except HoldfastError as fault:
@@ -176,6 +203,11 @@ class Progress:
             raise
         finally:
             self._write_summary(error)
+        self.ended = f"{len(self._results)} episodes{f', {error}' if error else ''}"
+        if trial is not None:
+            sentence = trial.conclude()
+            self.ended += f"; {sentence}"
+            self._console.print(f"canary: {sentence}")
         return status
 
     def add(self, result: EpisodeResult) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("safety_monitor", "sim", "policy", "robot")
 HEAVY = {
     *("torch", "mujoco", "gymnasium", "onnx", "onnxscript", "matplotlib"),
-    *("tensorboard", "safetensors", "scipy", "ray", "mujoco_warp", "warp"),
+    *("tensorboard", "safetensors", "scipy", "ray", "mujoco_warp", "warp", "cryptography"),
 }
 BASE_INSTALL = {
     *("numpy", "onnxruntime", "serial", "cobs", "mcap", "lz4", "zstandard"),
@@ -35,7 +35,7 @@ def modules(folder: str) -> list[str]:
 
 
 LIGHT = (
-    *("robot", "robot/run", "robot/serial", "robot/topics"),
+    *("robot", "robot/run", "robot/serial", "robot/topics", "robot/promote"),
     *("holdfast/bundle", "holdfast/expressions", "holdfast/log"),
 )
 """Rooms of the robot's side, but for those of ROS and of Cyclone DDS."""
@@ -43,7 +43,7 @@ LIGHT = (
 RUN_SIDE = [
     *modules("holdfast"),
     *modules("safety_monitor"),
-    *(name for folder in LIGHT for name in modules(folder)),
+    *(name for folder in (*LIGHT, "holdfast/registry") for name in modules(folder)),
     *sorted({c.target.partition(":")[0] for c in COMMANDS.values() if not c.extra}),
 ]
 
@@ -128,6 +128,7 @@ def test_the_monitor_opens_and_prints_nothing():
 SHARED = {
     *("__version__", "child", "contract", "errors", "files", "observer", "plain", "schema"),
     *("share", "signals", "yaml_file", "bundle", "expressions", "log", "safety_monitor", "robot"),
+    *("registry", "how_to_install"),
 }
 OURS = {f"holdfast.{name}" for name in SHARED}
 """What the robot's side imports of us."""
@@ -140,11 +141,16 @@ ROS = {
 
 @pytest.mark.parametrize(
     ("folder", "also"),
-    [*((folder, set()) for folder in LIGHT), ("robot/dds", {"cyclonedds"}), ("robot/ros", ROS)],
-    ids=[*LIGHT, "robot/dds", "robot/ros"],
+    [
+        *((folder, set()) for folder in LIGHT),
+        ("robot/dds", {"cyclonedds"}),
+        ("robot/ros", ROS),
+        ("holdfast/registry", {"cryptography"}),
+    ],
+    ids=[*LIGHT, "robot/dds", "robot/ros", "holdfast/registry"],
 )
 def test_the_robot_side_imports_the_base_install_alone(folder, also):
-    """ROS and Cyclone DDS are each in a folder of their own, that nobody must import."""
+    """What only some robots have is imported in one folder each."""
     assert strangers(folder, BASE_INSTALL | OURS | also) == []
 
 

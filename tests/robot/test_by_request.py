@@ -15,6 +15,7 @@ from holdfast.errors import LogError
 from holdfast.log.reader import read
 from holdfast.log.writer import Recorder
 from holdfast.robot import config as configs
+from holdfast.robot.run.admission import Admission
 from holdfast.robot.run.assembly import Assembly
 from holdfast.robot.run.by_request import EpisodesByRequest
 from holdfast.robot.run.deployment import Deployment
@@ -56,7 +57,10 @@ class Rig:
         if evidence is not None:
             deployment = Deployment(evidence, Evidence(contract, episode_cap))
             deployment.claim("unit-7")
-        assembly = Assembly(contract, None, config, monitor, deployment, None, None, budget)
+        admission = Admission(contract, None, config)
+        assembly = Assembly(
+            admission, contract, None, config, monitor, deployment, None, None, budget
+        )
         info = assembly.info(folder.name, self.robot, 0, exploring=False)
         self.recorder = Recorder(folder, info, self.robot.now_s())
         proposer = ExternalProposer(

@@ -1,0 +1,1 @@
+"""The commands that change and show what may run on a robot."""

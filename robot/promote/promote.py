@@ -1,0 +1,234 @@
+"""`holdfast promote`, `hold` and `rollback`: change what may run on a robot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from holdfast import files
+from holdfast.bundle import reader as bundles
+from holdfast.bundle.reader import Bundle
+from holdfast.contract import Contract
+from holdfast.errors import BundleError, ConfigError, FileError, RegistryError
+from holdfast.plain import shown
+from holdfast.registry import signing
+from holdfast.registry.registry import Registry
+from holdfast.registry.signing import CANARY, PROMOTED, Signed
+from holdfast.registry.state import Slot, State
+from holdfast.robot import config as configs
+from holdfast.robot.config import RobotConfig
+from holdfast.robot.run.assembly import parse_budget
+from holdfast.robot.run.deployment import CERTIFIED, Deployment, decision
+from holdfast.robot.run.trial import alarms
+from holdfast.safety_monitor.costs import CostModel
+from holdfast.safety_monitor.evidence import Evidence
+from holdfast.safety_monitor.look import require_a_robot
+
+ALLOWANCE = 100
+"""Most episodes of a trial, by default; benchmarks/canary.py shows how many trials need."""
+
+TIGHTENED = 2.0
+"""A canary's episode cap, as a multiple of the limit d, where the contract's is not lower."""
+
+
+def promote(
+    policy: Positional[Path],
+    config: Path,
+    canary: bool = False,
+    episode_cap: tuple[str, ...] = (),
+    allowance: int = ALLOWANCE,
+    explore: bool = False,
+    anyway: str = "",
+    by: str = "",
+) -> None:
+    """Promote a policy whose trial as canary certified that it keeps its limits.
+
+    With --canary, begin such a trial: `holdfast deploy --canary` then runs its episodes. The
+    promoted policy becomes the previous one, to which `holdfast rollback` goes back.
+
+    Args:
+        policy: the bundle, an .onnx file. On a robot with trusted keys its signature lies beside
+            it.
+        config: the robot's configuration file, with a section `registry`.
+        canary: place the policy as canary, in place of an earlier canary.
+        episode_cap: NAME=VALUE for each cost whose episode cap is tightened, in cost units. The
+            promoted policy keeps the caps of its trial. Default: twice the limit d, if the
+            contract's episode cap is not lower.
+        allowance: most episodes of the trial.
+        explore: the policy runs with sampled actions, in its trial and when it is promoted.
+        anyway: a reason for which the policy is promoted without a certificate; the receipt has
+            it.
+        by: name of the person who does this. Default: the name of the account.
+    """
+    robot, registry = opened(config)
+    if allowance < 1:
+        raise ConfigError(f"allowance should be at least 1, received {allowance}")
+    held, data, signed = _admitted(policy, robot, registry, CANARY if canary else PROMOTED)
+    placed = registry.state.canary
+    if canary or placed is None or placed.bundle != held.hash:
+        caps = tightened(held.contract) | parse_budget(episode_cap)
+        slot = Slot(held.hash, signed, caps, explore, allowance if canary else 0)
+    else:
+        if episode_cap or explore:
+            raise ConfigError(
+                f"{held.hash[:12]} is promoted as it was tried; give neither --episode-cap nor "
+                "--explore"
+            )
+        slot = Slot(held.hash, signed, placed.episode_cap, placed.explore, placed.allowance)
+    evidence = _evidence(registry, slot, held.contract)
+    why = anyway
+    if not (canary or anyway):
+        why = _certificate(evidence, slot)
+    purpose = CANARY if canary else PROMOTED
+
+    def change(state: State) -> State:
+        registry.allow(state, held.hash, signed, purpose, policy)
+        return state.tried(slot) if canary else state.promote(slot)
+
+    registry.keep(data, _lineage(held))
+    action = "canary" if canary else "promote"
+    entry = registry.add(action, held.hash, change, by=by, signed=signed, why=why)
+    caps_text = ", ".join(f"{name} {value:g}" for name, value in slot.episode_cap.items())
+    print(
+        f"{registry.hardware_id}: {purpose} is {held.hash[:12]}, with episode caps {caps_text} "
+        f"(receipt {entry.number})"
+    )
+
+
+def hold(
+    policy: Positional[str],
+    config: Path,
+    why: str,
+    release: bool = False,
+    by: str = "",
+) -> None:
+    """Hold a policy: it does not run any more, in any slot, until it is released.
+
+    Args:
+        policy: `promoted` or `canary`, the bundle's file, or the first 8 or more digits of its
+            SHA-256.
+        config: the robot's configuration file, with a section `registry`.
+        why: the reason; whoever tries to run the policy reads it.
+        release: let a held policy run again.
+        by: name of the person who does this. Default: the name of the account.
+    """
+    _, registry = opened(config)
+    sha256 = _named(policy, registry)
+    if release:
+        registry.add("release", sha256, lambda s: s.released(sha256), by=by, why=why)
+        print(f"{registry.hardware_id}: {sha256[:12]} may run again")
+    else:
+        registry.add("hold", sha256, lambda s: s.hold(sha256, why), by=by, why=why)
+        print(f"{registry.hardware_id}: {sha256[:12]} is held")
+
+
+def rollback(config: Path, why: str, by: str = "") -> None:
+    """Promote the previous policy again, and hold the policy that was promoted.
+
+    Args:
+        config: the robot's configuration file, with a section `registry`.
+        why: the reason.
+        by: name of the person who does this. Default: the name of the account.
+    """
+    _, registry = opened(config)
+    bad = registry.state.slot(PROMOTED).bundle
+    state = registry.add("rollback", bad, lambda s: s.rolled_back(why), by=by, why=why).state
+    print(
+        f"{registry.hardware_id}: promoted is {state.slot(PROMOTED).bundle[:12]} again; "
+        f"{bad[:12]} is held"
+    )
+
+
+def tightened(contract: Contract) -> dict[str, float]:
+    """Return the default episode caps of a canary, by cost name."""
+    largest = CostModel(contract).largest
+    return {
+        cost.name: min(cost.episode_cap, max(TIGHTENED * cost.limit, most))
+        for cost, most in zip(contract.costs, largest, strict=True)
+    }
+
+
+def opened(config: Path) -> tuple[RobotConfig, Registry]:
+    """Read a robot's file, and open the registry that it names.
+
+    Raises:
+        ConfigError: the file is wrong, or names no registry.
+    """
+    robot = configs.load(config)
+    registry = robot.open_registry()
+    if registry is None:
+        raise ConfigError(
+            f"{config}: should have a section registry, with folder and hardware_id; see "
+            "docs/PROMOTE.md"
+        )
+    return robot, registry
+
+
+def _admitted(
+    policy: Path, robot: RobotConfig, registry: Registry, purpose: str
+) -> tuple[Bundle, bytes, Signed | None]:
+    """Read a bundle and its signature; the signature is checked before the bundle is parsed."""
+    try:
+        data = files.read(policy, bundles.LARGEST)
+    except FileError as error:
+        raise BundleError(str(error)) from None
+    signed = signing.find(policy) if registry.trusted else None
+    registry.allow(registry.state, signing.digest(data), signed, purpose, policy)
+    held = bundles.from_bytes(data, policy)
+    require_a_robot(held.contract)
+    robot.require_fit(held.contract)
+    return held, data, signed
+
+
+def _evidence(registry: Registry, slot: Slot, contract: Contract) -> Evidence:
+    """Return what the episodes of a policy on this robot say so far."""
+    evidence = Evidence(contract, slot.episode_cap)
+    try:
+        return Deployment(registry.evidence(slot), evidence).evidence
+    except ConfigError as error:
+        raise RegistryError(
+            f"{slot.bundle[:12]} was tried on {registry.hardware_id} under other episode caps, and "
+            f"what was counted then holds for those alone: {error}"
+        ) from None
+
+
+def _certificate(evidence: Evidence, slot: Slot) -> str:
+    """Return what certifies a policy.
+
+    Raises:
+        RegistryError: nothing does.
+    """
+    episodes = evidence.episodes
+    if decision(evidence) == CERTIFIED:
+        return f"certified after {episodes} episodes"
+    said = alarms(evidence) or f"{episodes} episodes certify nothing yet"
+    trial = "run its trial with `holdfast deploy --canary`"
+    advice = trial if slot.allowance else "begin its trial with --canary"
+    raise RegistryError(f"{slot.bundle[:12]} should be certified: {said}; {advice}")
+
+
+def _lineage(held: Bundle) -> dict[str, object]:
+    """Return where a bundle comes from."""
+    wanted = ("parent", "logs", "checkpoint", "adopted")
+    known = {key: held.provenance[key] for key in wanted if key in held.provenance}
+    contract = held.contract
+    return {"contract": contract.hash, "robot": contract.robot, "task": contract.task, **known}
+
+
+def _named(policy: str, registry: Registry) -> str:
+    """Return the SHA-256 of a bundle that a person named."""
+    if policy in (CANARY, PROMOTED):
+        return registry.state.slot(policy).bundle
+    path = Path(policy)
+    if path.is_file():
+        return signing.digest(files.read(path, bundles.LARGEST))
+    if signing.DIGEST.allows(policy):
+        return policy
+    found = [each for each in registry.known() if len(policy) >= 8 and each.startswith(policy)]
+    if len(found) != 1:
+        raise RegistryError(
+            f"policy should be {PROMOTED}, {CANARY}, a file, or the SHA-256 of a bundle that "
+            f"{registry.hardware_id} knows, received '{shown(policy)}'"
+        )
+    return found[0]

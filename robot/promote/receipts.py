@@ -1,0 +1,162 @@
+"""`holdfast receipts`: what ran on a robot, when, and who let it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from holdfast import files
+from holdfast.errors import ConfigError
+from holdfast.registry.signing import Signed
+from holdfast.registry.state import Entry, Slot, State
+from holdfast.robot.promote.promote import opened
+from holdfast.schema import to_plain
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a policy on the robot.
+
+    Attributes:
+        begun, ended: date and time, UTC; ended is "" for a run whose end was never written, as
+            after a power cut.
+        bundle: SHA-256 of the policy. slot: see `Entry`.
+        let_by: who put the policy into its slot, or started it from its file.
+        signed_by: name of the key that signed it; "" without a signature.
+        how: how the run ended. run: directory of the log.
+    """
+
+    begun: str
+    ended: str
+    bundle: str
+    slot: str
+    let_by: str
+    signed_by: str
+    how: str
+    run: str
+
+
+def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
+    """Show what ran on a robot and who let it, and every change of what may run there.
+
+    Args:
+        config: the robot's configuration file, with a section `registry`.
+        day: show only this day, as 2026-11-24, in UTC by the robot's clock. Default: all.
+        json_out: write every receipt to this JSON file too.
+    """
+    if day and not _DAY.fullmatch(day):
+        raise ConfigError(f"day should be written as 2026-11-24, received '{day}'")
+    _, registry = opened(config)
+    entries = list(registry.entries())
+    if json_out is not None:
+        files.write(json_out, json.dumps(to_plain(entries), indent=1) + "\n")
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    changes = [e for e in entries if e.action not in ("run", "end") and e.at.startswith(day)]
+    ran = [run for run in runs(entries, registry.trusted) if _on(run, day)]
+    console.print(_table(f"Runs on {registry.hardware_id}", _RUN, map(_run_row, ran)))
+    rows = (_change_row(entry, registry.trusted) for entry in changes)
+    console.print(_table("Changes", _CHANGE, rows))
+    for sentence in standing(registry.state):
+        console.print(sentence)
+
+
+def runs(entries: Iterable[Entry], trusted: Mapping[str, str]) -> Iterator[Run]:
+    """Yield the runs of a journal, the oldest first.
+
+    Args:
+        trusted: public keys by the signers' names.
+    """
+    begun: list[tuple[Entry, str]] = []
+    ends: dict[int, Entry] = {}
+    placed: dict[tuple[str, str], str] = {}  # who put a bundle into a slot
+    for entry in entries:
+        if entry.action == "run":
+            begun.append((entry, placed.get((entry.slot, entry.bundle), entry.by)))
+        elif entry.action == "end":
+            which = [e.number for e, _ in begun if (e.run, e.bundle) == (entry.run, entry.bundle)]
+            ends.update({which[-1]: entry} if which else {})
+        elif entry.action in ("canary", "promote"):
+            slot = "canary" if entry.action == "canary" else "promoted"
+            placed[slot, entry.bundle] = f"{entry.by}, receipt {entry.number}"
+        elif entry.action == "rollback":
+            back = entry.state.slot("promoted").bundle
+            placed["promoted", back] = f"{entry.by}, receipt {entry.number}"
+    for entry, let_by in begun:
+        end = ends.get(entry.number)
+        yield Run(
+            begun=entry.at,
+            ended="" if end is None else end.at,
+            bundle=entry.bundle,
+            slot=entry.slot,
+            let_by=let_by,
+            signed_by=signer(entry.signed, trusted),
+            how="no end was written" if end is None else end.why,
+            run=entry.run,
+        )
+
+
+def signer(signed: Signed | None, trusted: Mapping[str, str]) -> str:
+    """Return the name of the key that signed a bundle; of an unknown key the key itself."""
+    if signed is None:
+        return ""
+    key = signed.statement.key
+    return next((name for name, public in trusted.items() if public == key), key)
+
+
+def standing(state: State) -> list[str]:
+    """Return in sentences what may run on a robot."""
+
+    def shown(slot: Slot | None) -> str:
+        if slot is None:
+            return "none"
+        return slot.bundle[:12] + (" (held)" if slot.bundle in state.held else "")
+
+    slots = (("promoted", state.promoted), ("previous", state.previous), ("canary", state.canary))
+    said = [f"{name}: {shown(slot)}" for name, slot in slots]
+    return said + [f"held: {bundle[:12]}, {why}" for bundle, why in state.held.items()]
+
+
+def _on(run: Run, day: str) -> bool:
+    """Return whether a run was under way on a day; without an end, on the day of its begin."""
+    return not day or run.begun[:10] <= day <= (run.ended or run.begun)[:10]
+
+
+_RUN = (
+    "begun (UTC)",
+    "ended (UTC)",
+    "policy",
+    "slot",
+    "let by",
+    "signed by",
+    "how it ended",
+    "log",
+)
+_CHANGE = ("receipt", "at (UTC)", "change", "policy", "by", "signed by", "why")
+
+
+def _run_row(run: Run) -> tuple[str, ...]:
+    named = run.slot or "(a file)"
+    middle = (run.bundle[:12], named, run.let_by, run.signed_by)
+    return (run.begun, run.ended, *middle, run.how, run.run)
+
+
+def _change_row(entry: Entry, trusted: Mapping[str, str]) -> tuple[str, ...]:
+    whom = (entry.bundle[:12], entry.by, signer(entry.signed, trusted))
+    return (str(entry.number), entry.at, entry.action, *whom, entry.why)
+
+
+def _table(title: str, heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,170 @@
+"""Admission of a policy to a robot: its registry is asked before anything reads a bundle."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast import files
+from holdfast.bundle import reader as bundles
+from holdfast.bundle.contract_file import load_contract
+from holdfast.bundle.reader import Bundle
+from holdfast.contract import Contract
+from holdfast.errors import BundleError, ConfigError, FileError, RegistryError, RunError
+from holdfast.registry import signing
+from holdfast.registry.registry import Registry
+from holdfast.registry.signing import CANARY, PROMOTED, Signed
+from holdfast.registry.state import Slot
+from holdfast.robot import config as configs
+from holdfast.robot.config import RobotConfig
+
+BUNDLE_SUFFIX = ".onnx"
+SLOTS = (PROMOTED, CANARY)
+"""Words that name a policy by its slot in the robot's registry, in place of a file."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A policy that may run on a robot.
+
+    Attributes:
+        bundle: None for external proposals, for which only a contract is given.
+        slot, name: the registry's slot and its name; None and "" for a policy that was named by
+            its file.
+        signed: the bundle's signature, or None.
+        registry: the robot's registry; None: the robot has none.
+    """
+
+    contract: Contract
+    bundle: Bundle | None
+    config: RobotConfig
+    slot: Slot | None = None
+    name: str = ""
+    signed: Signed | None = None
+    registry: Registry | None = None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bundle's file; "" without a bundle."""
+        return "" if self.bundle is None else self.bundle.hash
+
+    @property
+    def evidence(self) -> Path:
+        """The file with the evidence of a slot's policy."""
+        assert self.slot is not None
+        assert self.registry is not None
+        return self.registry.evidence(self.slot)
+
+    def require_fit(self, hardware_id: str, explore: bool) -> None:
+        """Check that this robot, and this way to choose actions, is what the policy may run with.
+
+        Raises:
+            RunError: this is another robot than the registry's, or the policy was admitted with
+                another way to choose its actions.
+        """
+        if self.registry is not None and hardware_id != self.registry.hardware_id:
+            raise RunError(
+                f"the configuration's registry is of {self.registry.hardware_id}, the robot is "
+                f"{hardware_id}"
+            )
+        if self.slot is not None and explore != self.slot.explore:
+            how = "with --explore" if self.slot.explore else "without --explore"
+            raise RunError(
+                f"the {self.name} policy {self.slot.bundle[:12]} was admitted {how}, and should "
+                "run so: its evidence holds for nothing else"
+            )
+
+    @contextlib.contextmanager
+    def run(self, run: str) -> Iterator[list[str]]:
+        """Write the receipts of a run: of its begin, without which nothing runs, and of its end.
+
+        Args:
+            run: directory of the log.
+
+        Yields:
+            A list for texts that say how the run ended.
+
+        Raises:
+            FileError: a receipt cannot be written.
+        """
+        said: list[str] = []
+        if self.registry is None or self.bundle is None:
+            yield said
+            return
+        self._receipt("run", run)
+        try:
+            yield said
+        except BaseException as error:
+            with contextlib.suppress(FileError, RegistryError):  # the first error decides
+                self._receipt("end", run, str(error) or type(error).__name__)
+            raise
+        self._receipt("end", run, "; ".join(said))
+
+    def _receipt(self, action: str, run: str, why: str = "") -> None:
+        assert self.registry is not None
+        assert self.bundle is not None
+        signed = self.signed
+        self.registry.add(
+            action,
+            self.bundle.hash,
+            lambda state: state.accepted(signed),
+            slot=self.name,
+            signed=signed,
+            why=why,
+            run=run,
+        )
+
+
+def admit(policy: Path, config: Path | None) -> Admission:
+    """Find a policy and the robot's configuration, and check that the policy may run there.
+
+    Args:
+        policy: `promoted` or `canary`; a bundle; or the YAML file of a contract.
+        config: the robot's configuration file; None: the installed file of the contract's robot.
+
+    Raises:
+        BundleError: the registry refuses the bundle, or it is missing, damaged or no bundle.
+        RegistryError: nothing is in the slot.
+        ContractError, ConfigError: a file is wrong.
+    """
+    robot = None if config is None else configs.load(config)
+    if str(policy) in SLOTS:
+        return _from_slot(str(policy), robot)
+    if policy.suffix != BUNDLE_SUFFIX:
+        contract = load_contract(policy)
+        return Admission(contract, None, robot or configs.load(configs.find(contract.robot)))
+    registry = None if robot is None else robot.open_registry()
+    try:
+        data = files.read(policy, bundles.LARGEST)
+    except FileError as error:
+        raise BundleError(str(error)) from None
+    signed = None
+    if registry is not None:
+        signed = signing.find(policy) if registry.trusted else None
+        registry.allow(registry.state, signing.digest(data), signed, PROMOTED, policy)
+    bundle = bundles.from_bytes(data, policy)
+    if robot is None:
+        robot = configs.load(configs.find(bundle.contract.robot))
+        if robot.registry is not None:
+            raise ConfigError(
+                f"the installed file of robot '{robot.robot}' names a registry; name the file with "
+                "--config, since a bundle should not choose which registry is asked"
+            )
+    return Admission(bundle.contract, bundle, robot, signed=signed, registry=registry)
+
+
+def _from_slot(name: str, robot: RobotConfig | None) -> Admission:
+    registry = None if robot is None else robot.open_registry()
+    if robot is None or registry is None:
+        raise ConfigError(
+            f"policy '{name}' is that of a robot's registry; --config should name the robot's "
+            "file, with a section registry"
+        )
+    state = registry.state
+    slot = state.slot(name)
+    data, path = registry.read(slot.bundle), registry.bundle(slot.bundle)
+    registry.allow(state, slot.bundle, slot.signed, name, path)
+    bundle = bundles.from_bytes(data, path)
+    return Admission(bundle.contract, bundle, robot, slot, name, slot.signed, registry)

@@ -1,0 +1,168 @@
+"""A canary's trial on a twin ends with a certificate, an alarm or its allowance."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from holdfast.cli import main
+from holdfast.contract import Cost
+from holdfast.log.reader import read
+from holdfast.registry.registry import Registry
+from holdfast.robot import config as configs
+from holdfast.robot.promote import receipts
+from tests.helpers.data.bundles import drive_contract, write_bundle
+from tests.helpers.robots import runs
+
+KEEPS, EXCEEDS, BETWEEN = "abs(position.x) > 50.0", "abs(position.x) > 1e-6", "position.x > 1e-6"
+
+
+def policy_of(path, expression, limit=10.0, action=(0.3, 0.5)):
+    cost = Cost("off_line", expression, limit, 30.0, 1.0, 0.95)
+    return write_bundle(path, drive_contract(episode_steps=40, costs=(cost,)), action=action)
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    with runs.twin(tmp_path_factory.mktemp("twin"), lockstep=True) as the_twin:
+        yield the_twin
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "robot.yaml"
+    path.write_text("extends: drive\nregistry: {folder: registry, hardware_id: twin-1}\n")
+    return path
+
+
+def registry(config) -> Registry:
+    opened = configs.load(config).open_registry()
+    assert opened is not None
+    return opened
+
+
+def run(*arguments):
+    return main([str(each) for each in arguments])
+
+
+def deploy(twin, config, out, *options):
+    return run("deploy", "--robot", twin.address, "--config", config, "--out", out, *options)
+
+
+def place(policy, config, *options):
+    assert run("promote", policy, "--config", config, "--canary", *options) == 0
+
+
+def test_a_trial_ends_with_a_certificate_and_the_promoted_policy_runs(
+    twin, config, tmp_path, capsys
+):
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    place(policy, config)
+    assert deploy(twin, config, tmp_path / "first", "--canary", "--episodes", "2") == 0
+    assert "canary: undecided after 2 episodes, 98 are left" in capsys.readouterr().out
+    assert deploy(twin, config, tmp_path / "second", "--canary") == 0
+    said = capsys.readouterr().out
+    assert "canary: certified after 8 episodes; `holdfast promote` may promote" in said
+    assert read(tmp_path / "second").info.episode_cap == {"off_line": 20.0}
+    assert deploy(twin, config, tmp_path / "third", "--canary") == 1
+    assert "the trial of the canary has ended: certified" in capsys.readouterr().err
+    assert deploy(twin, config, tmp_path / "third", "--policy", "promoted") == 1
+    assert "twin-1 has no policy in the slot promoted" in capsys.readouterr().err
+    assert run("promote", policy, "--config", config, "--by", "Ada") == 0
+    policy.unlink()  # the registry has its own
+    assert deploy(twin, config, tmp_path / "third", "--policy", "promoted") == 0
+    log = read(tmp_path / "third")
+    assert log.info.bundle_hash == registry(config).state.slot("promoted").bundle
+    assert log.info.episode_cap == {"off_line": 20.0}
+    summary = json.loads((tmp_path / "third" / "summary.json").read_text())
+    assert summary["evidence"]["off_line"]["episodes"] == 9  # it goes on
+    first, second, third = receipts.runs(registry(config).entries(), {})
+    assert (first.slot, first.how) == (
+        "canary",
+        "2 episodes; undecided after 2 episodes, 98 are left",
+    )
+    assert second.how.startswith("6 episodes; certified after 8 episodes")
+    assert (third.slot, third.let_by, third.how) == ("promoted", "Ada, receipt 5", "1 episodes")
+    assert third.run == str(tmp_path / "third")
+    assert run("receipts", "--config", config, "--day", third.begun[:10]) == 0
+    assert "Ada" in capsys.readouterr().out
+    assert run("receipts", "--config", config, "--day", "2001-01-01") == 0
+    assert "Ada" not in capsys.readouterr().out
+
+
+def test_an_alarm_ends_the_trial_and_holds_the_policy(twin, config, tmp_path, capsys):
+    policy = policy_of(tmp_path / "policy.onnx", EXCEEDS)
+    place(policy, config)
+    assert deploy(twin, config, tmp_path / "run", "--canary") == 0
+    said = capsys.readouterr().out
+    assert "canary: alarm after 2 episodes: the episode cap of off_line is hit too often" in said
+    assert registry(config).state.canary is None
+    assert deploy(twin, config, tmp_path / "more", "--canary") == 1
+    assert "has no policy in the slot canary" in capsys.readouterr().err
+    for options in (["--canary"], ["--anyway", "it looked good"]):
+        assert run("promote", policy, "--config", config, *options) == 1
+        assert "is held on twin-1: alarm after 2 episodes" in capsys.readouterr().err
+
+
+def test_an_allowance_ends_the_trial_without_a_decision(twin, config, tmp_path, capsys):
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    place(policy, config, "--allowance", "3")
+    assert deploy(twin, config, tmp_path / "run", "--canary") == 0
+    wanted = "undecided after 3 episodes, and the allowance of 3 is used up"
+    assert wanted in capsys.readouterr().out
+    assert deploy(twin, config, tmp_path / "more", "--canary") == 1
+    assert wanted in capsys.readouterr().err
+    assert run("promote", policy, "--config", config) == 1
+    assert "3 episodes certify nothing yet" in capsys.readouterr().err
+    place(policy, config, "--allowance", "4")  # a person allows more; what was counted stays
+    assert deploy(twin, config, tmp_path / "more", "--canary") == 0
+    assert "undecided after 4 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--canary", "--policy", "promoted"], "should have one of --policy and --canary"),
+        ([], "should have one of --policy and --canary"),
+        (["--canary", "--episode-cap", "off_line=5"], "give neither --episode-cap nor --evidence"),
+        (["--canary", "--evidence", "e.json"], "give neither --episode-cap nor --evidence"),
+        (["--canary", "--explore"], "was admitted without --explore, and should run so"),
+    ],
+)
+def test_options_that_cannot_be(twin, config, tmp_path, capsys, options, sentence):
+    place(policy_of(tmp_path / "policy.onnx", KEEPS), config)
+    assert deploy(twin, config, tmp_path / "run", *options) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert [e.action for e in registry(config).entries()] == ["canary"]
+
+
+def test_another_robot_is_refused(twin, config, tmp_path, capsys):
+    config.write_text(config.read_text().replace("twin-1", "drive-7"))
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    place(policy, config)
+    for options in (["--canary"], ["--policy", policy]):
+        assert deploy(twin, config, tmp_path / "run", *options) == 1
+        wanted = "the configuration's registry is of drive-7, the robot is twin-1"
+        assert wanted in capsys.readouterr().err
+    assert not (tmp_path / "registry" / "evidence").exists()
+
+
+def test_a_policy_from_a_file_has_a_receipt_too(twin, config, tmp_path):
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    assert deploy(twin, config, tmp_path / "run", "--policy", policy) == 0
+    (ran,) = receipts.runs(registry(config).entries(), {})
+    assert (ran.slot, ran.how) == ("", "1 episodes")
+
+
+def test_a_killed_run_has_a_begin_and_no_end(twin, config, tmp_path):
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    options = ["--config", str(config), "--episodes", "1000"]
+    with runs.deployment(tmp_path / "run", twin.address, policy, *options) as running:
+        running.wait_for_steps(5)
+        running.process.send_signal(signal.SIGKILL)
+        running.end()
+    (ran,) = receipts.runs(registry(config).entries(), {})
+    assert (ran.ended, ran.how) == ("", "no end was written")
