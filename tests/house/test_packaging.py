@@ -36,7 +36,7 @@ ROSDEP = {
 def package_files() -> set[str]:
     """Return what belongs under `holdfast/` in an install."""
     patterns = {
-        "holdfast": ("*.py", "py.typed", "bundle/*.py", "expressions/*.py", "log/*.py"),
+        "holdfast": ("*.py", "py.typed", "*/*.py"),
         "safety_monitor": ("*.py",),
         "sim": ("*.py", "*/*.py", "robots/assets/*.xml"),
         "policy": ("*.py", "*/*.py", "*.html"),
