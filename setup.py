@@ -48,12 +48,14 @@ ROS = [  # rclpy over Fast DDS for a Python without ROS 2; a sourced ROS 2 needs
     )
 ]
 SIGN = ["cryptography>=42"]  # Ed25519
+PARQUET = ["pyarrow>=14"]
 RAY = ["ray>=2.40"]
 WARP = ["mujoco-warp>=3.17"]  # older ones do not sum in one order on a GPU
 DEV = [
     *DDS,
     *RAY,
     *SIGN,
+    *PARQUET,
     *WARP,  # its tests run on Warp's own CPU device
     "pytest>=8,<9",  # plugins that come with a sourced ROS 2 break on 9
     "pytest-timeout",
@@ -108,6 +110,7 @@ setup(
         "ray": RAY,
         "warp": WARP,
         "sign": SIGN,
+        "parquet": PARQUET,
         "dev": DEV,
     },
     entry_points={

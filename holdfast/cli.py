@@ -21,7 +21,13 @@ from holdfast import __version__, how_to_install
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.plain import meant
 
-OPTIONAL = {"cyclonedds": "dds", "ray": "ray", "mujoco_warp": "warp", "warp": "warp"}
+OPTIONAL = {
+    "cyclonedds": "dds",
+    "pyarrow": "parquet",
+    "ray": "ray",
+    "mujoco_warp": "warp",
+    "warp": "warp",
+}
 """Packages that a command needs only with certain options, each with the extra that installs it."""
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -118,6 +124,7 @@ COMMANDS = {
     "replay": Command(
         "holdfast.robot.run.replay:command", "replay a log through the safety monitor"
     ),
+    "logs": Command("holdfast.log.listing:command", "list many runs: costs, stops, gaps in time"),
     "finetune": Command(
         "holdfast.policy.improve.finetune:command", "fine-tune a policy on logged runs", "train"
     ),

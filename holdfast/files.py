@@ -57,29 +57,40 @@ def replacing(path: Path, data: bytes | str) -> Iterator[None]:
     Raises:
         FileError: see `write`.
     """
-    part = path.with_name(path.name + ".part")
+    with made(path) as part:
+        with _told_of(path), part.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+        yield
+
+
+@contextlib.contextmanager
+def made(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which the block writes and closes; then rename it.
+
+    Raises:
+        FileError: see `write`.
+    """
+    with _told_of(path):
+        part = path.with_name(path.name + ".part")
     try:
         with _told_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise FileError(f"{path}: cannot be written (it is a folder)")
-            with part.open("wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
-                os.fsync(file.fileno())
-        yield
+        yield part
         with _told_of(path):
+            _sync(part, os.O_RDONLY)
             os.replace(part, path)
-            _keep_name(path.parent)
+            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # else a power cut may undo it
     except BaseException:
         with contextlib.suppress(OSError, ValueError):
             part.unlink(missing_ok=True)
         raise
 
 
-def _keep_name(folder: Path) -> None:
-    """Write a folder's names to the disk: without it, a power cut may undo a renaming."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int) -> None:
+    """Wait until a file, or a folder's names, are on the disk."""
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -82,18 +82,33 @@ def runs(paths: Sequence[Path], contract: Contract | None = None) -> Iterator[Lo
         LogError: as for `reader.read`; or the same run is given twice, by its identity or by its
             content, whatever its files are called.
     """
-    identities: dict[str, Path] = {}
-    contents: dict[str, Path] = {}
+    once = Once()
     for path in paths:
         run = reader.read(path, contract)
-        before = identities.get(run.identity) or contents.get(run.content)
-        if before is not None:
-            raise LogError(f"{before} and {path} are the same run; give it once")
-        identities[run.identity] = path
-        if run.content:  # two runs without a period are not the same for that
-            contents[run.content] = path
+        once.add(run, path)
         yield run
         del run  # before the next is read
+
+
+class Once:
+    """The runs that were read, each of which counts once."""
+
+    def __init__(self) -> None:
+        self._identities: dict[str, Path] = {}
+        self._contents: dict[str, Path] = {}
+
+    def add(self, run: Log, path: Path) -> None:
+        """Remember a run.
+
+        Raises:
+            LogError: it was there before, by its identity or by its content.
+        """
+        before = self._identities.get(run.identity) or self._contents.get(run.content)
+        if before is not None:
+            raise LogError(f"{before} and {path} are the same run; give it once")
+        self._identities[run.identity] = path
+        if run.content:  # two runs without a period are not the same for that
+            self._contents[run.content] = path
 
 
 def episodes(

@@ -170,6 +170,13 @@ def _find(path: Path) -> tuple[Path, ...]:
     return tuple(path / match.string for match in names)
 
 
+def is_bag(folder: Path) -> bool:
+    """Return whether all MCAP files of a folder are the parts of one bag."""
+    names = [file.name for file in folder.glob("*.mcap")]
+    bags = {match["bag"] if (match := _PART.fullmatch(name)) else "" for name in names}
+    return len(bags) == 1 and "" not in bags
+
+
 def _require_file(path: Path) -> None:
     """Raise LogError for what may never end, or never begin, as a pipe or a device."""
     if path.exists() and not path.is_file():

@@ -17,7 +17,16 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("safety_monitor", "sim", "policy", "robot")
 HEAVY = {
     *("torch", "mujoco", "gymnasium", "onnx", "onnxscript", "matplotlib"),
-    *("tensorboard", "safetensors", "scipy", "ray", "mujoco_warp", "warp", "cryptography"),
+    *(
+        "tensorboard",
+        "safetensors",
+        "scipy",
+        "ray",
+        "mujoco_warp",
+        "warp",
+        "cryptography",
+        "pyarrow",
+    ),
 }
 BASE_INSTALL = {
     *("numpy", "onnxruntime", "serial", "cobs", "mcap", "lz4", "zstandard"),
@@ -36,14 +45,14 @@ def modules(folder: str) -> list[str]:
 
 LIGHT = (
     *("robot", "robot/run", "robot/serial", "robot/topics", "robot/promote"),
-    *("holdfast/bundle", "holdfast/expressions", "holdfast/log"),
+    *("holdfast/bundle", "holdfast/expressions"),
 )
 """Rooms of the robot's side, but for those of ROS and of Cyclone DDS."""
 
 RUN_SIDE = [
     *modules("holdfast"),
     *modules("safety_monitor"),
-    *(name for folder in (*LIGHT, "holdfast/registry") for name in modules(folder)),
+    *(name for folder in (*LIGHT, "holdfast/registry", "holdfast/log") for name in modules(folder)),
     *sorted({c.target.partition(":")[0] for c in COMMANDS.values() if not c.extra}),
 ]
 
@@ -146,8 +155,9 @@ ROS = {
         ("robot/dds", {"cyclonedds"}),
         ("robot/ros", ROS),
         ("holdfast/registry", {"cryptography"}),
+        ("holdfast/log", {"pyarrow"}),
     ],
-    ids=[*LIGHT, "robot/dds", "robot/ros", "holdfast/registry"],
+    ids=[*LIGHT, "robot/dds", "robot/ros", "holdfast/registry", "holdfast/log"],
 )
 def test_the_robot_side_imports_the_base_install_alone(folder, also):
     """What only some robots have is imported in one folder each."""
