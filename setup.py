@@ -95,6 +95,7 @@ setup(
         NAME: ["py.typed"],
         NAME + ".sim.robots": ["assets/*.xml"],
         NAME + ".policy": ["*.html"],
+        NAME + ".robot.view": ["*.html", "*.css", "*.js"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),

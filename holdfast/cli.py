@@ -125,6 +125,12 @@ COMMANDS = {
         "holdfast.robot.run.replay:command", "replay a log through the safety monitor"
     ),
     "logs": Command("holdfast.log.listing:command", "list many runs: costs, stops, gaps in time"),
+    "watch": Command(
+        "holdfast.robot.view.watch:command", "show a run in the browser, live or from its log"
+    ),
+    "show": Command(
+        "holdfast.robot.view.show:command", "print and draw the results of runs, or compare two"
+    ),
     "finetune": Command(
         "holdfast.policy.improve.finetune:command", "fine-tune a policy on logged runs", "train"
     ),

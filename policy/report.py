@@ -15,9 +15,9 @@ import numpy as np
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, LogError
-from holdfast.intervals import interval
 from holdfast.log.episodes import episodes, runs
 from holdfast.log.format import STOPPED
+from holdfast.log.intervals import interval
 from holdfast.log.reader import Log
 from holdfast.policy import figures
 from holdfast.policy.learn.settings import TaskOption

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from holdfast.contract import Contract
-from holdfast.intervals import interval
+from holdfast.log.intervals import interval
 from holdfast.policy.learn.settings import TrainSettings, require_same
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.rollout import Collector

@@ -44,8 +44,8 @@ def modules(folder: str) -> list[str]:
 
 
 LIGHT = (
-    *("robot", "robot/run", "robot/serial", "robot/topics", "robot/promote"),
-    *("holdfast/bundle", "holdfast/expressions"),
+    *("robot", "robot/run", "robot/serial", "robot/topics", "robot/promote", "robot/view"),
+    *("holdfast/bundle", "holdfast/expressions", "holdfast/log"),
 )
 """Rooms of the robot's side, but for those of ROS and of Cyclone DDS."""
 

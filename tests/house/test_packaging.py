@@ -40,7 +40,7 @@ def package_files() -> set[str]:
         "safety_monitor": ("*.py",),
         "sim": ("*.py", "*/*.py", "robots/assets/*.xml"),
         "policy": ("*.py", "*/*.py", "*.html"),
-        "robot": ("*.py", "*/*.py"),
+        "robot": ("*.py", "*/*.py", "view/*.html", "view/*.css", "view/*.js"),
     }
     return {
         str(Path("" if folder == "holdfast" else folder) / file.relative_to(ROOT / folder))
@@ -109,6 +109,7 @@ print(json.dumps({
             "*/*/*.py",
             "sim/robots/assets/*.xml",
             "policy/*.html",
+            *(f"robot/view/*.{kind}" for kind in ("html", "css", "js")),
         ],
     ),
     "share files": files(share, ["package.xml", "launch/*.launch.py", "config/*.yaml"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.bundle import reader as bundle
-from holdfast.intervals import interval
+from holdfast.log.intervals import interval
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship import verify

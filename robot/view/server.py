@@ -1,0 +1,235 @@
+"""The HTTP server of the page: one page, its data, and a stream of what is new. It only reads.
+
+No answer depends on anything but the log, and no request changes anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import json
+import socket
+import threading
+from functools import cached_property
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from holdfast.errors import ConfigError
+from holdfast.robot.view.watched import WatchedRun
+
+POLL_S = 0.02
+"""Time between two looks at the log's size."""
+
+TAIL_ROWS = 1500
+"""Number of periods that a page is given at its start: half a minute at 50 Hz."""
+
+HEARTBEAT_S = 1.0
+MOST_STREAMS = 16
+"""Pages that may be open at one time."""
+
+SEND_LIMIT_S = 10.0
+"""A page that takes nothing for so long is given up."""
+
+_FOLDER = Path(__file__).parent
+
+
+def page() -> tuple[bytes, str]:
+    """Return the page, self-contained, and its Content-Security-Policy."""
+    style = (_FOLDER / "watch.css").read_text(encoding="utf-8")
+    script = "".join((_FOLDER / name).read_text("utf-8") for name in ("draw.js", "watch.js"))
+    text = (_FOLDER / "watch.html").read_text(encoding="utf-8")
+    text = text.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
+    policy = (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return text.encode(), policy
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the page of one run.
+
+    Args:
+        run: the run.
+        host, port: where it listens; port 0: any that is free.
+
+    Raises:
+        ConfigError: nothing can listen there.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, run: WatchedRun, host: str, port: int) -> None:
+        self.run, self.host = run, host
+        self.page, self.policy = page()
+        self.streams = threading.Semaphore(MOST_STREAMS)
+        if not 0 <= port <= 65535:
+            raise ConfigError(f"port should be between 0 and 65535, received {port}")
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self.address_family = found[0][0]
+            super().__init__((host, port), Handler)
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no host has such a name"
+            raise ConfigError(
+                f"cannot listen at {host}, port {port} ({why}); give another --host or --port"
+            ) from None
+
+    @cached_property
+    def url(self) -> str:
+        """The page's address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.server_address[1]}/"
+
+    def follow(self, stop: threading.Event) -> None:
+        """Read the log as it grows, until `stop` is set."""
+        while not stop.is_set():
+            if not self.run.read():
+                stop.wait(POLL_S)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a page that was closed while it was answered."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "holdfast", ""
+    timeout = SEND_LIMIT_S
+
+    def do_GET(self) -> None:
+        """Answer a request; the path says of what."""
+        if not self._host_is_ours():
+            self._refuse(HTTPStatus.FORBIDDEN, "the page is not served under this host name")
+            return
+        path, _, query = self.path.partition("?")
+        if path == "/":
+            self._send(self.server.page, "text/html; charset=utf-8")
+        elif path == "/events":
+            self._stream()
+        elif path == "/rows":
+            self._rows(query)
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
+
+    def _host_is_ours(self) -> bool:
+        """Whether the browser was led here by an address, not by a foreign name.
+
+        A foreign site whose name resolves to this computer could read the page otherwise (DNS
+        rebinding). No name can be made to look like an address.
+        """
+        host = self.headers.get("Host", "")
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in ("localhost", self.server.host):
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _rows(self, query: str) -> None:
+        try:
+            wanted = parse_qs(query, max_num_fields=8)
+            first, last = (int(wanted[name][0][:12]) for name in ("first", "last"))
+        except (KeyError, ValueError):
+            self._refuse(HTTPStatus.BAD_REQUEST, "first and last should be whole numbers")
+            return
+        self._send(_json(self.server.run.rows(first, last)), "application/json")
+
+    def _stream(self) -> None:
+        if not self.server.streams.acquire(blocking=False):
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages are open")
+            return
+        try:
+            self._head(HTTPStatus.OK, "text/event-stream")
+            self.end_headers()
+            self.close_connection = True
+            for message in Messages(self.server.run):
+                self.wfile.write(b"data: " + _json(message) + b"\n\n")
+        except OSError:  # the page was closed
+            pass
+        finally:
+            self.server.streams.release()
+
+    def _send(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._head(status, kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _head(self, status: HTTPStatus, kind: str) -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", kind),
+            ("Content-Security-Policy", self.server.policy),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Referrer-Policy", "no-referrer"),
+        ):
+            self.send_header(name, value)
+
+    def _refuse(self, status: HTTPStatus, why: str) -> None:
+        self._send(f"{why}\n".encode(), "text/plain; charset=utf-8", status)
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+
+class Messages:
+    """What a page is told, one after another: first all, then what is new, or that nothing is.
+
+    Each has `status`; and where there is more `about`, `rows`, `episodes` with the position of
+    the first of them, `stops` and `codes`.
+    """
+
+    def __init__(self, run: WatchedRun) -> None:
+        self._run = run
+        self._about: dict[str, Any] | None = None
+        self._rows: int | None = None
+        self._episodes = self._stops = self._codes = 0
+        self._seen: Any = None
+
+    def __iter__(self) -> Messages:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        if self._seen is not None:
+            with self._run.changed:
+                self._run.changed.wait_for(lambda: self._run.version != self._seen, HEARTBEAT_S)
+        self._seen = self._run.version
+        status = self._run.status()
+        message: dict[str, Any] = {"status": status}
+        if self._about is None:
+            self._about = message["about"] = self._run.about()
+        if self._about is None:
+            return message
+        count = status["rows"]
+        if self._rows is None:
+            self._rows = max(count - TAIL_ROWS, 0)
+        if count > self._rows:
+            message["rows"] = self._run.rows(max(self._rows, count - TAIL_ROWS), count)
+            self._rows = count
+        first = max(self._episodes - 1, 0)  # the last one may have changed
+        new = self._run.outline(first, self._stops, self._codes)
+        message |= {"episodes_from": first, **new}
+        self._episodes = first + len(new["episodes"])
+        self._stops += len(new["stops"])
+        self._codes += len(new["codes"])
+        return message
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
