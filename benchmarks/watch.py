@@ -8,8 +8,8 @@ so that whatever else the machine does meets all alike. The page is a program he
 everything that a browser would be sent: a browser runs on another computer, or is not the viewer.
 
 A period's lateness is its beginning after its deadline. Deadlines are absolute, so the earliest
-period of an episode's first second, relative to its number, tells them all. The delay of a stop is from the
-call that records it to its sentence in the page's stream, of a log that is written at 50 Hz.
+period of an episode's first second, relative to its number, tells them all. The delay of a stop is
+from the call that records it to its sentence in the page's stream, of a log written at 50 Hz.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def lateness_ms(folder: Path) -> Array:
         begun = episode.now_s - PERIOD_S * np.arange(len(episode.now_s))
         missed_s = 0.0
         for behind_s in begun - begun[: round(1.0 / PERIOD_S)].min():
-            missed_s += max(np.floor((behind_s - missed_s) / PERIOD_S), 0.0) * PERIOD_S
             late.append(behind_s - missed_s)
+            missed_s += max(np.floor((behind_s - missed_s) / PERIOD_S), 0.0) * PERIOD_S
     return 1e3 * np.array(late)
 
 
