@@ -3,8 +3,10 @@
 MODULE is an importable module, or a file FILE.py, which runs. The module's own `make` makes the
 environment if there is one, as in safety_gymnasium; else Gymnasium's.
 
-The contract follows from the spaces. Its observation and costs exist in the simulation alone, so
-the safety monitor refuses the contract: such a policy never moves a robot.
+Without more, the contract follows from the spaces. Its observation and costs exist in the
+simulation alone, so the safety monitor refuses the contract: such a policy never moves a robot. An
+environment that describes its channels (`holdfast.sim.gym_description`) has a contract that a robot
+can fulfil.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from holdfast.sim.batch.batch import Batch
 from holdfast.sim.batch.gym_batch import GymBatch, GymCopy, told
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.file_task_spec import run_file
+from holdfast.sim.gym_description import check_costs, description_of, require_fit
 from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.task_spec import GYM_PREFIX, SUFFIX, TaskSpec
 
@@ -45,19 +48,27 @@ class GymTaskSpec(TaskSpec):
     has_limits = False
 
     @cached_property
+    def _module(self) -> ModuleType:
+        return _module(self._parts[0])
+
+    @cached_property
+    def _parts(self) -> tuple[str, str]:
+        module_name, _, env_id = self.id.removeprefix(GYM_PREFIX).rpartition(":")
+        if not module_name or not env_id:
+            raise ConfigError(
+                f"an environment should be given as gym:MODULE:ID, received '{self.id}'"
+            )
+        return module_name, env_id
+
+    @cached_property
     def maker(self) -> Callable[[], Any]:
         """Makes a new environment at each call.
 
         Raises:
             ConfigError: there is no such module.
         """
-        module_name, _, env_id = self.id.removeprefix(GYM_PREFIX).rpartition(":")
-        if not module_name or not env_id:
-            raise ConfigError(
-                f"an environment should be given as gym:MODULE:ID, received '{self.id}'"
-            )
-        module = _module(module_name)
-        own = getattr(module, "make", gymnasium.make)
+        env_id = self._parts[1]
+        own = getattr(self._module, "make", gymnasium.make)
         more = {"disable_env_checker": True} if own is gymnasium.make else {}
 
         def make() -> Any:
@@ -70,7 +81,8 @@ class GymTaskSpec(TaskSpec):
 
     @cached_property
     def contract(self) -> Contract:
-        """The contract that the spaces, the time limit and the costs make, with limits of 0.
+        """The contract that the spaces or the description, the time limit and the costs make, with
+        limits of 0.
 
         Only the user can say what an episode may cost.
 
@@ -79,7 +91,7 @@ class GymTaskSpec(TaskSpec):
         """
         env = self.maker()
         try:
-            return _contract(self.id, env)
+            return _contract(self.id, self._module, env)
         finally:
             env.close()
 
@@ -106,6 +118,13 @@ class GymTaskSpec(TaskSpec):
     def check(self) -> None:
         """See `TaskSpec`."""
         check.check_batch(self.batch)
+        costs = self.contract.cost_expressions
+        if all("reported_cost" not in expression.signals for expression in costs):
+            env = self.maker()
+            try:
+                check_costs(self.id, env, self.contract)
+            finally:
+                env.close()
 
 
 @cache
@@ -120,7 +139,7 @@ def _module(name: str) -> ModuleType:
         ) from None
 
 
-def _contract(where: str, env: Any) -> Contract:
+def _contract(where: str, module: ModuleType, env: Any) -> Contract:
     for name in ("observation_space", "action_space"):
         space = getattr(env, name, None)
         if not isinstance(space, Box):
@@ -138,16 +157,28 @@ def _contract(where: str, env: Any) -> Contract:
         raise ConfigError(f"{where}: reset(seed=0) should give the same start each time")
     costs = copy.step(np.clip(0.0, low, high)).costs
     size = int(np.prod(env.observation_space.shape))
+    described = description_of(where, module, env)
+    task = GYM_PREFIX + where.rpartition(":")[2]
+    left = ObservationChannel("episode_left", 1, "1", EPISODE_LEFT)
     try:
+        if described is not None:
+            require_fit(where, described, env, low, high, costs)
+            return Contract(
+                robot=described.robot,
+                task=task,
+                period_s=described.period_s,
+                episode_steps=steps,
+                observation=(*described.observation, left),
+                action=described.action,
+                signals=described.signals,
+                costs=described.described_costs(),
+            )
         return Contract(
             robot="simulation",
-            task=GYM_PREFIX + where.rpartition(":")[2],
+            task=task,
             period_s=PERIOD_S,
             episode_steps=steps,
-            observation=(
-                ObservationChannel("observation", size, "1", "observation"),
-                ObservationChannel("episode_left", 1, "1", EPISODE_LEFT),
-            ),
+            observation=(ObservationChannel("observation", size, "1", "observation"), left),
             action=tuple(
                 # From one end to the other within a step: there is no rate to limit.
                 ActionChannel(f"action_{i}", "1", least, most, (most - least) / PERIOD_S)

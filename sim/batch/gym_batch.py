@@ -19,6 +19,7 @@ from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
+from holdfast.sim.batch.gym_signals import SignalReader
 
 SEEDS = 2**31
 
@@ -109,6 +110,8 @@ class GymCopy:
 class GymBatch:
     """A `Batch` of environments, which step one after another in this process.
 
+    Signals are read out of each observation by the contract's channels, and costs are computed
+    from them; `reported_cost` is a signal too. Actions change no faster than the contract allows.
     Each episode starts from a seed that the batch's generator draws. The state of such copies
     cannot be restored: `snapshot`, `load`, `state` and `restore` raise TrainingError.
 
@@ -134,8 +137,10 @@ class GymBatch:
         self._copies = [GymCopy(where, make()) for _ in range(copies)]
         self._names = [cost.name for cost in contract.costs]
         self._observe, self._cost_model = Observer(contract), CostModel(contract)
+        self._read = SignalReader(where, contract)
         self._elapsed = np.zeros(copies, dtype=np.int64)
-        self._seen = np.zeros((copies, contract.observation[0].size))
+        self._applied = np.zeros((copies, contract.action_size))
+        self._seen = np.zeros((copies, self._read.size))
 
     def reset(self) -> Array:
         """See `Batch`."""
@@ -146,23 +151,24 @@ class GymBatch:
         for i, seed in zip(which, self.rng.integers(SEEDS, size=len(which)).tolist(), strict=True):
             self._seen[i] = self._copies[i].reset(seed)
         self._elapsed[which] = 0
+        self._applied[which] = 0.0
 
     def _observation(self) -> Array:
         left = 1.0 - self._elapsed / self.contract.episode_steps
-        return self._observe({"observation": self._seen, EPISODE_LEFT: left[:, None]})
+        return self._observe({**self._read(self._seen), EPISODE_LEFT: left[:, None]})
 
     def step(self, action: Array) -> Step:
         """See `Batch`."""
         if not np.isfinite(action).all():
             raise TrainingError(f"{self._where}: actions should be finite, received {action}")
-        given = np.clip(action, self.contract.action_low, self.contract.action_high)
+        given = self._applied = self.contract.admissible(self._applied, action)
         outcomes = [copy.step(row) for copy, row in zip(self._copies, given, strict=True)]
         self._elapsed += 1
         self._seen[:] = [outcome.observation for outcome in outcomes]
         reward = np.array([outcome.reward for outcome in outcomes])
         reported = np.array([self._ordered(outcome.costs) for outcome in outcomes])
         observation = final = self._observation()
-        costs = self._cost_model({"reported_cost": reported})
+        costs = self._cost_model({**self._read(self._seen), "reported_cost": reported})
         self._require_sound(final, reward, costs)
         terminated = np.array([outcome.terminated for outcome in outcomes])
         truncated = np.array([outcome.truncated for outcome in outcomes])
