@@ -45,7 +45,7 @@ def modules(folder: str) -> list[str]:
 
 LIGHT = (
     *("robot", "robot/run", "robot/serial", "robot/topics", "robot/promote", "robot/view"),
-    *("holdfast/bundle", "holdfast/expressions", "holdfast/log"),
+    *("holdfast/bundle", "holdfast/expressions"),
 )
 """Rooms of the robot's side, but for those of ROS and of Cyclone DDS."""
 
