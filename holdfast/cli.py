@@ -134,6 +134,11 @@ COMMANDS = {
     "finetune": Command(
         "holdfast.policy.improve.finetune:command", "fine-tune a policy on logged runs", "train"
     ),
+    "gate": Command(
+        "holdfast.policy.improve.gate:command",
+        "say whether logs speak against trying a child policy",
+        "train",
+    ),
     "report": Command("holdfast.policy.report:command", "write the page of a demo again", "train"),
     "reproduce": Command(
         "holdfast.policy.reproduce:command",

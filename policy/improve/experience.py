@@ -61,11 +61,19 @@ class Read:
     disobeyed: int
 
 
-def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundle] = ()) -> Read:
+def read(
+    paths: Sequence[Path],
+    held: Bundle,
+    task: Task,
+    others: Sequence[Bundle] = (),
+    anybody: bool = False,
+) -> Read:
     """Read the episodes of logs, and check them against the bundles that made them.
 
     Args:
         held: the bundle that made the logs. others: further bundles that made some of the logs.
+        anybody: also take logs of bundles that are not given; what such a log says of
+            log-probabilities and costs is believed.
         task: gives the rewards.
 
     Raises:
@@ -82,7 +90,7 @@ def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundl
                 f"{run.path}: its actions were not sampled; record with deploy --explore"
             )
         maker = makers.get(run.info.bundle_hash)
-        if maker is None:
+        if maker is None and not anybody:
             raise LogError(
                 f"{run.path}: was made by another bundle ({run.info.bundle_hash[:12]}) than "
                 f"{held.path} ({held.hash[:12]}); if that is meant, name it with --other-policy"
@@ -91,7 +99,7 @@ def read(paths: Sequence[Path], held: Bundle, task: Task, others: Sequence[Bundl
             if not episode.obeyed:
                 disobeyed += 1
             elif len(episode):
-                trajectories.append(_trajectory(episode, maker.contract))
+                trajectories.append(_trajectory(episode, held.contract))
         logs.append({"run": run.info.run, "sha256": run.sha256(), "remarks": run.remarks.strip()})
     return Read(tuple(trajectories), tuple(logs), disobeyed)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,11 +20,18 @@ from rich.console import Console
 from torch import Tensor
 
 from holdfast.bundle import reader as bundle
+from holdfast.bundle.reader import Bundle
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import UpdateResult
 from holdfast.policy.algorithms.cpo import NO_STEP, cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
-from holdfast.policy.learn.settings import TaskOption, placed, require_same, settings_of
+from holdfast.policy.learn.settings import (
+    TaskOption,
+    TrainSettings,
+    placed,
+    require_same,
+    settings_of,
+)
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import fit_critic
 from holdfast.policy.models.gaussian import kl
@@ -249,18 +256,7 @@ def finetune(
     torch.set_num_threads(1)
     if out.resolve() == parent.resolve():
         raise TrainingError(f"{out}: the child should not overwrite its parent")
-    held = bundle.load(parent)
-    if "adopted" in held.provenance:
-        raise TrainingError(
-            f"{parent}: was trained elsewhere, so there is no training state to go on from; its "
-            "logs teach a policy of the same contract, with --other-policy"
-        )
-    source = checkpoint_of(parent)
-    if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
-        raise TrainingError(f"{source}: should be the training state exported with {parent}")
-    networks, data = checkpoint.load_networks(source)
-    trained = settings_of(source, data, task)
-    require_same(trained, held.contract)
+    held, networks, data, trained = opened(parent, task)
     made = read(logs, held, trained.task.make(), [bundle.load(other) for other in others])
     tuner = Finetuner(
         networks,
@@ -273,17 +269,44 @@ def finetune(
     _require_finite(networks, learned)
     # The rest of the training state is unchanged, so that the child can train on in simulation.
     # The child's familiarity is fitted on the logged observations, which the state holds too.
-    tensors, _ = checkpoint.load(source)
+    tensors, _ = checkpoint.load(checkpoint_of(parent))
     child = out.with_suffix(".checkpoint.safetensors")
     known = [t.known for t in made.trajectories if len(t.known)]
     tensors |= checkpoint.module_tensors(networks.modules) | checkpoint.known_tensors(known)
-    checkpoint.save(child, tensors, placed(data, source.parent, child.parent))
+    checkpoint.save(child, tensors, placed(data, parent.parent, child.parent))
     extra = {
         "parent": held.hash,
         "logs": [dict(entry) for entry in made.logs],
         "finetune": {"settings": to_plain(settings), **learned},
     }
     return export(child, out, held.provenance["evaluation_episodes"], extra, task)
+
+
+def opened(
+    policy: Path, task: TaskSpec | None
+) -> tuple[Bundle, Networks, Mapping[str, Any], TrainSettings]:
+    """Return a bundle, its networks, its training state's data, and how it was trained.
+
+    Args:
+        task: see `settings_from`.
+
+    Raises:
+        BundleError, ConfigError, TrainingError: a file is missing, damaged or of another bundle; or
+            the task has changed since training.
+    """
+    held = bundle.load(policy)
+    if "adopted" in held.provenance:
+        raise TrainingError(
+            f"{policy}: was trained elsewhere, so there is no training state to go on from; its "
+            "logs teach a policy of the same contract, with --other-policy"
+        )
+    source = checkpoint_of(policy)
+    if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
+        raise TrainingError(f"{source}: should be the training state exported with {policy}")
+    networks, data = checkpoint.load_networks(source)
+    trained = settings_of(source, data, task)
+    require_same(trained, held.contract)
+    return held, networks, data, trained
 
 
 def _require_finite(networks: Networks, learned: dict[str, Any]) -> None:

@@ -1,0 +1,255 @@
+"""`holdfast gate`: says whether logs speak against trying a child policy on the robot.
+
+Off-policy estimates are biased where a child differs much from the policies that made the logs, so
+they may only veto. What promotes a child is its own trial as canary (docs/PROMOTE.md). Each check
+below gives reasons; the worst answer among all reasons is the gate's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from holdfast import files
+from holdfast.bundle import reader as bundles
+from holdfast.bundle.reader import Bundle
+from holdfast.errors import TrainingError
+from holdfast.policy.improve.experience import Experience, Trajectory, read
+from holdfast.policy.improve.finetune import CostEstimate, Finetuner, FinetuneSettings, opened
+from holdfast.policy.learn.settings import TaskOption
+from holdfast.policy.models.networks import Networks
+from holdfast.safety_monitor.familiarity import Drift, Familiarity
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Range, check
+from holdfast.signals import Array
+
+
+class Answer(IntEnum):
+    """What the gate says, the worst last."""
+
+    CANARY = 0
+    NOT_ENOUGH = 1
+    REJECT = 2
+
+    def __str__(self) -> str:
+        return ("try as canary", "not enough evidence", "reject")[self]
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Settings of the gate.
+
+    Attributes:
+        max_kl: largest KL(behaviour ‖ child), nats per step, at which the logs tell of the child.
+        min_share: least effective sample size, (Σρ)²/Σρ², as a share of the steps.
+        min_episodes: least number of episodes.
+        max_unfamiliar: largest share of episodes in which the child's familiarity would slow the
+            robot.
+        bound: standard errors between an estimated cost and the limit d.
+        seed: seed of the critics' minibatches.
+    """
+
+    max_kl: Annotated[float, POSITIVE] = 0.15
+    min_share: Annotated[float, PROPER_SHARE] = 0.3
+    min_episodes: Annotated[int, Range(2)] = 10
+    max_unfamiliar: Annotated[float, SHARE] = 0.2
+    bound: Annotated[float, NOT_NEGATIVE] = 1.645
+    seed: Annotated[int, Range(0)] = 0
+
+    def __post_init__(self) -> None:
+        check(self, TrainingError)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason: what was looked at, what was found, and what that says."""
+
+    what: str
+    found: str
+    wanted: str
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the checks look at.
+
+    Attributes:
+        names, limit: the costs' names, and their limits d (costs,).
+        ratio: (steps,), importance weights ρ of the logged actions.
+        cost: the child's estimated costs.
+        observations: of each episode, (K + 1, n).
+        familiarity: the child's, or None.
+    """
+
+    settings: GateSettings
+    names: tuple[str, ...]
+    limit: Array
+    ratio: Array
+    cost: CostEstimate
+    observations: tuple[Array, ...]
+    familiarity: Familiarity | None
+
+
+def divergence(case: Case) -> Iterator[Reason]:
+    """KL(behaviour ‖ child) = E[ρ − 1 − ln ρ] over the logged actions, each term at least 0."""
+    with np.errstate(divide="ignore"):
+        kl = float(np.mean(case.ratio - 1.0 - np.log(case.ratio)))
+    most = case.settings.max_kl
+    answer = Answer.CANARY if kl <= most else Answer.NOT_ENOUGH  # NaN is not enough
+    yield Reason("KL from the behaviour policy", f"{kl:.3f} nats", f"at most {most:g}", answer)
+
+
+def sample_size(case: Case) -> Iterator[Reason]:
+    """Effective sample size (Kong 1992), and the number of episodes."""
+    squares = float(case.ratio @ case.ratio)
+    share = float(case.ratio.sum()) ** 2 / (len(case.ratio) * squares) if squares else 0.0
+    least = case.settings.min_share
+    answer = Answer.CANARY if share >= least else Answer.NOT_ENOUGH
+    found, wanted = f"{share:.0%} of {len(case.ratio)} steps", f"at least {least:.0%}"
+    yield Reason("effective sample size", found, wanted, answer)
+    count, fewest = len(case.observations), case.settings.min_episodes
+    answer = Answer.CANARY if count >= fewest else Answer.NOT_ENOUGH
+    yield Reason("episodes", str(count), f"at least {fewest}", answer)
+
+
+def familiar_states(case: Case) -> Iterator[Reason]:
+    """In how many logged episodes the child's familiarity would slow the robot."""
+    what, most = "episodes with unfamiliar states", case.settings.max_unfamiliar
+    if case.familiarity is None:
+        yield Reason(what, "the bundle has no familiarity", "one", Answer.NOT_ENOUGH)
+        return
+    odd = 0
+    for rows in case.observations:
+        drift, worst = Drift(case.familiarity, ()), 0.0
+        for row in rows:
+            drift.add(row)
+            worst = max(worst, drift.total)
+        odd += worst > case.familiarity.threshold
+    share = odd / len(case.observations)
+    answer = Answer.CANARY if share <= most else Answer.NOT_ENOUGH
+    yield Reason(what, f"{share:.0%}", f"at most {most:.0%}", answer)
+
+
+def costs(case: Case) -> Iterator[Reason]:
+    """The child's cost returns, estimated by critics that were fitted on the logs."""
+    bound = case.settings.bound
+    rows = zip(case.names, case.limit, case.cost.mean, case.cost.error, strict=True)
+    for name, limit, mean, error in rows:
+        if mean - bound * error > limit:
+            answer = Answer.REJECT
+        else:
+            answer = Answer.CANARY if mean + bound * error <= limit else Answer.NOT_ENOUGH
+        yield Reason(
+            f"estimated cost {name}",
+            f"{mean:.3g} ± {error:.2g}",
+            f"mean + {bound:g} standard errors at most d {limit:g}",
+            answer,
+        )
+
+
+CHECKS: tuple[Callable[[Case], Iterator[Reason]], ...] = (
+    divergence,
+    sample_size,
+    familiar_states,
+    costs,
+)
+"""Each looks at a case and gives its reasons. A further check is a function, and its name here."""
+
+
+def gate(
+    networks: Networks,
+    familiarity: Familiarity | None,
+    trajectories: Sequence[Trajectory],
+    settings: GateSettings,
+    gamma: float,
+    lam: float,
+) -> list[Reason]:
+    """Return the reasons for and against trying a child.
+
+    Args:
+        networks: the child's policy and critics; the critics are fitted to the logs in place.
+        familiarity: the child's, or None.
+        trajectories: the logged episodes.
+        gamma, lam: discount and GAE λ of the reward, as in training.
+
+    Raises:
+        LogError: there is nothing in the logs to learn from.
+    """
+    contract = networks.contract
+    experience = Experience.of(trajectories, contract)
+    tuner = Finetuner(networks, experience, FinetuneSettings(seed=settings.seed), gamma, lam)
+    weight = tuner.samples.weight > 0
+    case = Case(
+        settings=settings,
+        names=tuple(cost.name for cost in contract.costs),
+        limit=np.array([cost.limit for cost in contract.costs]),
+        ratio=tuner.ratio()[weight].double().numpy(),
+        cost=tuner.cost(),
+        observations=tuple(t.observation.astype(np.float64) for t in trajectories),
+        familiarity=familiarity,
+    )
+    return [reason for each in CHECKS for reason in each(case)]
+
+
+def answer_of(reasons: Sequence[Reason]) -> Answer:
+    """Return the worst answer of all reasons."""
+    return max(reason.answer for reason in reasons)
+
+
+def command(
+    child: Positional[Path],
+    log: tuple[Path, ...],
+    policy: tuple[Path, ...] = (),
+    settings: GateSettings = GateSettings(),
+    task: TaskOption = None,
+    json_out: Path | None = None,
+) -> int:
+    """Say whether logged runs speak against trying a child policy on the robot.
+
+    The answer is "reject", "not enough evidence" or "try as canary", with the reasons. It may only
+    veto: what promotes a policy is its own trial, see `holdfast promote`. Exit status: 0 for "try
+    as canary", 1 otherwise.
+
+    Args:
+        child: the bundle of the child; its training state lies beside it.
+        log: runs recorded with `holdfast deploy --explore`, of policies with the child's contract.
+        policy: bundles that made the logs; log-probabilities and costs of their logs are
+            recomputed and compared. Those of other logs are believed.
+        settings: bounds of the checks.
+        task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
+            file names is not run, so such a task has to be given.
+        json_out: write the answer and its reasons to this JSON file too.
+    """
+    torch.set_num_threads(1)
+    held, networks, _, trained = opened(child, task)
+    makers: list[Bundle] = [bundles.load(each) for each in policy]
+    made = read(log, held, trained.task.make(), makers, anybody=True)
+    reasons = gate(
+        networks, held.familiarity, made.trajectories, settings, trained.gamma, trained.lam
+    )
+    answer = answer_of(reasons)
+    if json_out is not None:
+        told = {
+            "child": held.hash,
+            "answer": str(answer),
+            "reasons": [{**vars(reason), "answer": str(reason.answer)} for reason in reasons],
+            "logs": [dict(entry) for entry in made.logs],
+        }
+        files.write(json_out, json.dumps(told, indent=1) + "\n")
+    table = Table(title=f"{child}: {answer}", title_justify="left")
+    for heading in ("looked at", "found", "should be", "answer"):
+        table.add_column(heading, overflow="fold")
+    for reason in reasons:
+        table.add_row(reason.what, reason.found, reason.wanted, str(reason.answer))
+    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    return int(answer is not Answer.CANARY)
