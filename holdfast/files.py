@@ -75,8 +75,9 @@ def made(path: Path) -> Iterator[Path]:
     try:
         with _told_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise FileError(f"{path}: cannot be written (it is a folder)")
+            if path.exists() and not path.is_file():  # renaming would replace a device
+                what = "a folder" if path.is_dir() else "no regular file"
+                raise FileError(f"{path}: cannot be written (it is {what})")
         yield part
         with _told_of(path):
             _sync(part, os.O_RDONLY)

@@ -39,6 +39,24 @@ def test_what_is_written_is_there_and_nothing_else(tmp_path):
     assert [*path.parent.iterdir()] == [path]
 
 
+@pytest.mark.parametrize("what", ["folder", "pipe", "link to a pipe"])
+def test_only_a_file_is_replaced(tmp_path, what):
+    """Renaming would put a file in a device's place: /dev/null's, too."""
+    path = pipe = tmp_path / "pipe"
+    if what == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(pipe)
+    if what == "link to a pipe":
+        path = tmp_path / "link"
+        path.symlink_to(pipe)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(FileError, match=r"cannot be written \(it is (a folder|no regular file)\)"):
+        files.write(path, b"new")
+    assert sorted(tmp_path.iterdir()) == before
+    assert what == "folder" or pipe.is_fifo()
+
+
 @ROOT
 def test_a_full_disk_leaves_what_was_there(small):
     path = small / "file"

@@ -19,13 +19,18 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors import safe_open
 
 from holdfast.cli import COMMANDS, main
 from holdfast.log.writer import Recorder
 from holdfast.policy import report
+from holdfast.registry import signing
+from holdfast.registry.signing import PrivateKey
 from holdfast.robot import config as configs
-from tests.helpers.data.bundles import write_bundle
+from holdfast.robot.run.deployment import Deployment
+from holdfast.safety_monitor.evidence import Evidence
+from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.data.foreign import SIZE, contract, saved, small
 from tests.helpers.data.mutations import WORDS, mutated_bytes, mutated_plain, paths
 from tests.helpers.data.recordings import info, record_episode
@@ -152,7 +157,16 @@ def options(name: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
     rng = random.Random(f"options of {name}")
     known = options(name, capsys) or ["--x"]
+    robot = robot_file(tmp_path)
     needed = {
+        "promote": [str(made / "policy.onnx"), "--config", robot],
+        "hold": ["promoted", "--config", robot, "--why", "x"],
+        "rollback": ["--config", robot, "--why", "x"],
+        "receipts": ["--config", robot],
+        "sign": [str(made / "policy.onnx"), "--key", "none", "--purpose", "canary"],
+        "key": ["key.pem"],
+        "logs": [str(made / "demo")],
+        "gate": [str(made / "exported.onnx"), "--log", str(made / "demo" / "run")],
         "init": ["robot", "--model", "none.xml"],
         "export": ["--checkpoint", "none"],
         "adopt": [
@@ -174,6 +188,13 @@ def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
         feed([name, *needed.get(name, []), *given])
     feed([name, *known])
     feed([name, "stray", "[/x]", "\udcff"])
+
+
+def robot_file(folder: Path) -> str:
+    """Write the file of a robot with a registry; return its path."""
+    path = folder / "robot.yaml"
+    path.write_text("extends: drive\nregistry: {folder: registry, hardware_id: drive-7}\n")
+    return str(path)
 
 
 # Files.
@@ -219,8 +240,6 @@ def bundle_case(rng: random.Random, path: Path) -> None:
     if rng.random() < 0.4:
         path.write_bytes(mutated_bytes(path.read_bytes(), rng))
         return
-    from tests.helpers.data.bundles import drive_contract
-
     key = rng.choice(("contract", "golden", "familiarity", "prediction", "provenance", "format"))
     contract = json.loads(drive_contract().to_json())
     data = mutated_plain(contract, rng) if key == "contract" else mutated_plain({"x": [1]}, rng)
@@ -298,7 +317,38 @@ def test_any_foreign_policy(kind, feed, tmp_path):
         feed([other if word == str(given) else word for word in line])
 
 
-@pytest.mark.parametrize("name", ["replay", "report", "show"])
+@pytest.mark.parametrize("kind", ["receipt", "signature", "evidence", "robot's file"])
+def test_any_file_of_a_registry(kind, feed, tmp_path):
+    rng = random.Random(f"registry {kind}")
+    policy, robot = write_bundle(tmp_path / "policy.onnx"), robot_file(tmp_path)
+    key = PrivateKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    signed = signing.save(key.sign(policy.read_bytes(), "drive", "promoted", 1), policy)
+    keys = f", trusted_keys: {{a: '{key.public}'}}}}"
+    Path(robot).write_text(Path(robot).read_text().replace("}", keys))
+    place = ["promote", str(policy), "--config", robot, "--canary"]
+    assert feed(place) == 0
+    deployment = configs.load(Path(robot)).open_registry()
+    slot = deployment.state.slot("canary")
+    evidence = deployment.evidence(slot)
+    counted = Deployment(evidence, Evidence(drive_contract(), slot.episode_cap))
+    counted.claim("drive-7")
+    (receipt,) = (tmp_path / "registry" / "journal").glob("*.json")
+    given = {"receipt": receipt, "signature": signed, "evidence": evidence}.get(kind, Path(robot))
+    source = given.read_bytes()
+    for _ in range(COUNT):
+        if rng.random() < 0.5:
+            given.write_bytes(mutated_bytes(source, rng))
+        else:
+            given.write_text(json.dumps(mutated_plain(yaml.safe_load(source), rng)))
+        for command in (
+            ["receipts", "--config", robot],
+            ["promote", str(policy), "--config", robot],
+            ["deploy", "--robot", "serial:/dev/null", "--config", robot, "--canary"],
+        ):
+            feed(command)
+
+
+@pytest.mark.parametrize("name", ["replay", "report", "show", "logs"])
 def test_any_log(name, made, feed, tmp_path):
     rng = random.Random(f"log of {name}")
     (source,) = (made / "demo" / "run").glob("*.mcap")
