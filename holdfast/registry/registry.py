@@ -169,6 +169,17 @@ class Registry:
             yield entry
             before = sha256
 
+    def unended(self, bundle: str, slot: str) -> list[str]:
+        """Return the logs of a policy's runs whose end was never written, the oldest first."""
+        begun: list[str] = []
+        for entry in self.entries():
+            if (entry.bundle, entry.slot) == (bundle, slot):
+                if entry.action == "run":
+                    begun.append(entry.run)
+                elif entry.action == "end" and entry.run in begun:
+                    begun.remove(entry.run)
+        return begun
+
     def _newest(self) -> tuple[int, str, State]:
         """Return the next entry's number, the newest entry's SHA-256, and its state."""
         number = self._count()

@@ -113,9 +113,6 @@ def command(settings: Settings) -> int:
         settings.wanted, _config_path(settings), settings.episode_cap, settings.evidence
     )
     admission, trial = assembly.admission, Trial.of(assembly)
-    episodes = settings.episodes or (1 if trial is None else trial.left)
-    if trial is not None:
-        episodes = min(episodes, trial.left)
     bundle, contract, config = assembly.bundle, assembly.contract, assembly.config
     if bundle is None:
         raise ConfigError(f"{settings.wanted}: should be a bundle, an .onnx file")
@@ -129,6 +126,10 @@ def command(settings: Settings) -> int:
         admission.require_fit(robot.identity.hardware_id, settings.explore)
         if assembly.deployment is not None:
             assembly.deployment.claim(robot.identity.hardware_id)
+        episodes = settings.episodes or (1 if trial is None else trial.left)
+        if trial is not None:
+            trial.settle()
+            episodes = min(episodes, trial.left)
         policy.wait_ready()
         directory = settings.out or default_directory(contract)
         said = stack.enter_context(admission.run(str(directory)))

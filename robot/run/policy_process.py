@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import math
 import select
 import signal
@@ -21,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from holdfast import child
+from holdfast import child, files
 from holdfast.bundle import reader as bundles
 from holdfast.contract import Contract
-from holdfast.errors import BundleError, RunError
+from holdfast.errors import BundleError, FileError, RunError
 from holdfast.safety_monitor.messages import Proposal
 from holdfast.signals import Array
 
@@ -69,7 +70,8 @@ class PolicyProcess:
         self._asked = -1
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
-        arguments = (str(bundle.path), str(theirs.fileno()), "explore" if explore else "mean")
+        mode = "explore" if explore else "mean"
+        arguments = (str(bundle.path), bundle.hash, str(theirs.fileno()), mode)
         self._process = child.start(
             "holdfast.robot.run.policy_process",
             *arguments,
@@ -166,12 +168,20 @@ class PolicyProcess:
         return data or None
 
 
-def main(path: str, descriptor: str, mode: str, seed: str) -> int:
-    """Load a bundle and answer questions until the channel is closed."""
+def main(path: str, sha256: str, descriptor: str, mode: str, seed: str) -> int:
+    """Load a bundle and answer questions until the channel is closed.
+
+    A file that is not the checked one is not parsed: it may be one that the robot refuses.
+    """
     channel = socket.socket(fileno=int(descriptor))
     try:
-        bundle = bundles.load(Path(path))
-    except BundleError as error:
+        data = files.read(Path(path), bundles.LARGEST)
+        found = hashlib.sha256(data)
+        if found.hexdigest() != sha256:
+            channel.send(_HELLO.pack(bytes(32), found.digest()))
+            return 1
+        bundle = bundles.from_bytes(data, Path(path))
+    except (BundleError, FileError) as error:
         print(f"policy process: {error}", file=sys.stderr)
         return 1
     contract = bundle.contract

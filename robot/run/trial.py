@@ -8,6 +8,7 @@ An alarm holds the bundle.
 from __future__ import annotations
 
 from holdfast.errors import RunError
+from holdfast.log.format import TORN, EpisodeResult
 from holdfast.registry.signing import CANARY
 from holdfast.robot.run.assembly import Assembly
 from holdfast.robot.run.deployment import ALARM, CERTIFIED, UNDECIDED, decision
@@ -28,8 +29,7 @@ class Trial:
         assert deployment is not None
         self._bundle, self._allowance = admission.slot.bundle, admission.slot.allowance
         self._registry, self._deployment = admission.registry, deployment
-        if self.decided():
-            raise RunError(f"the trial of the canary has ended: {self.conclude()}")
+        self._require_open()
 
     @staticmethod
     def of(assembly: Assembly) -> Trial | None:
@@ -40,6 +40,27 @@ class Trial:
     def left(self) -> int:
         """Number of episodes that the allowance still has."""
         return self._allowance - self._deployment.evidence.episodes
+
+    def settle(self) -> None:
+        """Count an episode for each earlier run that a kill or a power cut ended.
+
+        Nobody knows what the episode under way then cost. For the certificate it counts its whole
+        cap: else a run that is killed whenever it goes badly would certify anything.
+
+        Raises:
+            RunError: the trial has ended with that.
+            FileError: it cannot be written.
+        """
+        unknown = (0.0,) * len(self._deployment.evidence.costs)
+        for run in self._registry.unended(self._bundle, CANARY):
+            self._deployment.add(EpisodeResult(0, 0, unknown, 0, 0, TORN))
+            why = "killed, or the power was cut; an episode was counted as cut short"
+            self._registry.add("end", self._bundle, lambda s: s, slot=CANARY, why=why, run=run)
+        self._require_open()
+
+    def _require_open(self) -> None:
+        if self.decided():
+            raise RunError(f"the trial of the canary has ended: {self.conclude()}")
 
     def decided(self) -> bool:
         """Return whether the trial has ended."""

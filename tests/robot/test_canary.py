@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -166,3 +168,25 @@ def test_a_killed_run_has_a_begin_and_no_end(twin, config, tmp_path):
         running.end()
     (ran,) = receipts.runs(registry(config).entries(), {})
     assert (ran.ended, ran.how) == ("", "no end was written")
+
+
+def test_a_killed_trial_loses_its_episode(twin, config, tmp_path, capsys):
+    """Else a run that is killed whenever it goes badly would certify anything."""
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    place(policy, config)
+    words = [sys.executable, "-m", "holdfast", "deploy", "--robot", twin.address, "--canary"]
+    for number in range(2):
+        out = tmp_path / f"killed-{number}"
+        running = subprocess.Popen([*words, "--config", str(config), "--out", str(out)])
+        runs.until(lambda out=out: (out / f"{out.name}_0.mcap").exists())
+        running.kill()
+        running.wait()
+    slot = registry(config).state.slot("canary")
+    before = json.loads(registry(config).evidence(slot).read_text())
+    counted = before["evidence"]["costs"][0]["keeps"]["count"]
+    assert deploy(twin, config, tmp_path / "run", "--canary", "--episodes", "1") == 0
+    lost = [run for run in receipts.runs(registry(config).entries(), {}) if "killed" in run.how]
+    assert [run.run for run in lost] == [str(tmp_path / f"killed-{n}") for n in range(2)]
+    after = json.loads(registry(config).evidence(slot).read_text())["evidence"]["costs"][0]
+    assert after["keeps"]["count"] == counted + 2  # the second of them, and the new one
+    assert after["total"] == 0.0

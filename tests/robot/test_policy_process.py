@@ -136,8 +136,13 @@ def test_a_bundle_that_is_gone_by_then(bundle, capfd):
     assert "cannot be read" in capfd.readouterr().err
 
 
-def test_a_bundle_that_was_replaced_meanwhile(bundle):
-    write_bundle(bundle.path, drive_contract(), gain=0.4)
+@pytest.mark.parametrize("parsed", [True, False])
+def test_a_bundle_that_was_replaced_meanwhile(bundle, parsed, capfd):
+    """What is not the checked file is not parsed: junk has the same sentence."""
+    if parsed:
+        write_bundle(bundle.path, drive_contract(), gain=0.4)
+    else:
+        bundle.path.write_bytes(b"junk")
     policy = PolicyProcess(bundle, explore=False, seed=0)
     with pytest.raises(RunError, match="changed while the run was starting"):
         policy.wait_ready()
