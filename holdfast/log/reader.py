@@ -423,9 +423,9 @@ class Follower:
             if rows["sequence"][0] <= self._sequence:
                 raise LogError(f"its periods are not in order after number {self._sequence}")
             self._count, self._sequence = self._count + len(rows), int(rows["sequence"][-1])
-        events = _events(info, messages[log_format.EVENT_TOPIC], before)
-        results = _results(info, messages[log_format.EPISODE_TOPIC])
-        return News(rows, reasons, events, results)
+        told, ends = messages[log_format.EVENT_TOPIC], messages[log_format.EPISODE_TOPIC]
+        events = _events(info, told, before) if told else ()  # mostly there is none
+        return News(rows, reasons, events, _results(info, ends) if ends else {})
 
     def _run_is_to_come(self, messages: Mapping[str, list[bytes]]) -> bool:
         """Whether the run's settings may follow: another tool may have put them behind."""

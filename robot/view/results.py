@@ -53,11 +53,10 @@ class Results:
 def results(log: Log) -> Results:
     """Return the results of a run."""
     ends = [episode.result for episode in log.episodes]
-    # A log without returns has none in its episodes' ends.
-    returns = [getattr(end, "reward_return", None) for end in ends]
+    returns = [end.reward_return for end in ends if end.reward_return is not None]
     return Results(
         log=log,
-        returns=None if None in returns or not ends else np.array(returns, dtype=np.float64),
+        returns=np.array(returns) if ends and len(returns) == len(ends) else None,
         costs=np.array([end.costs for end in ends]).reshape(-1, len(log.info.contract.costs)),
         whole=np.array([end.ended not in (STOPPED, TORN) for end in ends], dtype=bool),
         stops=Counter(end.code for end in ends if end.ended == STOPPED),

@@ -129,6 +129,7 @@ class WatchedRun:
         if info.evidence is not None:
             self._evidence = Evidence(contract, info.episode_cap)
             self._evidence.restore(info.evidence)
+            self._enough = -math.log(info.evidence["alpha"])
         self._place: dict[str, slice] = {}
         start = 0
         for (_, name), size in signal_sizes(info.sources).items():
@@ -161,7 +162,7 @@ class WatchedRun:
             episode = self._by_number[number]
             episode["last"] = row + 1
             episode["steps"] = at
-            episode["costs"] = plain_numbers(np.array(self._budget.spent))
+            episode["costs"] = self._budget.spent
             episode["interventions"] += int(step["intervened"])
         self._spent.append(self._budget.spent)
         self._predicted.append(predicted)
@@ -189,10 +190,10 @@ class WatchedRun:
         episode = self._by_number.get(result.episode)
         if episode is None or episode["ended"] != RUNNING:
             return
-        total = getattr(result, "reward_return", None)
+        total = result.reward_return
         known = {name: getattr(result, name) for name in ("steps", "interventions", "ended")}
         episode.update(known, deadline_misses=result.deadline_misses, code=result.code)
-        episode["costs"] = plain_numbers(np.array(result.costs))
+        episode["costs"] = result.costs
         episode["text"] = result.text
         episode["return"] = None if total is None else plain_numbers(np.array(total))
         if result.ended == STOPPED:
@@ -285,7 +286,7 @@ class WatchedRun:
     def _evidence_data(self) -> list[dict[str, Any]] | None:
         if self._evidence is None:
             return None
-        enough = -math.log(self._evidence.to_mapping()["alpha"])
+        enough = self._enough
         return [
             {
                 "name": cost.name,
@@ -308,7 +309,10 @@ class WatchedRun:
         """Return the episodes, stops and reasons from these positions on."""
         with self.changed:
             return {
-                "episodes": [dict(each) for each in self._episodes[episodes:]],
+                "episodes": [
+                    {**each, "costs": plain_numbers(np.array(each["costs"]))}
+                    for each in self._episodes[episodes:]
+                ],
                 "stops": self._stops[stops:],
                 "codes": [sentences.described(code) for code in list(self._codes)[codes:]],
             }

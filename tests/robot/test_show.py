@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.cli import main
 from holdfast.errors import LogError
+from holdfast.log import writer as recorder
 from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.log.reader import read
 from holdfast.log.writer import Recorder
@@ -31,10 +32,10 @@ def run_of(folder, name, costs, stopped=(), returns=None, **changes) -> Results:
             log.step(dataclasses.replace(one, log_prob=float(sum(name.encode()))))  # no copy
         cut = number in stopped
         end = (STOPPED, logs.CODE, logs.SENTENCE) if cut else (COMPLETED, "", "")
-        log.episode(0.0, EpisodeResult(number, 2, (float(cost),), 0, 0, *end))
+        earned = None if returns is None else returns[number]
+        log.episode(0.0, EpisodeResult(number, 2, (float(cost),), 0, 0, *end, earned))
     log.close()
-    found = results(read(folder / name))
-    return found if returns is None else dataclasses.replace(found, returns=np.array(returns))
+    return results(read(folder / name))
 
 
 def verdicts(a, b):
@@ -47,6 +48,7 @@ def test_results_are_those_of_the_log(tmp_path):
     cells = rows(results(log))
     mean = np.mean([episode.result.costs[0] for episode in log.episodes])
     assert cells[f"{NAME}, limit d 10"].startswith(f"{mean:.4g} [")
+    assert cells["reward return"] == "60 [60, 60]"
     assert cells["episodes"] == "2"
     assert cells["completed"] == "1 of 2"
     assert cells["stopped by outside_geofence"] == "1"
@@ -55,8 +57,10 @@ def test_results_are_those_of_the_log(tmp_path):
     assert cells["age of the reading of lidar, 99 %"] == "30.0 ms"
 
 
-def test_a_log_without_returns_says_so(tmp_path):
-    assert rows(run_of(tmp_path, "run", [1, 2]))["reward return"] == "not logged"
+def test_a_log_without_every_return_says_so(tmp_path):
+    assert rows(run_of(tmp_path, "none", [1, 2]))["reward return"] == "not logged"
+    one = run_of(tmp_path, "one", [1, 2], returns=[3.0, None])
+    assert rows(one)["reward return"] == "not logged"
 
 
 def test_one_episode_has_no_interval(tmp_path):
@@ -70,10 +74,12 @@ def test_a_log_without_an_episode_is_shown(tmp_path, capsys):
     assert (tmp_path / "run" / "show.html").is_file()
 
 
-def test_a_torn_log_is_shown_up_to_the_tear(tmp_path, capsys):
+def test_a_torn_log_is_shown_up_to_the_tear(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recorder, "MAX_CHUNK", 3000)
     log = logs.record(tmp_path / "run")
     log.close()
-    log.path.write_bytes(log.path.read_bytes()[:-9000])
+    data = log.path.read_bytes()
+    log.path.write_bytes(data[: 2 * len(data) // 3])
     assert main(["show", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
     assert "torn" in out

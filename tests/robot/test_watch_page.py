@@ -82,6 +82,7 @@ def test_the_page_shows_the_moment_that_is_sought(browser, page, run):
     browser.click("#episodes button:first-child")
     browser.until(lambda: "Episode 0" in browser.text("#window"))
     browser.run("const s = document.querySelector('#seek'); s.value = 100; s.oninput();")
+    assert "return 60" in browser.text("#episode")
     spent = log.episodes[0].costs[:101, 0].sum()
     assert f"{spent:g} spent" in browser.text("#bars")
     assert "episode 0, step 100" in browser.text("#moment")

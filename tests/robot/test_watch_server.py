@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -11,12 +12,14 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from holdfast.cli import main
 from holdfast.robot.view import server as serving
 from holdfast.robot.view.server import Server
+from holdfast.robot.view.watch import find
 from holdfast.robot.view.watched import WatchedRun
 from tests.helpers.web import logs
 
@@ -190,6 +193,15 @@ def test_without_a_log_there_is_a_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["watch"]) == 1
     assert "runs: should hold the log of a run" in capsys.readouterr().err
+
+
+def test_the_newest_run_is_watched_where_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for age_s, name in enumerate(("newest", "older", "oldest")):
+        log = logs.record(tmp_path / "runs" / name / "log", steps=3)
+        log.close()
+        os.utime(log.path, (time.time() - 100 * age_s,) * 2)
+    assert find(None, live=False) == Path("runs/newest/log")
 
 
 def test_live_waits_for_a_run_that_has_not_begun(tmp_path):

@@ -55,6 +55,7 @@ def test_episodes_and_stops(folder):
     outline = run.outline(0, 0, 0)
     for told, episode in zip(outline["episodes"], log.episodes, strict=True):
         assert told["costs"] == list(episode.result.costs)
+        assert told["return"] == episode.result.reward_return == 60.0
         assert (told["ended"], told["text"]) == (episode.result.ended, episode.result.text)
     (stop,) = outline["stops"]
     assert stop["text"] == logs.SENTENCE

@@ -65,7 +65,7 @@ def record(folder: Path, about: RunInfo | None = None, steps: int = 120) -> Reco
             log.step(stopping(one) if last and ended == STOPPED else one)
         end = (STOPPED, CODE, SENTENCE) if ended == STOPPED else (COMPLETED, "", "")
         now_s = 100.0 + 1000.0 * episode + 0.05 * steps
-        log.episode(now_s, EpisodeResult(episode, steps, (spent,), 3, 1, *end))
+        log.episode(now_s, EpisodeResult(episode, steps, (spent,), 3, 1, *end, 0.5 * steps))
     return log
 
 
