@@ -74,6 +74,8 @@ def compare(a: Results, b: Results) -> list[Tested]:
                 f"{run.log.path}: should hold at least {LEAST_EPISODES} episodes to be compared, "
                 f"received {len(run)}"
             )
+        if not np.isfinite(run.costs).all():
+            raise LogError(f"{run.log.path}: costs should be finite to be compared")
     quantities = [_cut_short(a, b), *(_cost(a, b, k) for k in range(a.costs.shape[1]))]
     if a.returns is not None and b.returns is not None:
         quantities.insert(0, _return(a, b, a.returns, b.returns))

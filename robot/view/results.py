@@ -68,6 +68,8 @@ def mean_text(values: Array | None) -> str:
     """Return "mean [low, high]" with a 95 % interval; the interval takes two episodes."""
     if values is None or not len(values):
         return "-"
+    if not np.isfinite(values).all():
+        return "not finite"
     if len(values) < 2:
         return f"{values[0]:.4g}"
     found = interval(values)

@@ -22,6 +22,9 @@ from holdfast.robot.view import svg
 from holdfast.robot.view.results import Results, results, table
 
 PAGE = "show.html"
+MOST_LETTERS = 44
+"""Largest length of a title in the terminal, which is not broken into lines."""
+
 _FOLDER = Path(__file__).parent
 
 
@@ -44,13 +47,14 @@ def command(
     paths = [*run, *(path for path in compare or () if path not in run)]
     if not paths:
         raise LogError("which run? Give a run's directory or its .mcap file, or --compare A B")
-    found = [results(log) for log in runs(paths)]
-    tested = None
-    if compare is not None:
-        a, b = (found[paths.index(path)] for path in compare)
-        tested = comparing.compare(a, b), *_names(a, b)
-    page = out or found[0].log.path.parent / PAGE
-    files.write(page, write(found, tested))
+    with np.errstate(all="ignore"):  # a log may hold any number
+        found = [results(log) for log in runs(paths)]
+        tested = None
+        if compare is not None:
+            a, b = (found[paths.index(path)] for path in compare)
+            tested = comparing.compare(a, b), *_names(a, b)
+        page = out or found[0].log.path.parent / PAGE
+        files.write(page, write(found, tested))
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(_terminal(table(found)))
     if tested is not None:
@@ -165,8 +169,9 @@ def _terminal(lines: Sequence[tuple[str, ...]]) -> Table:
         made.add_column(
             _printable(title), justify="right" if number else "left", no_wrap=not number
         )
-    for texts in rows:
-        made.add_row(*map(_printable, texts))
+    for title, *texts in rows:
+        cut = title if len(title) <= MOST_LETTERS else f"{title[: MOST_LETTERS - 3]}..."
+        made.add_row(*map(_printable, (cut, *texts)))
     return made
 
 

@@ -99,6 +99,18 @@ def test_what_a_log_says_commands_no_terminal(tmp_path, capsys):
     assert "code[red]" in out
 
 
+def test_a_hostile_log_is_shown_and_is_no_evidence(tmp_path, capsys):
+    """Its costs are no numbers, so they are neither more nor less than others."""
+    log, page = logs.hostile(tmp_path / "run"), tmp_path / "page.html"
+    log.close()
+    assert main(["show", str(tmp_path / "run"), "--out", str(page)]) == 0
+    assert "not finite" in capsys.readouterr().out
+    assert "nan" not in page.read_text()
+    odd, other = run_of(tmp_path, "odd", [np.nan, 2, 3]), run_of(tmp_path, "other", [9, 8, 9])
+    with pytest.raises(LogError, match="costs should be finite to be compared"):
+        compare(other, odd)
+
+
 def test_a_clearly_cheaper_run_is_better_and_the_other_way_round_worse(tmp_path):
     rng = np.random.default_rng(0)
     a = run_of(tmp_path, "a", rng.poisson(15, 40))
