@@ -25,6 +25,9 @@ ELEMENTS = 2**17
 """Largest count of numbers that all nodes together compute for one observation. A policy with three
 critics of 64 units computes about 1,000."""
 
+STATE = 4096
+"""Largest number of values that a recurrent policy remembers."""
+
 PRODUCTS = 2**25
 """Largest count of multiplications in the matrix products for one observation."""
 
@@ -98,6 +101,22 @@ def _declared(info: Message) -> tuple[str, int, list[int | str]]:
     if dtype not in _TYPES or len(dims) > RANK:
         raise BundleError(f"'{name}' should be declared as float, double or int64, rank {RANK}")
     return name, dtype, dims
+
+
+def input_size(model: Message, name: str) -> int:
+    """Return how many values an input of the graph is declared with; 0 without such an input.
+
+    Raises:
+        BundleError: it has no size, or one that no policy needs.
+    """
+    for info in model.get("graph", {"input": []})["input"]:
+        declared, _, dims = _declared(info)
+        if declared == name:
+            size = dims[-1] if dims else 0
+            if not isinstance(size, int) or not 0 < size <= STATE:
+                raise BundleError(f"graph input '{name}' should have 1 to {STATE} values")
+            return size
+    return 0
 
 
 def _check_declared(infos: Sequence[Message], kind: str, wanted: Mapping[str, int]) -> None:

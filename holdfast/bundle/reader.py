@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 
 from holdfast import files, plain
-from holdfast.bundle.graph import ROWS, check_graph
+from holdfast.bundle.graph import ROWS, check_graph, input_size
 from holdfast.bundle.onnx_file import Message, read_model
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ContractError, FileError
@@ -32,7 +32,9 @@ from holdfast.signals import Array
 
 T = TypeVar("T")
 
-FORMAT = "2"
+FORMAT, RECURRENT_FORMAT = "2", "3"
+"""Format 3 is that of a policy with a state; everything else is alike."""
+
 KEYS = ("format", "contract", "golden", "familiarity", "prediction", "provenance", "digest")
 """Names of the entries in the ONNX metadata, where each begins with "holdfast_"."""
 
@@ -45,6 +47,9 @@ GOLDEN_TOLERANCE = 1e-5
 OUTPUTS = ("action", "log_std", "cost_to_go")
 """Outputs of a graph, all of which a policy trained here has. A policy from elsewhere may lack
 log_std (it has no density) and cost_to_go (it has no cost critics)."""
+
+STATE, NEXT_STATE = "state", "next_state"
+"""Input and output of a recurrent policy's graph: what it remembers, before and after a step."""
 
 LARGEST = 64 * 2**20
 """Largest size of a bundle, bytes."""
@@ -68,12 +73,15 @@ class Golden:
     Attributes:
         observation: shape (pairs, n); action, log_std: (pairs, actions);
             cost_to_go: (pairs, costs). None: the graph lacks the output.
+        state, next_state: (pairs, k), before and after a step of a recurrent policy; else None.
     """
 
     observation: Array
     action: Array
     log_std: Array | None = None
     cost_to_go: Array | None = None
+    state: Array | None = None
+    next_state: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class Bundle:
         familiarity: the export's measurement of the observations, or None.
         prediction: the export's measurement of costs beyond cost-to-go, or None.
         provenance: versions, seeds, hashes, parent and the measurements of training.
-        names: the graph's outputs, in the order of `OUTPUTS`.
+        names: the graph's outputs, in the order of `OUTPUTS`, then next_state.
+        state_size: k, number of values that a recurrent policy remembers; 0: it remembers none.
         row_s: median time for the outputs for one observation on this machine, s.
     """
 
@@ -99,16 +108,12 @@ class Bundle:
     names: tuple[str, ...]
     _session: Any = field(repr=False, compare=False)
     row_s: float = field(default=0.0, compare=False)
+    state_size: int = 0
 
     @property
     def has_critics(self) -> bool:
         """Whether it has cost critics, which predict costs."""
         return "cost_to_go" in self.names
-
-    def mean(self, observation: Array) -> Array:
-        """Return the mean action (actions,), physical units, for one observation (n,)."""
-        (mean,) = self.outputs(observation[None], OUTPUTS[:1])
-        return np.asarray(mean[0])
 
     def act(self, observation: Array) -> tuple[Array, Array]:
         """Return the mean action (actions,), physical units, and log_std (actions,), of the
@@ -143,15 +148,54 @@ class Bundle:
                     f"{self.path}: this policy was trained for {kind} '{held}', not '{wanted}'"
                 )
 
-    def outputs(self, observations: Array, names: tuple[str, ...] | None = None) -> list[Array]:
-        """Return outputs of the graph, all or the named ones, for observations (batch, n)."""
+    def outputs(
+        self,
+        observations: Array,
+        names: tuple[str, ...] | None = None,
+        states: Array | None = None,
+    ) -> list[Array]:
+        """Return outputs of the graph, all or the named ones, for observations (batch, n).
+
+        Args:
+            states: of a recurrent policy, (batch, k); None: those of an episode's start, zeros.
+        """
         names = self.names if names is None else names
-        rows = observations.astype(np.float32)
+        inputs = {"observation": observations.astype(np.float32)}
+        if self.state_size:
+            given = np.zeros((len(observations), self.state_size)) if states is None else states
+            inputs[STATE] = given.astype(np.float32)
         parts = [
-            self._session.run(list(names), {"observation": rows[i : i + ROWS]})
-            for i in range(0, len(rows), ROWS)
+            self._session.run(list(names), {k: rows[i : i + ROWS] for k, rows in inputs.items()})
+            for i in range(0, len(observations), ROWS)
         ]
         return [np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True)]
+
+
+class Actor:
+    """The policy of a bundle through an episode: it keeps a recurrent policy's state.
+
+    Args:
+        explore: the density of actions is wanted too.
+    """
+
+    def __init__(self, bundle: Bundle, explore: bool) -> None:
+        self._bundle = bundle
+        self._names: tuple[str, ...] = OUTPUTS[:2] if explore else OUTPUTS[:1]
+        if bundle.state_size:
+            self._names = (*self._names, NEXT_STATE)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the episode; the next step is a first one."""
+        self._state = np.zeros((1, self._bundle.state_size))
+
+    def act(self, observation: Array) -> tuple[Array, Array | None]:
+        """Return the mean action (actions,), physical units, and log_std (actions,) where it is
+        wanted, for the next observation (n,) of the episode."""
+        mean, *more = self._bundle.outputs(observation[None], self._names, self._state)
+        if self._bundle.state_size:
+            self._state = more.pop()
+        return mean[0], more[0][0] if more else None
 
 
 def load(path: Path | str) -> Bundle:
@@ -180,18 +224,24 @@ def from_bytes(data: bytes, path: Path) -> Bundle:
         model = read_model(data)
         entries = _entries(model)
         contract = Contract.from_json(entries["contract"])
-        outputs = _outputs(model, contract)
-        check_graph(model, {"observation": contract.observation_size}, outputs)
+        state_size = input_size(model, STATE)
+        if (entries["format"] == RECURRENT_FORMAT) != bool(state_size):
+            wanted = RECURRENT_FORMAT if state_size else FORMAT
+            raise BundleError(f"bundle format should be {wanted}, as its graph's inputs say")
+        outputs = _outputs(model, contract, state_size)
+        state = {STATE: state_size} if state_size else {}
+        check_graph(model, {"observation": contract.observation_size, **state}, outputs)
         bundle = Bundle(
             path=path,
             hash=hashlib.sha256(data).hexdigest(),
             contract=contract,
-            golden=_golden(entries["golden"], contract, outputs),
+            golden=_golden(entries["golden"], contract, {**outputs, **state}),
             familiarity=_record(entries, "familiarity", Familiarity),
             prediction=_record(entries, "prediction", Prediction),
             provenance=_mapping(entries, "provenance") or {},
             names=tuple(outputs),
             _session=session(data),
+            state_size=state_size,
         )
         if bundle.prediction is not None and not bundle.has_critics:
             raise BundleError("holdfast_prediction should be null where cost_to_go is no output")
@@ -295,7 +345,7 @@ def _entries(model: Message) -> dict[str, str]:
     if missing:
         raise BundleError(f"its metadata lacks {', '.join(missing)}")
     entries = {key: metadata[f"holdfast_{key}"] for key in KEYS}
-    if entries["format"] != FORMAT:
+    if entries["format"] not in (FORMAT, RECURRENT_FORMAT):
         raise BundleError(f"bundle format should be {FORMAT}, received {entries['format'][:40]}")
     return entries
 
@@ -319,12 +369,13 @@ def _record(entries: Mapping[str, str], name: str, kind: type[T]) -> T | None:
     return None if data is None else read(kind, data, name, BundleError, complete=True)
 
 
-def _outputs(model: Message, contract: Contract) -> dict[str, int]:
+def _outputs(model: Message, contract: Contract, state_size: int) -> dict[str, int]:
     """Return the size of each output that the graph should have, by name."""
     sizes = (contract.action_size, contract.action_size, len(contract.costs))
     named = {info.get("name") for info in model.get("graph", {"output": []})["output"]}
     wanted = zip(OUTPUTS, sizes, strict=True)
-    return {name: size for name, size in wanted if name == OUTPUTS[0] or name in named}
+    sizes_of = {name: size for name, size in wanted if name == OUTPUTS[0] or name in named}
+    return {**sizes_of, NEXT_STATE: state_size} if state_size else sizes_of
 
 
 def _golden(text: str, contract: Contract, outputs: Mapping[str, int]) -> Golden:
@@ -348,7 +399,8 @@ def _golden(text: str, contract: Contract, outputs: Mapping[str, int]) -> Golden
 
 def _check_golden(bundle: Bundle) -> None:
     golden = bundle.golden
-    for name, values in zip(bundle.names, bundle.outputs(golden.observation), strict=True):
+    outputs = bundle.outputs(golden.observation, states=golden.state)
+    for name, values in zip(bundle.names, outputs, strict=True):
         expected = getattr(golden, name)
         worst = (np.abs(values - expected) / np.maximum(1.0, np.abs(expected))).max()
         if not worst <= GOLDEN_TOLERANCE:  # NaN fails this comparison too
@@ -381,8 +433,11 @@ def _check_limits(bundle: Bundle) -> None:
     rng = np.random.default_rng(0)
     far = rng.standard_normal((FAR, contract.observation_size)) * np.logspace(-2, 6, FAR)[:, None]
     observations = np.concatenate((bundle.golden.observation, far))
-    together = bundle.outputs(observations)
-    singly = [bundle.outputs(row) for row in observations[:, None]]
+    states = rng.standard_normal((len(observations), bundle.state_size))
+    states *= np.logspace(-2, 3, len(states))[:, None]
+    together = bundle.outputs(observations, states=states)
+    rows = zip(observations[:, None], states[:, None], strict=True)
+    singly = [bundle.outputs(row, states=state) for row, state in rows]
     alone = [np.concatenate(values) for values in zip(*singly, strict=True)]
     for name, values, expected in zip(bundle.names, alone, together, strict=True):
         if not (np.isfinite(values).all() and np.isfinite(expected).all()):

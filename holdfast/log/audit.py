@@ -10,7 +10,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.bundle.reader import Bundle, log_prob
+from holdfast.bundle.reader import Actor, Bundle, log_prob
 from holdfast.errors import LogError
 from holdfast.log.format import TORN
 from holdfast.log.reader import Episode, Log
@@ -65,7 +65,7 @@ def require_log_prob(log: Log, episode: Episode, bundle: Bundle) -> int:
     if not len(rows):
         return 0
     with np.errstate(over="ignore"):  # what float32 cannot hold makes NaN, which is refused
-        mean, log_std = bundle.outputs(episode.observation[rows], ("action", "log_std"))
+        mean, log_std = _outputs(bundle, episode, rows)
     logged, contract = episode.log_prob[rows], bundle.contract
     again = np.array([
         log_prob(action, center, spread, contract)
@@ -80,6 +80,20 @@ def require_log_prob(log: Log, episode: Episode, bundle: Bundle) -> int:
             f"{again[k]:.6g}, as {bundle.path} says of this action, received {logged[k]:.6g}"
         )
     return len(rows)
+
+
+def _outputs(bundle: Bundle, episode: Episode, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return mean and log_std (rows, actions) of an episode's rows.
+
+    A recurrent policy is asked all rows from the first, as it was in the run.
+    """
+    if not bundle.state_size:
+        mean, log_std = bundle.outputs(episode.observation[rows], ("action", "log_std"))
+        return mean, log_std
+    bundle.require_density()
+    actor = Actor(bundle, explore=True)
+    said = [actor.act(observation) for observation in episode.observation[: rows[-1] + 1]]
+    return np.array([said[k][0] for k in rows]), np.array([said[k][1] for k in rows])
 
 
 def billed(log: Log, episode: Episode) -> Array:

@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 import tyro
 from onnx import helper
-from onnx.reference import ReferenceEvaluator
 from rich.console import Console
 
 import holdfast
@@ -24,10 +23,10 @@ from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ConfigError
-from holdfast.plain import shown
 from holdfast.policy.adopt import network as networks
 from holdfast.policy.adopt import probes
-from holdfast.policy.adopt.network import Network
+from holdfast.policy.adopt.network import Network, own_network
+from holdfast.policy.adopt.recurrent import parse
 from holdfast.policy.adopt.rows import Row, Writer
 from holdfast.safety_monitor.look import require_a_robot
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check, to_plain
@@ -85,7 +84,7 @@ class Settings:
     """A policy from elsewhere, and what its file does not say.
 
     Attributes:
-        policy: the ONNX file of a feed-forward policy; data in files beside it is packed in.
+        policy: the ONNX file of the policy; data in files beside it is packed in.
         contract: YAML file with the contract under which the policy was trained.
         out: path of the bundle.
         normaliser: YAML or JSON file with `mean` and `std` of each value of the observation, and
@@ -96,6 +95,9 @@ class Settings:
         action_offset: one number, or one for each channel, added after the factor; only with
             physical units. Default: 0.
         output: name of the graph's output that is the action, where there are several.
+        state: INPUT=OUTPUT for each state of a recurrent policy: the input gets at each step what
+            the output was at the step before, and zeros at an episode's start. Default: inputs and
+            outputs of equal shapes, where these tell.
         explore_std: standard deviation of explored actions, in units of half the action range. It
             gives the policy a density, so that `deploy --explore` runs and others learn from its
             logs. Default: the policy cannot explore.
@@ -109,6 +111,7 @@ class Settings:
     action_scale: tuple[float, ...] = ()
     action_offset: tuple[float, ...] = ()
     output: str | None = None
+    state: tuple[str, ...] = ()
     explore_std: Annotated[float, Range(0.001, 1.0)] | None = None
 
     def __post_init__(self) -> None:
@@ -174,21 +177,28 @@ def adopt(settings: Settings) -> Adopted:
     normaliser = _normaliser(settings, contract)
     gain, bias = _action(settings, contract)
     try:
-        network = networks.read(settings.policy, settings.output)
+        network = networks.read(settings.policy, settings.output, parse(settings.state))
         write = Writer()
-        raw = _network(write, network, normaliser, contract)
-        observations = probes.observations(contract, PROBES).astype(np.float32).astype(np.float64)
-        model = _model(write, contract, {raw.name: raw.size}, onnx.TensorProto.DOUBLE)
-        found = _run(model, observations, raw.name)
-        difference = _compare(network, normaliser, observations, found)
+        rows = _network(write, network, normaliser, contract)
+        raw, size = rows[0], network.state_size
+        known = probes.observations(contract, PROBES).astype(np.float32).astype(np.float64)
+        states: Array = np.random.default_rng(1).uniform(-1.0, 1.0, (PROBES, size))
+        states = states.astype(np.float32).astype(np.float64)
+        made = {row.name: row.size for row in rows}
+        model = _model(write, contract, size, made, onnx.TensorProto.DOUBLE)
+        difference = _compare(network, normaliser, known, states, _translated(model, list(made)))
+        found = _run(model, known, states, raw.name)
     except BundleError as error:
         said = str(error)
         raise BundleError(
             said if said.startswith(str(settings.policy)) else f"{settings.policy}: {said}"
         ) from None
     outputs = _outputs(write, raw, contract, gain, bias, settings.explore_std)
-    model = _model(write, contract, outputs)
-    golden = _golden(model, observations, list(outputs))
+    for after in rows[1:]:
+        write.node("Cast", after.name, name=bundle.NEXT_STATE, to=onnx.TensorProto.FLOAT)
+        outputs[bundle.NEXT_STATE] = after.size
+    model = _model(write, contract, size, outputs)
+    golden = _golden(model, known, states, list(outputs))
     content = _sealed(model, contract, golden, _provenance(settings, network, normaliser))
     held = bundle.from_bytes(content, settings.out)  # what a robot would refuse is not written
     files.write(settings.out, content)
@@ -231,8 +241,8 @@ def _action(settings: Settings, contract: Contract) -> tuple[Array, Array]:
 
 def _network(
     write: Writer, network: Network, normaliser: Normaliser | None, contract: Contract
-) -> Row:
-    """Write everything from the observation to the network's output."""
+) -> tuple[Row, ...]:
+    """Write everything from the observation to the network's action, and to the state after it."""
     size, actions = contract.observation_size, contract.action_size
     row = Row(write.node("Cast", "observation", to=onnx.TensorProto.DOUBLE), (size,))
     if normaliser is not None:
@@ -240,7 +250,12 @@ def _network(
         row = write.binary("Div", row, normaliser.scale)
         if normaliser.clip is not None:
             row = write.clip(row, -normaliser.clip, normaliser.clip)
-    raw = network.translate(write, row)
+    before = None
+    if network.states:
+        cast = write.node("Cast", bundle.STATE, to=onnx.TensorProto.DOUBLE)
+        before = Row(cast, (network.state_size,))
+    rows = network.translate(write, row, before)
+    raw = rows[0]
     if raw.size != actions:
         raise BundleError(
             f"its output '{network.output}' has {raw.size} values; the contract has {actions} "
@@ -250,7 +265,7 @@ def _network(
         raise BundleError(
             f"its weights should have at most {LARGEST} bytes in double precision, they have {size}"
         )
-    return raw
+    return rows
 
 
 def _outputs(
@@ -283,13 +298,18 @@ def _outputs(
 
 
 def _model(
-    write: Writer, contract: Contract, outputs: dict[str, int], dtype: int = onnx.TensorProto.FLOAT
+    write: Writer,
+    contract: Contract,
+    state: int,
+    outputs: dict[str, int],
+    dtype: int = onnx.TensorProto.FLOAT,
 ) -> onnx.ModelProto:
     value = helper.make_tensor_value_info
+    inputs = {"observation": contract.observation_size, **({bundle.STATE: state} if state else {})}
     graph = helper.make_graph(
         write.nodes,
         "policy",
-        [value("observation", onnx.TensorProto.FLOAT, ["batch", contract.observation_size])],
+        [value(name, onnx.TensorProto.FLOAT, ["batch", size]) for name, size in inputs.items()],
         [value(name, dtype, ["batch", size]) for name, size in outputs.items()],
         write.weights,
     )
@@ -297,43 +317,61 @@ def _model(
     return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
 
 
-def _run(model: onnx.ModelProto, observations: Array, name: str) -> Array:
+def _run(model: onnx.ModelProto, observations: Array, states: Array, name: str) -> Array:
+    (values,) = _translated(model, [name])(observations, states)
+    return values
+
+
+Run = Callable[[Array, Array], list[Array]]
+"""Outputs (batch, size) for observations (batch, n) and states (batch, k); k may be 0."""
+
+
+def _translated(model: onnx.ModelProto, names: list[str]) -> Run:
+    """Return what runs a model in the operators of bundles."""
     session = bundle.session(model.SerializeToString())
-    rows = observations.astype(np.float32)
-    return np.asarray(session.run([name], {"observation": rows})[0], np.float64)
+
+    def run(observations: Array, states: Array) -> list[Array]:
+        inputs = {"observation": observations.astype(np.float32)}
+        if states.shape[1]:
+            inputs[bundle.STATE] = states.astype(np.float32)
+        return [np.asarray(each, np.float64) for each in session.run(names, inputs)]
+
+    return run
 
 
 def _compare(
-    network: Network, normaliser: Normaliser | None, observations: Array, found: Array
+    network: Network, normaliser: Normaliser | None, observations: Array, states: Array, found: Run
 ) -> float:
     """Check the file's own outputs, and return the largest difference of the translated ones.
+
+    Args:
+        states: (batch, k), at which each observation is tried; k may be 0.
+        found: runs the translated network.
 
     Raises:
         BundleError: an output is not finite, is not the same twice, does not depend on the
             observation, or is another than the translated network's.
     """
-    run = _runner(network)
-    rows = observations if normaliser is None else normaliser(observations)
-    shape = (*network.shape[:-1], rows.shape[1])
-
-    def outputs() -> Array:
-        each = (row.astype(network.dtype).reshape(shape) for row in rows)
-        return np.array([run(x) for x in each], np.float64)
-
-    once = outputs()
-    if not np.array_equal(once, outputs(), equal_nan=True):
-        raise BundleError("its outputs for equal observations should be equal")
-    if wrong := int((~np.isfinite(once)).any(axis=1).sum()):
-        raise BundleError(
-            f"its output should be finite for all observations within the signals' ranges; for "
-            f"{wrong} of {len(once)} it is not"
-        )
-    if (once == once[0]).all():
+    own = own_network(network, normaliser)
+    once = own(observations, states)
+    for values, again in zip(once, own(observations, states), strict=True):
+        if not np.array_equal(values, again, equal_nan=True):
+            raise BundleError("its outputs for equal observations should be equal")
+        if wrong := int((~np.isfinite(values)).any(axis=1).sum()):
+            raise BundleError(
+                f"its output should be finite for all observations within the signals' ranges; for "
+                f"{wrong} of {len(values)} it is not"
+            )
+    action = own(observations, np.zeros_like(states))[0]
+    if (action == action[0]).all():
         raise BundleError(
             "its output should depend on the observation; it is the same for "
-            f"{len(once)} observations over the signals' ranges"
+            f"{len(action)} observations over the signals' ranges"
         )
-    difference = float((np.abs(found - once) / np.maximum(1.0, np.abs(once))).max())
+    difference = _difference(found(observations, states), once)
+    if states.shape[1]:
+        episodes = (_episode(run, observations, states) for run in (found, own))
+        difference = max(difference, _difference(*episodes))
     if not difference <= TOLERANCE:
         raise BundleError(
             f"its network and the bundle's differ by {difference:.3g}; {TOLERANCE:g} is allowed"
@@ -341,35 +379,33 @@ def _compare(
     return difference
 
 
-def _runner(network: Network) -> Callable[[Any], Any]:
-    """Return what runs the file's own network: ONNX Runtime, or ONNX's reference where ONNX Runtime
-    lacks an operator in this type or opset."""
-    try:
-        session = bundle.session(network.model.SerializeToString())
-    except BundleError:
-        session = ReferenceEvaluator(network.model)
+def _difference(found: list[Array], expected: list[Array]) -> float:
+    pairs = zip(found, expected, strict=True)
+    return max(float((np.abs(a - b) / np.maximum(1.0, np.abs(b))).max()) for a, b in pairs)
 
-    def run(observation: Any) -> Any:
-        try:
-            (made,) = session.run([network.output], {network.input: observation})
-        except Exception as error:  # the errors of both have no common base class
-            said = " ".join(str(error).split())
-            raise BundleError(f"it cannot be run ({shown(said)})") from None
-        return np.ravel(made)
 
-    return run
+def _episode(run: Run, observations: Array, states: Array) -> list[Array]:
+    """Return outputs of observations one after another, the state going from each to the next."""
+    state, steps = np.zeros_like(states[:1]), []
+    for row in observations[:, None]:
+        steps.append(run(row, state))
+        state = steps[-1][1].astype(np.float32)
+    return [np.concatenate(values) for values in zip(*steps, strict=True)]
 
 
 def _golden(
-    model: onnx.ModelProto, observations: Array, outputs: list[str]
+    model: onnx.ModelProto, observations: Array, states: Array, outputs: list[str]
 ) -> dict[str, list[list[float]]]:
-    """Return observations, two of them far outside, with the bundle's outputs."""
+    """Return observations, two of them far outside, with states and the bundle's outputs."""
     rng = np.random.default_rng(0)
     spread = observations.std(axis=0) + 1e-3
     far = observations.mean(axis=0) + spread * rng.choice([-50.0, 50.0], (2, len(spread)))
     chosen = np.concatenate((observations[: GOLDEN_PAIRS - 2], far))
     chosen = chosen.astype(np.float32).astype(np.float64)
-    made = {name: _run(model, chosen, name) for name in outputs}
+    before = states[:GOLDEN_PAIRS]
+    made = {name: _run(model, chosen, before, name) for name in outputs}
+    if before.shape[1]:
+        made[bundle.STATE] = before
     return {"observation": chosen.tolist(), **{name: v.tolist() for name, v in made.items()}}
 
 
@@ -388,6 +424,7 @@ def _provenance(
             "sha256": network.sha256,
             "opset": network.opset,
             "output": network.output,
+            **({"states": {s.input: s.output for s in network.states}} if network.states else {}),
             "normaliser": None if normaliser is None else to_plain(normaliser),
             "action_units": settings.action_units,
             "action_scale": list(settings.action_scale),
@@ -401,7 +438,7 @@ def _sealed(
     model: onnx.ModelProto, contract: Contract, golden: Any, provenance: dict[str, Any]
 ) -> bytes:
     entries = {
-        "format": bundle.FORMAT,
+        "format": bundle.RECURRENT_FORMAT if bundle.STATE in golden else bundle.FORMAT,
         "contract": contract.to_json(),
         "golden": json.dumps(golden),
         "familiarity": "null",

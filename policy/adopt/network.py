@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ from onnx.reference import ReferenceEvaluator
 
 from holdfast import files
 from holdfast.bundle.reader import LARGEST
+from holdfast.bundle.reader import session as bundle_session
 from holdfast.errors import BundleError, FileError
 from holdfast.plain import shown
+from holdfast.policy.adopt import recurrent
 from holdfast.policy.adopt.operators import TRANSLATIONS, split
+from holdfast.policy.adopt.recurrent import LAYERS, State
 from holdfast.policy.adopt.rows import Call, Constant, Row, Untranslatable, Value, Writer
+from holdfast.signals import Array
 
 OPSETS = (7, onnx.defs.onnx_opset_version())
 """The least and the largest opset that is read. Opset 7 brought today's broadcasting."""
@@ -41,7 +45,6 @@ CONSTANT = 2**24
 FLOAT, DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 DTYPES: Mapping[int, type[np.floating[Any]]] = {FLOAT: np.float32, DOUBLE: np.float64}
 
-RECURRENT = ("LSTM", "GRU", "RNN")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
           "Multinomial", "Bernoulli")  # fmt: skip
 
@@ -59,13 +62,14 @@ FOLDED = frozenset(TRANSLATIONS) - {"Dropout", "Expand"} | {
 
 @dataclass(frozen=True)
 class Network:
-    """A feed-forward network with one input and one output.
+    """A network from an observation, and perhaps states, to an action and the states after it.
 
     Attributes:
-        model: the file's model, without what the output does not need.
-        input, output: their names.
+        model: the file's model, without what its outputs do not need.
+        input, output: names of the observation and of the action.
         dtype: type of the input's numbers. shape: the input's shape for one observation.
         opset: version of ONNX's own operators. sha256: of the file, in hex.
+        states: those of a recurrent policy, in the order of a bundle's state.
     """
 
     model: onnx.ModelProto
@@ -75,9 +79,18 @@ class Network:
     shape: tuple[int, ...]
     opset: int
     sha256: str
+    states: tuple[State, ...] = ()
 
-    def translate(self, write: Writer, observation: Row) -> Row:
-        """Write the network's nodes and return its output.
+    @property
+    def state_size(self) -> int:
+        """Number of values of all states."""
+        return sum(state.size for state in self.states)
+
+    def translate(self, write: Writer, observation: Row, state: Row | None) -> tuple[Row, ...]:
+        """Write the network's nodes; return the action, and the state after it where there is one.
+
+        Args:
+            state: all states before the step; None where there are none.
 
         Raises:
             BundleError: an operator is not supported, or does not do what a row needs.
@@ -89,6 +102,8 @@ class Network:
                 f"has {observation.size}"
             )
         values: dict[str, Value] = {self.input: observation.shaped((*batch, observation.size))}
+        if state is not None:
+            values |= recurrent.parted(write, state, self.states)
         for tensor in self.model.graph.initializer:
             values[tensor.name] = _array(tensor)
         kept = 0
@@ -107,10 +122,21 @@ class Network:
             kept += sum(value.size for value in made if isinstance(value, np.ndarray))
             if kept > CONSTANT:
                 raise BundleError(f"its constants should have at most {CONSTANT} numbers in all")
-        output = values.get(self.output)
-        if not isinstance(output, Row):
-            raise BundleError(f"its output '{self.output}' should depend on the observation")
-        return output
+        rows = []
+        for name in (self.output, *(state.output for state in self.states)):
+            row = values.get(name)
+            if not isinstance(row, Row):
+                raise BundleError(f"its output '{_text(name)}' should depend on the observation")
+            rows.append(row)
+        for each, row in zip(self.states, rows[1:], strict=True):
+            if row.size != each.size:
+                raise BundleError(
+                    f"its output '{_text(each.output)}' should have the {each.size} values of its "
+                    f"state '{_text(each.input)}', it has {row.size}"
+                )
+        if not self.states:
+            return (rows[0],)
+        return rows[0], recurrent.joined(write, rows[1:])
 
     def _outputs(
         self, write: Writer, node: onnx.NodeProto, inputs: Sequence[Value | None]
@@ -122,6 +148,8 @@ class Network:
         call = Call(write, inputs, attributes)
         if node.op_type == "Split":
             return split(call, len(node.output))
+        if node.op_type in LAYERS:
+            return LAYERS[node.op_type](call)
         return (TRANSLATIONS[node.op_type](call),)
 
     def _folded(
@@ -154,15 +182,17 @@ def _most(operator: str, inputs: Sequence[Constant]) -> int:
         return max(value.size for value in inputs)
 
 
-def read(path: Path, output: str | None = None) -> Network:
-    """Read an ONNX file, and keep what its output needs.
+def read(path: Path, output: str | None = None, states: Mapping[str, str] | None = None) -> Network:
+    """Read an ONNX file, and keep what its outputs need.
 
     Args:
-        output: name of the output that is the action; None: the only one.
+        output: name of the output that is the action; None: the only one that is no state.
+        states: outputs by input of a recurrent policy's states; None or empty: they are found by
+            their shapes.
 
     Raises:
-        BundleError: it is no ONNX file; it has other inputs or outputs than one, or operators
-            that a bundle cannot have.
+        BundleError: it is no ONNX file; it has other inputs or outputs than an observation, an
+            action and states, or operators that a bundle cannot have.
     """
     try:
         data = files.read(path, LARGEST)
@@ -171,7 +201,59 @@ def read(path: Path, output: str | None = None) -> Network:
     model = _model(data, path)
     opset = _opset(model)
     graph = model.graph
-    names = [each.name for each in graph.output]
+    pairs = _states(graph, output, states or {})
+    output = _action(graph, output, pairs)
+    needed = _prune(model, {output, *pairs.values()})
+    _check_operators(graph.node)
+    inputs = [each for each in _inputs(graph) if each.name in needed]
+    observed = [each for each in inputs if each.name not in pairs]
+    if len(observed) != 1:
+        raise BundleError(
+            f"its output '{_text(output)}' should need one input, the observation, it needs "
+            f"{', '.join(_text(each.name) for each in observed) or 'none'}; the state of a "
+            "recurrent policy is named with --state INPUT=OUTPUT"
+        )
+    found = [recurrent.state_of(each, pairs[each.name]) for each in inputs if each.name in pairs]
+    if unused := sorted(set(pairs) - {state.input for state in found}):
+        raise BundleError(f"its state '{_text(unused[0])}' should be needed by its outputs")
+    del graph.input[:]
+    graph.input.extend(inputs)
+    dtype, shape = _declared(observed[0])
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Network(model, observed[0].name, output, dtype, shape, opset, sha256, tuple(found))
+
+
+def _inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    weights = {tensor.name for tensor in graph.initializer}
+    return [each for each in graph.input if each.name not in weights]
+
+
+def _states(
+    graph: onnx.GraphProto, output: str | None, named: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return the outputs by input of a policy's states: the named, or else those found by shape."""
+    inputs = {each.name: recurrent.dims_of(each) for each in _inputs(graph)}
+    outputs = {each.name: recurrent.dims_of(each) for each in graph.output}
+    for kind, known, names in (("input", inputs, named), ("output", outputs, named.values())):
+        if wrong := [name for name in names if name not in known]:
+            raise BundleError(
+                f"it has no {kind} '{_text(wrong[0])}'; there are {', '.join(map(_text, known))}"
+            )
+    if named or len(outputs) == 1:
+        return named
+    # Inputs that the action does not need make no policy recurrent.
+    needed = _needed(
+        graph.node, {output} if output is not None and output in outputs else set(outputs)
+    )[0]
+    used = {name: dims for name, dims in inputs.items() if name in needed}
+    if len(used) < 2:
+        return {}
+    return recurrent.by_shape(used, {k: v for k, v in outputs.items() if k != output})
+
+
+def _action(graph: onnx.GraphProto, output: str | None, states: Mapping[str, str]) -> str:
+    """Return the name of the output that is the action."""
+    names = [each.name for each in graph.output if each.name not in states.values()]
     if output is None and len(names) != 1:
         raise BundleError(
             f"it has the outputs {', '.join(map(_text, names)) or 'none'}; name the action with "
@@ -181,22 +263,42 @@ def read(path: Path, output: str | None = None) -> Network:
         raise BundleError(
             f"it has no output '{_text(output)}'; there are {', '.join(map(_text, names))}"
         )
-    output = names[0] if output is None else output
-    needed = _prune(model, output)
-    _check_operators(graph.node)
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [each for each in graph.input if each.name in needed and each.name not in weights]
-    if len(inputs) != 1:
-        raise BundleError(
-            f"its output '{_text(output)}' should need one input, the observation, it needs "
-            f"{', '.join(_text(each.name) for each in inputs) or 'none'}; a recurrent policy, "
-            "whose state is an input, is not supported"
-        )
-    del graph.input[:]
-    graph.input.extend(inputs)
-    dtype, shape = _declared(inputs[0])
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Network(model, inputs[0].name, output, dtype, shape, opset, sha256)
+    return names[0] if output is None else output
+
+
+def own_network(
+    network: Network, normalise: Callable[[Array], Array] | None
+) -> Callable[[Array, Array], list[Array]]:
+    """Return what runs the file's own network for observations (batch, n) and states (batch, k),
+    one row after another: ONNX Runtime, or ONNX's reference where ONNX Runtime lacks an operator in
+    this type or opset."""
+    names = [network.output, *(state.output for state in network.states)]
+    try:
+        session = bundle_session(network.model.SerializeToString())
+    except BundleError:
+        session = ReferenceEvaluator(network.model)
+
+    def step(observation: Array, state: Array) -> list[Array]:
+        shape = (*network.shape[:-1], len(observation))
+        inputs = {network.input: observation.astype(network.dtype).reshape(shape)}
+        start = 0
+        for each in network.states:
+            part = state[start : start + each.size].astype(network.dtype)
+            inputs[each.input] = part.reshape(each.shape)
+            start += each.size
+        try:
+            action, *after = map(np.ravel, session.run(names, inputs))
+        except Exception as error:  # the errors of both have no common base class
+            said = " ".join(str(error).split())
+            raise BundleError(f"it cannot be run ({shown(said)})") from None
+        return [action, np.concatenate(after)] if after else [action]
+
+    def run(observations: Array, states: Array) -> list[Array]:
+        rows = observations if normalise is None else normalise(observations)
+        made = [step(*each) for each in zip(rows, states, strict=True)]
+        return [np.array(values, np.float64) for values in zip(*made, strict=True)]
+
+    return run
 
 
 def _model(data: bytes, path: Path) -> onnx.ModelProto:
@@ -250,16 +352,25 @@ def _opset(model: onnx.ModelProto) -> int:
     return int(versions[0])
 
 
-def _prune(model: onnx.ModelProto, output: str) -> set[str]:
-    """Remove what an output does not need; return the names of what it needs."""
-    graph, needed, kept = model.graph, {output}, []
-    for node in reversed(graph.node):
+def _needed(
+    nodes: Sequence[onnx.NodeProto], outputs: Collection[str]
+) -> tuple[set[str], list[onnx.NodeProto]]:
+    """Return the names of what some outputs need, and the nodes that make it."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
         if not needed.isdisjoint(node.output):
             needed.update(name for name in node.input if name)
             kept.append(node)
+    return needed, kept[::-1]
+
+
+def _prune(model: onnx.ModelProto, outputs: Collection[str]) -> set[str]:
+    """Remove what some outputs do not need; return the names of what they need."""
+    graph = model.graph
+    needed, kept = _needed(graph.node, outputs)
     for field, wanted in (
-        (graph.node, kept[::-1]),
-        (graph.output, [each for each in graph.output if each.name == output]),
+        (graph.node, kept),
+        (graph.output, [each for each in graph.output if each.name in outputs]),
         (graph.initializer, [each for each in graph.initializer if each.name in needed]),
     ):
         copies = [type(each).FromString(each.SerializeToString()) for each in wanted]
@@ -275,17 +386,20 @@ def _check_operators(nodes: Sequence[onnx.NodeProto]) -> None:
         called, operator = _called(node), node.op_type
         if any(each.HasField("g") or each.graphs for each in node.attribute):
             raise BundleError(f"operator {called} holds another graph; a policy should not branch")
-        if operator in RECURRENT:
-            raise BundleError(f"operator {called} is recurrent; such a policy is not supported")
         if operator in RANDOM:
             raise BundleError(
                 f"operator {called} draws random numbers; the output should be the mean of the "
                 "action, which is equal for equal observations"
             )
-        if node.domain not in ("", "ai.onnx") or operator not in {*TRANSLATIONS, *FOLDED, "Split"}:
+        if node.domain not in ("", "ai.onnx") or operator not in {
+            *TRANSLATIONS,
+            *FOLDED,
+            *LAYERS,
+            "Split",
+        }:
             raise BundleError(
                 f"operator {called} is not supported; supported are "
-                f"{', '.join(sorted({*TRANSLATIONS, 'Split'}))}"
+                f"{', '.join(sorted({*TRANSLATIONS, *LAYERS, 'Split'}))}"
             )
 
 

@@ -54,9 +54,10 @@ class PolicyNode(ManagedNode):
     def activate(self) -> None:
         """Publish which bundle runs here, and begin to answer."""
         self._rng = np.random.default_rng(self.whole("seed"))
-        self._explore = self.flag("explore")
+        explore = self.flag("explore")
+        self._actor = bundles.Actor(self._bundle, explore)
         message = self.graph.message_class(TEXT)()
-        message.data = introduction(self._bundle, self._explore)
+        message.data = introduction(self._bundle, explore)
         self._introduce(message)
 
     def _hear(self, message: Float64MultiArray) -> None:
@@ -69,11 +70,11 @@ class PolicyNode(ManagedNode):
             return
         action = self._zero
         if question.may_move:
-            if self._explore:
-                mean, log_std = self._bundle.act(question.observation)
-                action, _ = bundles.sample(mean, log_std, self._rng, contract)
-            else:
-                action = self._bundle.mean(question.observation)
+            action, log_std = self._actor.act(question.observation)
+            if log_std is not None:
+                action, _ = bundles.sample(action, log_std, self._rng, contract)
+        else:
+            self._actor.reset()  # a question between two episodes, or an episode's last
         self._publish(self._codec.message(action, question.stamp_s))
         self._answered += 1
 

@@ -189,7 +189,7 @@ def main(path: str, sha256: str, descriptor: str, mode: str, seed: str) -> int:
     request, answer = _request(contract), _answer(contract)
     rng = np.random.default_rng(int(seed))
     explore = mode == "explore"
-    nothing = np.zeros(contract.action_size)
+    nothing, actor = np.zeros(contract.action_size), bundles.Actor(bundle, explore)
     channel.send(_HELLO.pack(contract_hash, bytes.fromhex(bundle.hash)))
     gc.freeze()
     gc.disable()
@@ -197,11 +197,11 @@ def main(path: str, sha256: str, descriptor: str, mode: str, seed: str) -> int:
         sequence, stamp_s, may_move, *observation = request.unpack(data)
         action, log_prob = nothing, math.nan
         if may_move:
-            if explore:
-                mean, log_std = bundle.act(np.array(observation))
-                action, log_prob = bundles.sample(mean, log_std, rng, contract)
-            else:
-                action = bundle.mean(np.array(observation))
+            action, log_std = actor.act(np.array(observation))
+            if log_std is not None:
+                action, log_prob = bundles.sample(action, log_std, rng, contract)
+        else:
+            actor.reset()  # a question between two episodes, or an episode's last
         channel.send(answer.pack(sequence, stamp_s, log_prob, contract_hash, *action.tolist()))
     return 0
 

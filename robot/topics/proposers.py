@@ -12,7 +12,7 @@ import numpy as np
 
 from holdfast.bundle import reader as bundles
 from holdfast.contract import Contract
-from holdfast.errors import ConfigError
+from holdfast.errors import BundleError, ConfigError
 from holdfast.robot.topics.config import RosSection
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, PLAIN, STATUS, Graph, names
@@ -78,10 +78,15 @@ def introduction(bundle: bundles.Bundle, explore: bool) -> str:
     """Return the text by which the policy node says which bundle it runs, and how.
 
     Raises:
-        BundleError: explore, and the policy has no density.
+        BundleError: explore, and the policy has no density or is recurrent.
     """
     if explore:
         bundle.require_density()
+        if bundle.state_size:
+            raise BundleError(
+                f"{bundle.path}: a recurrent policy explores with holdfast deploy alone: over "
+                "topics a lost question would change what it remembers unnoticed"
+            )
     contract_hash = bundle.contract.hash
     return json.dumps({"contract": contract_hash, "bundle": bundle.hash, "explore": explore})
 

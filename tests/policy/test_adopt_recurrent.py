@@ -1,0 +1,208 @@
+"""Recurrent policies from elsewhere: their states found, one step translated, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from holdfast.bundle import reader
+from holdfast.cli import main
+from holdfast.errors import BundleError
+from holdfast.policy.adopt import probes
+from holdfast.robot.topics.proposers import introduction
+from tests.helpers.data.foreign import ACTIONS, SIZE, contract, saved
+from tests.helpers.data.remembering import HIDDEN, Recurrent, exported
+
+LSTM = ["--state", "h_in=h_out", "c_in=c_out"]
+
+
+def adopt(folder, path, *options):
+    out = folder / "bundle.onnx"
+    line = ["adopt", str(path), "--contract", str(contract(folder)), "--out", str(out)]
+    return main([*line, *options]), out
+
+
+def episode(held, observations):
+    """The actions of a bundle, asked one observation after another."""
+    actor = reader.Actor(held, explore=False)
+    return np.array([actor.act(row)[0] for row in observations])
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_an_episode_is_torch_s(tmp_path, kind, dynamo):
+    """Over 60 steps from zeros, and again after the episode."""
+    options = LSTM if kind == "LSTM" else ()  # a single state is found by its shape
+    status, out = adopt(tmp_path, exported(tmp_path, kind, dynamo), *options)
+    assert status == 0
+    held = reader.load(out)
+    assert held.state_size == HIDDEN * (2 if kind == "LSTM" else 1)
+    rows = probes.observations(held.contract, 60).astype(np.float32)
+    made, wanted = Recurrent(kind).eval(), []
+    states = [torch.zeros(1, 1, HIDDEN)] * (2 if kind == "LSTM" else 1)
+    with torch.no_grad():
+        for row in rows:
+            action, *states = made(torch.from_numpy(row[None]), *states)
+            wanted.append(action[0].numpy() * [1.0, 2.0])  # over the contract's limits
+    found = episode(held, rows.astype(np.float64))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    still = np.tile(rows[:1].astype(np.float64), (60, 1))  # it remembers, else these were equal
+    assert np.ptp(episode(held, still), axis=0).max() > 1e-3
+    np.testing.assert_array_equal(episode(held, rows.astype(np.float64)), found)
+
+
+def test_a_bundle_with_a_state_has_format_3(tmp_path):
+    """Which a reader of format 2 alone refuses; bundles without a state stay as they were."""
+    path = adopt(tmp_path, exported(tmp_path, "GRU"))[1]
+    entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert entries["holdfast_format"] == "3"
+    model = onnx.load(path)
+    for entry in model.metadata_props:
+        if entry.key == "holdfast_format":
+            entry.value = "2"
+        if entry.key == "holdfast_digest":
+            entry.value = reader.PLACEHOLDER
+    sealed = reader.seal(model.SerializeToString(deterministic=True))
+    with pytest.raises(BundleError, match="bundle format should be 3, as its graph's inputs say"):
+        reader.from_bytes(sealed, path)
+
+
+def test_verify_accepts_it(tmp_path, capsys):
+    path = adopt(tmp_path, exported(tmp_path, "LSTM"), *LSTM)[1]
+    assert main(["verify", "--policy", str(path)]) == 0
+    assert "ok      adopted" in capsys.readouterr().out
+    assert reader.load(path).provenance["adopted"]["states"] == {"h_in": "h_out", "c_in": "c_out"}
+
+
+def layer(operator, gates, inputs, opset=17, more=(), **attributes):
+    """A file with one layer of a foreign exporter, whose weights are drawn."""
+    rng = np.random.default_rng(4)
+    states = [f"s{k}" for k in range(inputs)]
+    weights = {
+        "w": rng.normal(0, 0.3, (1, gates * HIDDEN, SIZE)),
+        "r": rng.normal(0, 0.3, (1, gates * HIDDEN, HIDDEN)),
+        "b": rng.normal(0, 0.3, (1, 2 * gates * HIDDEN)),
+        "head": rng.normal(0, 0.3, (HIDDEN, ACTIONS)),
+    }
+    info, kind = helper.make_tensor_value_info, TensorProto.FLOAT
+    after = [f"{name}_after" for name in states]
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                operator, ["x", "w", "r", "b", "", *states, *more], ["", *after],
+                hidden_size=HIDDEN, **attributes,
+            ),
+            helper.make_node("Squeeze", [after[0], "axes"], ["h"]),
+            helper.make_node("MatMul", ["h", "head"], ["y"]),
+        ],
+        "net",
+        [info("x", kind, [1, 1, SIZE]), *(info(s, kind, [1, 1, HIDDEN]) for s in states)],
+        [info("y", kind, [1, ACTIONS]), *(info(s, kind, [1, 1, HIDDEN]) for s in after)],
+        [
+            numpy_helper.from_array(np.array([0]), "axes"),
+            *(numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()),
+        ],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("reset", [0, 1])
+def test_both_kinds_of_gru(tmp_path, reset):
+    """The reset gate may stand before or after the recurrent product."""
+    path = saved(tmp_path, layer("GRU", 3, 1, linear_before_reset=reset), "gru.onnx")
+    status, out = adopt(tmp_path, path)
+    assert status == 0
+    held, session = reader.load(out), onnxruntime.InferenceSession(str(path))
+    rows = probes.observations(held.contract, 40).astype(np.float32)
+    state, wanted = np.zeros((1, 1, HIDDEN), np.float32), []
+    for row in rows:
+        y, state = session.run(["y", "s0_after"], {"x": row[None, None], "s0": state})
+        wanted.append(np.clip(y[0], -1.0, 1.0) * [1.0, 2.0])
+    np.testing.assert_allclose(episode(held, rows.astype(np.float64)), wanted, atol=1e-5)
+
+
+def stateless(operator):
+    made = layer(operator, 3, 1)
+    del made.graph.node[0].input[5:]
+    return made
+
+
+REFUSED = {
+    "states alike": (
+        lambda folder: exported(folder, "LSTM"),
+        (),
+        "which of them are the states of a recurrent policy should be said, each with --state "
+        "INPUT=OUTPUT",
+    ),
+    "two layers": (
+        lambda folder: exported(folder, "GRU", layers=2),
+        (),
+        "a value should be one vector, it is [2, 1, 16]",
+    ),
+    "an unknown input": (
+        lambda folder: exported(folder, "GRU"),
+        ("--state", "hidden=h_out"),
+        "it has no input 'hidden'; there are obs, h_in",
+    ),
+    "an unknown output": (
+        lambda folder: exported(folder, "GRU"),
+        ("--state", "h_in=hidden"),
+        "it has no output 'hidden'; there are actions, h_out",
+    ),
+    "another size": (
+        lambda folder: exported(folder, "GRU"),
+        ("--state", "h_in=actions", "--output", "h_out"),
+        "its output 'actions' should have the 16 values of its state 'h_in', it has 2",
+    ),
+    "half of it": (
+        lambda folder: exported(folder, "LSTM"),
+        ("--state", "h_in=h_out", "--output", "actions"),
+        "it needs obs, c_in; the state of a recurrent policy is named with --state",
+    ),
+    "no state": (
+        lambda folder: saved(folder, stateless("GRU"), "gru.onnx"),
+        ("--output", "y"),
+        "its state should be an input of the file, so that it is kept from step to step",
+    ),
+    "both directions": (
+        lambda folder: saved(folder, layer("GRU", 3, 1, direction="reverse"), "gru.onnx"),
+        (),
+        "its direction should be left out",
+    ),
+    "activations": (
+        lambda folder: saved(
+            folder, layer("GRU", 3, 1, activations=["Sigmoid", "Relu"]), "gru.onnx"
+        ),
+        (),
+        "its activations should be Sigmoid, Tanh, received",
+    ),
+    "written otherwise": (
+        lambda folder: exported(folder, "GRU"),
+        ("--state", "h_in"),
+        "state should be INPUT=OUTPUT, once for each state, received 'h_in'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_one_sentence(tmp_path, capsys, name):
+    made, options, sentence = REFUSED[name]
+    status, out = adopt(tmp_path, made(tmp_path), *options)
+    said = capsys.readouterr().err
+    assert status == 1
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_over_topics_it_does_not_explore(tmp_path):
+    out = adopt(tmp_path, exported(tmp_path, "GRU"), "--explore-std", "0.1")[1]
+    held = reader.load(out)
+    introduction(held, explore=False)
+    with pytest.raises(BundleError, match="a recurrent policy explores with holdfast deploy alone"):
+        introduction(held, explore=True)
