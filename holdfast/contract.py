@@ -293,6 +293,17 @@ class Contract:
             (*place, "unit"),
         )
 
+    @property
+    def idle_limits(self) -> tuple[str, ...]:
+        """A sentence for each limit that no episode can exceed, so that it limits nothing."""
+        most = ((c, c.at_most * self.episode_steps) for c in self.costs if c.at_most is not None)
+        return tuple(
+            f"cost '{cost.name}': limit {cost.limit:g} should be below {cost_of_all:g}, the most "
+            f"that an episode of {self.episode_steps} steps can cost; as it is, it limits nothing"
+            for cost, cost_of_all in most
+            if cost.limit >= cost_of_all
+        )
+
     # Sizes and limits, as arrays.
 
     @cached_property

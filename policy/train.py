@@ -164,6 +164,9 @@ def train(
         raise TrainingError(f"out: {error}") from None
     path = out / CHECKPOINT
     learner = _start(settings, path, resume, demonstrations, start_from)
+    if ALGORITHMS[settings.algorithm].meets_limit:
+        for sentence in learner.contract.idle_limits:
+            console.print(f"note: {sentence}")
     going = learner.iteration < settings.iterations
     cluster = spread(learner, ray, workers) if ray and going else None
     out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -160,7 +160,7 @@ def load(path: Path) -> RobotConfig:
 def _documents(path: Path) -> list[tuple[Path, Document]]:
     """Read a file and those that it extends, itself first."""
     documents = [(path, yaml_file.read(path))]
-    while isinstance(data := documents[-1][1].data, dict) and EXTENDS in data:
+    while isinstance(data := documents[-1][1].data, dict) and _extends(data, *documents[-1]):
         file, document = documents[-1]
         where = f"{file}: {document.line((EXTENDS,))}{EXTENDS}"
         other = _other(file, data[EXTENDS], where)
@@ -172,6 +172,20 @@ def _documents(path: Path) -> list[tuple[Path, Document]]:
         if not isinstance(documents[-1][1].data, dict):
             raise ConfigError(f"{other}: should be a mapping, because {file} extends it")
     return documents
+
+
+def _extends(data: dict[Any, Any], file: Path, document: Document) -> bool:
+    """Return whether a file extends another.
+
+    Raises:
+        ConfigError: it seems to, by a key that is misspelt.
+    """
+    known = {field.name for field in fields(RobotConfig)}
+    for key in data.keys() - known - {EXTENDS}:
+        if isinstance(key, str) and (guess := plain.meant(key, (EXTENDS,))):
+            where = f"{file}: {document.line((key,))}"
+            raise ConfigError(f"{where}unknown {plain.shown(key)}{guess}")
+    return EXTENDS in data
 
 
 def _other(file: Path, name: Any, where: str) -> Path:

@@ -291,6 +291,7 @@ def _least(label: str) -> float:
 
 def implausible(trial: Trial, responses: list[Response]) -> Iterator[str]:
     """Yield a sentence for each thing that no robot should do."""
+    yield from trial.task.contract.idle_limits
     yield from _unmoved(responses)
     for i, response in enumerate(responses, start=1):
         answer = trial.answer(response.channel)

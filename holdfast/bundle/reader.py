@@ -23,6 +23,7 @@ import onnxruntime
 from holdfast import files, plain
 from holdfast.bundle.graph import ROWS, check_graph, input_size
 from holdfast.bundle.onnx_file import Message, read_model
+from holdfast.bundle.timing import require_quick_costs
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ContractError, FileError
 from holdfast.safety_monitor.familiarity import Familiarity
@@ -247,6 +248,7 @@ def from_bytes(data: bytes, path: Path) -> Bundle:
             raise BundleError("holdfast_prediction should be null where cost_to_go is no output")
         _check_golden(bundle)
         bundle = replace(bundle, row_s=_check_time(bundle))
+        require_quick_costs(contract)
         _check_limits(bundle)
     except (BundleError, ContractError) as error:
         raise BundleError(f"{path}: {error}") from None

@@ -68,6 +68,10 @@ _TOKEN = re.compile(
     r"|(?P<operator>\*\*|[<>=!]=|[-+*/<>])|(?P<open>[(\[])|(?P<close>[)\]])|[,.:])",
     re.ASCII,
 )
+_OTHER_UNITS = ("mm", "cm", "km", "ms", "min", "h", "deg", "degree", "degrees", "rpm")
+"""Units that are not SI, which people write behind a number too."""
+
+_WITH_UNIT = re.compile(r"(?:\d+\.?\d*|\.\d+)(?P<unit>[A-Za-z]+)(?![\w.])", re.ASCII)
 _INSTEAD = {
     "&": "; write 'and'",
     "|": "; write 'or'",
@@ -137,11 +141,15 @@ def _scan(text: str) -> None:
     """Refuse what is too large or is not made of the language's signs, before Python parses it."""
     _bound(1, "characters", MAX_LENGTH, len(text))
     at, end, parts = 0, len(text.rstrip()), 0
+    before, number_at = None, 0
     brackets: list[int] = []
     while at < end:
         found = _TOKEN.match(text, at)
         if found is None:
             _refuse_sign(text, end - len(text[at:end].lstrip()))
+        if before == "number" and found.lastgroup == "word" and _is_unit(found["word"]):
+            _refuse_unit(text, number_at, found.end())
+        before, number_at = found.lastgroup, at + len(found[0]) - len(found[0].lstrip())
         at = found.end()
         parts += found.lastgroup in ("number", "word", "operator")
         if found.lastgroup == "open":
@@ -158,9 +166,27 @@ def _scan(text: str) -> None:
         _refuse(brackets[-1], f"'{text[brackets[-1] - 1]}' should be closed, received no bracket")
 
 
+def _is_unit(word: str) -> bool:
+    return word in _OTHER_UNITS or units.parse(word) is not None
+
+
+def _refuse_unit(text: str, at: int, end: int) -> NoReturn:
+    """Refuse a number with a unit behind it, from `at` to `end`."""
+    number = re.match(r"[\d.]+", text[at:])
+    alone = number[0] if number else "it"
+    _refuse(
+        at + 1,
+        f"a number should have no unit: it is in the SI unit of what it is compared with; write "
+        f"{alone} alone, received '{shown(text[at:end].strip())}'",
+    )
+
+
 def _refuse_sign(text: str, at: int) -> NoReturn:
     sign = text[at]
     if sign.isdigit() or sign == ".":
+        with_unit = _WITH_UNIT.match(text, at)
+        if with_unit and _is_unit(with_unit["unit"]):
+            _refuse_unit(text, at, with_unit.end())
         number = re.match(r"[\w.]+", text[at:])
         received = shown(number[0] if number else sign)
         _refuse(at + 1, f"a number should be written like 2, 0.5 or 1e-3, received '{received}'")

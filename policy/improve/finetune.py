@@ -338,13 +338,17 @@ def command(
     Args:
         policy: bundle that ran; the training state lies beside the bundle.
         log: runs recorded with `holdfast deploy --explore`.
-        out: path of the child bundle.
+        out: path of the child bundle, which must not exist yet.
         other_policy: further bundles that made some of the logs, such as the parent of `policy`.
             Each log's log-probabilities are compared with the bundle that made the log.
         settings: settings of fine-tuning.
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
             file names is not run, so such a task has to be given. The file may have moved.
     """
+    if out.exists():
+        raise TrainingError(
+            f"{out}: exists; give another --out, a bundle is never replaced by its child"
+        )
     provenance = finetune(policy, log, out, settings, task, other_policy)
     learned = provenance["finetune"]
     console = Console(soft_wrap=True, highlight=False, markup=False)

@@ -25,6 +25,25 @@ from holdfast.errors import ContractError
 from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS
 
 
+def test_a_limit_that_no_episode_can_reach_is_told():
+    """250 steps of at most 1 or 2 each; what has no known bound may cost anything."""
+    (cost,) = example().costs
+
+    def told(**changes: Any) -> tuple[str, ...]:
+        one = dataclasses.replace(cost, episode_cap=1e6, **changes)
+        return dataclasses.replace(example(), costs=(one,)).idle_limits
+
+    assert (
+        told(limit=249.9) == told(limit=499.0, at_most=2.0) == told(limit=1e5, at_most=None) == ()
+    )
+    (sentence,) = told(limit=250.0)
+    assert sentence == (
+        f"cost '{cost.name}': limit 250 should be below 250, the most that an episode of 250 steps "
+        "can cost; as it is, it limits nothing"
+    )
+    assert len(told(limit=500.0, at_most=2.0)) == 1
+
+
 def example() -> Contract:
     return Contract(
         robot="drive",

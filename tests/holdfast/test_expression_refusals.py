@@ -60,6 +60,21 @@ def refusal(text, signals=SIGNALS):
     [
         ("", "column 1: the expression should read a signal, received ''"),
         ("()", "column 1: the expression should read a signal, received '()'"),
+        *(
+            (
+                f"height > {written}",
+                "column 10: a number should have no unit: it is in the SI unit of what it is "
+                f"compared with; write {number} alone, received '{written}'",
+            )
+            for number, written in (
+                ("0.5", "0.5 m"),
+                ("0.5", "0.5m"),
+                ("50", "50 cm"),
+                ("90", "90deg"),
+                (".5", ".5  rad"),
+                ("2", "2 Hz"),
+            )
+        ),
         ("2 + 3", "column 1: the cost should read a signal, received '2 + 3'"),
         ("height > ", f"column 9: {COMPLETE} its end"),
         ("> height", f"column 1: {COMPLETE} '> height'"),

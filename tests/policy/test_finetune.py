@@ -10,6 +10,7 @@ import torch
 from mcap.writer import CompressionType
 
 from holdfast.bundle import reader as bundle
+from holdfast.cli import main
 from holdfast.errors import LogError, TrainingError
 from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder
@@ -103,6 +104,17 @@ def test_stopped_episode_is_bootstrapped_and_completed_one_is_not(learner):
     done, cut = trajectory(4), trajectory(4, completed=False)
     experience = Experience.of([done, cut], learner.contract)
     assert experience.over.tolist() == [[False] * 3 + [True], [False] * 4]
+
+
+def test_no_file_is_replaced_by_a_child(tmp_path, capsys):
+    out = tmp_path / "child.onnx"
+    out.write_bytes(b"a week's work")
+    assert main(["finetune", "--policy", "parent.onnx", "--log", "run", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        f"holdfast: {out}: exists; give another --out, a bundle is never replaced by its child\n"
+    )
+    assert out.read_bytes() == b"a week's work"
 
 
 def test_nothing_to_learn_from_is_refused(learner):

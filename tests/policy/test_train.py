@@ -52,6 +52,14 @@ def test_command_trains_resumes_and_never_overwrites(tmp_path):
     assert [line["iteration"] for line in lines(tmp_path)] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("algorithm", "notes"), [("cpo", 1), ("trpo", 0)])
+def test_a_limit_that_limits_nothing_is_told(tmp_path, capsys, algorithm, notes):
+    line = ["train", "--out", str(tmp_path), *OPTIONS, "--iterations", "1", "--limit", "65"]
+    assert main([*line, "--algorithm", algorithm]) == 0
+    wanted = "note: cost 'outside_corridor': limit 65 should be below 65, the most that an episode"
+    assert capsys.readouterr().out.count(wanted) == notes
+
+
 def test_ctrl_c_loses_no_iteration(tmp_path):
     """A real signal to a real run, far from the next regular checkpoint."""
     line = [sys.executable, "-m", "holdfast", "train", "--out", str(tmp_path), *OPTIONS]

@@ -221,6 +221,12 @@ def test_a_mistake_is_named_where_it_is(tmp_path):
         configs.load(path)
     sentence = "line 2: unknown ready_wiat_s; did you mean 'ready_wait_s'?"
     assert str(caught.value) == f"{path}: {sentence}"
+    for misspelt in ("extend", "extens", "Extends"):
+        path.write_text(f"robot: drive\n{misspelt}: drive\n")
+        with pytest.raises(ConfigError) as caught:
+            configs.load(path)
+        sentence = f"line 2: unknown {misspelt}; did you mean 'extends'?"
+        assert str(caught.value) == f"{path}: {sentence}"
     path.write_text("extends: ./a.yaml\nrobot: drive\n")
     with pytest.raises(ConfigError, match="line 2: ready_wait_s should be above 0") as caught:
         configs.load(path)

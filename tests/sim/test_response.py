@@ -1,5 +1,7 @@
 """What the check says of each action: what moved, and what no robot should do."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -250,6 +252,15 @@ def test_the_command_fails_where_something_is_implausible(tmp_path, capsys, monk
     said = capsys.readouterr().out
     assert "\nImplausible:\n" in said
     assert BACKWARDS in said
+
+
+def test_a_limit_that_no_episode_can_reach_is_implausible(task):
+    made = task()
+    (cost,) = made.contract.costs
+    cost = dataclasses.replace(cost, limit=100.0, episode_cap=100.0)
+    made.contract = dataclasses.replace(made.contract, costs=(cost,))
+    sentences = found(made)[1]
+    assert sentences[0].startswith("cost 'outside': limit 100 should be below 100, the most that ")
 
 
 def test_an_environment_of_others_is_checked_as_far_as_it_can_be(capsys):
