@@ -99,16 +99,21 @@ class Response:
         channel, value: the action, in its unit.
         moved: by signal, how much it changed, in its unit: what the action is meant to move, then
             the base's signals, then the joints'; the largest of each first.
+        units: the unit of each of these; "" where it is not known.
         ended_s: when the task ended the episode; None where it did not.
     """
 
     channel: ActionChannel
     value: float
     moved: Mapping[str, float]
+    units: Mapping[str, str]
     ended_s: float | None
 
     def __str__(self) -> str:
-        changes = ", ".join(_change(*moved) for moved in list(self.moved.items())[:SHOWN])
+        changes = ", ".join(
+            f"{label} {by:+.3g} {self.units[label]}".removesuffix(" 1").rstrip()
+            for label, by in list(self.moved.items())[:SHOWN]
+        )
         more = len(self.moved) - SHOWN
         changes += f" and {more} more" if more > 0 else ""
         end = f"; the episode ends after {self.ended_s:.2f} s" if self.ended_s is not None else ""
@@ -122,14 +127,6 @@ def command_text(channel: ActionChannel, value: float) -> str:
 
 def _signal(label: str) -> str:
     return label.partition("[")[0].partition(".")[0]
-
-
-def _unit(label: str) -> str:
-    return CATALOGUE[_signal(label)].unit
-
-
-def _change(label: str, by: float) -> str:
-    return f"{label} {by:+.3g} {_unit(label)}".removesuffix(" 1")
 
 
 class Trial:
@@ -257,11 +254,28 @@ class Trial:
         shown = [label for label in self.labels if SAID_BY.get(_signal(label)) not in names]
         for i, (channel, value) in enumerate(self.commands, start=1):
             change = dict(zip(self.labels, self.changed(i, self.held).tolist(), strict=True))
-            large = {name: change[name] for name in shown if abs(change[name]) > _least(name)}
-            moved = _most_telling_first(large, self.answer(channel))
+            large = {name: change[name] for name in shown if abs(change[name]) > self.least(name)}
+            moved = self._most_telling_first(large, self.answer(channel))
+            units = {label: self.unit(label) for label in moved}
             over = ~self.alive[: self.held, i]
             ended = (int(over.argmax()) + 1) * self.task.contract.period_s if over.any() else None
-            yield Response(channel, value, moved, ended)
+            yield Response(channel, value, moved, units, ended)
+
+    def _most_telling_first(self, changes: Mapping[str, float], meant: str) -> dict[str, float]:
+        def key(label: str) -> tuple[bool, bool, float]:
+            size = abs(changes[label]) / self.least(label)
+            return label != meant, label.startswith("joint_"), -size
+
+        return {label: changes[label] for label in sorted(changes, key=key)}
+
+    def unit(self, label: str) -> str:
+        """Return a value's unit; "" for a signal that neither catalogue nor contract has."""
+        known = self.task.contract.known_signals.get(_signal(label))
+        return known.unit if known else ""
+
+    def least(self, label: str) -> float:
+        """Return the smallest change of a value that counts as one."""
+        return MOVED.get(self.unit(label), 0.05)
 
     def answer(self, channel: ActionChannel) -> str:
         """Return the value that an action is meant to move; "" where its name does not tell."""
@@ -276,17 +290,6 @@ class Trial:
         """Return a value over the periods (T,) in which copy i's episode went on."""
         values: Array = self.record[self.alive[:, i], i, self.labels.index(label)]
         return values
-
-
-def _most_telling_first(changes: Mapping[str, float], meant: str) -> dict[str, float]:
-    def key(label: str) -> tuple[bool, bool, float]:
-        return label != meant, label.startswith("joint_"), -abs(changes[label]) / _least(label)
-
-    return {label: changes[label] for label in sorted(changes, key=key)}
-
-
-def _least(label: str) -> float:
-    return MOVED.get(_unit(label), 0.05)
 
 
 def implausible(trial: Trial, responses: list[Response]) -> Iterator[str]:
@@ -315,15 +318,15 @@ def _unmoved(responses: list[Response]) -> Iterator[str]:
 def _wrong_answer(trial: Trial, i: int, response: Response, answer: str) -> Iterator[str]:
     told = command_text(response.channel, response.value)
     k, value = trial.labels.index(answer), response.value
-    by, unit = float(trial.changed(i, trial.held)[k]), _unit(answer)
+    by, unit = float(trial.changed(i, trial.held)[k]), trial.unit(answer)
     if response.ended_s is not None:
         return
-    if by * value < 0.0 and abs(by) > _least(answer):
+    if by * value < 0.0 and abs(by) > trial.least(answer):
         yield f"under {told}, {answer} changes the other way, by {by:+.3g} {unit}"
     elif abs(by) < TOO_SLOW * abs(value) and response.moved:
         yield f"under {told}, {answer} changes by no more than {by:+.3g} {unit}"
     after = float(trial.changed(i, 2 * trial.held)[k])
-    if answer in SPEEDS and abs(after) > max(STILL * abs(value), _least(answer)):
+    if answer in SPEEDS and abs(after) > max(STILL * abs(value), trial.least(answer)):
         yield (
             f"{SETTLE_S:g} s and more after {told} is back at 0, {answer} is still {after:+.3g} "
             f"{unit}"
@@ -383,7 +386,7 @@ def _at_rest(trial: Trial) -> Iterator[str]:
     rest = dict(zip(trial.labels, trial.settled(0, 2 * trial.held), strict=True))
     for name in SPEEDS:
         if abs(rest.get(name, 0.0)) > 2.0 * MOVED[CATALOGUE[name].unit]:
-            yield f"under the action 0, {name} is {rest[name]:+.3g} {_unit(name)}"
+            yield f"under the action 0, {name} is {rest[name]:+.3g} {trial.unit(name)}"
 
 
 def _constant(trial: Trial) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """What the check says of each action: what moved, and what no robot should do."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from holdfast.cli import main
-from holdfast.contract import ObservationChannel
+from holdfast.contract import DeclaredSignal, ObservationChannel
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.check import check_task
@@ -51,6 +52,25 @@ def test_a_sound_cart_does_what_it_is_told(task):
         assert wheels[f"joint_velocity[{wheel}]"] == pytest.approx(0.5 / RADIUS_M, rel=0.1)
     assert "position.x" not in wheels  # it depends on which way the start was turned
     assert str(responses[1]).startswith("forward_speed = 0.5 m/s: forward_speed +0.")
+
+
+class Measuring(Cart):
+    """A cart with two signals of its own."""
+
+    def signals(self, qpos, qvel):
+        said = super().signals(qpos, qvel)
+        speed = said["forward_speed"]
+        return {**said, "rim_speed": 2.0 * speed, "drag": 1e3 * speed}
+
+
+def test_a_signal_of_the_robot_s_own_is_told_in_the_unit_that_the_contract_declares(task):
+    laps = task(Measuring)
+    rim = DeclaredSignal("rim_speed", 1, "m/s", "base")
+    laps.contract = dataclasses.replace(laps.contract, signals=(rim,))
+    responses, wrong = found(laps)
+    assert wrong == []
+    assert re.search(r"rim_speed \+0\.9\d+ m/s,", str(responses[1]))
+    assert re.search(r"drag \+49\d,", str(responses[1]))  # declared nowhere: without a unit
 
 
 def told(wheels):
