@@ -45,6 +45,7 @@ ROS = [  # rclpy over Fast DDS for a Python without ROS 2; a sourced ROS 2 needs
         "sensor-msgs",
         "std-msgs",
         "std-srvs",
+        "visualization-msgs",
     )
 ]
 SIGN = ["cryptography>=42"]  # Ed25519

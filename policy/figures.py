@@ -15,6 +15,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from holdfast.contract import Contract, Cost
+from holdfast.expressions import places
 from holdfast.log.reader import Log
 from holdfast.safety_monitor.messages import State
 from holdfast.signals import Array
@@ -164,13 +165,11 @@ def paths_figure(before: Log, after: Log, task: Task) -> Figure:
 
 def _colour_free(axes: Axes, contract: Contract) -> None:
     """Colour the places in view at which no cost that depends on position alone is billed."""
-    costs = [cost for cost in contract.cost_expressions if cost.signals == ("position",)]
-    if not costs:
-        return
     axes.autoscale(False)
     x, y = (np.linspace(*limits, 800) for limits in (axes.get_xlim(), axes.get_ylim()))
-    position = np.stack(np.meshgrid(x, y), axis=-1)
-    billed = np.sum([cost({"position": position}) for cost in costs], axis=0) > 0.0
+    billed = places.billed(contract, np.stack(np.meshgrid(x, y), axis=-1))
+    if billed is None:
+        return
     axes.contourf(x, y, billed, levels=(-0.5, 0.5), colors=("#ecfdf5",), zorder=0)
     if billed.any() and not billed.all():
         axes.contour(x, y, billed, levels=(0.5,), colors=("#6ee7b7",), linewidths=1, zorder=0)

@@ -15,6 +15,7 @@ from holdfast.errors import ConfigError, FileError, LogError, RegistryError
 from holdfast.log.format import EpisodeResult
 from holdfast.log.writer import Recorder
 from holdfast.registry.signing import CANARY
+from holdfast.robot.ros.markers import Markers
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
 from holdfast.robot.run.by_request import EpisodesByRequest
@@ -103,6 +104,7 @@ class SafetyMonitorNode(ManagedNode):
         self._proposer = self._find_proposer(assembly)
         self._assembly = assembly
         self._publish_status = self.graph.advertise("~/status", STATUS_TYPE, STATUS)
+        self._markers = self._find_markers(section.frames.odom)
         self.graph.serve("~/arm", lambda: self._ask("arm"))
         self.graph.serve("~/disarm", lambda: self._ask("disarm"))
         self.graph.serve("~/reset", lambda: self._ask("reset"))
@@ -136,6 +138,14 @@ class SafetyMonitorNode(ManagedNode):
             )
         return PolicyTopic(self.graph, section, assembly.bundle, self.flag("explore"))
 
+    def _find_markers(self, frame: str) -> Markers | None:
+        """Return what publishes markers; None, with a warning, without visualization_msgs."""
+        try:
+            return Markers(self.graph, frame)
+        except ConfigError as error:
+            self.get_logger().warning(f"no markers are published for RViz; {error}")
+            return None
+
     def activate(self) -> None:
         """Begin a run, with the monitor stopped."""
         configured, assembly = self._assembly, self._assemble()  # a new monitor for each run
@@ -152,6 +162,8 @@ class SafetyMonitorNode(ManagedNode):
             self._recorder = Recorder(directory, info, self._robot.now_s())
             self._directory = directory
             self.get_logger().info(f"log: {self._recorder.path}")
+        if self._markers is not None:
+            self._markers.begin(assembly.contract, assembly.config.monitor)
         loop = self._loop = Loop(
             self._robot,
             assembly.monitor,
@@ -187,6 +199,8 @@ class SafetyMonitorNode(ManagedNode):
             self.get_logger().error(str(error))
         self._newest, self._published = INACTIVE, None
         self._publish_status(self._status())
+        if self._markers is not None:
+            self._markers.clear()
         self.graph.flush()
         if self._recorder is not None:
             recorder, self._recorder = self._recorder, None
@@ -218,6 +232,8 @@ class SafetyMonitorNode(ManagedNode):
         # A reason in READY, such as motion without a command, is a warning too.
         level = max(LEVELS[state], int(bool(verdict.reasons)))
         self._newest = Health(level, state.name + why, values)
+        if self._markers is not None:
+            self._markers.show(self._loop.look, verdict)
         if (state, codes) != self._published:
             if self._published is None or state is not self._published[0]:
                 self._log_change(self._newest, codes)

@@ -171,6 +171,37 @@ class TFMessage(Protocol):
     transforms: Sequence[TransformStamped]
 
 
+class Colour(Protocol):
+    """std_msgs/ColorRGBA; from 0 to 1."""
+
+    r: float
+    g: float
+    b: float
+    a: float
+
+
+class Marker(Stamped, Protocol):
+    """visualization_msgs/Marker; the lifetime is a builtin_interfaces/Duration."""
+
+    ns: str
+    id: int
+    type: int
+    action: int
+    pose: Pose
+    scale: Vector3
+    color: Colour
+    lifetime: Time
+    frame_locked: bool
+    points: Sequence[Vector3]
+    text: str
+
+
+class MarkerArray(Protocol):
+    """visualization_msgs/MarkerArray."""
+
+    markers: Sequence[Marker]
+
+
 class Clock(Protocol):
     """rosgraph_msgs/Clock."""
 
@@ -186,4 +217,7 @@ JOINT_STATE = MessageType[JointState]("sensor_msgs/msg/JointState")
 LASER_SCAN = MessageType[LaserScan]("sensor_msgs/msg/LaserScan")
 TRANSFORM = MessageType[TransformStamped]("geometry_msgs/msg/TransformStamped")
 TRANSFORMS = MessageType[TFMessage]("tf2_msgs/msg/TFMessage")
+POINT = MessageType[Vector3]("geometry_msgs/msg/Point")
+MARKER = MessageType[Marker]("visualization_msgs/msg/Marker")
+MARKERS = MessageType[MarkerArray]("visualization_msgs/msg/MarkerArray")
 CLOCK = MessageType[Clock]("rosgraph_msgs/msg/Clock")

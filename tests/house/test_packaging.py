@@ -187,6 +187,7 @@ def test_package_xml_asks_for_nothing_else():
         *("launch", "launch_ros", "ros2launch", "ros2bag", "rosbag2_storage_mcap"),
         *("builtin_interfaces", "rosgraph_msgs", "std_srvs", "diagnostic_msgs"),
         *("geometry_msgs", "nav_msgs", "sensor_msgs", "std_msgs", "tf2_msgs"),
+        "visualization_msgs",
     }
     assert {depend.name for depend in package.exec_depends} == {
         *filter(None, ROSDEP.values()),
