@@ -224,8 +224,47 @@ monitor:  # a block for each check; a check without its block is off
   # obstacles:  # needs a range scan
   #   footprint_radius_m: {sketch.footprint_m:g}  # holds the whole model
 
-# ros: the robot's topics, where it is a robot of a ROS graph: see docs/ROS.md
+{_topics(period) if isinstance(sketch.drive, Wheels) else _NO_TOPICS}
 """
+
+
+_NO_TOPICS = "# ros: the robot's topics, where it is a robot of a ROS graph: see docs/ROS.md"
+
+
+def _topics(period_s: float) -> str:
+    """Return the section `ros` of a base with the usual topics: odom, imu and cmd_vel."""
+    twist = """\
+    type: geometry_msgs/msg/TwistStamped  # Twist: the fields then begin with linear and angular
+    frame: base_link
+    fields: {forward_speed: twist.linear.x, yaw_rate: twist.angular.z}"""
+    return f"""\
+ros:  # its topics, where it is a robot of a ROS graph: docs/ROS.md
+  frames: {{odom: odom, base: base_link, aligned: [imu_link]}}
+  sources:
+    odom:
+      topic: odom
+      type: nav_msgs/msg/Odometry
+      frame: odom
+      child_frame: base_link
+      signals:
+        position: {{unit: m, fields: [pose.pose.position.x, pose.pose.position.y]}}
+        heading: {{unit: rad, yaw: pose.pose.orientation}}
+        forward_speed: {{unit: m/s, fields: [twist.twist.linear.x]}}
+        yaw_rate: {{unit: rad/s, fields: [twist.twist.angular.z]}}
+    imu:
+      topic: imu
+      type: sensor_msgs/msg/Imu
+      frame: imu_link
+      signals:
+        tilt: {{unit: rad, roll_pitch: orientation}}
+  command:
+    topic: cmd_vel
+{twist}
+  proposal:
+    topic: cmd_vel_proposed
+{twist}
+  command_timeout_s: {3.0 * period_s:g}  # the driver stops by itself without a command
+  stop_topics: {{hardware/e_stop: latched}}  # the driver has the emergency stop"""
 
 
 def _drive_blocks(largest: dict[str, float]) -> str:

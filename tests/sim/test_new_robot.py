@@ -51,6 +51,10 @@ def test_what_is_written_runs_unchanged(tmp_path, monkeypatch, capsys, robot, mo
     checkpoint = ["--checkpoint", "run/checkpoint.safetensors", "--out", "policy.onnx"]
     assert main(["export", *checkpoint, "--episodes", "8", "--anyway", "--task", name]) == 0
     assembly = assemble(Path("policy.onnx"), Path(f"mine/{robot}.yaml"), (), None)
+    if robot == "two":  # a wheeled base has the usual topics
+        sources = assembly.config.topics().sources.values()
+        said = {signal for source in sources for signal in source.signals}
+        assert said >= set(assembly.monitor.required)
     board = board_of(board_file, monkeypatch)
     identity = Identity(
         board.robot, board.hardware_id, board.actions, board.action_low, board.action_high,
