@@ -102,7 +102,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),
         ("share/" + NAME, ["package.xml"]),
         ("share/" + NAME + "/launch", glob("launch/*.launch.py")),
-        ("share/" + NAME + "/config", glob("config/*.yaml")),
+        ("share/" + NAME + "/config", [*glob("config/*.yaml"), *glob("config/*.json")]),
     ],
     install_requires=RUN,
     extras_require={

@@ -52,7 +52,7 @@ def package_files() -> set[str]:
 
 def share_files() -> set[str]:
     """Return what belongs under `share/holdfast/`."""
-    files = [*ROOT.glob("launch/*.launch.py"), *ROOT.glob("config/*.yaml")]
+    files = [*ROOT.glob("launch/*.launch.py"), *ROOT.glob("config/*.*")]
     assert any(file.parent.name == "launch" for file in files)
     return {"package.xml", *(str(file.relative_to(ROOT)) for file in files)}
 
@@ -112,7 +112,7 @@ print(json.dumps({
             *(f"robot/view/*.{kind}" for kind in ("html", "css", "js")),
         ],
     ),
-    "share files": files(share, ["package.xml", "launch/*.launch.py", "config/*.yaml"]),
+    "share files": files(share, ["package.xml", "launch/*.launch.py", "config/*.*"]),
 }))
 """
 

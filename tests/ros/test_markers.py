@@ -29,6 +29,7 @@ from holdfast.robot.ros.markers import Markers
 from holdfast.safety_monitor.geofence import Geofence
 from holdfast.safety_monitor.messages import Reading
 from holdfast.safety_monitor.monitor import Monitor
+from tests.helpers.data import layouts
 from tests.helpers.data.bundles import drive_contract
 from tests.helpers.ros.system import (
     DRIVES,
@@ -279,7 +280,7 @@ def test_without_the_message_type_there_are_no_markers(node, monkeypatch):
 def deployment(folder):
     given = {"policy": "circle.onnx"}
     monitor = {**given, "enable_motion": True, "record": False}
-    nodes = (TWIN, {"scan_rays": 0}), (MONITOR, monitor), (POLICY, given)
+    nodes = (TWIN, {"scan_rays": 36}), (MONITOR, monitor), (POLICY, given)
     with system(folder, "markers", *nodes) as (client, nodes):
         yield client, nodes
 
@@ -308,6 +309,17 @@ def test_the_node_draws_a_robot_that_drives(deployment):
         viewer.until(lambda: named(viewer.zones[-1], "keep_in"))
     finally:
         viewer.close()
+
+
+@pytest.mark.parametrize(("topic", "fields"), layouts.paths(layouts.load("live")))
+def test_the_graph_has_what_the_live_layout_names(deployment, topic, fields):
+    client, _ = deployment
+    everyones = ("/diagnostics", "/rosout")
+    full = topic if topic in everyones else f"/markers{topic}"
+    kinds = until(lambda: dict(client.node.get_topic_names_and_types()).get(full))
+    (kind,) = kinds
+    message = RosGraph(client.node).message_class(kind)()
+    layouts.value(message, fields)
 
 
 def test_a_node_without_visualization_msgs_says_so_once_and_goes_on(folder):
