@@ -14,19 +14,26 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from types import FrameType
+from io import IOBase
+from types import FrameType, ModuleType
 from typing import Any
 
 CHANGING = {
     *("open", "write", "flush", "fsync", "close"),
     *("mkdir", "rename", "replace", "unlink", "remove", "link", "flock", "ftruncate"),
 }
-OF = {"posix", "io", "_io", "fcntl", None}
 NEEDS_ROOM = {"open", "write", "flush", "fsync", "mkdir", "replace"}
 
 
-def run(how: str, number: int, arguments: Sequence[object]) -> tuple[int, str]:
-    """Run a command; return its exit status, minus the signal that killed it, and its complaints.
+REACHED = "(here)\n"
+
+
+def run(how: str, number: int, arguments: Sequence[object]) -> tuple[int, str, bool]:
+    """Run a command.
+
+    Returns:
+        Its exit status or minus the signal that killed it; its complaints; and whether there was
+        an operation of this number.
 
     Args:
         how: `kill`, or `full` for a disk without room.
@@ -40,7 +47,8 @@ def run(how: str, number: int, arguments: Sequence[object]) -> tuple[int, str]:
         process.start()
         process.join()
         assert process.exitcode is not None
-        return process.exitcode, said.read()
+        complaints = said.read()
+        return process.exitcode, complaints.replace(REACHED, ""), REACHED in complaints
 
 
 def _main(how: str, number: int, arguments: list[str], said: str) -> None:
@@ -54,12 +62,13 @@ def _main(how: str, number: int, arguments: list[str], said: str) -> None:
         nonlocal done
         if event != "c_call" or called.__name__ not in watched or not _ours(frame):
             return
-        if getattr(called, "__module__", None) not in OF:
-            return
+        if not isinstance(getattr(called, "__self__", None), ModuleType | IOBase):
+            return  # str.replace, list.remove
         done += 1
         if done != number:
             return
         sys.setprofile(None)
+        os.write(2, REACHED.encode())
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -70,7 +79,9 @@ def _main(how: str, number: int, arguments: list[str], said: str) -> None:
     sys.exit(status)
 
 
-def _ours(frame: FrameType) -> bool:
-    """Return whether Holdfast, or the library that opens files for it, makes the call."""
-    name = frame.f_globals.get("__name__", "")
-    return name.startswith(("holdfast.files", "holdfast.registry", "holdfast.robot", "pathlib"))
+def _ours(frame: FrameType | None) -> bool:
+    """Return whether Holdfast makes a call, or pathlib for it."""
+    while frame is not None and frame.f_globals.get("__name__") == "pathlib":
+        frame = frame.f_back
+    name = "" if frame is None else frame.f_globals.get("__name__", "")
+    return name.startswith(("holdfast.files", "holdfast.registry", "holdfast.robot"))
