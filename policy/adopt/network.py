@@ -86,7 +86,9 @@ class Network:
         """Number of values of all states."""
         return sum(state.size for state in self.states)
 
-    def translate(self, write: Writer, observation: Row, state: Row | None) -> tuple[Row, ...]:
+    def translate(
+        self, write: Writer, observation: Row, state: Row | None = None
+    ) -> tuple[Row, ...]:
         """Write the network's nodes; return the action, and the state after it where there is one.
 
         Args:

@@ -24,7 +24,7 @@ def translated(made, x, size=None):
     """Return what the translated network says of rows, all at once."""
     write = Writer()
     row = Row(write.node("Cast", "observation", to=DOUBLE), (x.shape[1],))
-    out = made.translate(write, row)
+    (out,) = made.translate(write, row)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         write.nodes,
