@@ -345,10 +345,11 @@ def command(
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
             file names is not run, so such a task has to be given. The file may have moved.
     """
-    if out.exists():
-        raise TrainingError(
-            f"{out}: exists; give another --out, a bundle is never replaced by its child"
-        )
+    for path in (out, checkpoint_of(out)):
+        if path.exists():
+            raise TrainingError(
+                f"{path}: exists; give another --out, a bundle is never replaced by its child"
+            )
     provenance = finetune(policy, log, out, settings, task, other_policy)
     learned = provenance["finetune"]
     console = Console(soft_wrap=True, highlight=False, markup=False)

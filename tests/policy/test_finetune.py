@@ -106,15 +106,15 @@ def test_stopped_episode_is_bootstrapped_and_completed_one_is_not(learner):
     assert experience.over.tolist() == [[False] * 3 + [True], [False] * 4]
 
 
-def test_no_file_is_replaced_by_a_child(tmp_path, capsys):
-    out = tmp_path / "child.onnx"
-    out.write_bytes(b"a week's work")
+@pytest.mark.parametrize("name", ["child.onnx", "child.checkpoint.safetensors"])
+def test_no_file_is_replaced_by_a_child(tmp_path, capsys, name):
+    out, mine = tmp_path / "child.onnx", tmp_path / name
+    mine.write_bytes(b"a week's work")
     assert main(["finetune", "--policy", "parent.onnx", "--log", "run", "--out", str(out)]) == 1
-    said = capsys.readouterr().err
-    assert said == (
-        f"holdfast: {out}: exists; give another --out, a bundle is never replaced by its child\n"
+    assert capsys.readouterr().err == (
+        f"holdfast: {mine}: exists; give another --out, a bundle is never replaced by its child\n"
     )
-    assert out.read_bytes() == b"a week's work"
+    assert mine.read_bytes() == b"a week's work"
 
 
 def test_nothing_to_learn_from_is_refused(learner):
