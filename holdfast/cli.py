@@ -30,6 +30,9 @@ OPTIONAL = {
 }
 """Packages that a command needs only with certain options, each with the extra that installs it."""
 
+COMPLETION = ("--tyro-write-completion", "--tyro-print-completion")
+"""Options of tyro that make a shell's completion, of all commands."""
+
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -165,6 +168,7 @@ def help_text() -> str:
             "",
             "holdfast COMMAND --help lists a command's options with units and defaults;",
             "holdfast --version prints the version.",
+            "holdfast --tyro-write-completion bash FILE writes completions for a shell.",
             "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
         ]
     )
@@ -189,10 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     threading.excepthook = _thread_failed
     name, *options = arguments
-    if name not in COMMANDS:
+    if name not in (*COMMANDS, *COMPLETION):
         return _complain(_unknown(name), USAGE)
     try:
-        return _run(name, COMMANDS[name], options)
+        return _complete(arguments) if name in COMPLETION else _run(name, COMMANDS[name], options)
     except HoldfastError as error:
         return _complain(str(error), FAILED)
     except OSError as error:
@@ -226,6 +230,33 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
             f"{name} needs the Python package '{package}', which is not installed: {wanted}"
         ) from None
     return OK if status is None else int(status)
+
+
+def _complete(arguments: Sequence[str]) -> int:
+    """Let tyro make the completion of all commands for a shell; it exits by itself."""
+    import tyro
+
+    from holdfast.options import RULES
+
+    functions = {name: _completed(command) for name, command in COMMANDS.items()}
+    flat = (tyro.conf.OmitArgPrefixes,)
+    with RULES:
+        tyro.extras.subcommand_cli_from_dict(
+            functions, prog="holdfast", args=arguments, config=flat
+        )
+    return OK
+
+
+def _completed(command: Command) -> Callable[..., Any]:
+    """Return the function whose options are completed; none where a package is missing."""
+    try:
+        return command.prepared(())
+    except ModuleNotFoundError:
+
+        def absent() -> None: ...
+
+        absent.__doc__ = command.summary
+        return absent
 
 
 def _unknown(name: str) -> str:

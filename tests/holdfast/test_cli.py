@@ -265,3 +265,67 @@ def test_an_incomplete_install_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(share, "__file__", str(tmp_path / "holdfast" / "share.py"))
     with pytest.raises(ConfigError, match="reinstall holdfast"):
         share.folder()
+
+
+# The shell's completion.
+
+COMPLETE = """
+source "$1"; shift
+complete -p holdfast > /dev/null || exit 3
+COMP_WORDS=(holdfast "$@") COMP_CWORD=$#
+eval "$(complete -p holdfast | sed 's/.*-F \\([^ ]*\\).*/\\1/') holdfast '${COMP_WORDS[COMP_CWORD]}' ''"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory):
+    """Let bash complete words by the file that the command line writes."""
+    file = tmp_path_factory.mktemp("shell") / "completion.bash"
+    assert_writes([], file)
+
+    def complete(*words: str) -> list[str]:
+        ended = subprocess.run(
+            ["bash", "-c", COMPLETE, "bash", str(file), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ended.stderr == ""
+        return ended.stdout.split()
+
+    return complete
+
+
+def assert_writes(absent, file):
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+    program += "from holdfast.cli import main; sys.exit(main())"
+    options = ["--tyro-write-completion", "bash", str(file)]
+    subprocess.run([sys.executable, "-c", program, *options], check=True)
+
+
+def test_the_shell_completes_commands(completion):
+    assert set(completion("de")) == {"demo", "deploy"}
+    assert set(COMMANDS) <= set(completion(""))
+
+
+@pytest.mark.parametrize("name", ["train", "deploy", "replay"])
+def test_the_shell_completes_a_commands_options(completion, name):
+    options = completion(name, "--")
+    assert {"train": "--resume", "deploy": "--robot", "replay": "--limits"}[name] in options
+    assert ("--robot" in options) == (name == "deploy")
+
+
+def test_a_robots_computer_completes_what_it_has(tmp_path):
+    file = tmp_path / "completion.bash"
+    assert_writes(["mujoco", "gymnasium", "onnx", "safetensors"], file)
+    text = file.read_text()
+    assert all(name in text for name in COMMANDS)
+    assert "--episodes" in text
+    assert "--resume" not in text
+
+
+def test_a_completion_that_cannot_be_written_is_one_sentence(capsys):
+    assert main(["--tyro-write-completion", "bash", "/nowhere/at/all"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/nowhere/at" in line
