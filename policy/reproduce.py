@@ -17,6 +17,7 @@ from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy.algorithms.penalty import TRPOPenaltySettings
 from holdfast.policy.figures import Curves, comparison
 from holdfast.policy.learn.settings import AlgorithmName, TrainSettings, contract_of, defaults
+from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
 from holdfast.signals import Array
 from holdfast.sim.registry import registered
@@ -83,7 +84,7 @@ def command(
     """Train with CPO, PCPO, FOCOPS, TRPO, primal-dual methods and fixed penalties; draw the curves.
 
     Runs lie in `out`/task/algorithm/seed. A finished run is not repeated, and an interrupted run
-    is resumed, so that the command with more seeds adds runs.
+    is resumed, so that the command with more seeds adds runs. What is left is printed first.
 
     Args:
         tasks: tasks to train on, among the five of the default.
@@ -96,12 +97,25 @@ def command(
     if seeds < 1:
         raise ConfigError(f"seeds should be at least 1, received {seeds}")
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    for seed in range(seeds):  # outermost, so that algorithms can be compared early
-        for task in tasks:
-            for name, settings in STUDIES[task].runs(task).items():
-                place = folder(out, task, name, seed)
-                complete(dataclasses.replace(settings, seed=seed), place, console)
+    runs = [
+        (dataclasses.replace(settings, seed=seed), folder(out, task, name, seed))
+        for seed in range(seeds)  # outermost, so that algorithms can be compared early
+        for task in tasks
+        for name, settings in STUDIES[task].runs(task).items()
+    ]
+    console.print(left(runs))
+    for settings, place in runs:
+        complete(settings, place, console)
     console.print(f"{write(out, tasks, seeds)}")
+
+
+def left(runs: Sequence[tuple[TrainSettings, Path]]) -> str:
+    """Return a sentence with the numbers of runs and of iterations that are left."""
+    iterations = [settings.iterations - done(settings, place) for settings, place in runs]
+    return (
+        f"left: {np.count_nonzero(iterations)} of {len(runs)} runs, {sum(iterations)} of "
+        f"{sum(settings.iterations for settings, _ in runs)} iterations"
+    )
 
 
 def folder(out: Path, task: str, name: str, seed: int) -> Path:
@@ -111,10 +125,18 @@ def folder(out: Path, task: str, name: str, seed: int) -> Path:
 
 def complete(settings: TrainSettings, place: Path, console: Console) -> None:
     """Run the remaining iterations of a run."""
-    if len(records(place)) < settings.iterations:
+    if done(settings, place) < settings.iterations:
         resume = (place / CHECKPOINT).exists()
         learner, _ = train(settings, place, resume, CHECKPOINT_EVERY, console)
         learner.close()
+
+
+def done(settings: TrainSettings, place: Path) -> int:
+    """Return the iterations of a run that are not run again: those before its checkpoint."""
+    if len(records(place)) >= settings.iterations:
+        return settings.iterations
+    path = place / CHECKPOINT
+    return int(checkpoint.load(path)[1]["iteration"]) if path.exists() else 0
 
 
 def records(place: Path) -> list[dict[str, Any]]:

@@ -37,11 +37,13 @@ def test_studies_are_at_the_papers_settings():
             assert settings.batch == 50_000
 
 
-def test_a_page_of_all_runs_of_which_none_is_run_twice(out):
+def test_a_page_of_all_runs_of_which_none_is_run_twice(out, capsys):
     assert run(out, "--seeds", "1") == 0
+    assert "left: 2 of 2 runs, 6 of 6 iterations" in capsys.readouterr().out
     done = folder(out, TASK, "cpo", 0) / "checkpoint.safetensors"
     written = done.stat().st_mtime_ns
     assert run(out, "--seeds", "2") == 0
+    assert "left: 2 of 4 runs, 6 of 12 iterations" in capsys.readouterr().out
     assert done.stat().st_mtime_ns == written
     page = (out / "results.md").read_text()
     assert "3 iterations of 150 steps; limit d = 5 outside_corridor per episode" in page
@@ -59,7 +61,7 @@ def test_a_page_of_all_runs_of_which_none_is_run_twice(out):
     assert (out / "PointCircle-v0.svg").read_text().startswith("<svg")
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint(out, monkeypatch):
+def test_an_interrupted_run_goes_on_from_its_checkpoint(out, monkeypatch, capsys):
     monkeypatch.setitem(reproduce.STUDIES, TASK, Study(4, (), 150, ("cpo",)))
     monkeypatch.setattr(reproduce, "CHECKPOINT_EVERY", 2)
     iterate, ran = Learner.iterate, []
@@ -73,7 +75,9 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(out, monkeypatch):
     monkeypatch.setattr(Learner, "iterate", interrupted)
     assert run(out, "--seeds", "1") == 130
     begun = records(place := folder(out, TASK, "cpo", 0))
+    capsys.readouterr()
     assert run(out, "--seeds", "1") == 0
+    assert "left: 1 of 1 runs, 2 of 4 iterations" in capsys.readouterr().out
     assert ran == [0, 1, 2, 3, 2, 3], "the third is run again, the first two are not"
     assert [record["iteration"] for record in records(place)] == [1, 2, 3, 4]
     assert records(place)[:2] == begun[:2]
