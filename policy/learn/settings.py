@@ -221,15 +221,20 @@ def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, "own": {name: flat[name] for name in names}}
 
 
+INITIAL_STD = {"ant": 0.3, "humanoid": 0.2}
+"""Initial standard deviations of robots that larger ones throw over (docs/RESULTS.md)."""
+
+
 def defaults(preset: Preset, task: TaskSpec, algorithm: AlgorithmName = "cpo") -> TrainSettings:
     """Return a preset's settings for a task and an algorithm.
 
     Raises:
         ConfigError, TrainingError: see `TaskSpec`.
     """
-    if preset != "paper":
-        return TrainSettings(task=task, preset=preset, algorithm=algorithm)
     contract = task.contract
+    if preset != "paper":
+        std = INITIAL_STD.get(contract.robot, 1.0)
+        return TrainSettings(task=task, preset=preset, algorithm=algorithm, initial_std=std)
     ant, gather = contract.robot == "ant", contract.task.endswith("AntGather-v0")
     legged = contract.robot in ("ant", "humanoid")
     # The authors' experiment CPO_point_gather.py has no failure predictor.

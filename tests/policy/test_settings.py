@@ -15,6 +15,7 @@ from holdfast.policy.algorithms.penalty import TRPOPenaltySettings
 from holdfast.policy.algorithms.ppo import PPOSettings
 from holdfast.policy.algorithms.ppo_kl import PPOKLSettings
 from holdfast.policy.algorithms.trpo_vine import VineSettings
+from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of, defaults, settings_from
 from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.policy.optimise.trust_region import StepSettings
@@ -188,3 +189,14 @@ def test_the_paper_s_point_gather_has_no_failure_predictor():
 def test_unknown_task_is_refused():
     with pytest.raises(ConfigError, match="task should be one of holdfast/PointCircle-v0"):
         resolve("DriveCircle-v9")
+
+
+@pytest.mark.parametrize("name", ["AntCircle-v0", "HumanoidCircle-v0"])
+def test_a_legged_robot_begins_with_actions_that_throw_it_over_later(name):
+    usual = defaults("holdfast", resolve(name), "trpo")
+    steps = []
+    for std in (usual.initial_std, POINT.initial_std):
+        learner = Learner(dataclasses.replace(usual, batch=5000, initial_std=std))
+        steps.append(learner.iterate()["episode_steps"])
+        learner.close()
+    assert steps[0] > 1.2 * steps[1]
