@@ -125,7 +125,7 @@ function drawMap(canvas, rows, cursor, about) {
     if (polygon !== corners[0]) { pen.globalAlpha = 0.12; pen.fillStyle = css("--text"); pen.fill(); pen.globalAlpha = 1; }
   }
   pen.globalAlpha = 0.3;
-  line(pen, xs, ys, at, "--accent", 1.2);
+  line(pen, xs.map((x, i) => (rows.step[i] < 0 ? null : x)), ys, at, "--accent", 1.2); // it is placed anew between episodes
   pen.globalAlpha = 1;
   drawPath(pen, rows, cursor, at);
   scaleBar(pen, scale, high);

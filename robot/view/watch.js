@@ -331,7 +331,7 @@ function told(episode) {
   const costs = run.about.costs.map((cost, i) => `${cost.name} ${short(episode.costs[i])}`).join(", ");
   const paid = episode.return === null ? "" : `, return ${short(episode.return)}`;
   const end = episode.ended === "running" ? "the log does not hold the end yet" : episode.ended + (episode.text ? `: ${episode.text}` : "");
-  return `Episode ${episode.number}: ${episode.steps} steps, ${costs}${paid}, ${episode.interventions} interventions; ${end}.`;
+  return `Episode ${episode.number}: ${episode.steps} steps, ${costs}${paid}, ${episode.interventions} intervention${episode.interventions === 1 ? "" : "s"}; ${end}.`;
 }
 
 function evidence() {
@@ -342,7 +342,7 @@ function evidence() {
     const cost = run.about.costs.find(({ name }) => name === each.name);
     const mean = each.mean === null ? "" : `, mean ${short(each.mean)}`;
     return [
-      element("p", "numbers", `${each.name}: ${each.episodes} episodes${mean}, limit d ${short(cost.limit)}`),
+      element("p", "numbers", `${each.name}: ${each.episodes} episode${each.episodes === 1 ? "" : "s"}${mean}, limit d ${short(cost.limit)}`),
       gauge("Certificate: the mean is below d", each.keeps, ""),
       gauge("Alarm: the mean is above d", each.exceeds, "alarm"),
       gauge("Alarm: the episode cap is hit too often", each.capped, "alarm"),
