@@ -181,6 +181,8 @@ class WatchedRun:
         self._episodes.append(episode)
 
     def _add_event(self, event: Event) -> None:
+        if event.name == "begin_episode":
+            self._budget.begin()
         row = min(event.before, self._count) - 1
         armed = row >= 0 and int(self._steps["step"][row]) != NO_STEP
         if event.name == "stop" and not armed:  # an armed robot's stop ends its episode

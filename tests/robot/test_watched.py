@@ -103,6 +103,20 @@ def test_a_stop_between_episodes_is_told(tmp_path):
     assert told["the battery is empty"]["against"] == "robot"
 
 
+def test_a_new_episode_begins_with_nothing_spent(tmp_path):
+    """Also before the robot is armed for it, as in the monitor."""
+    log = logs.record(tmp_path / "run")
+    unarmed = dataclasses.replace(logs.circling(1, 121), step=NO_STEP)
+    log.step(unarmed)
+    log.event(9.0, "begin_episode")
+    log.step(dataclasses.replace(unarmed, episode=2))
+    log.close()
+    run = whole(tmp_path / "run")
+    *_, before, after = run.rows(0, 10_000)["spent"][0]
+    assert before == run.outline(0, 0, 0)["episodes"][-1]["costs"][0] > 0.0
+    assert after == 0.0
+
+
 def test_a_stop_while_armed_is_that_of_its_episode(tmp_path):
     log = logs.record(tmp_path / "run")
     log.event(9.0, "stop", "device_fault", "the battery is empty")  # after an armed period
