@@ -1,6 +1,7 @@
 """Package metadata. Tools are configured in pyproject.toml, colcon's script folder in setup.cfg."""
 
 from glob import glob
+from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup
 
@@ -88,8 +89,24 @@ setup(
     distclass=EveryInstallHasData,
     version="0.1.0",
     description="From simulation to a real robot under one cost budget",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     author="The Holdfast authors",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["robotics", "safe reinforcement learning", "CPO", "ONNX", "ROS 2", "MuJoCo"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, NAME + ".*"]),
     package_data={

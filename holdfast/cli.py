@@ -10,7 +10,9 @@ import functools
 import importlib
 import io
 import os
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +31,16 @@ OPTIONAL = {
     "warp": "warp",
 }
 """Packages that a command needs only with certain options, each with the extra that installs it."""
+
+PARAGRAPHS = (
+    "Train a policy under a cost budget, run it on a robot under this budget, and learn from the "
+    "robot's logs.",
+    "holdfast COMMAND --help lists a command's options with units and defaults.",
+    "holdfast --version prints the version.",
+    "holdfast --tyro-write-completion bash FILE writes completions for a shell.",
+    "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
+)
+"""What `holdfast --help` says before and after the commands."""
 
 COMPLETION = ("--tyro-write-completion", "--tyro-print-completion")
 """Options of tyro that make a shell's completion, of all commands."""
@@ -153,25 +165,21 @@ COMMANDS = {
 
 
 def help_text() -> str:
-    """Return what `holdfast --help` prints."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: holdfast COMMAND [OPTIONS]",
-            "",
-            "Train a policy under a cost budget, run it on a robot under this budget,",
-            "and learn from the robot's logs.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "holdfast COMMAND --help lists a command's options with units and defaults;",
-            "holdfast --version prints the version.",
-            "holdfast --tyro-write-completion bash FILE writes completions for a shell.",
-            "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.",
-        ]
-    )
+    """Return what `holdfast --help` prints, in lines as long as the terminal is wide."""
+    name_width = max(map(len, COMMANDS))
+    width = max(shutil.get_terminal_size().columns, name_width + 20)
+    commands = [
+        textwrap.fill(
+            command.summary,
+            width,
+            initial_indent=f"  {name:<{name_width}}  ",
+            subsequent_indent=" " * (name_width + 4),
+        )
+        for name, command in COMMANDS.items()
+    ]
+    head, *tail = (textwrap.fill(paragraph, width) for paragraph in PARAGRAPHS)
+    lines = ["usage: holdfast COMMAND [OPTIONS]", "", head, "", "commands:", *commands, "", *tail]
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,22 +189,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; None: those of this process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(help_text(), file=sys.stdout if arguments else sys.stderr)
-        return OK if arguments else USAGE
-    if arguments[0] == "--version":
-        print(f"holdfast {__version__}")
-        return OK
     for stream in (sys.stdout, sys.stderr):  # a path may hold bytes that are no characters
         if isinstance(stream, io.TextIOWrapper):
             # A pipe gets each line when it is printed, as a terminal does.
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     threading.excepthook = _thread_failed
-    name, *options = arguments
-    if name not in (*COMMANDS, *COMPLETION):
-        return _complain(_unknown(name), USAGE)
+    name, *options = arguments or ["--help"]
     try:
-        return _complete(arguments) if name in COMPLETION else _run(name, COMMANDS[name], options)
+        if name in ("-h", "--help"):
+            print(help_text(), file=sys.stdout if arguments else sys.stderr)
+            return OK if arguments else USAGE
+        if name == "--version":
+            print(f"holdfast {__version__}")
+            return OK
+        if name in COMPLETION:
+            return _complete(arguments)
+        if name not in COMMANDS:
+            return _complain(_unknown(name), USAGE)
+        return _run(name, COMMANDS[name], options)
     except HoldfastError as error:
         return _complain(str(error), FAILED)
     except OSError as error:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from holdfast import child, files, share, yaml_file
@@ -26,6 +25,7 @@ from holdfast.log import reader as log
 from holdfast.policy import report
 from holdfast.policy.improve.finetune import FinetuneSettings, finetune
 from holdfast.policy.learn.settings import TASK_ID, TrainSettings
+from holdfast.policy.progress import progress
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, PROGRESS, train
@@ -221,16 +221,16 @@ class Demo:
         return run
 
     def _follow(self, deploy: subprocess.Popen[str]) -> None:
-        """Show the episodes of a running `deploy` as a progress bar."""
+        """Show how many episodes a running `deploy` has run."""
         assert deploy.stdout is not None
         said = []
-        columns = (TextColumn("  {task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())  # noqa: E501  # fmt: skip
-        with Progress(*columns, console=self.console) as progress:
-            bar = progress.add_task("episodes on the twin", total=self.settings.episodes)
+        count, what = 0, "  episodes on the twin"
+        with progress(self.console, what, self.settings.episodes) as show:
             for line in deploy.stdout:
                 said.append(line)
                 if line.startswith("episode "):
-                    progress.advance(bar)
+                    count += 1
+                    show(count, "")
         if deploy.wait():
             raise RunError(
                 f"deploy failed: {said[-1].strip() if said else 'it said nothing'}", "demo"
@@ -264,7 +264,7 @@ def _claimed(out: Path) -> Iterator[None]:
     if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
         raise ConfigError(f"{out}: holds something other than a demo; give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / MARKER).open("a") as marker:
+    with (out / MARKER).open("a", encoding="utf-8") as marker:
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

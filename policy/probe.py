@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Column, Table
 
 from holdfast import files
@@ -25,6 +24,7 @@ from holdfast.policy.learn.settings import (
     defaults,
 )
 from holdfast.policy.learn.shaping import ShapingSettings
+from holdfast.policy.progress import progress
 from holdfast.policy.ship.evaluate import Evaluation, evaluate, evaluate_actions
 from holdfast.signals import Array
 
@@ -89,8 +89,10 @@ def probe(settings: TrainSettings, out: Path, console: Console) -> dict[str, Any
 def trained(learner: Learner, name: str, console: Console) -> Evaluation:
     """Return the evaluation of a learner's policy after all its iterations; close the learner."""
     settings = learner.settings
-    for _ in track(range(settings.iterations), f"training, {name}", console=console):
-        learner.iterate()
+    with progress(console, f"training, {name}", settings.iterations) as show:
+        for count in range(1, settings.iterations + 1):
+            learner.iterate()
+            show(count, "")
     evaluation = evaluate(learner.networks, settings, EPISODES, settings.seed)
     learner.close()
     return evaluation

@@ -105,7 +105,7 @@ def write(folder: Path, summary: Mapping[str, Any], task: TaskSpec | None = None
             raise LogError(f"{run.path}: should hold an episode to report, received none")
     progress = plain.read_json_lines(folder / summary["progress"], LogError)
     contract = before.info.contract
-    page = Template((Path(__file__).parent / "report.html").read_text()).substitute(
+    page = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"{contract.task} on a {contract.robot}"),
         verdict=html.escape(verdict(summary)),
         verdict_class="good" if met(summary) else "bad",

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
@@ -34,6 +33,7 @@ from holdfast.policy.learn.settings import (
 )
 from holdfast.policy.models import checkpoint
 from holdfast.policy.probe import probe as run_probe
+from holdfast.policy.progress import progress
 from holdfast.policy.sampling.shards import ShardedCollector
 from holdfast.policy.ship.evaluate import is_met
 from holdfast.schema import to_plain
@@ -177,20 +177,13 @@ def train(
         cluster or contextlib.nullcontext(),
         _interruption() as interrupted,
         SummaryWriter(out, purge_step=learner.iteration + 1) as board,
-        Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
-            console=console,
-        ) as progress,
+        progress(
+            console,
+            f"{learner.contract.task} {settings.algorithm}",
+            settings.iterations,
+            learner.iteration,
+        ) as show,
     ):
-        name = f"{learner.contract.task} {settings.algorithm}"
-        bar = progress.add_task(
-            name, total=settings.iterations, completed=learner.iteration, status=""
-        )
         while learner.iteration < settings.iterations and not interrupted.is_set():
             try:
                 record = learner.iterate()
@@ -203,7 +196,7 @@ def train(
             for key, value in _scalars(record):
                 board.add_scalar(key, value, learner.iteration)
             workers_now = f"  {cluster.workers} workers" if cluster else ""
-            progress.update(bar, completed=learner.iteration, status=_status(record) + workers_now)
+            show(learner.iteration, _status(record) + workers_now)
             if learner.iteration % checkpoint_every == 0:
                 learner.save(path)
     learner.save(path)
@@ -386,7 +379,7 @@ def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
         TrainingError: the file cannot be written.
     """
     try:
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written ({error.strerror})") from None

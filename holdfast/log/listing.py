@@ -45,7 +45,7 @@ def command(
         lines = None
         if json_out is not None:
             part = stack.enter_context(files.made(json_out))
-            lines = stack.enter_context(part.open("w"))
+            lines = stack.enter_context(part.open("w", encoding="utf-8"))
         table = None
         if parquet is not None:
             from holdfast.log.parquet import EpisodeTable

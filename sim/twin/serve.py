@@ -232,7 +232,7 @@ def _open_truth(path: Path | None, stack: ExitStack) -> TextIO | None:
     if path is None:
         return None
     try:
-        return stack.enter_context(path.open("a"))
+        return stack.enter_context(path.open("a", encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"truth file {path}: cannot be written ({error.strerror})") from None
 

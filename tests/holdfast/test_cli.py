@@ -267,13 +267,30 @@ def test_an_incomplete_install_is_refused(tmp_path, monkeypatch):
         share.folder()
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_reader_that_ended_is_one_sentence(option):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    ended = subprocess.run(
+        [sys.executable, "-m", "holdfast", option],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(theirs)
+    assert ended.stderr == "holdfast: the program that reads this output has ended\n"
+    assert ended.returncode == 1
+
+
 # The shell's completion.
 
 COMPLETE = """
 source "$1"; shift
 complete -p holdfast > /dev/null || exit 3
 COMP_WORDS=(holdfast "$@") COMP_CWORD=$#
-eval "$(complete -p holdfast | sed 's/.*-F \\([^ ]*\\).*/\\1/') holdfast '${COMP_WORDS[COMP_CWORD]}' ''"
+function=$(complete -p holdfast | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+$function holdfast "${COMP_WORDS[COMP_CWORD]}" ""
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from catkin_pkg.package import parse_package
+from packaging.metadata import Metadata
 
 from holdfast import DISTRIBUTION, __version__
 
@@ -76,6 +77,21 @@ def test_the_wheel_holds_the_house(source, tmp_path, run):
         *(f"{data}/holdfast/{file}" for file in share_files()),
         f"{data}/ament_index/resource_index/packages/holdfast",
     }
+
+
+def test_the_metadata_is_what_an_index_takes(source, tmp_path, run):
+    wheel = build_wheel(source, tmp_path / "dist", run)
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        found = Metadata.from_email(archive.read(name), validate=True)
+        licence = name.replace("METADATA", "LICENSE")
+        in_folder = name.replace("METADATA", "licenses/LICENSE")  # newer setuptools
+        text = archive.read(licence if licence in archive.namelist() else in_folder)
+    assert text == (ROOT / "LICENSE").read_bytes()
+    assert found.name == DISTRIBUTION
+    assert found.description_content_type == "text/markdown"
+    assert found.description.strip() == (ROOT / "README.md").read_text().strip()
+    assert str(found.requires_python) == ">=3.10"
 
 
 def test_a_wheel_made_from_the_source_distribution_is_the_same(source, tmp_path, run):
