@@ -374,7 +374,7 @@ def test_the_examples_of_the_page_are_in_the_language():
 
 def test_the_sentences_of_the_page_are_those_that_are_said():
     rows = re.findall(r"^\| `([^`]+)` \| (expression, column .*) \|$", PAGE, flags=re.MULTILINE)
-    assert len(rows) == 10
+    assert len(rows) == 11
     for text, sentence in rows:
         assert refusal(text) == sentence
 
