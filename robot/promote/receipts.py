@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from holdfast import files
 from holdfast.errors import ConfigError
@@ -61,9 +60,12 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     changes = [e for e in entries if e.action not in ("run", "end") and e.at.startswith(day)]
     ran = [run for run in runs(entries, registry.trusted) if _on(run, day)]
-    console.print(_table(f"Runs on {registry.hardware_id}", _RUN, map(_run_row, ran)))
-    rows = (_change_row(entry, registry.trusted) for entry in changes)
-    console.print(_table("Changes", _CHANGE, rows))
+    console.print(f"{len(ran)} runs on {registry.hardware_id}, times in UTC:")
+    for run in ran:
+        console.print(f"  {_run_line(run)}")
+    console.print(f"{len(changes)} changes:")
+    for entry in changes:
+        console.print(f"  {_change_line(entry, registry.trusted)}")
     for sentence in standing(registry.state):
         console.print(sentence)
 
@@ -129,34 +131,16 @@ def _on(run: Run, day: str) -> bool:
     return not day or run.begun[:10] <= day <= (run.ended or run.begun)[:10]
 
 
-_RUN = (
-    "begun (UTC)",
-    "ended (UTC)",
-    "policy",
-    "slot",
-    "let by",
-    "signed by",
-    "how it ended",
-    "log",
-)
-_CHANGE = ("receipt", "at (UTC)", "change", "policy", "by", "signed by", "why")
+def _run_line(run: Run) -> str:
+    signed = f", signed by {run.signed_by}" if run.signed_by else ""
+    return (
+        f"{run.begun} to {run.ended or '?'}: {run.slot or 'by its file'} {run.bundle[:12]}, let by "
+        f"{run.let_by}{signed}: {run.how}; log {run.run or 'none'}"
+    )
 
 
-def _run_row(run: Run) -> tuple[str, ...]:
-    named = run.slot or "(a file)"
-    middle = (run.bundle[:12], named, run.let_by, run.signed_by)
-    return (run.begun, run.ended, *middle, run.how, run.run)
-
-
-def _change_row(entry: Entry, trusted: Mapping[str, str]) -> tuple[str, ...]:
-    whom = (entry.bundle[:12], entry.by, signer(entry.signed, trusted))
-    return (str(entry.number), entry.at, entry.action, *whom, entry.why)
-
-
-def _table(title: str, heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _change_line(entry: Entry, trusted: Mapping[str, str]) -> str:
+    name = signer(entry.signed, trusted)
+    signed, why = f", signed by {name}" if name else "", f": {entry.why}" if entry.why else ""
+    what = f"{entry.action} {entry.bundle[:12]} by {entry.by}{signed}{why}"
+    return f"receipt {entry.number}, {entry.at}: {what}"

@@ -89,7 +89,10 @@ def test_a_trial_ends_with_a_certificate_and_the_promoted_policy_runs(
     assert (third.slot, third.let_by, third.how) == ("promoted", "Ada, receipt 5", "1 episodes")
     assert third.run == str(tmp_path / "third")
     assert run("receipts", "--config", config, "--day", third.begun[:10]) == 0
-    assert "Ada" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 runs on twin-1, times in UTC:" in said
+    wanted = f"promoted {third.bundle[:12]}, let by Ada, receipt 5: 1 episodes; log {third.run}"
+    assert f"{third.begun} to {third.ended}: {wanted}" in said
     assert run("receipts", "--config", config, "--day", "2001-01-01") == 0
     assert "Ada" not in capsys.readouterr().out
 
