@@ -209,3 +209,21 @@ def test_package_xml_asks_for_nothing_else():
         *filter(None, ROSDEP.values()),
         *ros,
     }
+
+
+def test_other_installers_name_extras_that_exist():
+    extras = set(metadata.metadata(DISTRIBUTION).get_all("Provides-Extra"))
+    for name in ("Dockerfile", "pixi.toml"):
+        text = (ROOT / name).read_text()
+        found = re.findall(r"\[(\w+)\]'|extras = \[\"(\w+)\"\]", text)
+        assert found
+        assert {first or second for first, second in found} <= extras
+        assert DISTRIBUTION in text
+
+
+def test_the_limit_on_numpy_is_the_next_major_version(run):
+    """Of the Python that ROS runs under; here this one stands for it."""
+    page = (ROOT / "docs" / "ROBOT.md").read_text()
+    (program,) = re.findall(r"limit=\$\(/usr/bin/python3 -c '(.*)'\)", page)
+    major = int(metadata.version("numpy").split(".")[0])
+    assert run(sys.executable, "-c", program) == f"{major + 1}\n"
