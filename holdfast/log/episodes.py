@@ -46,7 +46,9 @@ class LoggedEpisode:
         proposed, applied: (K, actions), physical units.
         log_prob: (K,), of the proposed action; NaN where the policy did not explore.
         intervened: (K,), the applied action is not the one that the policy chose.
+        now_s: (K + 1,), the run's clock at each observation.
         signals: by name, (K, size), of the state that each action led to.
+        signals_at_start: by name, (size,), before the first action.
         reward: (K,); costs: (K, costs), of each action.
         cost_to_go: (K + 1, costs), predicted at each observation; NaN without critics.
         reasons: the verdict's codes at each of the K + 1 observations.
@@ -60,7 +62,9 @@ class LoggedEpisode:
     applied: Array
     log_prob: Array
     intervened: NDArray[np.bool_]
+    now_s: Array
     signals: Mapping[str, Array]
+    signals_at_start: Mapping[str, Array]
     reward: Array
     costs: Array
     cost_to_go: Array
@@ -143,7 +147,9 @@ def episodes(
             applied=episode.applied[k],
             log_prob=episode.log_prob[k],
             intervened=episode.intervened[k],
+            now_s=episode.now_s[:rows],
             signals=signals,
+            signals_at_start={name: values[0] for name, values in episode.signals.items()},
             reward=task.reward(signals),
             costs=costs[k],
             cost_to_go=episode.cost_to_go[:rows],

@@ -86,6 +86,13 @@ class MujocoPhysics:
 
     def advance(self, state: Array, control: Array) -> Array:
         """See `Physics`."""
+        readings, lost = self.attempt(state, control)
+        if lost.any():
+            raise diverged(self._task)
+        return readings
+
+    def attempt(self, state: Array, control: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Advance; return also which copies (N,) diverged and are at a start of MuJoCo's own."""
         self._control[:] = control[:, None]
         at_once = len(self._models)
         for first in range(0, len(state), at_once):
@@ -105,10 +112,9 @@ class MujocoPhysics:
                 chunk_size=self._chunk,
             )
         # MuJoCo restarts a diverged copy from time 0, and reports it on stderr alone.
-        if (self._trajectory[:, -1, 0] <= state[:, 0]).any():
-            raise diverged(self._task)
+        lost = self._trajectory[:, -1, 0] <= state[:, 0]
         state[:] = self._trajectory[:, -1]
-        return self._sensors[:, -1]
+        return self._sensors[:, -1], lost
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""

@@ -101,6 +101,9 @@ class Amount:
         return Amount(value, value)
 
 
+NOTHING = Amount(0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class _Told:
     """A mean and a spread, as a file has them."""

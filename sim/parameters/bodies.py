@@ -99,14 +99,12 @@ class Bodies:
 
     def __init__(self, parameters: Parameters, targets: Targets, copies: int) -> None:
         self._targets, self._nominal = targets, targets.model
-        self._kinds = {
-            name: (kind, amounts) for name, kind, amounts in parameters.given() if name in _SET
-        }
-        for name, (kind, amounts) in self._kinds.items():
-            self._require_effect(name, kind, amounts)
+        self._kinds = {name: kind for name, kind, _ in parameters.given() if name in _SET}
+        for name, kind in self._kinds.items():
+            self._require_effect(name, kind, getattr(parameters, name))
         self.rows: dict[str, NDArray[Any]] = {
             name: np.full((copies, targets.count(kind.of)), kind.nominal)
-            for name, (kind, _) in self._kinds.items()
+            for name, kind in self._kinds.items()
         }
         self._free: FreeBodies | None = None
         if "size" in self._kinds:
@@ -118,9 +116,12 @@ class Bodies:
             self._change({name: 2.0 + 0.0 * self.rows[name][0] for name in self._kinds})
             self.variants = Variants(self._nominal, copies, self._own)
 
-    def draw(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
+    def draw(
+        self, which: NDArray[np.intp], rng: np.random.Generator, parameters: Parameters
+    ) -> None:
         """Draw new amounts for some copies, and set their models to them."""
-        for name, (kind, amounts) in self._kinds.items():
+        for name, kind in self._kinds.items():
+            amounts: Amounts = getattr(parameters, name)
             self.rows[name][which] = draw(amounts, kind, name, self._targets, len(which), rng)
         self.build(which)
 

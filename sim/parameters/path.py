@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.signals import Array
-from holdfast.sim.parameters.amounts import COMMAND
+from holdfast.sim.parameters.amounts import COMMAND, NOTHING
 from holdfast.sim.parameters.catalogue import KINDS, Parameters
 from holdfast.sim.parameters.targets import Targets, draw
 
@@ -31,24 +31,27 @@ class CommandPath:
         self, parameters: Parameters, targets: Targets, rest: Array, copies: int, ticks: int = 1
     ) -> None:
         self._targets, self._rest, self._ticks = targets, rest, ticks
-        self._gain, self._delay = parameters.gain, parameters.delay.by_target.get(COMMAND)
         self._everyone = np.arange(copies)
         self.rows: dict[str, NDArray[Any]] = {}
-        if self._gain:
-            draw(self._gain, KINDS["gain"], "gain", targets, 0, np.random.default_rng(0))
+        if parameters.gain:
+            draw(parameters.gain, KINDS["gain"], "gain", targets, 0, np.random.default_rng(0))
             self.rows["gain"] = np.ones((copies, len(rest)))
-        if self._delay:
-            depth = self._delay.most_whole * ticks + 1
+        if delay := parameters.delay.by_target.get(COMMAND):
+            depth = delay.most_whole * ticks + 1
             self.rows["delay"] = np.zeros(copies, dtype=np.int64)
             self.rows["sent"] = np.tile(rest, (copies, depth, 1))
 
-    def draw(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
+    def draw(
+        self, which: NDArray[np.intp], rng: np.random.Generator, parameters: Parameters
+    ) -> None:
         """Draw new amounts for some copies, and forget what was on its way in them."""
         n, rows = len(which), self.rows
-        if self._gain:
-            rows["gain"][which] = draw(self._gain, KINDS["gain"], "gain", self._targets, n, rng)
-        if self._delay:
-            rows["delay"][which] = self._delay.draw_whole(rng, n)
+        if "gain" in rows:
+            gain = draw(parameters.gain, KINDS["gain"], "gain", self._targets, n, rng)
+            rows["gain"][which] = gain
+        if "delay" in rows:
+            delay = parameters.delay.by_target.get(COMMAND, NOTHING)
+            rows["delay"][which] = delay.draw_whole(rng, n)
             rows["sent"][which] = self._rest
 
     def act(self, target: Array, elapsed: NDArray[np.int64]) -> Array:

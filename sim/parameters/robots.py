@@ -57,6 +57,7 @@ class Robots:
         where: str = "randomisation",
     ) -> None:
         targets = Targets(model, signals, where)
+        self._parameters = parameters
         self._bodies = Bodies(parameters, targets, copies)
         self._path = CommandPath(parameters, targets, rest, copies, ticks)
         self._senses = Senses(parameters, targets, copies, period_s / ticks, ticks)
@@ -71,11 +72,22 @@ class Robots:
         self.build, self.place = self._bodies.build, self._bodies.place
         self.remembers = self._senses.remembers
 
-    def draw(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
-        """Draw new parameters for some copies."""
-        self._bodies.draw(which, rng)
-        self._path.draw(which, rng)
-        self._senses.draw(which, rng)
+    def draw(
+        self,
+        which: NDArray[np.intp],
+        rng: np.random.Generator,
+        parameters: Parameters | None = None,
+    ) -> None:
+        """Draw new parameters for some copies.
+
+        Args:
+            parameters: what these copies are given instead of what the robots were made with: no
+                other kinds, and no longer delays. Single values draw nothing but noise.
+        """
+        given = parameters or self._parameters
+        self._bodies.draw(which, rng, given)
+        self._path.draw(which, rng, given)
+        self._senses.draw(which, rng, given)
 
     def notice(self, signals: Signals, elapsed: NDArray[np.int64], which: Which) -> None:
         """See `Senses.notice`."""

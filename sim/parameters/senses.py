@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError
 from holdfast.signals import Array, Signals
-from holdfast.sim.parameters.amounts import COMMAND, Amount, Amounts
+from holdfast.sim.parameters.amounts import COMMAND, NOTHING, Amounts
 from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.parameters.targets import Targets
 
@@ -52,7 +52,6 @@ class Senses:
         for name in ("noise", "bias", "scale"):
             targets.wanted(getattr(parameters, name), name)
         self._parts = _parts((*noise.by_target, *bias.by_target, *scale.by_target), sizes)
-        self._bias = _Spread(bias, self._parts)
         self._size = sum(sizes[name] for name, _ in self._parts)
         self._reckons = parameters.pose == "reckoned"
         self._require_pose(targets)
@@ -86,32 +85,35 @@ class Senses:
                 f"lacks {', '.join(missing)}"
             )
 
-    def _delays(self, targets: Targets, copies: int) -> dict[str, Amount]:
+    def _delays(self, targets: Targets, copies: int) -> tuple[str, ...]:
         late = {n: a for n, a in self._parameters.delay.items() if n != COMMAND}
         for name, amount in late.items():
             targets.places("delay", "signal", name)
             depth = amount.most_whole * self._ticks + 1
             self.rows[f"late.{name}"] = np.zeros(copies, dtype=np.int64)
             self.rows[f"past.{name}"] = np.zeros((copies, depth, targets.signals[name]))
-        return late
+        return tuple(late)
 
-    def draw(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
+    def draw(
+        self, which: NDArray[np.intp], rng: np.random.Generator, parameters: Parameters
+    ) -> None:
         """Draw new amounts for some copies."""
         rows, n = self.rows, len(which)
         if "bias" in rows:
-            rows["bias"][which] = self._bias.draw(rng, n)
+            rows["bias"][which] = _Spread(parameters.bias, self._parts).draw(rng, n)
         if "noise" in rows:
             rows["noise"][which] = rng.integers(2**63, size=n)
         for name, part in self._parts:
-            if amount := self._parameters.scale.by_target.get(name):
+            if amount := parameters.scale.by_target.get(name):
                 rows["scale"][which, part] = amount.draw(rng, (n, 1))
-            if amount := self._parameters.noise.by_target.get(name):
+            if amount := parameters.noise.by_target.get(name):
                 rows["deviation"][which, part] = np.maximum(amount.draw(rng, (n, 1)), 0.0)
         for name, part in (("position", slice(0, 2)), ("heading", slice(2, 3))):
-            if amount := self._parameters.drift.by_target.get(name):
+            if amount := parameters.drift.by_target.get(name):
                 rows["drift"][which, part] = np.maximum(amount.draw(rng, (n, 1)), 0.0)
-        for name, amount in self._late.items():
-            rows[f"late.{name}"][which] = amount.draw_whole(rng, n)
+        for name in self._late:
+            delay = parameters.delay.by_target.get(name, NOTHING)
+            rows[f"late.{name}"][which] = delay.draw_whole(rng, n)
 
     def notice(self, signals: Signals, elapsed: NDArray[np.int64], which: Which) -> None:
         """Remember true signals; to be called once for each tick, and at an episode's start.
@@ -204,7 +206,7 @@ class _Spread:
 
     def __init__(self, bias: Amounts, parts: list[tuple[str, slice]]) -> None:
         amounts = [
-            bias.by_target.get(name, Amount(0.0, 0.0))
+            bias.by_target.get(name, NOTHING)
             for name, part in parts
             for _ in range(part.stop - part.start)
         ]

@@ -57,6 +57,11 @@ class RobotModel(ABC):
     def start(self, rng: np.random.Generator, n: int, within_m: float) -> tuple[Array, Array]:
         """Draw n start states within ±within_m of the origin: qpos (n, nq), qvel (n, nv)."""
 
+    def turned(self, qpos: Array, qvel: Array, angle: Array) -> tuple[Array, Array]:
+        """Return states (n, nq), (n, nv) in which the robot, with its motion, is turned about the
+        vertical by angles (n,), rad: as they are, here, for a robot that does not turn."""
+        return qpos, qvel
+
     @abstractmethod
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return the true catalogue signals of states (..., nq) and (..., nv)."""
@@ -148,12 +153,20 @@ class FreeBase(RobotModel):
         at = self.body.q
         qpos = np.tile(self.stance, (n, 1))
         qpos[:, at : at + 2] += rng.uniform(-within_m, within_m, (n, 2))
-        half = rng.uniform(-np.pi, np.pi, n) / 2.0
-        cos, sin = np.cos(half), np.sin(half)
-        w, x, y, z = self.stance[at + 3 : at + 7]
+        qvel = np.zeros((n, self.body.speeds))
+        return self.turned(qpos, qvel, rng.uniform(-np.pi, np.pi, n))
+
+    def turned(self, qpos: Array, qvel: Array, angle: Array) -> tuple[Array, Array]:
+        """See `RobotModel`; the robot stays at its place."""
+        at, v, qpos, qvel = self.body.q, self.body.v, qpos.copy(), qvel.copy()
+        cos, sin = np.cos(angle / 2.0), np.sin(angle / 2.0)
+        w, x, y, z = qpos[:, at + 3 : at + 7].T
         turned = (cos * w - sin * z, cos * x - sin * y, cos * y + sin * x, cos * z + sin * w)
         qpos[:, at + 3 : at + 7] = np.stack(turned, axis=-1)
-        return qpos, np.zeros((n, self.body.speeds))
+        along, across = qvel[:, v].copy(), qvel[:, v + 1].copy()
+        qvel[:, v] = np.cos(angle) * along - np.sin(angle) * across
+        qvel[:, v + 1] = np.sin(angle) * along + np.cos(angle) * across
+        return qpos, qvel
 
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return the base's pose and motion, and the joints'."""
