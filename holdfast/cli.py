@@ -146,6 +146,11 @@ COMMANDS = {
     "show": Command(
         "holdfast.robot.view.show:command", "print and draw the results of runs, or compare two"
     ),
+    "identify": Command(
+        "holdfast.policy.identify:command",
+        "find parameters of a robot's model in its logs",
+        "train",
+    ),
     "finetune": Command(
         "holdfast.policy.improve.finetune:command", "fine-tune a policy on logged runs", "train"
     ),

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from holdfast.contract import Contract, Cost
 from holdfast.expressions import places
 from holdfast.log.reader import Log
+from holdfast.policy.identification.compare import Comparison
 from holdfast.safety_monitor.messages import State
 from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
@@ -31,6 +32,7 @@ STATE_COLOURS = {
     State.ACTIVE: "#bbf7d0",
 }
 PATHS_SHOWN = 24
+MOTIONS_SHOWN = 6
 
 mpl.rcParams.update(
     {
@@ -189,6 +191,32 @@ def costs(before: Log, after: Log, k: int) -> str:
         axes.set(xlabel="episode", ylim=(-0.5, budget * 1.25))
         axes.legend(loc="upper right", ncols=3, fontsize=7)
     left.set_ylabel(f"{cost.name} per episode")
+    return _svg(figure)
+
+
+def predicted(recorded: Comparison, before: Mapping[str, Array], after: Mapping[str, Array]) -> str:
+    """Draw measured paths, and those that are simulated from their starts with the commands alone.
+
+    Args:
+        before, after: simulated signals (T, K + 1, size), without and with what was identified.
+    """
+    count = min(len(recorded.pieces), MOTIONS_SHOWN)
+    rows = -(-count // 3)
+    figure = Figure(figsize=(9, 3.0 * rows), layout="constrained")
+    grid = figure.subplots(rows, min(count, 3), squeeze=False).ravel()
+    for i, axes in enumerate(grid):
+        if i >= count:
+            axes.set_visible(False)
+            continue
+        sources = ((before, BEFORE, "simulated, nominal"), (after, AFTER, "simulated, identified"))
+        for simulated, colour, label in sources:
+            path = recorded.laid_over(simulated, i)
+            axes.plot(*path.T, color=colour, linewidth=1.2, label=label)
+        piece = recorded.pieces[i]
+        measured = recorded.measured["position"][i, piece.first : len(piece) + 1]
+        axes.plot(*measured.T, ".", color="#111827", markersize=2, label="measured")
+        axes.set(xlabel="x [m]", ylabel="y [m]", aspect="equal")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return _svg(figure)
 
 

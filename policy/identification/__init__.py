@@ -1,0 +1,1 @@
+"""Identification: parameters of a robot's model from logs of its motion."""

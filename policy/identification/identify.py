@@ -1,0 +1,231 @@
+"""Identification from beginning to end: from recorded motion to a profile, with its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from holdfast.policy.identification.compare import Comparison, compared
+from holdfast.policy.identification.free import Free, chosen
+from holdfast.policy.identification.search import (
+    Fit,
+    Found,
+    SearchSettings,
+    Simulator,
+    conclude,
+    cross_entropy,
+    settle_whole,
+)
+from holdfast.policy.identification.tracks import Piece, Recorded, pieces
+from holdfast.signals import Array
+from holdfast.sim.parameters.catalogue import Parameters, Pose
+
+HORIZONS_S = (0.0, 1.0, 5.0)
+"""Lengths of the predictions that are reported, s; 0: one control period. Where poses were read
+seldom: infinity, from the first to the last."""
+
+HELD_OUT = 5
+"""Each fifth piece is held out."""
+
+LEAST_NOISE = 1e-4
+"""Noise that is worth a line of a profile, SI units."""
+
+NEEDS: Mapping[str, str] = {
+    "mass": "accelerations that the motors' force or the tyres' grip limits",
+    "friction": "slip, or motion near it",
+    "size": "travel with a measured position",
+    "damping": "motion at different speeds that the motors can hardly keep up",
+    "armature": "hard starts and stops of the motors",
+    "friction_loss": "slow motion and stops",
+    "force": "commands that the motors can hardly follow",
+    "gain": "motion of the part",
+    "delay": "commands that change",
+    "scale": "different readings of the signal, and another signal that tells the same motion",
+    "bias": "another signal that tells the same motion",
+}
+"""What a recording needs in order to tell a kind of parameter."""
+
+Errors = Mapping[float, Mapping[str, float]]
+"""Root mean square of the errors of predictions, by horizon and signal."""
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What identification found.
+
+    Attributes:
+        found: all searched numbers.
+        noise: by signal, the standard deviation of its noise.
+        before, after: errors on the held-out pieces, with the nominal and the found parameters.
+        held_out: the pieces; simulated_before, simulated_after: by signal, (T, K + 1, size).
+        seconds: motion that was fitted, and motion held out.
+        fresh: the held-out pieces were not fitted.
+        observed: the signals that the task observes, and thus training simulates.
+        windows_left_out: windows that nothing explained, and all windows that were to be fitted.
+        steps: simulated control periods.
+    """
+
+    found: tuple[Found, ...]
+    noise: Mapping[str, float]
+    pose: Pose
+    before: Errors
+    after: Errors
+    held_out: Comparison
+    simulated_before: Mapping[str, Array]
+    simulated_after: Mapping[str, Array]
+    seconds: tuple[float, float]
+    fresh: bool
+    observed: tuple[str, ...]
+    windows_left_out: tuple[int, int]
+    steps: int
+
+    @property
+    def profile(self) -> Parameters:
+        """What is known of the robot, in the vocabulary; what the recording did not tell is not
+        in it."""
+        data: dict[str, dict[str, object]] = {}
+        for each in self.found:
+            if each.known:
+                amount = {"mean": _short(each.value), "spread": _short(each.spread)}
+                data.setdefault(each.free.kind, {}).update(
+                    dict.fromkeys(each.free.targets, amount if each.spread else each.value)
+                )
+        worth = {n: v for n, v in self.noise.items() if v > LEAST_NOISE and n in self.observed}
+        noise = {name: _short(value) for name, value in worth.items()}
+        return Parameters.from_plain(
+            {**data, **({"noise": noise} if noise else {}), "pose": self.pose}
+        )
+
+
+def _short(value: float) -> float:
+    """Return a number with four digits."""
+    return float(f"{value:.4g}")
+
+
+def identify(
+    recorded: Recorded,
+    words: Sequence[str],
+    signals: Sequence[str],
+    pose: Pose,
+    first_s: float | None,
+    settings: SearchSettings,
+    threads: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+) -> Identified:
+    """Identify parameters of a robot's model.
+
+    Args:
+        words: the parameters as a person named them; none: all that apply.
+        signals: the signals that are compared; none: the usual ones.
+        pose: whether position and heading are known from outside or reckoned by the robot.
+        first_s: only so much of each track's beginning is used; None: all of it.
+        threads: of MuJoCo's physics; 0: one per core.
+        say: is told of the progress.
+
+    Raises:
+        ConfigError: the robot lacks what a parameter names, or the recording what a signal names.
+        LogError: every simulation diverged.
+    """
+    task, period_s = recorded.task, recorded.task.contract.period_s
+    names = compared(task, recorded.signals, signals)
+    free = chosen(words, task, names, pose)
+    fitted, held_out = _split(recorded, first_s, settings.fit_s)
+    start = np.array([each.place(each.nominal) for each in free])
+    simulators = []
+
+    def simulator(some: Sequence[Piece]) -> Simulator:
+        simulators.append(Simulator(free, Comparison(task, some, names), pose, threads))
+        return simulators[-1]
+
+    try:
+        searched = simulator(_up_to(fitted, settings.search_s / period_s))
+        say(f"searches {', '.join(each.name for each in free)}")
+        place = cross_entropy(searched, settings, start)
+        say(f"search: {_told(free, place)}")
+        fit = Fit(simulator(fitted), place)
+        fit.refine(np.array([i for i, each in enumerate(free) if not each.whole], np.intp))
+        say(f"least squares: {_told(free, fit.place)}")
+        found = conclude(fit, settings, settle_whole(fit, settings))
+        judge = Judge(Comparison(task, held_out, names), free, pose, threads)
+        before, after = judge.judged(start), judge.judged(fit.place)
+        return Identified(
+            found=tuple(found),
+            noise=MappingProxyType(fit.noise()),
+            pose=pose,
+            before=before[0],
+            after=after[0],
+            held_out=judge.comparison,
+            simulated_before=before[1],
+            simulated_after=after[1],
+            seconds=(_steps(fitted) * period_s, _steps(held_out) * period_s),
+            fresh=not any(piece in fitted for piece in held_out),
+            observed=tuple(task.contract.observed_signals),
+            windows_left_out=(int((~fit.used).sum()), len(fit.used)),
+            steps=sum(each.simulated for each in simulators),
+        )
+    finally:
+        for each in simulators:
+            each.close()
+
+
+def _told(free: Sequence[Free], place: Array) -> str:
+    return ", ".join(f"{f.name} {f.value(float(z)):.3f}" for f, z in zip(free, place, strict=True))
+
+
+def _split(
+    recorded: Recorded, first_s: float | None, fit_s: float
+) -> tuple[list[Piece], list[Piece]]:
+    """Return the pieces to fit, and those held out: each fifth one. Of less than five, one."""
+    found = pieces(recorded.tracks, recorded.task.contract.period_s, first_s)
+    every = min(HELD_OUT, max(len(found), 1))
+    held_out = found[every - 1 :: every]
+    fitted = [piece for i, piece in enumerate(found) if i % every != every - 1] or found
+    most = fit_s / recorded.task.contract.period_s
+    return _up_to(fitted, most), _up_to(held_out, most)
+
+
+def _up_to(some: Sequence[Piece], steps: float) -> list[Piece]:
+    """Return pieces of so many steps in all, evenly spread over all pieces; at least one."""
+    count = len(some)
+    while count > 1 and _steps(some) * count / len(some) > steps:
+        count -= 1
+    return [some[i * len(some) // count] for i in range(count)]
+
+
+def _steps(some: Sequence[Piece]) -> int:
+    return sum(map(len, some))
+
+
+class Judge:
+    """Tells the errors of predictions on pieces that were not fitted."""
+
+    def __init__(
+        self, comparison: Comparison, free: Sequence[Free], pose: Pose, threads: int
+    ) -> None:
+        self.comparison, self._free, self._pose, self._threads = comparison, free, pose, threads
+
+    def judged(self, place: Array) -> tuple[Errors, dict[str, Array]]:
+        """Return the errors of a place (P,), and its signals (T, K + 1, size) where it went on
+        from the start of each piece as it was."""
+        whole = self._simulated(place, float("inf"))
+        if self.comparison.sparse:
+            return self._errors({float("inf"): whole}), whole
+        spans = {horizon: self.comparison.span_s(horizon) for horizon in HORIZONS_S}
+        simulated = {span: self._simulated(place, span) for span in set(spans.values())}
+        return self._errors({horizon: simulated[span] for horizon, span in spans.items()}), whole
+
+    def _simulated(self, place: Array, every_s: float) -> dict[str, Array]:
+        simulator = Simulator(self._free, self.comparison, self._pose, self._threads, every_s)
+        signals, _ = simulator.signals(place[None])
+        simulator.close()
+        return {name: values[0] for name, values in signals.items()}
+
+    def _errors(self, simulated: Mapping[float, Mapping[str, Array]]) -> Errors:
+        found = {}
+        for horizon, signals in simulated.items():
+            errors = self.comparison.predictions(signals, horizon)
+            found[horizon] = {n: float(np.sqrt((v**2).mean())) for n, v in errors.items() if len(v)}
+        return {horizon: errors for horizon, errors in found.items() if errors}
