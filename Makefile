@@ -2,7 +2,8 @@
 #   make demo    train, ship, run on a twin, learn, run again; report in runs/demo/
 #   make test    the test suite; safety_monitor/'s own tests have to cover all of it
 #   make check   lint, format and types
-#   make mutants which mistakes in safety_monitor/ its tests find, into docs/MUTATION.md: for a night
+#   make docs    the pages of docs/ as a site, build/docs/index.html
+#   make mutants which mistakes in safety_monitor/ its tests find, into docs/measured/MUTATION.md: for a night
 #   make venv    only .venv
 #   make clean   remove what the others made, .venv included; runs/ stays: logs are data
 
@@ -18,7 +19,7 @@ EXTRAS := train,dev$(if $(AMENT_PREFIX_PATH)$(wildcard /opt/ros/*/setup.bash),,$
 ALONE := tests/robot tests/ros tests/house tests/sim/test_twin.py tests/sim/test_twin_hardware.py \
 	tests/policy/test_demo.py tests/policy/test_cluster.py tests/policy/test_own_task.py
 
-.PHONY: help demo test check mutants venv clean
+.PHONY: help demo test check docs mutants venv clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,8 +40,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p holdfast
 
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -q -W -b html docs build/docs
+
 mutants: $(INSTALLED)
-	$(BIN)/python tests/safety_monitor/mutate.py --out docs/MUTATION.md
+	$(BIN)/python tests/safety_monitor/mutate.py --out docs/measured/MUTATION.md
 
 venv: $(INSTALLED)
 

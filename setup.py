@@ -53,7 +53,9 @@ SIGN = ["cryptography>=42"]  # Ed25519
 PARQUET = ["pyarrow>=14"]
 RAY = ["ray>=2.40"]
 WARP = ["mujoco-warp>=3.17"]  # older ones do not sum in one order on a GPU
+DOCS = ["sphinx>=8", "myst-parser>=4", "furo"]
 DEV = [
+    *DOCS,
     *DDS,
     *RAY,
     *SIGN,
@@ -130,6 +132,7 @@ setup(
         "warp": WARP,
         "sign": SIGN,
         "parquet": PARQUET,
+        "docs": DOCS,
         "dev": DEV,
     },
     entry_points={

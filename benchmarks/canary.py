@@ -1,6 +1,6 @@
 """Trials of canaries in simulated fleets: how many are promoted, and after how many episodes.
 
-    python -m benchmarks.canary --out docs/CANARY.md
+    python -m benchmarks.canary --out docs/measured/CANARY.md
 
 Everything is seeded; a run takes 20 seconds on one core. The exit status is 1 if a
 requirement is missed.

@@ -1,7 +1,7 @@
 """How fast training is in shards: one batch, shards in turn, and shards on workers of a local Ray.
 
 The four go on in turn, an iteration each, for the machine's speed drifts; medians, and quartiles of
-the ratio to one batch. Prints the table of docs/CLUSTER.md.
+the ratio to one batch. Prints the table of docs/guides/CLUSTER.md.
 
     python -m benchmarks.cluster_speed
 """

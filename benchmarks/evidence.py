@@ -1,6 +1,6 @@
 """Detection delay and error rates of the cost-limit test, compared with three other tests.
 
-    python -m benchmarks.evidence --out docs/EVIDENCE.md
+    python -m benchmarks.evidence --out docs/measured/EVIDENCE.md
 
 Everything is seeded; a run takes about two minutes on one core. With the `ville` package
 installed (0.1.0 made the committed table), its betting confidence sequence is compared too.

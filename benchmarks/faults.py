@@ -1,6 +1,7 @@
 """The fault campaign: which lies, losses and deaths the robot survives, and how far it gets.
 
-    python -m benchmarks.faults --out docs/FAULTS.md --json docs/results/faults.json --alarms 1000
+    python -m benchmarks.faults --out docs/measured/FAULTS.md \\
+        --json docs/measured/results/faults.json --alarms 1000
 
 Every kind of fault, about every signal, the command path and the clock, while the robot stands,
 sets off, turns and drives at full speed, in lockstep; then faults of the line and of processes, in
@@ -237,8 +238,8 @@ def page(
     lines = [
         "# Fault campaign: what a robot does whose sensors, commands, clock or line are wrong",
         "",
-        "Made by `python -m benchmarks.faults --out docs/FAULTS.md --json docs/results/faults.json",
-        "--alarms 1000`. The robot is the drive twin with `config/drive.yaml`, behind the real run",
+        "Made by `python -m benchmarks.faults --out docs/measured/FAULTS.md",
+        "--json docs/measured/results/faults.json --alarms 1000`. The robot is the drive twin with `config/drive.yaml`, behind the real run",
         "loop, monitor, link and device. The policy is not clever: it stands, sets off, turns on a",
         "circle of 0.4 m, or drives straight at its fence, which is 3 m from the middle, at 1 m/s.",
         "After 0.6 to 1 s something goes wrong, in one of the ways that PX4 injects failures. What",

@@ -5,7 +5,7 @@ their curves (TASK-curves.svg), paths of each policy (TASK-paths.png) and the fi
 median episode (TASK-NAME-SEED.gif), and prints a table of its episodes. Needs OpenGL, without a
 screen.
 
-    MUJOCO_GL=egl python -m benchmarks.legged --runs runs/legged --out docs/results
+    MUJOCO_GL=egl python -m benchmarks.legged --runs runs/legged --out docs/measured/results
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def main() -> None:
     """Draw what there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/legged"), help="the runs' folder")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="for the pictures")
+    results = Path("docs/measured/results")
+    parser.add_argument("--out", type=Path, default=results, help="for the pictures")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     for folder in sorted(given.runs.iterdir()):

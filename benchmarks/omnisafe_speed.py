@@ -1,4 +1,4 @@
-"""How fast OmniSafe trains CPO on Safety-Gymnasium's PointCircle1; docs/SPEED.md compares it.
+"""How fast OmniSafe trains CPO on Safety-Gymnasium's PointCircle1, for docs/measured/SPEED.md.
 
 It needs older packages than Holdfast, which it does not import, and so an environment of its own,
 of Python 3.10 at most: omnisafe==0.5.0, safety-gymnasium==1.0.0 and what they ask for (numpy<1.24).

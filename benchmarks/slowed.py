@@ -1,6 +1,6 @@
 """How often what is predicted, and what is unfamiliar, slows a robot: and whether that helps.
 
-    python -m benchmarks.slowed --out docs/SLOWED.md [--work runs/slowed] [--seeds 3]
+    python -m benchmarks.slowed --out docs/measured/SLOWED.md [--work runs/slowed] [--seeds 3]
 
 Trains DriveCircle by the defaults, on robots that are all alike (the demo's differ), runs it on
 twins with and without the demo's gap under other coverages of the prediction, fine-tunes it on a

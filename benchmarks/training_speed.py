@@ -3,7 +3,7 @@
 Figures that are compared are taken in turn in one run, for the machine's speed drifts: the median,
 in brackets the 10th and the 90th percentile, and the best, which other work on the machine
 disturbed least. Beside wall time stands CPU time, of all threads, which other work hardly touches;
-it leaves out that threads wait for each other. Prints the tables that docs/SPEED.md explains.
+it leaves out that threads wait for each other. docs/measured/SPEED.md explains the tables.
 
     python -m benchmarks.training_speed [--tables whole update memory growth]
 """

@@ -1,4 +1,4 @@
-"""How long each command of docs/YOUR_ROBOT.md takes, with the page's own numbers.
+"""How long each command of docs/start/YOUR_ROBOT.md takes, with the page's own numbers.
 
     python -m benchmarks.your_robot [--folder runs/hour]
 

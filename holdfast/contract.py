@@ -145,7 +145,7 @@ class Cost:
 
     Attributes:
         name: the cost's name in reports; unique in the contract.
-        expression: the cost of one step, in the language of docs/COSTS.md.
+        expression: the cost of one step, in the language of docs/reference/COSTS.md.
         limit: d, the bound on the expected undiscounted sum per episode.
         episode_cap: cost at which the monitor stops an episode; a deployment may lower it, never
             raise it.
@@ -445,7 +445,7 @@ def require_format(number: Any) -> None:
     _require(
         number == FORMAT,
         f"contract: format should be {FORMAT}, received {shown(repr(number))}; write the "
-        "costs of another format as expressions (docs/COSTS.md), and train the policy again",
+        "costs of another format as expressions (docs/reference/COSTS.md), and train again",
     )
 
 

@@ -55,7 +55,7 @@ def command(
     --gap` and `holdfast train --randomise` read it. A page with errors and paths lies beside it.
 
     Args:
-        log: runs of one robot; or CSV files of commands and poses, with --task (docs/IDENTIFY.md).
+        log: runs of one robot; or CSV files of motions, with --task (docs/guides/IDENTIFY.md).
         out: the profile.
         task: the task whose robot is identified. Logs of a registered task name it themselves.
         parameters: what is searched for, as KIND, KIND:TARGET, KIND:TARGET+TARGET (targets that

@@ -27,7 +27,7 @@ Seconds = Annotated[float, POSITIVE]
 
 @dataclass(frozen=True)
 class RegistrySection:
-    """The registry of the one robot that a file is for; see docs/PROMOTE.md.
+    """The registry of the one robot that a file is for; see docs/guides/PROMOTE.md.
 
     Attributes:
         folder: its path; one that is not absolute begins at the robot's file.

@@ -1,7 +1,7 @@
 """Reasons: one table of everything that the monitor says, in the order of the checks.
 
 A row is called with the values of its sentence and returns a `Reason`. Everybody who sorts reasons,
-in the monitor, in a run or in a log, asks the table. docs/REASONS.md is made from it by
+in the monitor, in a run or in a log, asks the table. docs/reference/REASONS.md is made from it by
 `python tests/house/reasons_page.py`.
 """
 

@@ -49,7 +49,7 @@ class DescribedCost:
 
     Attributes:
         name: as the environment reports it; "cost" where it reports a number alone.
-        expression: the cost of one step (docs/COSTS.md).
+        expression: the cost of one step (docs/reference/COSTS.md).
         at_most: largest cost of one step.
     """
 

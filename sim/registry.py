@@ -23,8 +23,8 @@ from holdfast.sim.tasks.task import Task
 _POINT_GRID = Grid(columns=6, spacing_m=2.0)
 
 # Parameters of the point, the ant and the humanoid come from Achiam et al. 2017, section 10.3,
-# and from the authors' code; docs/TASKS.md lists the differences. The drive robot's tasks have
-# real sizes: at full speed on its circle the robot would be outside for more than half of the
+# and from the authors' code; docs/reference/TASKS.md lists the differences. The drive robot's tasks
+# have real sizes: at full speed on its circle the robot would be outside for more than half of the
 # time.
 TASKS: Mapping[str, Callable[[str], Task]] = {
     "holdfast/PointCircle-v0": lambda task: Circle(

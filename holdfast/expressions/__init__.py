@@ -1,4 +1,4 @@
-"""Cost expressions: a small, pure and total language over signals. docs/COSTS.md describes it.
+"""Cost expressions: a small, pure and total language over signals (docs/reference/COSTS.md).
 
     abs(position.x) > 0.9
     (scan.min < 0.5) and (abs(forward_speed) > 0.3)

@@ -1,7 +1,7 @@
 """`holdfast gate`: says whether logs speak against trying a child policy on the robot.
 
 Off-policy estimates are biased where a child differs much from the policies that made the logs, so
-they may only veto. What promotes a child is its own trial as canary (docs/PROMOTE.md). Each check
+they may only veto. A child is promoted after its own trial (docs/guides/PROMOTE.md). Each check
 below gives reasons; the worst answer among all reasons is the gate's.
 """
 

@@ -222,7 +222,7 @@ def _converted(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 INITIAL_STD = {"ant": 0.3, "humanoid": 0.2}
-"""Initial standard deviations of robots that larger ones throw over (docs/RESULTS.md)."""
+"""Initial standard deviations of robots that larger ones throw over (docs/measured/RESULTS.md)."""
 
 
 def defaults(preset: Preset, task: TaskSpec, algorithm: AlgorithmName = "cpo") -> TrainSettings:

@@ -160,7 +160,7 @@ def opened(config: Path) -> tuple[RobotConfig, Registry]:
     if registry is None:
         raise ConfigError(
             f"{config}: should have a section registry, with folder and hardware_id; see "
-            "docs/PROMOTE.md"
+            "docs/guides/PROMOTE.md"
         )
     return robot, registry
 

@@ -62,7 +62,7 @@ class Settings:
         policy: the bundle, an ONNX file that `holdfast export` wrote; or `promoted`, which is the
             promoted policy of the registry that the robot's configuration file names.
         canary: run the registry's canary until its evidence is a certificate or an alarm, or its
-            allowance of episodes is used up; see docs/PROMOTE.md.
+            allowance of episodes is used up; see docs/guides/PROMOTE.md.
         episodes: number of episodes; each has the contract's number of steps. Default: 1; for a
             canary, as many as its trial needs.
         explore: sample actions from the policy, to learn from the log; otherwise the mean action

@@ -1,6 +1,6 @@
 """The device's side of the link: what a board is flashed with and what the twin runs.
 
-One file in the subset of Python that MicroPython runs; docs/LINK.md tells the wire format.
+One file in the subset of Python that MicroPython runs; docs/reference/LINK.md has the format.
 The hardware is a `Board`; everything that decides whether it may move is here.
 """
 

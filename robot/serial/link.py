@@ -1,7 +1,7 @@
 """The host's side of the link: frames to messages and back.
 
 The layout comes from `device.py`; COBS and CRC do not, so that each end checks the other.
-docs/LINK.md tells the wire format.
+docs/reference/LINK.md tells the wire format.
 """
 
 from __future__ import annotations

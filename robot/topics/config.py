@@ -1,7 +1,7 @@
 """The `ros` section of a robot's configuration file: topic, type and field of each signal.
 
 The section is checked against the contract here, and against the message types in `topics.fields`,
-so that every mistake is found before the robot moves. docs/ROS.md explains the section.
+so that every mistake is found before the robot moves. docs/start/ROS.md explains the section.
 """
 
 from __future__ import annotations

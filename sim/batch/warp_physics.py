@@ -1,7 +1,7 @@
 """The physics of a batch's copies by MuJoCo Warp, at once on one GPU (extra `[warp]`).
 
-MuJoCo Warp computes MuJoCo's physics in float32, from the same models. docs/TASKS.md gives the
-differences.
+MuJoCo Warp computes MuJoCo's physics in float32, from the same models. The
+differences are in docs/reference/TASKS.md.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class {name}Task(Task):
 {_observation(sketch)}
             ),
             {round(12.5 / sketch.period_s)},  # steps of an episode
-            # The cost of one step, in the language of docs/COSTS.md; the limit d of an episode's
+            # The cost of one step, in the language of docs/reference/COSTS.md; the limit d of an episode's
             # mean cost, and the cost at which the safety monitor ends an episode.
             Cost(
                 "{cost[0]}",
@@ -186,7 +186,7 @@ def configuration(sketch: Sketch) -> str:
     return f"""\
 # The robot '{sketch.robot}' on its computer, written by `holdfast init` from {json.dumps(sketch.model.name)}:
 # holdfast deploy --config {sketch.robot}.yaml ...
-# Measure each value on your robot, and replace it. docs/ROBOT.md and config/drive.yaml explain them.
+# Measure each value on your robot, and replace it. docs/start/ROBOT.md and config/drive.yaml explain them.
 
 robot: {sketch.robot}
 proposal_wait_s: {0.6 * period:g}  # of the period of {period:g}
@@ -228,7 +228,7 @@ monitor:  # a block for each check; a check without its block is off
 """
 
 
-_NO_TOPICS = "# ros: the robot's topics, where it is a robot of a ROS graph: see docs/ROS.md"
+_NO_TOPICS = "# ros: the robot's topics, where it is a robot of a ROS graph: see docs/start/ROS.md"
 
 
 def _topics(period_s: float) -> str:
@@ -238,7 +238,7 @@ def _topics(period_s: float) -> str:
     frame: base_link
     fields: {forward_speed: twist.linear.x, yaw_rate: twist.angular.z}"""
     return f"""\
-ros:  # its topics, where it is a robot of a ROS graph: docs/ROS.md
+ros:  # its topics, where it is a robot of a ROS graph: docs/start/ROS.md
   frames: {{odom: odom, base: base_link, aligned: [imu_link]}}
   sources:
     odom:
@@ -315,7 +315,7 @@ def board(sketch: Sketch, sources: Sequence[str]) -> str:
     return f'''"""The board of the robot '{sketch.robot}', written by `holdfast init`: fill in its methods.
 
 Flash this file beside `device.py` (robot/serial/device.py), which decides whether the robot may
-move. docs/LINK.md tells the protocol. MicroPython runs both files.
+move. docs/reference/LINK.md tells the protocol. MicroPython runs both files.
 """
 
 from device import Board, Device

@@ -156,7 +156,8 @@ class Parameters:
 
 def _unknown(name: Any) -> str:
     if name in _OLD:
-        return f"{name} is of an older format; it is now written {_OLD[name]} (docs/PARAMETERS.md)"
+        page = "docs/reference/PARAMETERS.md"
+        return f"{name} is of an older format; it is now written {_OLD[name]} ({page})"
     guess = meant(str(name), KINDS) or f"; known are {', '.join((*KINDS, 'pose'))}"
     return f"unknown {shown(str(name))}{guess}"
 

@@ -23,7 +23,7 @@ class Legged(FreeBase):
     """A legged robot from a model file, commanded by one torque per actuator, N m.
 
     The integrator is `implicitfast` and the solver is Newton's. They give the same motion as the
-    models' own settings in a fraction of the time (docs/TASKS.md).
+    models' own settings in a fraction of the time (docs/reference/TASKS.md).
 
     Attributes:
         timestep_s: time step of the physics.

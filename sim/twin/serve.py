@@ -185,7 +185,7 @@ def require_measured(task: Task, measured: Sequence[str]) -> None:
     if unmeasured := [name for name in needed if name not in measured]:
         raise ConfigError(
             f"task should observe and bill what this twin measures, {', '.join(measured)}; "
-            f"'{task.contract.task}' needs {', '.join(unmeasured)} too (docs/ROS.md)"
+            f"'{task.contract.task}' needs {', '.join(unmeasured)} too (docs/start/ROS.md)"
         )
 
 

@@ -29,7 +29,7 @@ OWN = {
         SignalSpec("min", 1, "m"),
     )
 }
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "COSTS.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "COSTS.md").read_text("utf-8")
 
 FUNCTION = (
     "a function should be one of abs, min, max, hypot, clip, sqrt, sin, "

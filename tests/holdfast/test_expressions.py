@@ -14,7 +14,7 @@ from holdfast.expressions import CostExpression, catalogue
 from holdfast.signals import CATALOGUE
 
 SIGNALS = catalogue({"joint_velocity": 4, "joint_position": 1})
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "COSTS.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "COSTS.md").read_text("utf-8")
 
 
 def cost(text, signals=SIGNALS):

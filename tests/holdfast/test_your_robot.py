@@ -1,4 +1,4 @@
-"""docs/YOUR_ROBOT.md, walked through: each of its commands works, and a second time alike."""
+"""docs/start/YOUR_ROBOT.md, walked through: each of its commands works, and a second time alike."""
 
 from __future__ import annotations
 

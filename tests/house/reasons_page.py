@@ -1,6 +1,6 @@
 """The page of the monitor's reasons, made from their table.
 
-python tests/house/reasons_page.py    # writes docs/REASONS.md
+python tests/house/reasons_page.py    # writes docs/reference/REASONS.md
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.safety_monitor.reasons import OF_THE_EPISODE, TABLE, Kind
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "REASONS.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "REASONS.md"
 
 HEAD = """\
 # What the monitor says

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from holdfast.safety_monitor.limits import ALWAYS, BLOCKS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def prose(text: str) -> str:
@@ -39,7 +41,7 @@ def test_files_named_in_code_type_exist(page):
 
 
 def test_tests_that_the_promises_name_exist():
-    page = (ROOT / "docs" / "SAFETY.md").read_text("utf-8")
+    page = (ROOT / "docs" / "reference" / "SAFETY.md").read_text("utf-8")
     for name in re.findall(r"`((?:[a-z_]+/)*test_[a-z_]+\.py)`", page):
         folder = ROOT / "tests" / ("" if "/" in name else "safety_monitor")
         assert (folder / name.removeprefix("tests/")).is_file(), name
@@ -47,12 +49,22 @@ def test_tests_that_the_promises_name_exist():
 
 def test_the_index_lists_every_page():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+    for page in (ROOT / "docs").rglob("*.md"):
+        path = page.relative_to(ROOT / "docs").as_posix()
+        assert path in ("README.md", "index.md") or f"]({path})" in index, path
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html"]
+    made = subprocess.run(
+        [*build, ROOT / "docs", tmp_path], check=False, capture_output=True, text=True
+    )
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "Your robot in an hour" in (tmp_path / "index.html").read_text("utf-8")
 
 
 def test_the_page_of_commands_has_every_one_and_no_other():
-    table = (ROOT / "docs" / "COMMANDS.md").read_text(encoding="utf-8")
+    table = (ROOT / "docs" / "reference" / "COMMANDS.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `holdfast (\w+)", table, flags=re.MULTILINE)) == set(COMMANDS)
 
 
@@ -70,7 +82,7 @@ def test_the_page_of_reasons_is_what_their_table_says():
 
 
 def test_the_page_of_a_robot_s_file_has_every_block_and_no_other():
-    page = (ROOT / "docs" / "ROBOT.md").read_text("utf-8")
+    page = (ROOT / "docs" / "start" / "ROBOT.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| (yes)?", page, flags=re.MULTILINE))
     assert tuple(rows) == tuple(BLOCKS)
     assert {name for name, must in rows.items() if must} == ALWAYS.keys()
@@ -91,7 +103,7 @@ def test_the_front_page_is_short():
 
 
 def test_the_listing_of_a_task_is_the_example():
-    """docs/OWN_TASKS.md shows the whole class as examples/car.py has it."""
+    """docs/guides/OWN_TASKS.md shows the whole class as examples/car.py has it."""
     code = (ROOT / "examples" / "car.py").read_text(encoding="utf-8")
     listing = textwrap.indent(code[code.index("class CarLaps") :], "    ")
-    assert listing in (ROOT / "docs" / "OWN_TASKS.md").read_text(encoding="utf-8")
+    assert listing in (ROOT / "docs" / "guides" / "OWN_TASKS.md").read_text(encoding="utf-8")

@@ -192,7 +192,7 @@ def test_what_runs_on_a_robot_is_found_by_rosdep_or_named_in_the_readme(name):
     if ROSDEP[name]:
         assert ROSDEP[name] in [depend.name for depend in package.exec_depends]
     else:
-        install = (ROOT / "docs" / "ROBOT.md").read_text()
+        install = (ROOT / "docs" / "start" / "ROBOT.md").read_text()
         assert f"`{name}`" in install.partition("\n## ")[0]
 
 
@@ -223,7 +223,7 @@ def test_other_installers_name_extras_that_exist():
 
 def test_the_limit_on_numpy_is_the_next_major_version(run):
     """Of the Python that ROS runs under; here this one stands for it."""
-    page = (ROOT / "docs" / "ROBOT.md").read_text()
+    page = (ROOT / "docs" / "start" / "ROBOT.md").read_text()
     (program,) = re.findall(r"limit=\$\(/usr/bin/python3 -c '(.*)'\)", page)
     major = int(metadata.version("numpy").split(".")[0])
     assert run(sys.executable, "-c", program) == f"{major + 1}\n"

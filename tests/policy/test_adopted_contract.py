@@ -36,7 +36,7 @@ def test_probes_span_the_signals_ranges(tmp_path):
 
 
 def test_the_page_s_contract_is_one(tmp_path):
-    page = (share.folder() / "docs" / "ADOPT.md").read_text()
+    page = (share.folder() / "docs" / "start" / "ADOPT.md").read_text()
     block = page.partition("Fields that have defaults may be left out.\n")[2].partition("\n- ")[0]
     (tmp_path / "contract.yaml").write_text(textwrap.dedent(block.strip("\n")))
     made = load_contract(tmp_path / "contract.yaml")

@@ -22,7 +22,8 @@ BYTES = st.one_of(
         st.sampled_from([b"\x00", b"a" * 253, b"a" * 254, b"a" * 255, b"b", b"\xff"]), max_size=8
     ).map(b"".join),
 )
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "LINK.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "reference" / "LINK.md").read_text(encoding="utf-8")
 PAYLOADS = st.binary(max_size=400)
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)

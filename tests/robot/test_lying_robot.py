@@ -1,6 +1,6 @@
 """A robot that lies is stopped in time: the fault campaign's most dangerous lies, in short.
 
-The full campaign is benchmarks/faults.py, its table docs/FAULTS.md.
+The full campaign is benchmarks/faults.py, its table docs/measured/FAULTS.md.
 """
 
 from __future__ import annotations

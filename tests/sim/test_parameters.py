@@ -152,7 +152,7 @@ def test_each_draws_for_every_part_and_all_for_none_by_itself():
 def test_every_kind_is_on_the_page():
     from pathlib import Path
 
-    page = (Path(__file__).parents[2] / "docs" / "PARAMETERS.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "PARAMETERS.md").read_text()
     for name in KINDS:
         assert f"`{name}`" in page
 

@@ -49,7 +49,7 @@ def test_episodes_and_limits_are_the_paper_s(name, steps, limit, lam):
 
 
 UNSAID = {"holdfast/AntGather-v0", "holdfast/QuadrupedFollow-v0"}
-"""Tasks whose reward the expression language cannot say: docs/TASKS.md names them."""
+"""Tasks whose reward the expression language cannot say: docs/reference/TASKS.md names them."""
 
 
 @pytest.mark.parametrize("name", TASKS)

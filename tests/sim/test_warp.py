@@ -139,7 +139,7 @@ class RoundCones(Ant):
     """An ant whose friction is the same in all directions.
 
     In a pyramid it is not, and how the pyramids of a steep capsule on a plane are turned is
-    Warp's own choice (docs/TASKS.md).
+    Warp's own choice (docs/reference/TASKS.md).
     """
 
     def load_model(self):

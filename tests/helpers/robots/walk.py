@@ -1,4 +1,4 @@
-"""A walk through docs/YOUR_ROBOT.md: its files are written and its commands run as they stand."""
+"""A walk through docs/start/YOUR_ROBOT.md: its files are written, and its commands run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from holdfast.log.reader import read
 from tests.helpers.ros import graphs
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "YOUR_ROBOT.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "start" / "YOUR_ROBOT.md"
 ROOT = PAGE.parents[1]
 
 LATE = {"source_stale", "source_lost", "proposal_stale", "proposal_lost", "fallback_ended"}
