@@ -3,9 +3,9 @@
     python benchmarks/lying_sensors.py --seeds 20
 
 Prints the table of docs/reference/SAFETY.md, Markdown: sensors that freeze, mirror, halve, jump and
-drift in chosen directions, on the nominal twin and on the twin of the demo's gap, in lockstep. "Seen" is the
-first reason other than those of the fence. Times count from when the lie began. Two idle cores take
-two minutes. The campaign of all faults is benchmarks/faults.py.
+drift in chosen directions, on the nominal twin and on the twin of the demo's gap, in lockstep.
+"Seen" is the first reason other than those of the fence. Times count from when the lie began.
+Two idle cores take two minutes. The campaign of all faults is benchmarks/faults.py.
 """
 
 from __future__ import annotations
