@@ -49,7 +49,16 @@ def content(tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> bytes:
     """Return a checkpoint's bytes."""
     flat = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     header = {"format": FORMAT, "data": json.dumps(data, sort_keys=True)}
-    return safetensors.torch.save(flat, header)
+    return _ordered(safetensors.torch.save(flat, header))
+
+
+def _ordered(saved: bytes) -> bytes:
+    """Return a safetensors file with its header's keys in order: safetensors writes the metadata in
+    an order that differs from process to process, and a checkpoint's digest is in the bundle."""
+    end = 8 + int.from_bytes(saved[:8], "little")
+    text = json.dumps(json.loads(saved[8:end]), sort_keys=True, separators=(",", ":"))
+    head = text.encode().ljust(-(-len(text) // 8) * 8)  # ASCII; data begins at a multiple of 8
+    return len(head).to_bytes(8, "little") + head + saved[end:]
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
