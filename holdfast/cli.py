@@ -154,6 +154,11 @@ COMMANDS = {
     "finetune": Command(
         "holdfast.policy.improve.finetune:command", "fine-tune a policy on logged runs", "train"
     ),
+    "improve": Command(
+        "holdfast.policy.improve.improve:command",
+        "train a policy on in the simulator that was identified",
+        "train",
+    ),
     "gate": Command(
         "holdfast.policy.improve.gate:command",
         "say whether logs speak against trying a child policy",

@@ -309,7 +309,8 @@ class Comparison:
 
     def noise(self, mismatch: Mismatch) -> dict[str, float]:
         """Return the standard deviation of each signal's noise, from what differs between one
-        reading and its neighbours: a model's error changes more slowly.
+        reading and its neighbours in the middle one of all windows: a model's error changes more
+        slowly, but where the robot slips.
 
         Args:
             mismatch: of one robot, (1, windows, rows, size).
@@ -319,8 +320,10 @@ class Comparison:
             valid = self.windows.valid[name]
             inner = valid[:, 2:] & valid[:, 1:-1] & valid[:, :-2]
             bend = values[0, :, :-2] - 2.0 * values[0, :, 1:-1] + values[0, :, 2:]
-            if count := int(inner.sum()) * bend.shape[-1]:
-                found[name] = float(np.sqrt((bend**2 * inner).sum() / (6.0 * count)))
+            count = inner.sum(axis=(1, 2)) * bend.shape[-1]
+            if (full := count > 0).any():
+                squares = (bend**2 * inner).sum(axis=(1, 2))[full] / (6.0 * count[full])
+                found[name] = float(np.sqrt(np.median(squares)))
         return found
 
 

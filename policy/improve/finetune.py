@@ -282,6 +282,15 @@ def finetune(
     return export(child, out, held.provenance["evaluation_episodes"], extra, task)
 
 
+def require_new(out: Path) -> None:
+    """Raise TrainingError if a child's bundle or its training state would replace a file."""
+    for path in (out, checkpoint_of(out)):
+        if path.exists():
+            raise TrainingError(
+                f"{path}: exists; give another --out, a bundle is never replaced by its child"
+            )
+
+
 def opened(
     policy: Path, task: TaskSpec | None
 ) -> tuple[Bundle, Networks, Mapping[str, Any], TrainSettings]:
@@ -345,11 +354,7 @@ def command(
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
             file names is not run, so such a task has to be given. The file may have moved.
     """
-    for path in (out, checkpoint_of(out)):
-        if path.exists():
-            raise TrainingError(
-                f"{path}: exists; give another --out, a bundle is never replaced by its child"
-            )
+    require_new(out)
     provenance = finetune(policy, log, out, settings, task, other_policy)
     learned = provenance["finetune"]
     console = Console(soft_wrap=True, highlight=False, markup=False)

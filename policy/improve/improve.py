@@ -1,0 +1,199 @@
+"""`holdfast improve`: trains a policy on in the simulator that was identified from its logs.
+
+Training begins with the parent's networks, in simulated robots drawn about the profile. Where that
+ends badly (CPO may first unlearn what a policy far beyond its limit can do), training begins again
+with random weights, and the better one of both becomes the child.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from rich.console import Console
+
+from holdfast.contract import Contract
+from holdfast.errors import TrainingError
+from holdfast.log.episodes import runs
+from holdfast.policy.improve.finetune import opened, require_new
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TaskOption, TrainSettings
+from holdfast.policy.models import checkpoint
+from holdfast.policy.ship.evaluate import Evaluation, evaluate, is_met
+from holdfast.policy.ship.export import checkpoint_of, export
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check, to_plain
+from holdfast.sim.parameters import catalogue
+from holdfast.sim.parameters.catalogue import Parameters
+from holdfast.sim.task_spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class ImproveSettings:
+    """Settings of training in the identified simulator.
+
+    Attributes:
+        seed: seed of start states, actions and of the robots that are drawn.
+        iterations: policy updates that begin with the parent's networks.
+        anew: policy updates that begin with random weights, if those end badly; 0: never.
+        least_std: least standard deviation of actions at the beginning, in units of half the
+            action range, so that the policy explores again.
+        least_return: share of the parent's return, in the identified simulator, below which a
+            training that meets the limits has ended badly too.
+        episodes: simulated episodes that judge a policy.
+    """
+
+    seed: Annotated[int, Range(0)] = 0
+    iterations: Annotated[int, Range(1)] = 30
+    anew: Annotated[int, Range(0)] = 150
+    least_std: Annotated[float, POSITIVE] = 0.25
+    least_return: Annotated[float, NOT_NEGATIVE] = 0.5
+    episodes: Annotated[int, Range(8, 20_000)] = 100
+
+    def __post_init__(self) -> None:
+        check(self, TrainingError)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended, and what its policy is worth in the identified simulator."""
+
+    start: str
+    learner: Learner
+    evaluation: Evaluation
+
+    @property
+    def excess(self) -> float:
+        """By how much the mean costs exceed their limits, as shares of the limits."""
+        costs = self.learner.networks.contract.costs
+        means = self.evaluation.cost_returns.mean(axis=0).tolist()
+        return sum(
+            0.0 if is_met(mean, cost.limit) else (mean - cost.limit) / max(cost.limit, 1.0)
+            for mean, cost in zip(means, costs, strict=True)
+        )
+
+    @property
+    def reward_return(self) -> float:
+        """Mean return."""
+        return float(self.evaluation.returns.mean())
+
+
+def improve(
+    parent: Path,
+    profile: Parameters,
+    logs: Sequence[Path],
+    out: Path,
+    settings: ImproveSettings,
+    task: TaskSpec | None = None,
+    anyway: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Train `parent` on in the identified simulator, write the child bundle, and return the
+    child's provenance.
+
+    Args:
+        profile: the parameters of the simulated robots.
+        logs: the runs that the profile is from, for the provenance.
+        task: see `settings_from`.
+        anyway: write the child also if it does not meet a limit.
+
+    Raises:
+        BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or of another
+            bundle; the robot lacks what the profile names; or the child does not meet a limit.
+    """
+    torch.set_num_threads(1)
+    if out.resolve() == parent.resolve():
+        raise TrainingError(f"{out}: the child should not overwrite its parent")
+    held, _, _, before = opened(parent, task)
+    source = checkpoint_of(parent)
+    origin = [{"run": run.info.run, "sha256": run.sha256()} for run in runs(logs, held.contract)]
+    trained = dataclasses.replace(before, seed=settings.seed, randomise=profile, shards=0)
+    first = _begun(trained, source, settings.iterations)
+    worth = evaluate(first.networks, first.settings, settings.episodes, settings.seed)
+    say(f"parent in the identified simulator: {_told(worth, held.contract)}")
+    with torch.no_grad():
+        first.networks.policy.log_std.clamp_(min=math.log(settings.least_std))
+    tried = [_train(first, "parent", settings, say)]
+    low = settings.least_return * float(worth.returns.mean())
+    if settings.anew and (tried[0].excess > 0.0 or tried[0].reward_return < low):
+        tried.append(_train(_begun(trained, None, settings.anew), "random weights", settings, say))
+    best = min(tried, key=lambda each: (each.excess, -each.reward_return))
+    state = out.with_suffix(".training.safetensors")
+    best.learner.save(state)
+    for each in tried:
+        each.learner.close()
+    extra = {
+        "parent": held.hash,
+        "logs": origin,
+        "profile": profile.to_plain(),
+        "improve": {
+            "settings": to_plain(settings),
+            "start": best.start,
+            "parent_measured": worth.summary(),
+            "tried": {each.start: each.evaluation.summary() for each in tried},
+        },
+    }
+    try:
+        episodes = held.provenance["evaluation_episodes"]
+        return export(state, out, episodes, extra, task, require_met=not anyway)
+    finally:
+        state.unlink()
+
+
+def _begun(settings: TrainSettings, parent: Path | None, iterations: int) -> Learner:
+    learner = Learner(dataclasses.replace(settings, iterations=iterations))
+    if parent is not None:
+        learner.started_from = checkpoint.start_from(parent, learner.networks)
+    return learner
+
+
+def _train(
+    learner: Learner, start: str, settings: ImproveSettings, say: Callable[[str], None]
+) -> Trained:
+    while learner.iteration < learner.settings.iterations:
+        learner.iterate()
+    found = evaluate(learner.networks, learner.settings, settings.episodes, settings.seed + 1)
+    told = _told(found, learner.networks.contract)
+    say(f"{learner.iteration} iterations from {start}: {told}")
+    return Trained(start, learner, found)
+
+
+def _told(evaluation: Evaluation, contract: Contract) -> str:
+    means = zip(contract.costs, evaluation.cost_returns.mean(axis=0).tolist(), strict=True)
+    costs = ", ".join(f"{cost.name} {mean:.2f} (d = {cost.limit:g})" for cost, mean in means)
+    return f"return {evaluation.returns.mean():.1f}, {costs}"
+
+
+def command(
+    policy: Path,
+    profile: Path,
+    out: Path,
+    log: tuple[Path, ...] = (),
+    anyway: bool = False,
+    settings: ImproveSettings = ImproveSettings(),
+    task: TaskOption = None,
+) -> None:
+    """Train a policy on in the simulator that was identified from its logs; write a child bundle.
+
+    The child's predictions, familiarity and measured costs are those of the identified simulator.
+
+    Args:
+        policy: bundle that ran; the training state lies beside the bundle.
+        profile: what `holdfast identify` found.
+        out: path of the child bundle, which must not exist yet.
+        log: the runs that the profile is from, for the child's provenance.
+        anyway: write the child also if it does not meet a limit.
+        settings: settings of training.
+        task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
+            file names is not run, so such a task has to be given. The file may have moved.
+    """
+    require_new(out)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    parameters = catalogue.load(profile)
+    provenance = improve(policy, parameters, log, out, settings, task, anyway, console.print)
+    chosen = provenance["improve"]["start"]
+    console.print(f"{out}: child of {provenance['parent'][:16]}, trained from {chosen}")

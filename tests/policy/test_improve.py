@@ -1,0 +1,111 @@
+"""Training in the identified simulator: its start, the policy that is kept, its provenance."""
+
+import math
+
+import pytest
+
+from holdfast import cli
+from holdfast.bundle import reader as bundle
+from holdfast.errors import ConfigError, TrainingError
+from holdfast.policy.improve.improve import ImproveSettings, improve
+from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.settings import TrainSettings, settings_of
+from holdfast.policy.models import checkpoint
+from holdfast.policy.ship.export import checkpoint_of, export
+from holdfast.sim.registry import resolve
+from tests.helpers.robots.parameters import parameters
+
+SMALL = TrainSettings(
+    task=resolve("PointCircle-v0"), seed=3, batch=1040, critic_steps=5, initial_std=0.05
+)
+QUICK = ImproveSettings(iterations=1, anew=0, episodes=10)
+PROFILE = parameters(mass={"mean": 1.3, "spread": 0.05}, gain=0.9, delay=1)
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parent")
+    learner = Learner(SMALL)
+    learner.iterate()
+    learner.save(folder / "state.safetensors")
+    learner.close()
+    export(folder / "state.safetensors", folder / "policy.onnx", episodes=20)
+    return folder / "policy.onnx"
+
+
+def test_the_child_goes_on_from_its_parent_in_the_identified_simulator(parent, tmp_path):
+    said = []
+    out = tmp_path / "child.onnx"
+    improve(parent, PROFILE, (), out, QUICK, anyway=True, say=said.append)
+    child = bundle.load(out)
+    assert child.contract == bundle.load(parent).contract
+    assert child.provenance["parent"] == bundle.load(parent).hash
+    assert child.provenance["profile"] == PROFILE.to_plain()
+    assert child.provenance["improve"]["start"] == "parent"
+    assert child.provenance["started_from"]["iteration"] == 1
+    networks, data = checkpoint.load_networks(checkpoint_of(out))
+    assert settings_of(out, data).randomise == PROFILE
+    assert networks.policy.log_std.exp().min() > 0.2  # it explores again
+    assert said[0].startswith("parent in the identified simulator: return ")
+    assert not list(tmp_path.glob("*.training.*"))
+
+
+def test_the_better_of_both_starts_is_kept(parent, tmp_path):
+    """No training reaches so large a share of the parent's return, so that both are tried."""
+    settings = ImproveSettings(iterations=1, anew=2, episodes=10, least_return=1e6)
+    said = []
+    made = improve(
+        parent, PROFILE, (), tmp_path / "child.onnx", settings, anyway=True, say=said.append
+    )
+    tried = made["improve"]["tried"]
+    if made["improve"]["parent_measured"]["return"]["mean"] > 0.0:
+        assert set(tried) == {"parent", "random weights"}
+    limit = SMALL.task.contract.costs[0].limit
+    met = {
+        name: each["return"]["mean"]
+        for name, each in tried.items()
+        if each["costs"]["outside_corridor"]["mean"] <= 1.1 * limit
+    }
+    if met:
+        assert made["improve"]["start"] == max(met, key=met.__getitem__)
+    assert len(said) == 1 + len(tried)
+    assert math.isfinite(made["measured"]["return"]["mean"])
+
+
+def test_equal_seeds_give_equal_children(parent, tmp_path):
+    for name in ("one", "two"):
+        improve(parent, PROFILE, (), tmp_path / name / "policy.onnx", QUICK, anyway=True)
+    one, two = (bundle.load(tmp_path / name / "policy.onnx") for name in ("one", "two"))
+    assert one.provenance == two.provenance
+    assert one.hash == two.hash
+
+
+def test_a_profile_of_another_model_is_refused(parent, tmp_path):
+    out = tmp_path / "child.onnx"
+    with pytest.raises(ConfigError, match="there is no geom 'left_tyre'"):
+        improve(parent, parameters(size={"left_tyre": 1.1}), (), out, QUICK)
+    assert not out.exists()
+
+
+def test_a_child_replaces_nothing(parent, tmp_path, capsys):
+    with pytest.raises(TrainingError, match="should not overwrite its parent"):
+        improve(parent, PROFILE, (), parent, QUICK)
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("gain: 0.9\n")
+    line = ["improve", "--policy", str(parent), "--profile", str(profile), "--out", str(parent)]
+    assert cli.main(line) == 1
+    assert "a bundle is never replaced by its child" in capsys.readouterr().err
+
+
+def test_a_profile_that_is_not_there_is_refused(parent, tmp_path, capsys):
+    line = [
+        "improve",
+        "--policy",
+        parent,
+        "--profile",
+        tmp_path / "no.yaml",
+        "--out",
+        tmp_path / "o",
+    ]
+    assert cli.main(list(map(str, line))) == 1
+    assert "no.yaml" in capsys.readouterr().err
