@@ -228,8 +228,8 @@ def table(tested: Sequence[Tested], a: str, b: str) -> list[tuple[str, ...]]:
         *(
             (
                 each.name,
-                f"{each.mean_a:.4g}",
-                f"{each.mean_b:.4g}",
+                f"{each.mean_a + 0.0:.4g}",  # + 0.0: no -0
+                f"{each.mean_b + 0.0:.4g}",
                 f"{each.p:.3g}",
                 each.verdict,
                 "-" if each.needed is None else str(each.needed),
