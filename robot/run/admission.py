@@ -19,6 +19,7 @@ from holdfast.registry.signing import CANARY, PROMOTED, Signed
 from holdfast.registry.state import Slot
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
+from holdfast.safety_monitor.look import require_a_robot
 
 BUNDLE_SUFFIX = ".onnx"
 SLOTS = (PROMOTED, CANARY)
@@ -134,7 +135,7 @@ def admit(policy: Path, config: Path | None) -> Admission:
         return _from_slot(str(policy), robot)
     if policy.suffix != BUNDLE_SUFFIX:
         contract = load_contract(policy)
-        return Admission(contract, None, robot or configs.load(configs.find(contract.robot)))
+        return Admission(contract, None, robot or _installed(contract))
     registry = None if robot is None else robot.open_registry()
     try:
         data = files.read(policy, bundles.LARGEST)
@@ -146,13 +147,19 @@ def admit(policy: Path, config: Path | None) -> Admission:
         registry.allow(registry.state, signing.digest(data), signed, PROMOTED, policy)
     bundle = bundles.from_bytes(data, policy)
     if robot is None:
-        robot = configs.load(configs.find(bundle.contract.robot))
+        robot = _installed(bundle.contract)
         if robot.registry is not None:
             raise ConfigError(
                 f"the installed file of robot '{robot.robot}' names a registry; name the file with "
                 "--config, since a bundle should not choose which registry is asked"
             )
     return Admission(bundle.contract, bundle, robot, signed=signed, registry=registry)
+
+
+def _installed(contract: Contract) -> RobotConfig:
+    """Return the installed file of a contract's robot."""
+    require_a_robot(contract)  # a simulation has no file, which would hide why
+    return configs.load(configs.find(contract.robot))
 
 
 def _from_slot(name: str, robot: RobotConfig | None) -> Admission:
