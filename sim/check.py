@@ -42,13 +42,17 @@ def _require_shape(where: str, array: Any, shape: tuple[int, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _told_in_a_sentence(task: str) -> Iterator[None]:
-    """Raise ConfigError for any other error of a user's task, with its file and line."""
+def told_in_a_sentence(task: str) -> Iterator[None]:
+    """Raise ConfigError for any other error of a user's task, with its file and line.
+
+    Args:
+        task: begins the sentence.
+    """
     try:
         yield
     except HoldfastError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         *_, last = traceback.extract_tb(error.__traceback__)
         where = f"{Path(last.filename).name}, line {last.lineno}"
         raise ConfigError(f"{task}: {where}: {type(error).__name__}: {error}") from None
@@ -60,7 +64,7 @@ def check_task(task: Task) -> None:
     Raises:
         ConfigError: a part is wrong; the message names the right value.
     """
-    with _told_in_a_sentence(task.contract.task):
+    with told_in_a_sentence(task.contract.task):
         _check_task(task)
 
 

@@ -125,6 +125,8 @@ def _without_traceback(path: Path, call: Callable[[], T]) -> T:
     except SyntaxError as error:
         place = f"{error.filename or path}, line {error.lineno or 1}"
         raise ConfigError(f"{place}: {error.msg}") from None
+    except SystemExit:
+        raise ConfigError(f"{path}: should not end the program, as sys.exit does") from None
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]

@@ -111,7 +111,7 @@ def description_of(where: str, module: ModuleType, env: Any) -> Description | No
     try:
         data = own(env) if callable(own) else method() if callable(method) else None
         data = json.loads(json.dumps(data, default=lambda value: value.tolist()))  # plain data
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{where}: describe failed ({told(error)})") from None
     return None if data is None else read(Description, data, f"{where}: describe", ConfigError)
 

@@ -24,7 +24,7 @@ from holdfast.sim.batch.gym_signals import SignalReader
 SEEDS = 2**31
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Return an error's type and text in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 

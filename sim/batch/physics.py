@@ -78,6 +78,7 @@ class MujocoPhysics:
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._steps = physics_steps(model, task.contract.period_s)
+        self._least_s = (self._steps - 0.5) * float(model.opt.timestep)  # of time in a period
         # Few chunks, as each wakes this thread; but several per thread, as copies differ in time.
         self._chunk = -(-len(self._models) // (4 * threads))
         self._control = np.empty((copies, self._steps, model.nu))
@@ -112,7 +113,7 @@ class MujocoPhysics:
                 chunk_size=self._chunk,
             )
         # MuJoCo restarts a diverged copy from time 0, and reports it on stderr alone.
-        lost = self._trajectory[:, -1, 0] <= state[:, 0]
+        lost = self._trajectory[:, -1, 0] < state[:, 0] + self._least_s
         state[:] = self._trajectory[:, -1]
         return self._sensors[:, -1], lost
 

@@ -85,6 +85,8 @@ class Amount:
         """
         if isinstance(data, Mapping):
             told = build(_Told, data)
+            if not FINITE.allows(abs(told.mean) + WIDEST * abs(told.spread)):
+                raise MismatchError(("spread",), f"should be smaller, received {told.spread:g}")
             return Amount(
                 told.mean - WIDEST * told.spread, told.mean + WIDEST * told.spread, told.spread
             )
@@ -183,6 +185,9 @@ class Amounts:
         found = {}
         for name, item in given.items():
             place = (name,) if named else ()
+            if kind.of == "signal" and name in (ALL, EACH):
+                told = f" or {COMMAND}" if kind.alone else ""
+                raise MismatchError((), f"should name signals{told}, received '{name}'")
             try:
                 amount = Amount.from_plain(item)
             except MismatchError as wrong:
@@ -203,6 +208,11 @@ def _require_possible(amount: Amount, kind: Kind, place: tuple[Any, ...], listed
             raise MismatchError(where, f"should be a whole number, received {edge:g}")
         if not kind.allowed.allows(edge):
             raise MismatchError(where, f"should be {kind.allowed}, received {edge:g}")
+    if amount.spread and not kind.allowed.allows(amount.high):
+        raise MismatchError(
+            (*place, "spread"),
+            f"should keep mean and {WIDEST:g} spreads {kind.allowed}, received {amount.spread:g}",
+        )
     if kind.nominal and not kind.allowed.allows(amount.low):
         raise MismatchError(
             place,

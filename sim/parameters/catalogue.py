@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from holdfast import yaml_file
 from holdfast.plain import meant, shown
-from holdfast.schema import FINITE, NOT_NEGATIVE, MismatchError, Range, to_plain
+from holdfast.schema import MismatchError, Range, to_plain
 from holdfast.sim.parameters.amounts import COMMAND, Amounts, Kind, is_value, value_of
 
 _FACTOR = Range(0.0, 100.0, above=True)
@@ -36,9 +36,9 @@ KINDS: Mapping[str, Kind] = {
     "gain": Kind("actuator", Range(0.0, 100.0), 1.0),
     "delay": Kind("signal", Range(0, 100), 0.0, whole=True, alone=COMMAND),
     "scale": Kind("signal", _FACTOR, 1.0, alone=""),
-    "bias": Kind("signal", FINITE, 0.0, alone=""),
-    "noise": Kind("signal", NOT_NEGATIVE, 0.0, alone=""),
-    "drift": Kind("signal", NOT_NEGATIVE, 0.0, alone=""),
+    "bias": Kind("signal", Range(-1e6, 1e6), 0.0, alone=""),
+    "noise": Kind("signal", Range(0.0, 1e6), 0.0, alone=""),
+    "drift": Kind("signal", Range(0.0, 1e3), 0.0, alone=""),
 }
 """Every kind of parameter, in the order in which they are drawn."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import mujoco
 import numpy as np
 
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, TrainingError
 from holdfast.robot.serial.device import (
     HELLO,
     HELLO_HEAD,
@@ -29,6 +29,9 @@ from holdfast.sim.twin.truth import Truth
 RESTING_SPEED = 1e-3  # m/s and rad/s
 STATE_PERIOD_S = 0.01  # least time between two STATEs in real time
 LIDAR_RANGE_M = 10.0  # for a task that prescribes no range
+DIVERGED = [
+    int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")
+]
 ALONE = np.zeros(1, dtype=np.intp)
 """The only copy of this robot."""
 
@@ -136,6 +139,10 @@ class TwinBoard(Board):
         """Make one physics step."""
         self.data.ctrl[:] = self._robots.act(self._target[None], self._tick)[0]
         mujoco.mj_step(self.model, self.data)
+        if any(
+            self.data.warning[bad].number for bad in DIVERGED
+        ):  # MuJoCo began anew at the origin
+            raise TrainingError(f"{self._task.contract.task}: the simulation diverged")
         self._time_us += self.step_us
         self._tick += 1
         if self._robots.remembers:
@@ -166,6 +173,11 @@ class TwinBoard(Board):
         self._settle()
         self._bill_at_us = self._time_us + self._period_us
         self._target = self._task.robot.control(np.array(values))
+        if not np.isfinite(self._target).all():  # of which MuJoCo would make zeros, without a word
+            raise ConfigError(
+                f"{self._task.contract.task}: control should return finite numbers, received "
+                f"{self._target}"
+            )
 
     def halt(self) -> None:
         """Set the actuators' targets to those of action 0."""
@@ -206,9 +218,22 @@ class TwinBoard(Board):
         return {name: values[0] for name, values in said.items()}
 
     def measure(self) -> tuple[float, ...]:
-        """Return the values of the signals, in their order."""
+        """Return the values of the signals, in their order; what no f32 holds is infinite.
+
+        Raises:
+            ConfigError: a signal has another size than at the start.
+        """
         said = self.measured_signals()
-        return tuple(value for name in self.measures for value in said[name].tolist())
+        for name, size in self.signals:
+            if len(said.get(name, ())) != size:
+                raise ConfigError(
+                    f"{self._task.contract.task}: signal '{name}' should have {size} values, as at "
+                    f"the start, received {len(said.get(name, ()))}"
+                )
+        values = np.concatenate([said[name] for name in self.measures])
+        beyond = np.abs(values) > np.finfo(np.float32).max
+        measured: list[float] = np.where(beyond, np.copysign(np.inf, values), values).tolist()
+        return tuple(measured)
 
 
 def _measured_names(task: Task, own: Iterable[str], known: Mapping[str, int]) -> list[str]:
@@ -224,7 +249,9 @@ def _measured_names(task: Task, own: Iterable[str], known: Mapping[str, int]) ->
             f"task should need signals that a robot can measure; '{contract.task}' needs "
             f"{', '.join(never)}"
         )
-    robot = task.robot.measures or [name for name in own if not _is_simulated(name)]
+    declared = {signal.name for signal in contract.signals}
+    sayable = [name for name in own if name in declared or name in CATALOGUE]
+    robot = task.robot.measures or [name for name in sayable if not _is_simulated(name)]
     return [name for name in dict.fromkeys((*robot, *needed)) if known.get(name)]
 
 

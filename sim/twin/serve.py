@@ -22,8 +22,9 @@ from holdfast.robot import config as configs
 from holdfast.robot.serial.device import Device
 from holdfast.robot.topics.driver import Driver, MessageOptions
 from holdfast.safety_monitor.costs import CostModel
+from holdfast.sim.check import told_in_a_sentence
 from holdfast.sim.parameters.catalogue import Parameters, load_gap
-from holdfast.sim.registry import resolve
+from holdfast.sim.registry import is_program, resolve
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import TwinBoard
 from holdfast.sim.twin.hardware import LIDAR_RAYS, TwinHardware, joint_names, other_sources
@@ -154,24 +155,33 @@ def command(
     the_gap = load_gap(gap) if gap else Parameters()
     with ExitStack() as stack:
         file = _open_truth(truth, stack)
+        if is_program(task):  # whose mistakes are told as a person's own, with file and line
+            stack.enter_context(told_in_a_sentence(task))
         books = Truth(the_task, seed, file)
         board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
         if dds:
             rays = LIDAR_RAYS if scan_rays is None else scan_rays
             _serve_topics(the_task, board, config, rays, stack, file)
-            return
-        master, slave = pty.openpty()
-        stack.callback(os.close, master)
-        stack.callback(os.close, slave)  # kept open: hosts may come and go
-        tty.setraw(slave)
-        os.set_blocking(master, False)
-        port = os.ttyname(slave)
-        twin = Twin(board, master, slave)
-        if link:
-            _symlink(link, port, stack)
-        time_is = "lockstep" if board.lockstep else "real time"
-        _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", file)
-        twin.serve()
+        else:
+            _serve_port(board, link, stack, file)
+
+
+def _serve_port(
+    board: TwinBoard, link: Path | None, stack: ExitStack, truth: TextIO | None
+) -> None:
+    """Serve the robot on a pty, until a signal comes."""
+    master, slave = pty.openpty()
+    stack.callback(os.close, master)
+    stack.callback(os.close, slave)  # kept open: hosts may come and go
+    tty.setraw(slave)
+    os.set_blocking(master, False)
+    port = os.ttyname(slave)
+    twin = Twin(board, master, slave)
+    if link:
+        _symlink(link, port, stack)
+    time_is = "lockstep" if board.lockstep else "real time"
+    _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", truth)
+    twin.serve()
 
 
 def require_config(task: Task, config: Path) -> None:
