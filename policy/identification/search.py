@@ -354,7 +354,7 @@ def settle_whole(fit: Fit, settings: SearchSettings) -> dict[int, str]:
             if not len(worse) or worse.sum(axis=1).min() >= 0.0:
                 break
             fit.place = tried[int(worse.sum(axis=1).argmin())]
-            fit.refine(moving, 3)
+            fit.refine(moving, 3, STEPS[1:2])
         else:
             worse = np.zeros((1, 1))
         sure[i] = _sureness(fit, i, free, worse, settings.clear)

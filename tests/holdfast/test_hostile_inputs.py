@@ -50,7 +50,10 @@ AGAIN_S = 5.0
 
 ALARMS = {signal.ITIMER_REAL: signal.SIGALRM, signal.ITIMER_PROF: signal.SIGPROF}
 
-AT_WORK = ("train", "demo", "twin", "reproduce", "deploy", "finetune", "export", "report", "watch")
+AT_WORK = (
+    *("train", "demo", "twin", "reproduce", "deploy", "identify", "finetune", "improve"),
+    *("export", "report", "watch"),
+)
 SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--iterations", "1", "--critic-steps", "1"]
 
 
@@ -176,6 +179,8 @@ def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
         "verify": ["--policy", str(made / "policy.onnx")],
         "deploy": ["--robot", "serial:/dev/null", "--policy", str(made / "policy.onnx")],
         "finetune": ["--policy", "none.onnx", "--log", "none", "--out", "child.onnx"],
+        "identify": ["--log", str(made / "demo" / "run")],
+        "improve": ["--policy", "none.onnx", "--profile", "none", "--out", "child.onnx"],
         "train": SMALL,
         "replay": [str(made / "demo" / "run")],
         "watch": [str(made / "demo" / "run"), "--port", "0"],

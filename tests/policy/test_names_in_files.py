@@ -74,15 +74,17 @@ def forged(shipped: Path, folder: Path, name: str, contract: Contract | None = N
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("command", ["verify", "export", "finetune", "train"])
+@pytest.mark.parametrize("command", ["verify", "export", "finetune", "improve", "train"])
 def test_a_task_that_a_training_state_names_is_not_run(shipped, folder, capsys, name, command):
     policy = forged(shipped, folder, name.format(folder=folder))
     (folder / "run").mkdir()
     (folder / "run" / CHECKPOINT).write_bytes(checkpoint_of(policy).read_bytes())
+    (folder / "profile.yaml").write_text("gain: 0.9\n")
     line = {
         "verify": ["--policy", "policy.onnx"],
         "export": ["--checkpoint", f"run/{CHECKPOINT}", "--out", "out.onnx"],
         "finetune": ["--policy", "policy.onnx", "--log", "none", "--out", "child.onnx"],
+        "improve": ["--policy", "policy.onnx", "--profile", "profile.yaml", "--out", "child.onnx"],
         "train": ["--resume", "--out", "run"],
     }[command]
     assert main([command, *line]) == 1
