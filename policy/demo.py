@@ -47,7 +47,7 @@ class DemoSettings:
     Attributes:
         out: folder for all files; an earlier demo in the folder is replaced.
         seed: seed of training, of the twin and of the sampled actions.
-        task: a task of the robot that a twin can be, `drive`, also as FILE.py:NAME.
+        task: the task, also as FILE.py:NAME; for another robot than `drive` give its --gap too.
         config: the robot's configuration file. Default: config/<robot>.yaml.
         limit: d, expected cost per episode, for each cost in the contract's order. Default: the
             task's own.
@@ -188,7 +188,8 @@ class Demo:
         return rounds, policy, latest
 
     def _verify(self, path: Path) -> None:
-        if verify.command(path, "drive", None if self.task is None else self.task.id):
+        robot = self.settings.task.contract.robot
+        if verify.command(path, robot, None if self.task is None else self.task.id):
             raise RunError(f"{path}: was refused", "not_verified")
 
     def _truth(self, run: Path) -> Path:

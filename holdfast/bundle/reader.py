@@ -315,7 +315,10 @@ def _density(noise: Array, log_std: Array) -> float:
 def _digest_place(data: bytes) -> tuple[int, int]:
     places = [match.span(1) for match in _DIGEST.finditer(data)]
     if len(places) != 1:
-        raise BundleError("not a Holdfast bundle: it holds no digest (see holdfast export)")
+        raise BundleError(
+            "not a Holdfast bundle: it holds no digest (holdfast export writes bundles, and "
+            "holdfast adopt makes one of a policy from elsewhere)"
+        )
     return places[0]
 
 

@@ -188,6 +188,7 @@ class MujocoBatch:
                 raise TrainingError(
                     f"{self.contract.task}: the simulation returned a non-finite {name}"
                 )
+        self._require_billable(costs)
         terminated = self.task.terminated(signals)
         truncated = (self.elapsed >= self.contract.episode_steps) & ~terminated
         ended = np.flatnonzero(terminated | truncated)
@@ -196,6 +197,18 @@ class MujocoBatch:
             observation = final.copy()
             observation[ended] = self._observation(self.signals(ended), ended)
         return Step(observation, final, reward, costs, terminated, truncated)
+
+    def _require_billable(self, costs: Array) -> None:
+        """Raise TrainingError if a step costs what stops a robot."""
+        over = (costs < 0.0) | (costs > self.cost_model.largest)
+        if over.any():
+            copy, k = np.argwhere(over)[0]
+            cost = self.contract.costs[k]
+            raise TrainingError(
+                f"{self.contract.task}: cost '{cost.name}' should be in [0, "
+                f"{self.cost_model.largest[k]:g}] in each step, received {costs[copy, k]:g}; its "
+                "at_most says the largest"
+            )
 
     def snapshot(self) -> Snapshot:
         """See `Batch`."""

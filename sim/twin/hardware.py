@@ -106,10 +106,19 @@ def other_sources(task: Task, board: TwinBoard, section: RosSection) -> dict[str
     return found
 
 
-def joint_names(task: Task, given: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the names of a robot's joints in a graph: those given, if they are as many."""
-    own = tuple(f"{name.removesuffix('_joint')}_joint" for name in task.robot.joint_names)
-    return given if len(given) == len(own) else own
+def joint_names(task: Task, section: RosSection, given: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the names of a robot's joints in a graph.
+
+    They are the model's where the robot's file has such names; else those given, if they are as
+    many; else the model's with the ending `_joint`.
+    """
+    own = task.robot.joint_names
+    fields = (f for source in section.sources.values() for f in source.signals.values())
+    wanted = {name for field in fields if field.joints for name in field.joints.names}
+    if wanted and wanted <= {*own}:
+        return own
+    ended = tuple(f"{name.removesuffix('_joint')}_joint" for name in own)
+    return given if len(given) == len(own) else ended
 
 
 class TwinHardware:

@@ -66,7 +66,7 @@ class TwinNode(DriverNode):
         require_measured(task, hardware.signals)
         options = dataclasses.replace(
             self.message_options(),
-            joints=joint_names(task, self.texts("wheel_joints")),
+            joints=joint_names(task, section, self.texts("wheel_joints")),
             scan_frame=self.text("scan_frame"),
             mounts={
                 self.text("imu_frame"): hardware.mounts["imu_link"],

@@ -217,7 +217,9 @@ def _serve_topics(
     hardware = TwinHardware(board, graph.now_s, scan_rays=rays, extra_sources=others)
     require_measured(task, hardware.signals)
     options = MessageOptions(
-        joints=joint_names(task), scan_range_m=hardware.scan_range_m, mounts=hardware.mounts
+        joints=joint_names(task, section),
+        scan_range_m=hardware.scan_range_m,
+        mounts=hardware.mounts,
     )
     driver = Driver(graph, hardware, section, options, others)
     stack.callback(driver.close)

@@ -166,3 +166,16 @@ def test_a_history_is_refused():
     task.contract = dataclasses.replace(task.contract, observation=(longer, *others))
     with pytest.raises(ConfigError, match="history of an observation channel should be 1 in train"):
         MujocoBatch(task, 2, seed=0)
+
+
+def test_a_cost_that_no_robot_could_be_billed_is_refused():
+    """A robot is stopped by such a cost, so training says so first."""
+    task = resolve("DriveCircle-v0").make()
+    dear = dataclasses.replace(task.contract.costs[0], expression="4 * (abs(position.x) >= 0)")
+    task.contract = dataclasses.replace(task.contract, costs=(dear,))
+    batch = MujocoBatch(task, 2, 0)
+    with pytest.raises(TrainingError, match=r"cost 'outside_corridor' should be in \[0, 1\] .* 4;"):
+        batch.step(np.zeros((2, 2)))
+    fair = dataclasses.replace(dear, at_most=4.0)
+    task.contract = dataclasses.replace(task.contract, costs=(fair,))
+    assert (MujocoBatch(task, 2, 0).step(np.zeros((2, 2))).costs == 4.0).all()
