@@ -64,6 +64,12 @@ class Registry:
         how = "-explore" if slot.explore else ""
         return self.folder / "evidence" / f"{slot.bundle}{how}.json"
 
+    def evidences(self, sha256: str) -> list[Path]:
+        """Return the paths of the evidence of a bundle, however it ran."""
+        folder = self.folder / "evidence"
+        paths = (folder / f"{sha256}{how}.json" for how in ("", "-explore"))
+        return [path for path in paths if path.exists()]
+
     def known(self) -> list[str]:
         """Return the SHA-256 of every bundle that is kept here."""
         return sorted(path.stem for path in (self.folder / "bundles").glob("*.onnx"))

@@ -19,8 +19,7 @@ from holdfast.registry.state import Slot, State
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.assembly import parse_budget
-from holdfast.robot.run.deployment import CERTIFIED, Deployment, decision
-from holdfast.robot.run.trial import alarms
+from holdfast.robot.run.deployment import CERTIFIED, Deployment, decision, require_no_alarm
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.look import require_a_robot
@@ -77,6 +76,7 @@ def promote(
             )
         slot = Slot(held.hash, signed, placed.episode_cap, placed.explore, placed.allowance)
     evidence = _evidence(registry, slot, held.contract)
+    require_no_alarm(registry, held)
     why = anyway
     if not (canary or anyway):
         why = _certificate(evidence, slot)
@@ -84,6 +84,7 @@ def promote(
 
     def change(state: State) -> State:
         registry.allow(state, held.hash, signed, purpose, policy)
+        require_no_alarm(registry, held)
         return state.tried(slot) if canary else state.promote(slot)
 
     registry.keep(data, _lineage(held))
@@ -202,7 +203,7 @@ def _certificate(evidence: Evidence, slot: Slot) -> str:
     episodes = evidence.episodes
     if decision(evidence) == CERTIFIED:
         return f"certified after {episodes} episodes"
-    said = alarms(evidence) or f"{episodes} episodes certify nothing yet"
+    said = f"{episodes} episodes certify nothing yet"
     trial = "run its trial with `holdfast deploy --canary`"
     advice = trial if slot.allowance else "begin its trial with --canary"
     raise RegistryError(f"{slot.bundle[:12]} should be certified: {said}; {advice}")

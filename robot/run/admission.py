@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from holdfast.errors import BundleError, ConfigError, FileError, RegistryError, 
 from holdfast.registry import signing
 from holdfast.registry.registry import Registry
 from holdfast.registry.signing import CANARY, PROMOTED, Signed
-from holdfast.registry.state import Slot
+from holdfast.registry.state import Slot, State
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
+from holdfast.robot.run.deployment import require_no_alarm
 from holdfast.safety_monitor.look import require_a_robot
 
 BUNDLE_SUFFIX = ".onnx"
@@ -88,13 +89,14 @@ class Admission:
             A list for texts that say how the run ended.
 
         Raises:
+            BundleError, RegistryError: the policy was held or left its slot in the meantime.
             FileError: a receipt cannot be written.
         """
         said: list[str] = []
         if self.registry is None or self.bundle is None:
             yield said
             return
-        self._receipt("run", run)
+        self._receipt("run", run, change=self._begun)
         try:
             yield said
         except BaseException as error:
@@ -103,16 +105,34 @@ class Admission:
             raise
         self._receipt("end", run, "; ".join(said))
 
-    def _receipt(self, action: str, run: str, why: str = "") -> None:
+    def _begun(self, state: State) -> State:
+        """Return the state at a run's begin; a hold may have come since the policy was admitted."""
         assert self.registry is not None
         assert self.bundle is not None
-        signed = self.signed
+        name = self.name or PROMOTED
+        require_no_alarm(self.registry, self.bundle)
+        self.registry.allow(state, self.sha256, self.signed, name, Path(self.name or self.sha256))
+        if self.slot is not None and state.slot(name) != self.slot:
+            raise RegistryError(
+                f"{self.slot.bundle[:12]} left the slot {name} of {state.hardware_id} while the "
+                "run began; start again"
+            )
+        return state.accepted(self.signed)
+
+    def _receipt(
+        self,
+        action: str,
+        run: str,
+        why: str = "",
+        change: Callable[[State], State] = lambda state: state,
+    ) -> None:
+        assert self.registry is not None
         self.registry.add(
             action,
-            self.bundle.hash,
-            lambda state: state.accepted(signed),
+            self.sha256,
+            change,
             slot=self.name,
-            signed=signed,
+            signed=self.signed,
             why=why,
             run=run,
         )
@@ -146,6 +166,8 @@ def admit(policy: Path, config: Path | None) -> Admission:
         signed = signing.find(policy) if registry.trusted else None
         registry.allow(registry.state, signing.digest(data), signed, PROMOTED, policy)
     bundle = bundles.from_bytes(data, policy)
+    if registry is not None:
+        require_no_alarm(registry, bundle)
     if robot is None:
         robot = _installed(bundle.contract)
         if robot.registry is not None:

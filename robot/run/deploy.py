@@ -203,13 +203,22 @@ class Progress:
             error = str(fault)
             raise
         finally:
-            self._write_summary(error)
-        self.ended = f"{len(self._results)} episodes{f', {error}' if error else ''}"
-        if trial is not None:
-            sentence = trial.conclude()
-            self.ended += f"; {sentence}"
-            self._console.print(f"canary: {sentence}")
+            self.ended = f"{len(self._results)} episodes{f', {error}' if error else ''}"
+            with ExitStack() as both:  # an alarm holds the policy, whatever else fails
+                if trial is not None:
+                    both.callback(self._conclude, trial, error)
+                self._write_summary(error)
         return status
+
+    def _conclude(self, trial: Trial, error: str) -> None:
+        try:
+            sentence = trial.conclude()
+        except HoldfastError as second:
+            if not error:
+                raise
+            sentence = str(second)  # the error that ended the run decides the exit status
+        self.ended += f"; {sentence}"
+        self._console.print(f"canary: {sentence}")
 
     def add(self, result: EpisodeResult) -> None:
         """Print how an episode went, and how many episodes of the run are done."""

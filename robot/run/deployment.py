@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from holdfast import files, plain
-from holdfast.errors import ConfigError, FileError, RunError
+from holdfast.bundle.reader import Bundle
+from holdfast.errors import BundleError, ConfigError, FileError, RunError
 from holdfast.log.format import COMPLETED, EpisodeResult
+from holdfast.registry.registry import Registry
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.reasons import EPISODE_CAP_SPENT
 
@@ -29,6 +31,41 @@ def decision(evidence: Evidence) -> str:
         return ALARM
     certified = all(cost.keeps.reached_at is not None for cost in costs)
     return CERTIFIED if certified else UNDECIDED
+
+
+def alarms(evidence: Evidence) -> str:
+    """Return which alarms the evidence gives, in words."""
+    said = []
+    for cost in evidence.costs:
+        if cost.exceeds.reached_at is not None:
+            said.append(f"the mean of {cost.name} is above d {cost.limit:g}")
+        if cost.capped.reached_at is not None:
+            said.append(f"the episode cap of {cost.name} is hit too often")
+    return ", ".join(said)
+
+
+def require_no_alarm(registry: Registry, bundle: Bundle) -> None:
+    """Check that no episode of a bundle in a registry gave an alarm.
+
+    An alarm holds a bundle from the moment that it is in the evidence. The receipt of the hold
+    follows at the end of the run, which a kill may prevent.
+
+    Raises:
+        BundleError: there is an alarm.
+        ConfigError: the evidence is malformed.
+    """
+    for path in registry.evidences(bundle.hash):
+        saved = plain.read_json(path, ConfigError)
+        try:
+            caps = {cost["name"]: cost["episode_cap"] for cost in saved["evidence"]["costs"]}
+        except (TypeError, KeyError):
+            caps = {}  # malformed, as is told below
+        evidence = Deployment(path, Evidence(bundle.contract, caps)).evidence
+        if said := alarms(evidence):
+            raise BundleError(
+                f"{bundle.hash[:12]} is held on {registry.hardware_id}: alarm after "
+                f"{evidence.episodes} episodes: {said}"
+            )
 
 
 class Deployment:

@@ -11,8 +11,7 @@ from holdfast.errors import RunError
 from holdfast.log.format import TORN, EpisodeResult
 from holdfast.registry.signing import CANARY
 from holdfast.robot.run.assembly import Assembly
-from holdfast.robot.run.deployment import ALARM, CERTIFIED, UNDECIDED, decision
-from holdfast.safety_monitor.evidence import Evidence
+from holdfast.robot.run.deployment import ALARM, CERTIFIED, UNDECIDED, alarms, decision
 
 
 class Trial:
@@ -85,14 +84,3 @@ class Trial:
         if self.left > 0:
             return f"undecided {after}, {self.left} are left"
         return f"undecided {after}, and the allowance of {self._allowance} is used up"
-
-
-def alarms(evidence: Evidence) -> str:
-    """Return which alarms the evidence gives, in words."""
-    said = []
-    for cost in evidence.costs:
-        if cost.exceeds.reached_at is not None:
-            said.append(f"the mean of {cost.name} is above d {cost.limit:g}")
-        if cost.capped.reached_at is not None:
-            said.append(f"the episode cap of {cost.name} is hit too often")
-    return ", ".join(said)

@@ -11,10 +11,12 @@ import pytest
 
 from holdfast.cli import main
 from holdfast.contract import Cost
+from holdfast.errors import RunError
 from holdfast.log.reader import read
 from holdfast.registry.registry import Registry
 from holdfast.robot import config as configs
 from holdfast.robot.promote import receipts
+from holdfast.robot.run.by_count import EpisodesByCount
 from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.robots import runs
 
@@ -109,6 +111,23 @@ def test_an_alarm_ends_the_trial_and_holds_the_policy(twin, config, tmp_path, ca
     for options in (["--canary"], ["--anyway", "it looked good"]):
         assert run("promote", policy, "--config", config, *options) == 1
         assert "is held on twin-1: alarm after 2 episodes" in capsys.readouterr().err
+
+
+def test_a_fault_does_not_hide_an_alarm(twin, config, tmp_path, capsys, monkeypatch):
+    """The third episode ends by a fault; the alarm of the second is a hold all the same."""
+    place(policy_of(tmp_path / "policy.onnx", EXCEEDS), config)
+    episode, done = EpisodesByCount._episode, []
+
+    def fails(self, number):
+        episode(self, number)
+        done.append(number)
+        if len(done) == 2:
+            raise RunError("the link was cut", "link_lost")
+
+    monkeypatch.setattr(EpisodesByCount, "_episode", fails)
+    assert deploy(twin, config, tmp_path / "run", "--canary") == 1
+    assert "the link was cut" in capsys.readouterr().err
+    assert [e.action for e in registry(config).entries()] == ["canary", "run", "hold", "end"]
 
 
 def test_an_allowance_ends_the_trial_without_a_decision(twin, config, tmp_path, capsys):
