@@ -192,10 +192,16 @@ class Actor:
 
     def act(self, observation: Array) -> tuple[Array, Array | None]:
         """Return the mean action (actions,), physical units, and log_std (actions,) where it is
-        wanted, for the next observation (n,) of the episode."""
+        wanted, for the next observation (n,) of the episode.
+
+        The action is NaN, at which the monitor stops the robot, once the state is not finite: the
+        graph limits its action, so that it would look like any other.
+        """
         mean, *more = self._bundle.outputs(observation[None], self._names, self._state)
         if self._bundle.state_size:
             self._state = more.pop()
+            if not np.isfinite(self._state).all():
+                mean = np.full_like(mean, np.nan)
         return mean[0], more[0][0] if more else None
 
 

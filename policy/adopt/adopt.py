@@ -36,6 +36,9 @@ IR_VERSION = 10
 PROBES = 256
 """Number of observations over the signals' ranges at which the outputs are compared."""
 
+EPISODES = 16
+"""Number of episodes through which a recurrent policy should stay finite."""
+
 OFTEN = 0.5
 """An action that is clipped at a larger share of these observations is doubted in words."""
 
@@ -201,6 +204,10 @@ def adopt(settings: Settings) -> Adopted:
     golden = _golden(model, known, states, list(outputs))
     content = _sealed(model, contract, golden, _provenance(settings, network, normaliser))
     held = bundle.from_bytes(content, settings.out)  # what a robot would refuse is not written
+    try:
+        _require_finite_episodes(held, known)
+    except BundleError as error:
+        raise BundleError(f"{settings.policy}: {error}") from None
     files.write(settings.out, content)
     return Adopted(held, found * gain + bias, difference)
 
@@ -371,7 +378,7 @@ def _compare(
     difference = _difference(found(observations, states), once)
     if states.shape[1]:
         episodes = (_episode(run, observations, states) for run in (found, own))
-        difference = max(difference, _difference(*episodes))
+        difference = float(np.maximum(difference, _difference(*episodes)))  # NaN stays NaN
     if not difference <= TOLERANCE:
         raise BundleError(
             f"its network and the bundle's differ by {difference:.3g}; {TOLERANCE:g} is allowed"
@@ -381,7 +388,9 @@ def _compare(
 
 def _difference(found: list[Array], expected: list[Array]) -> float:
     pairs = zip(found, expected, strict=True)
-    return max(float((np.abs(a - b) / np.maximum(1.0, np.abs(b))).max()) for a, b in pairs)
+    with np.errstate(all="ignore"):  # infinity less infinity is NaN, which is refused
+        worst = [(np.abs(a - b) / np.maximum(1.0, np.abs(b))).max() for a, b in pairs]
+    return float(np.max(worst))  # NaN where one is; Python's max would lose it
 
 
 def _episode(run: Run, observations: Array, states: Array) -> list[Array]:
@@ -389,8 +398,30 @@ def _episode(run: Run, observations: Array, states: Array) -> list[Array]:
     state, steps = np.zeros_like(states[:1]), []
     for row in observations[:, None]:
         steps.append(run(row, state))
-        state = steps[-1][1].astype(np.float32)
+        with np.errstate(over="ignore"):  # a state may grow without end, and is refused for it
+            state = steps[-1][1].astype(np.float32)
     return [np.concatenate(values) for values in zip(*steps, strict=True)]
+
+
+def _require_finite_episodes(held: bundle.Bundle, observations: Array) -> None:
+    """Check that outputs and state stay finite through whole episodes, as a robot runs them.
+
+    In the first, the observations come one after another; in each of the others, one comes always.
+
+    Raises:
+        BundleError: they do not.
+    """
+    rows = observations[:EPISODES].copy()
+    state = np.zeros((len(rows), held.state_size))
+    for step in range(held.contract.episode_steps if held.state_size else 0):
+        rows[0] = observations[step % len(observations)]
+        outputs = held.outputs(rows, states=state)
+        state = outputs[held.names.index(bundle.NEXT_STATE)]
+        if not all(np.isfinite(values).all() for values in outputs):
+            raise BundleError(
+                "its outputs and its state should stay finite through an episode of "
+                f"{held.contract.episode_steps} steps; they are not after step {step}"
+            )
 
 
 def _golden(

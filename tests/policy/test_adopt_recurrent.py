@@ -12,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from holdfast.bundle import reader
 from holdfast.cli import main
 from holdfast.errors import BundleError
+from holdfast.policy.adopt import adopt as adopting
 from holdfast.policy.adopt import probes
+from holdfast.robot.run.policy_process import PolicyProcess
 from holdfast.robot.topics.proposers import introduction
 from tests.helpers.data.foreign import ACTIONS, SIZE, contract, saved
 from tests.helpers.data.remembering import HIDDEN, Recurrent, exported
@@ -20,9 +22,10 @@ from tests.helpers.data.remembering import HIDDEN, Recurrent, exported
 LSTM = ["--state", "h_in=h_out", "c_in=c_out"]
 
 
-def adopt(folder, path, *options):
-    out = folder / "bundle.onnx"
-    line = ["adopt", str(path), "--contract", str(contract(folder)), "--out", str(out)]
+def adopt(folder, path, *options, steps=40):
+    out, file = folder / "bundle.onnx", contract(folder)
+    file.write_text(file.read_text().replace("episode_steps: 40", f"episode_steps: {steps}"))
+    line = ["adopt", str(path), "--contract", str(file), "--out", str(out)]
     return main([*line, *options]), out
 
 
@@ -130,6 +133,89 @@ def stateless(operator):
     made = layer(operator, 3, 1)
     del made.graph.node[0].input[5:]
     return made
+
+
+def remembering(after, factor=2.0):
+    """A file whose state (1, 3) after a step is made by nodes; the action is tanh(x·w + h·z)."""
+    rng = np.random.default_rng(4)
+    weights = {
+        "w": rng.normal(0, 0.3, (SIZE, ACTIONS)),
+        "z": np.array([[0.3, -0.2]] * 3),
+        "factor": np.array([factor]),
+        "one": np.ones(1),
+    }
+    info, kind = helper.make_tensor_value_info, TensorProto.FLOAT
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("MatMul", ["h", "z"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["y"]),
+        *after,
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [info("x", kind, [1, SIZE]), info("h", kind, [1, 3])],
+        [info("y", kind, [1, ACTIONS]), info("h2", kind, [1, 3])],
+        [
+            numpy_helper.from_array(value.astype(np.float32), name)
+            for name, value in weights.items()
+            if any(name in node.input for node in nodes)
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+GROWING = [
+    helper.make_node("Mul", ["h", "factor"], ["more"]),
+    helper.make_node("Add", ["more", "one"], ["h2"]),
+]
+NEVER_A_NUMBER = [helper.make_node("Div", ["h", "h"], ["h2"])]
+
+
+@pytest.mark.parametrize(
+    ("after", "factor"),
+    [(GROWING, 2.0), (GROWING, 1.2), (NEVER_A_NUMBER, 0.0)],
+    ids=["2h", "1.2h", "h÷h"],
+)
+def test_a_state_that_does_not_stay_finite_is_refused(tmp_path, capsys, after, factor):
+    """1.2 overflows after the probes' 256 steps; a fitting policy's state stays as it was."""
+    path = saved(tmp_path, remembering(after, factor), "grows.onnx")
+    status, out = adopt(tmp_path, path, steps=5000)
+    said = capsys.readouterr().err
+    assert status == 1
+    assert said.count("\n") == 1
+    assert "grows.onnx: its" in said
+    assert not out.exists()
+    assert (
+        adopt(tmp_path, saved(tmp_path, remembering(GROWING, 0.9), "fades.onnx"), steps=5000)[0]
+        == 0
+    )
+
+
+def test_a_state_that_overflows_in_a_run_proposes_nan(tmp_path, monkeypatch):
+    """As of a bundle that somebody else sealed; the process gives the monitor what stops it."""
+    monkeypatch.setattr(adopting, "_require_finite_episodes", lambda *_: None)
+    monkeypatch.setattr(adopting, "PROBES", 40)  # too few for the comparison to see it
+    status, out = adopt(tmp_path, saved(tmp_path, remembering(GROWING, 2.0), "grows.onnx"))
+    assert status == 0
+    held = reader.load(out)
+    policy = PolicyProcess(held, explore=False, seed=0)
+    try:
+        policy.wait_ready()
+        found = []
+        for step in range(150):
+            policy.ask(step, 1.0 * step, True, np.zeros(held.contract.observation_size))
+            found.append(policy.answer(5.0)[0].action)
+        policy.ask(150, 150.0, False, np.zeros(held.contract.observation_size))
+        policy.answer(5.0)
+        policy.ask(151, 151.0, True, np.zeros(held.contract.observation_size))
+        afterwards = policy.answer(5.0)[0].action
+    finally:
+        policy.close()
+    wrong = [step for step, action in enumerate(found) if np.isnan(action).any()]
+    assert wrong == list(range(127, 150))  # 2^128 is above float32
+    assert np.isfinite(afterwards).all()  # another episode
 
 
 REFUSED = {
