@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +89,57 @@ def made(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError, ValueError):
             part.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait_s: float) -> Iterator[int]:
+    """Hold the lock of a file, which is made if it is missing; the kernel frees it after a kill.
+
+    Args:
+        wait_s: longest time to wait for another process that holds it.
+
+    Yields:
+        The file's descriptor.
+
+    Raises:
+        FileError: the file cannot be written or is no regular file, or another process holds it.
+    """
+    with _told_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    try:
+        if not stat.S_ISREG(os.fstat(lock).st_mode):
+            raise FileError(f"{path}: cannot be locked (it is no regular file)")
+        until = time.monotonic() + wait_s
+        while not _taken(lock):
+            if time.monotonic() >= until:
+                after = f" after {wait_s:g} s" if wait_s else ""
+                raise FileError(
+                    f"{path}: is held by {_holder(lock)}{after}; try again when it ended"
+                )
+            time.sleep(0.02)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(lock: int) -> str:
+    """Return who holds a lock, where Linux tells it."""
+    inode = f":{os.fstat(lock).st_ino}"
+    with contextlib.suppress(OSError), open("/proc/locks") as lines:
+        for line in lines:
+            words = line.split()
+            if words[1] == "FLOCK" and words[5].endswith(inode):
+                return f"process {words[4]}"
+    return "another process"
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -196,6 +196,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def printable(text: str) -> str:
+    """Return a text without what would steer a terminal; escapes stand for it, as in Python."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def dotted(place: Place) -> str:
     """Return a place as "sources.odom.fields[0]"."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)

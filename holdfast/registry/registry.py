@@ -5,7 +5,7 @@
     bundles/SHA256.json     its lineage: parent, logs, contract
     evidence/SHA256.json    what its episodes on this robot say of its costs; with sampled actions
                             in SHA256-explore.json
-    lock                    held while an entry is added
+    lock                    held while an entry is added; empty until the first one
 
 The newest entry is the state. It refers to files that were written before it, and it appears by one
 renaming, so a computer that loses its power is left with the state before a change or after it.
@@ -14,10 +14,10 @@ renaming, so a computer that loses its power is left with the state before a cha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +28,14 @@ from holdfast.errors import BundleError, FileError, RegistryError
 from holdfast.registry.signing import Signed, digest
 from holdfast.registry.state import FORMAT, Entry, Slot, State
 from holdfast.schema import read, to_plain
+
+MOST_TEXT = 1000
+"""Most characters of a reason and of a name."""
+
+WAIT_S = 10.0
+"""Longest time to wait for another process that adds an entry."""
+
+_ENTRY = re.compile(r"[0-9]{8}\.json")
 
 
 class Registry:
@@ -114,6 +122,7 @@ class Registry:
         Raises:
             FileError: they cannot be written.
         """
+        self._begin()
         path = self.bundle(digest(data))
         files.write(path.with_suffix(".json"), json.dumps(lineage, indent=1) + "\n")
         files.write(path, data)
@@ -137,10 +146,16 @@ class Registry:
             by: who asks for it; "": the account that this process runs under.
 
         Raises:
+            RegistryError: a text is too long, or has bytes that are no characters.
             FileError: the entry cannot be written; the state is as it was.
         """
-        with self._locked():
+        for name, text in (("by", by), ("why", why)):
+            _require_text(name, text)
+        self._begin()
+        with files.locked(self.folder / "lock", WAIT_S) as lock:
             number, before, state = self._newest()
+            if number == 0:
+                why = "; ".join(filter(None, (why, self.begun_text)))
             entry = Entry(
                 format=FORMAT,
                 number=number,
@@ -155,8 +170,18 @@ class Registry:
                 run=run,
                 state=change(state),
             )
-            files.write(self._path(number), json.dumps(to_plain(entry), indent=1) + "\n")
+            data = json.dumps(to_plain(entry), indent=1) + "\n"
+            self._parsed(data, number)  # what cannot be read again would end the registry
+            files.write(self._path(number), data)
+            with contextlib.suppress(OSError):  # the change is done
+                if os.fstat(lock).st_size == 0:
+                    os.write(lock, b"held while an entry is added to journal/\n")
         return entry
+
+    @property
+    def begun_text(self) -> str:
+        """What the first receipt says, and the person who caused it should read."""
+        return f"a new registry was begun in {plain.printable(str(self.folder))}"
 
     def entries(self) -> Iterator[Entry]:
         """Yield every entry, the oldest first.
@@ -201,8 +226,13 @@ class Registry:
         return number, sha256, state
 
     def _read(self, number: int) -> tuple[Entry, str]:
+        text = plain.read_text(self._path(number), RegistryError)
+        return self._parsed(text, number), digest(text.encode())
+
+    def _parsed(self, text: str, number: int) -> Entry:
         path = self._path(number)
-        text = plain.read_text(path, RegistryError)
+        if len(text) > plain.MAX_BYTES:
+            raise RegistryError(f"{path}: should have at most {plain.MAX_BYTES} bytes")
         try:
             data = plain.from_json(text)
         except ValueError as error:
@@ -210,39 +240,62 @@ class Registry:
         entry = read(Entry, data, str(path), RegistryError, complete=True)
         if entry.number != number:
             raise RegistryError(f"{path}: should have the number {number}, it has {entry.number}")
-        return entry, digest(text.encode())
+        return entry
 
     def _path(self, number: int) -> Path:
         return self.folder / "journal" / f"{number:08d}.json"
 
     def _count(self) -> int:
-        """Return the number of entries, by the highest number: a missing one is an error."""
+        """Return the number of entries, by the highest number: a missing one is an error.
+
+        Raises:
+            RegistryError: the journal cannot be read, or is away: its holds would be forgotten.
+        """
+        signs = ("evidence",)  # of entries that were there
         try:
             names = os.listdir(self.folder / "journal")
         except FileNotFoundError:
-            return 0
+            names, signs = [], ("bundles", "evidence", "lock")
         except OSError as error:
             raise RegistryError(f"{self.folder}: cannot be read ({error.strerror})") from None
-        numbers = [int(name[:8]) for name in names if name.endswith(".json") and name[:8].isdigit()]
+        numbers = [int(name[:8]) for name in names if _ENTRY.fullmatch(name)]
+        if not numbers:
+            left = [name for name in signs if os.path.lexists(self.folder / name)]
+            with contextlib.suppress(OSError):
+                left += ["lock"] * (not left and (self.folder / "lock").stat().st_size > 0)
+            if left:
+                raise RegistryError(
+                    f"{self.folder}: should have its receipts in journal/, which are away, while "
+                    f"{', '.join(left)} is there; what is held is not known without them. Bring "
+                    "journal/ back, or move the whole folder away to begin a new registry"
+                )
         return max(numbers, default=-1) + 1
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _begin(self) -> None:
+        """Make the folder of a new registry, the journal first: a kill may come at any time."""
+        self._count()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / "lock", os.O_WRONLY | os.O_CREAT, 0o644)
+            (self.folder / "journal").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FileError(f"{self.folder}: cannot be written ({error.strerror})") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+
+
+def _require_text(name: str, text: str) -> None:
+    try:
+        text.encode()
+        fits = len(text) <= MOST_TEXT
+    except UnicodeEncodeError:  # bytes of a terminal that does not write UTF-8
+        fits = False
+    if not fits:
+        raise RegistryError(
+            f"{name} should be a text of at most {MOST_TEXT} characters in UTF-8, received "
+            f"'{plain.shown(text)}'"
+        )
 
 
 def account() -> str:
     """Return the name of the account that this process runs under."""
     try:
-        return getpass.getuser()
+        return plain.printable(getpass.getuser())[:MOST_TEXT]
     except (KeyError, OSError):
         return f"uid {os.getuid()}"

@@ -35,6 +35,9 @@ _CONTEXT = b"holdfast signature 1\n"
 DIGEST = Matching(re.compile(r"[0-9a-f]{64}"), "the SHA-256 of a file, 64 hex digits")
 PUBLIC_KEY = Matching(re.compile(r"ed25519:[0-9a-f]{64}"), "ed25519: and 64 hex digits")
 _SIGNATURE = Matching(re.compile(r"[0-9a-f]{128}"), "128 hex digits")
+_UNIT = Matching(
+    re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,200}"), "at most 200 printable characters"
+)
 
 MOST_COUNTER = 2**53
 """A counter is a JSON number; Unix time in seconds is far below."""
@@ -57,7 +60,7 @@ class Statement:
     format: Annotated[int, Range(FORMAT, FORMAT)]
     bundle: Annotated[str, DIGEST]
     robot: Annotated[str, NAME]
-    hardware_id: str
+    hardware_id: Annotated[str, _UNIT]
     purpose: Literal["canary", "promoted"]
     counter: Annotated[int, Range(0, MOST_COUNTER)]
     signed_at: str

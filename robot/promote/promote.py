@@ -15,7 +15,7 @@ from holdfast.plain import shown
 from holdfast.registry import signing
 from holdfast.registry.registry import Registry
 from holdfast.registry.signing import CANARY, PROMOTED, Signed
-from holdfast.registry.state import Slot, State
+from holdfast.registry.state import Entry, Slot, State
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.assembly import parse_budget
@@ -26,6 +26,8 @@ from holdfast.safety_monitor.look import require_a_robot
 
 ALLOWANCE = 100
 """Most episodes of a trial, by default; benchmarks/canary.py shows how many trials need."""
+
+MOST_ALLOWANCE = 1_000_000
 
 TIGHTENED = 2.0
 """A canary's episode cap, as a multiple of the limit d, where the contract's is not lower."""
@@ -61,8 +63,13 @@ def promote(
         by: name of the person who does this. Default: the name of the account.
     """
     robot, registry = opened(config)
-    if allowance < 1:
-        raise ConfigError(f"allowance should be at least 1, received {allowance}")
+    if not 1 <= allowance <= MOST_ALLOWANCE:
+        raise ConfigError(
+            f"allowance should be at least 1 and at most {MOST_ALLOWANCE}, received "
+            f"{shown(str(allowance)) if allowance.bit_length() < 256 else 'a longer number'}"
+        )
+    if anyway:
+        _require_reason("anyway", anyway)
     held, data, signed = _admitted(policy, robot, registry, CANARY if canary else PROMOTED)
     placed = registry.state.canary
     if canary or placed is None or placed.bundle != held.hash:
@@ -90,6 +97,7 @@ def promote(
     registry.keep(data, _lineage(held))
     action = "canary" if canary else "promote"
     entry = registry.add(action, held.hash, change, by=by, signed=signed, why=why)
+    _tell_new(registry, entry)
     caps_text = ", ".join(f"{name} {value:g}" for name, value in slot.episode_cap.items())
     print(
         f"{registry.hardware_id}: {purpose} is {held.hash[:12]}, with episode caps {caps_text} "
@@ -114,13 +122,16 @@ def hold(
         release: let a held policy run again.
         by: name of the person who does this. Default: the name of the account.
     """
+    _require_reason("why", why)
     _, registry = opened(config)
     sha256 = _named(policy, registry)
     if release:
         registry.add("release", sha256, lambda s: s.released(sha256), by=by, why=why)
         print(f"{registry.hardware_id}: {sha256[:12]} may run again")
     else:
-        registry.add("hold", sha256, lambda s: s.hold(sha256, why), by=by, why=why)
+        _tell_new(
+            registry, registry.add("hold", sha256, lambda s: s.hold(sha256, why), by=by, why=why)
+        )
         print(f"{registry.hardware_id}: {sha256[:12]} is held")
 
 
@@ -132,13 +143,31 @@ def rollback(config: Path, why: str, by: str = "") -> None:
         why: the reason.
         by: name of the person who does this. Default: the name of the account.
     """
+    _require_reason("why", why)
     _, registry = opened(config)
     bad = registry.state.slot(PROMOTED).bundle
-    state = registry.add("rollback", bad, lambda s: s.rolled_back(why), by=by, why=why).state
+
+    def change(state: State) -> State:
+        back = state.rolled_back(why)
+        sha256 = back.slot(PROMOTED).bundle
+        bundles.from_bytes(registry.read(sha256), registry.bundle(sha256))
+        return back
+
+    state = registry.add("rollback", bad, change, by=by, why=why).state
     print(
         f"{registry.hardware_id}: promoted is {state.slot(PROMOTED).bundle[:12]} again; "
         f"{bad[:12]} is held"
     )
+
+
+def _require_reason(name: str, text: str) -> None:
+    if not text.strip():
+        raise ConfigError(f"{name} should be a reason, received '{shown(text)}'")
+
+
+def _tell_new(registry: Registry, entry: Entry) -> None:
+    if entry.number == 0:
+        print(registry.begun_text)
 
 
 def tightened(contract: Contract) -> dict[str, float]:

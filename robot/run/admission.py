@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import files
+from holdfast import files, plain
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ConfigError, FileError, RegistryError, RunError
 from holdfast.registry import signing
-from holdfast.registry.registry import Registry
+from holdfast.registry.registry import MOST_TEXT, Registry
 from holdfast.registry.signing import CANARY, PROMOTED, Signed
-from holdfast.registry.state import Slot, State
+from holdfast.registry.state import Entry, Slot, State
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.deployment import require_no_alarm
@@ -96,7 +96,8 @@ class Admission:
         if self.registry is None or self.bundle is None:
             yield said
             return
-        self._receipt("run", run, change=self._begun)
+        if self._receipt("run", run, change=self._begun).number == 0:
+            print(self.registry.begun_text)
         try:
             yield said
         except BaseException as error:
@@ -125,16 +126,16 @@ class Admission:
         run: str,
         why: str = "",
         change: Callable[[State], State] = lambda state: state,
-    ) -> None:
+    ) -> Entry:
         assert self.registry is not None
-        self.registry.add(
+        return self.registry.add(
             action,
             self.sha256,
             change,
             slot=self.name,
             signed=self.signed,
-            why=why,
-            run=run,
+            why=plain.printable(why)[:MOST_TEXT],  # of an error, which may quote anything
+            run=plain.printable(run),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from holdfast.errors import RunError
 from holdfast.log.format import TORN, EpisodeResult
+from holdfast.registry.registry import MOST_TEXT
 from holdfast.registry.signing import CANARY
 from holdfast.robot.run.assembly import Assembly
 from holdfast.robot.run.deployment import ALARM, CERTIFIED, UNDECIDED, alarms, decision
@@ -79,7 +80,8 @@ class Trial:
         if evident == ALARM:
             said = f"alarm {after}: {alarms(evidence)}"
             if self._bundle not in self._registry.state.held:
-                self._registry.add("hold", self._bundle, lambda s: s.hold(self._bundle, said))
+                why = said[:MOST_TEXT]
+                self._registry.add("hold", self._bundle, lambda s: s.hold(self._bundle, why))
             return f"{said}; {whose} is held"
         if self.left > 0:
             return f"undecided {after}, {self.left} are left"

@@ -362,5 +362,11 @@ def test_receipts_as_json(tmp_path, config, policies, capsys):
     out = tmp_path / "receipts.json"
     assert run("receipts", "--config", config, "--json-out", out) == 0
     (told,) = json.loads(out.read_text())
-    assert (told["by"], told["action"], told["why"]) == ("Ada", "promote", "the first")
+    assert (told["by"], told["action"]) == ("Ada", "promote")
+    new = f"a new registry was begun in {tmp_path / 'registry'}"
+    assert told["why"] == f"the first; {new}"
+    assert new in capsys.readouterr().out
+    assert anyway(policies[0][1], config) == 0
+    assert new not in capsys.readouterr().out
+    assert run("receipts", "--config", config) == 0
     assert policies[1][0][:12] in capsys.readouterr().out

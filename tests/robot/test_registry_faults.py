@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from holdfast import files
 from holdfast.errors import BundleError, RegistryError
 from holdfast.robot.run.admission import admit
 from tests.helpers.data.bundles import write_bundle
@@ -90,3 +93,112 @@ def test_an_alarm_while_a_run_begins_is_obeyed(config, policies):
     experience(config, policies[0], [20.0] * 40)
     with pytest.raises(BundleError, match="alarm after"), admission.run("runs/x"):
         pytest.fail("it ran")
+
+
+# A journal that is away, and files in it that are no receipts.
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_journal_that_is_away_does_not_release_what_was_held(config, policies, capsys, empty):
+    assert anyway(policies[0], config) == 0
+    assert run("hold", "promoted", "--config", config, "--why", "bad") == 0
+    journal = registry(config).folder / "journal"
+    journal.rename(journal.with_name("away"))
+    if empty:  # as the place of a disk that is not mounted
+        journal.mkdir()
+    for words in (["promote", policies[0], "--anyway", "x"], ["receipts"]):
+        assert run(*words, "--config", config) == 1
+        assert "should have its receipts in journal/, which are away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["²²²²²²²².json", "00000005-old.json", "00000001 (copy).json"])
+def test_a_file_that_is_no_receipt_is_in_nobody_s_way(config, policies, name):
+    assert anyway(policies[0], config) == 0
+    journal = registry(config).folder / "journal"
+    shutil.copy(journal / "00000000.json", journal / name)
+    assert run("hold", "promoted", "--config", config, "--why", "bad") == 0
+    assert actions(config) == ["promote", "hold"]
+
+
+# Texts that no receipt should have.
+
+LATIN = b"J\xfcrgen".decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["hold", "promoted", "--why", LATIN], "why should be a text of at most 1000 characters"),
+        (["hold", "promoted", "--why", "x" * 1001], "why should be a text of at most 1000 char"),
+        (["hold", "promoted", "--why", "x", "--by", LATIN], "by should be a text of at most"),
+        (["hold", "promoted", "--why", " "], "why should be a reason, received ' '"),
+        (["rollback", "--why", ""], "why should be a reason, received ''"),
+        (["promote", "POLICY", "--anyway", LATIN], "why should be a text of at most 1000"),
+        (["promote", "POLICY", "--anyway", " "], "anyway should be a reason"),
+        (["promote", "POLICY", "--canary", "--allowance", "9" * 401], "and at most 1000000"),
+    ],
+)
+def test_no_request_makes_the_registry_unreadable(config, policies, capsys, words, sentence):
+    assert anyway(policies[0], config) == 0
+    words = [policies[1] if word == "POLICY" else word for word in words]
+    assert run(*words, "--config", config) == 1
+    assert sentence in capsys.readouterr().err
+    assert actions(config) == ["promote"]
+    assert run("receipts", "--config", config) == 0
+
+
+def test_an_entry_that_cannot_be_read_again_is_not_written(config, policies):
+    assert anyway(policies[0], config) == 0
+    opened = registry(config)
+    with pytest.raises(RegistryError):
+        opened.add("run", "0" * 64, lambda state: state, run=LATIN)
+    assert actions(config) == ["promote"]
+
+
+def test_a_run_whose_log_has_no_name_in_utf_8_has_receipts(config, policies):
+    assert anyway(policies[0], config) == 0
+    with admit(Path("promoted"), config).run(LATIN):
+        pass
+    assert [entry.run for entry in registry(config).entries()] == ["", *["J\\udcfcrgen"] * 2]
+
+
+def test_a_signature_for_no_robot(tmp_path, policies, capsys):
+    key = tmp_path / "a.pem"
+    assert run("key", key) == 0
+    words = ["sign", policies[0], "--key", key, "--purpose", "canary"]
+    assert run(*words, "--hardware-id", LATIN) == 1
+    assert "at most 200 printable characters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered"])
+def test_nobody_goes_back_to_a_bundle_that_is_not_there(config, policies, capsys, damage):
+    for path in policies:
+        assert anyway(path, config) == 0
+    before = slots(config)
+    kept = registry(config).bundle(before[1])
+    kept.unlink() if damage == "missing" else kept.write_bytes(b"x")
+    assert run("rollback", "--config", config, "--why", "it shakes") == 1
+    assert kept.name in capsys.readouterr().err
+    assert slots(config) == before
+    assert registry(config).state.held == {}
+
+
+# The lock.
+
+
+def test_a_lock_that_somebody_holds_is_told(config, policies, capsys, monkeypatch):
+    assert anyway(policies[0], config) == 0
+    monkeypatch.setattr("holdfast.registry.registry.WAIT_S", 0.1)
+    with files.locked(registry(config).folder / "lock", 0.0):
+        assert run("hold", "promoted", "--config", config, "--why", "bad") == 1
+    assert f"is held by process {os.getpid()} after 0.1 s" in capsys.readouterr().err
+    assert run("hold", "promoted", "--config", config, "--why", "bad") == 0
+
+
+def test_a_lock_that_is_a_pipe(config, policies, capsys):
+    assert anyway(policies[0], config) == 0
+    lock = registry(config).folder / "lock"
+    lock.unlink()
+    os.mkfifo(lock)
+    assert run("hold", "promoted", "--config", config, "--why", "bad") == 1
+    assert "cannot be locked (it is no regular file)" in capsys.readouterr().err
