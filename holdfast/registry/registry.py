@@ -251,7 +251,7 @@ class Registry:
         Raises:
             RegistryError: the journal cannot be read, or is away: its holds would be forgotten.
         """
-        signs = ("evidence",)  # of entries that were there
+        signs: tuple[str, ...] = ("evidence",)  # of entries that were there
         try:
             names = os.listdir(self.folder / "journal")
         except FileNotFoundError:

@@ -100,7 +100,8 @@ class SafetyMonitorNode(ManagedNode):
         )
         assembly.admission.require_fit(hardware_id, self.flag("explore"))
         if assembly.deployment is not None:
-            assembly.deployment.claim(hardware_id)
+            with assembly.deployment.claimed(hardware_id):
+                pass  # it is free; each run claims it anew
         self._proposer = self._find_proposer(assembly)
         self._assembly = assembly
         self._publish_status = self.graph.advertise("~/status", STATUS_TYPE, STATUS)
@@ -155,6 +156,10 @@ class SafetyMonitorNode(ManagedNode):
         self._assembly = assembly
         directory = self._log_directory(assembly)
         written = str(directory) if self.flag("record") else ""
+        if assembly.deployment is not None:
+            self._receipts.enter_context(
+                assembly.deployment.claimed(self._robot.identity.hardware_id)
+            )
         self._receipts.enter_context(assembly.admission.run(written))
         if self.flag("record"):
             name, seed = directory.resolve().name, self.whole("seed")

@@ -125,7 +125,7 @@ def command(settings: Settings) -> int:
         require_fit(contract, robot.identity, assembly.monitor.required, config.command_valid_for_s)
         admission.require_fit(robot.identity.hardware_id, settings.explore)
         if assembly.deployment is not None:
-            assembly.deployment.claim(robot.identity.hardware_id)
+            stack.enter_context(assembly.deployment.claimed(robot.identity.hardware_id))
         episodes = settings.episodes or (1 if trial is None else trial.left)
         if trial is not None:
             trial.settle()

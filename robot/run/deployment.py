@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast import files, plain
@@ -82,6 +84,7 @@ class Deployment:
     def __init__(self, path: Path, evidence: Evidence) -> None:
         self.path, self.evidence = path, evidence
         self._hardware_id: str | None = None
+        self._read = self._bytes()
         try:
             if not path.exists():
                 return
@@ -97,6 +100,37 @@ class Deployment:
             evidence.restore(saved)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}; give another --evidence") from None
+
+    @contextlib.contextmanager
+    def claimed(self, hardware_id: str) -> Iterator[None]:
+        """Claim the evidence for a run; no other run may add to it until the block ends.
+
+        Raises:
+            ConfigError, RunError: see `claim`.
+            RunError: another run adds to it, or did since it was read here.
+        """
+        path = self.path.with_name(self.path.name + ".lock")
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(files.locked(path, 0.0))
+            except FileError as error:
+                raise RunError(
+                    f"{self.path}: the evidence is that of one run at a time: {error}",
+                    "evidence_lost",
+                ) from None
+            if self._bytes() != self._read:
+                raise RunError(
+                    f"{self.path}: another run added to the evidence meanwhile; start again",
+                    "evidence_lost",
+                )
+            self.claim(hardware_id)
+            yield
+
+    def _bytes(self) -> bytes | None:
+        try:
+            return files.read(self.path, plain.MAX_BYTES)
+        except FileError:  # there is none yet; what else is wrong is told when it is parsed
+            return None
 
     def claim(self, hardware_id: str) -> None:
         """Claim the evidence for a robot, and check that the file can be written.

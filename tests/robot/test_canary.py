@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from holdfast import files
 from holdfast.cli import main
 from holdfast.contract import Cost
 from holdfast.errors import RunError
@@ -128,6 +129,29 @@ def test_a_fault_does_not_hide_an_alarm(twin, config, tmp_path, capsys, monkeypa
     assert deploy(twin, config, tmp_path / "run", "--canary") == 1
     assert "the link was cut" in capsys.readouterr().err
     assert [e.action for e in registry(config).entries()] == ["canary", "run", "hold", "end"]
+
+
+def test_two_runs_never_add_to_one_evidence_at_once(twin, config, tmp_path, capsys):
+    """Each would overwrite what the other counted."""
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    place(policy, config)
+    assert deploy(twin, config, tmp_path / "first", "--canary", "--episodes", "1") == 0
+    for number, options in enumerate((["--canary"], ["--policy", policy, "--evidence"])):
+        path = tmp_path / "own.json"
+        if number == 0:
+            slot = registry(config).state.slot("canary")
+            path = registry(config).evidence(slot)
+        else:
+            options.append(path)
+        with files.locked(path.with_name(path.name + ".lock"), 0.0):  # as a run that is under way
+            before = path.exists() and path.read_bytes()
+            assert deploy(twin, config, tmp_path / f"second-{number}", *options) == 1
+        said = capsys.readouterr().err
+        assert f"the evidence is that of one run at a time: {path}.lock: is held by process" in said
+        assert (path.exists() and path.read_bytes()) == before
+        assert not (tmp_path / f"second-{number}").exists()
+    assert deploy(twin, config, tmp_path / "third", "--canary", "--episodes", "1") == 0
+    assert "undecided after 2 episodes" in capsys.readouterr().out
 
 
 def test_an_allowance_ends_the_trial_without_a_decision(twin, config, tmp_path, capsys):

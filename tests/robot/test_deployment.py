@@ -221,6 +221,15 @@ def test_evidence_of_another_contract_robot_or_budget(tmp_path, twin, policy):
     assert path.read_bytes() == kept
 
 
+def test_evidence_that_grew_since_it_was_read(tmp_path):
+    path = tmp_path / "evidence.json"
+    early = Deployment(path, Evidence(CONTRACT))
+    counted(path, result(3.0))
+    with pytest.raises(RunError, match="another run added to"), early.claimed("twin-1"):
+        pytest.fail("it would overwrite what the other run counted")
+    assert episodes_in(path) == 1
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "folder" / "evidence.json.part").mkdir(parents=True)
     with pytest.raises(RunError, match="evidence cannot be written") as caught:
