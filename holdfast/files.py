@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from holdfast.errors import FileError
@@ -48,6 +48,28 @@ def write(path: Path, data: bytes | str) -> None:
     """
     with replacing(path, data):
         pass
+
+
+def require_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> None:
+    """Check that writing an output replaces no input, and no file of another kind.
+
+    Args:
+        suffixes: those of the files that the command writes; a new file may have any.
+        inputs: the files that the command reads.
+
+    Raises:
+        FileError: it would.
+    """
+    if not path.is_file():
+        return
+    for each in inputs:
+        with contextlib.suppress(OSError, ValueError):  # what is not there is told by its reader
+            if path.samefile(each):
+                raise FileError(f"{path}: should not be replaced, it is an input of this command")
+    if path.suffix.lower() not in suffixes:
+        raise FileError(
+            f"{path}: exists; a file that is replaced should end in {' or '.join(suffixes)}"
+        )
 
 
 @contextlib.contextmanager

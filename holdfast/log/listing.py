@@ -40,6 +40,10 @@ def command(
             f"policy should be the first 8 or more hex digits of a bundle's SHA-256, received "
             f"'{policy}'"
         )
+    if json_out is not None:
+        files.require_output(json_out, (".jsonl", ".json"), folders)
+    if parquet is not None:
+        files.require_output(parquet, (".parquet",), folders)
     runs, left_out = 0, []
     with ExitStack() as stack:
         lines = None

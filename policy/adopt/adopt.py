@@ -175,6 +175,8 @@ def adopt(settings: Settings) -> Adopted:
         ContractError, ConfigError: the contract, the normaliser or an option is wrong.
         FileError: the bundle cannot be written.
     """
+    given = (settings.policy, settings.contract, settings.normaliser)
+    files.require_output(settings.out, (".onnx",), [path for path in given if path is not None])
     contract = load_contract(settings.contract)
     require_a_robot(contract)
     normaliser = _normaliser(settings, contract)

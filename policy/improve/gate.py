@@ -230,6 +230,8 @@ def command(
             file names is not run, so such a task has to be given.
         json_out: write the answer and its reasons to this JSON file too.
     """
+    if json_out is not None:
+        files.require_output(json_out, (".json",), (child, *log, *policy))
     torch.set_num_threads(1)
     held, networks, _, trained = opened(child, task)
     makers: list[Bundle] = [bundles.load(each) for each in policy]

@@ -125,6 +125,7 @@ def command(
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
             file names is not run, so such a task has to be given. The file may have moved.
     """
+    files.require_output(out, (".onnx",), [source])
     measured = export(source, out, episodes, task=task, require_met=not anyway)["measured"]
     contract = bundle.load(out).contract
     Console(soft_wrap=True, highlight=False, markup=False).print(

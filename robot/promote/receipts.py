@@ -54,6 +54,8 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
     if day and not _DAY.fullmatch(day):
         raise ConfigError(f"day should be written as 2026-11-24, received '{day}'")
     _, registry = opened(config)
+    if json_out is not None:
+        files.require_output(json_out, (".json",), (config, *registry.folder.rglob("*")))
     entries = list(registry.entries())
     if json_out is not None:
         files.write(json_out, json.dumps(to_plain(entries), indent=1) + "\n")

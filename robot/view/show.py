@@ -47,6 +47,8 @@ def command(
     paths = [*run, *(path for path in compare or () if path not in run)]
     if not paths:
         raise LogError("which run? Give a run's directory or its .mcap file, or --compare A B")
+    if out is not None:
+        files.require_output(out, (".html", ".htm"), paths)
     with np.errstate(all="ignore"):  # a log may hold any number
         found = [results(log) for log in runs(paths)]
         tested = None

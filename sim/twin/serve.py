@@ -28,7 +28,7 @@ from holdfast.sim.registry import is_program, resolve
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import TwinBoard
 from holdfast.sim.twin.hardware import LIDAR_RAYS, TwinHardware, joint_names, other_sources
-from holdfast.sim.twin.truth import Truth
+from holdfast.sim.twin.truth import BEGIN, Truth
 
 SILENCE_S = 1.0  # silence of a lockstep host after which simulated time runs again
 CATCH_UP_STEPS = 100  # most physics steps before the port is read again
@@ -244,17 +244,36 @@ def _open_truth(path: Path | None, stack: ExitStack) -> TextIO | None:
     if path is None:
         return None
     try:
+        if path.is_file():
+            with path.open("rb") as earlier:
+                if (begin := earlier.read(len(BEGIN))) not in (b"", BEGIN):
+                    raise ConfigError(
+                        f"truth file {path}: should be new, or one that a twin wrote, it begins "
+                        f"with {begin!r}"
+                    )
         return stack.enter_context(path.open("a", encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"truth file {path}: cannot be written ({error.strerror})") from None
 
 
 def _symlink(path: Path, port: str, stack: ExitStack) -> None:
-    """Link `path` to the port; an earlier twin's link is replaced."""
+    """Link `path` to the port; an earlier twin's link is replaced, and no other."""
     try:
         if path.is_symlink():
+            old = os.readlink(path)
+            if os.path.dirname(old) != os.path.dirname(port):  # /dev/pts on Linux
+                raise ConfigError(
+                    f"link {path}: should be new, or lead to a port, it leads to {old}"
+                )
             path.unlink()
         path.symlink_to(port)
     except OSError as error:
         raise ConfigError(f"link {path}: cannot be made ({error.strerror})") from None
-    stack.callback(path.unlink, missing_ok=True)
+    stack.callback(_unlink, path, port)
+
+
+def _unlink(path: Path, port: str) -> None:
+    """Remove the link, unless another twin has made it its own."""
+    with suppress(OSError):
+        if os.readlink(path) == port:
+            path.unlink()

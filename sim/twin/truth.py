@@ -9,6 +9,9 @@ from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import Array
 from holdfast.sim.tasks.task import Task
 
+BEGIN = b'{"episode": '
+"""How each line, and so each file, begins."""
+
 
 class Truth:
     """Records true positions, rewards and costs, one JSON line per episode.

@@ -291,7 +291,7 @@ def test_a_command_cut_short_is_billed_once():
 
 def test_it_ends_cleanly_and_takes_its_link_with_it(tmp_path):
     path, truth = tmp_path / "port", tmp_path / "truth.jsonl"
-    path.symlink_to("/nowhere/left/by/a/killed/twin")
+    path.symlink_to("/dev/pts/99999")  # left by a killed twin
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         with running_twin("--link", path, "--truth", truth, "--realtime-factor", 0) as served:
             assert served.address == f"serial:{os.readlink(path)}"
@@ -353,11 +353,43 @@ def test_a_wrong_option_is_told_in_a_sentence(options, sentence):
 
 def test_a_twin_that_is_refused_leaves_an_older_truth_alone(tmp_path):
     truth = tmp_path / "truth.jsonl"
-    truth.write_text("what an earlier twin knew\n")
+    known = '{"episode": 0, "seed": 1}\n'
+    truth.write_text(known)
     for also in ({"link": Path("/nowhere/port")}, {"dds": True, "task": "DriveGoal-v0"}):
         with pytest.raises(ConfigError):
             twin.command(truth=truth, **also)
-        assert truth.read_text() == "what an earlier twin knew\n"
+        assert truth.read_text() == known
+
+
+def test_a_truth_that_is_something_else_is_left_alone(tmp_path):
+    notes = tmp_path / "notes.txt"
+    for text in ("my notes\n", '{"episodes": 3}\n', "{"):
+        notes.write_text(text)
+        with pytest.raises(ConfigError, match="should be new, or one that a twin wrote"):
+            twin.command(truth=notes)
+        assert notes.read_text() == text
+
+
+def test_a_link_that_is_something_else_is_left_alone(tmp_path):
+    latest, folder = tmp_path / "latest", tmp_path / "run"
+    folder.mkdir()
+    for target in (folder, "/nowhere"):
+        latest.symlink_to(target)
+        with pytest.raises(ConfigError, match="should be new, or lead to a port, it leads to"):
+            twin.command(link=latest)
+        assert os.readlink(latest) == str(target)
+        latest.unlink()
+
+
+def test_a_twin_that_ends_leaves_the_link_of_the_next_one(tmp_path):
+    path = tmp_path / "port"
+    with running_twin("--link", path) as first, running_twin("--link", path) as second:
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(10) == 0
+        assert f"serial:{os.readlink(path)}" == second.address
+        second.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(10) == 0
+    assert not path.is_symlink()
 
 
 @pytest.mark.parametrize("also", [{"link": Path("port")}, {"realtime_factor": 0.0}], ids=str)
