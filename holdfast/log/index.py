@@ -121,6 +121,7 @@ def index(logs: Sequence[Path], policy: str = "") -> Iterator[Run | LeftOut]:
             run = reader.read(path)
             _require(run, policy)
             once.add(run, path)
+            _require_states(run)
             found = _summary(run)
         except LogError as error:
             yield LeftOut(str(path), str(error))
@@ -136,6 +137,17 @@ def _require(run: Log, policy: str) -> None:
     if not run.info.bundle_hash.startswith(policy):
         made_by = run.info.bundle_hash[:12] or "no bundle"
         raise LogError(f"{run.path}: is of another policy ({made_by}, not {policy[:12]})")
+
+
+def _require_states(run: Log) -> None:
+    """Raise LogError unless each state of the monitor is one that there is."""
+    for episode in run.episodes:
+        foreign = episode.state[~np.isin(episode.state, list(State))]
+        if len(foreign):
+            raise LogError(
+                f"{run.path}: episode {episode.result.episode}: state should be in 0 to "
+                f"{max(State):d}, received {foreign[0]}"
+            )
 
 
 def _summary(run: Log) -> Run:

@@ -10,7 +10,7 @@ from holdfast.errors import ConfigError, LinkError
 from holdfast.robot import config as configs
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
 from holdfast.robot.serial.hardware import SerialHardware
-from holdfast.robot.serial.port import DEFAULT_BAUD
+from holdfast.robot.serial.port import BAUD, DEFAULT_BAUD
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.robot.topics.config import RosSection, Source
 from holdfast.robot.topics.driver import Driver, Hardware, MessageOptions
@@ -140,7 +140,7 @@ class DriverNode(ManagedNode):
 OPTIONS = (
     *MESSAGE_OPTIONS,
     Option("port", "", "serial port of the robot"),
-    Option("baud", DEFAULT_BAUD, "speed of the serial port, baud", 1200, 4_000_000),
+    Option("baud", DEFAULT_BAUD, "speed of the serial port, baud", *BAUD),
 )
 
 

@@ -12,9 +12,13 @@ from urllib.parse import parse_qsl
 import serial
 
 from holdfast.errors import ConfigError, LinkError
+from holdfast.plain import shown
 
 SCHEME = "serial:"
 DEFAULT_BAUD = 115200
+BAUD = (1200, 4_000_000)
+"""The least and the largest speed of a port, baud."""
+
 OFFSET_WINDOW_S = 10.0
 
 
@@ -29,6 +33,10 @@ def parse_address(address: str) -> tuple[str, int]:
     baud = options.pop("baud", str(DEFAULT_BAUD))
     if not address.startswith(SCHEME) or not port or options or not baud.isdecimal():
         raise ConfigError(f"robot should be 'serial:PORT[?baud=N]', received '{address}'")
+    if len(baud) > 7 or not BAUD[0] <= int(baud) <= BAUD[1]:
+        raise ConfigError(
+            f"robot's baud should be in [{BAUD[0]}, {BAUD[1]}], received '{shown(baud)}'"
+        )
     return port, int(baud)
 
 

@@ -126,6 +126,8 @@ def _run(run: Results, most: float) -> str:
     shown = min(len(run), svg.PATHS_SHOWN)
     title = f"Paths of the first {shown} episodes" if shown < len(run) else "Paths"
     figures += [f"<h3>{title}</h3>{drawn}"] if drawn else []
+    if svg.fences(run) is None:
+        figures.append("<p>The log's geofence has an unknown form, and is not drawn.</p>")
     drawings = "".join(f"<div>{figure}</div>" for figure in figures)
     return (
         f'<section class="card"><h2>{html.escape(run.name)}</h2>'

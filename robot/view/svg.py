@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,8 +69,8 @@ def costs(run: Results, k: int, most: float) -> str:
 def paths(run: Results) -> str:
     """Draw the paths of the first episodes, the geofence, and where a cost was billed."""
     drawn = [e for e in run.log.episodes[:PATHS_SHOWN] if "position" in e.signals]
-    fences = _fences(run)
-    points = [e.signals["position"] for e in drawn] + [np.array(fence) for fence in fences]
+    fenced = fences(run) or []
+    points = [e.signals["position"] for e in drawn] + [np.array(fence) for fence in fenced]
     points = [
         each[(np.abs(each) < FARTHEST_M).all(axis=1)]
         for each in points  # a NaN is not below
@@ -89,7 +90,7 @@ def paths(run: Results) -> str:
 
     parts = [
         f'<path class="fence" d="M{"L".join(at(np.array(xy)) for xy in fence)}Z"/>'
-        for fence in fences
+        for fence in fenced
     ]
     for episode in drawn:
         parts += _path(episode, at)
@@ -113,19 +114,29 @@ def _path(episode: Episode, at: Callable[[Array], str]) -> list[str]:
     return [f'<path class="{kind}" d="{"".join(made)}"/>' for kind, made in pieces.items() if made]
 
 
-def _fences(run: Results) -> list[Sequence[Sequence[float]]]:
-    """Return the polygons of the log's geofence, if it has one of the known form."""
+def fences(run: Results) -> list[Sequence[Sequence[float]]] | None:
+    """Return the polygons of the log's geofence; None if it is written in a form of its own."""
     fence = run.log.info.limits.get("geofence")
-    if not isinstance(fence, dict):
+    if fence is None:
         return []
-    polygons = [fence.get("keep_in_m"), *(fence.get("keep_out_m") or [])]
-    return [
-        polygon
-        for polygon in polygons
-        if isinstance(polygon, list)
-        and all(isinstance(xy, list) and len(xy) == 2 for xy in polygon)
-        and all(isinstance(value, int | float) for xy in polygon for value in xy)
-    ]
+    if not isinstance(fence, dict):
+        return None
+    inside, outside = fence.get("keep_in_m"), fence.get("keep_out_m") or []
+    if not isinstance(outside, list):
+        return None
+    polygons = [*([] if inside is None else [inside]), *outside]
+    return polygons if all(map(_is_polygon, polygons)) else None
+
+
+def _is_polygon(data: Any) -> bool:
+    """Return whether data of a log is a polygon that can be drawn."""
+    return (
+        isinstance(data, list)
+        and len(data) >= 3
+        and all(isinstance(xy, list) and len(xy) == 2 for xy in data)
+        and all(isinstance(value, int | float) for xy in data for value in xy)
+        and all(abs(value) < FARTHEST_M for xy in data for value in xy)  # NaN is not below
+    )
 
 
 def _round(value: float) -> float:

@@ -18,6 +18,7 @@ from holdfast.log.index import LeftOut, Run, index, logs_in
 from holdfast.log.writer import Recorder
 from tests.helpers.data.mended import rewritten
 from tests.helpers.data.recordings import info, record_episode, tick
+from tests.helpers.web.logs import hostile
 
 
 def record(folder, steps=(6, 4), **changes):
@@ -242,3 +243,13 @@ def test_a_thousand_runs_in_constant_memory(tmp_path):
     count, least, most = map(int, ended.stdout.split())
     assert count == 1000
     assert most - least < 8 * 1024, (least, most)  # KiB
+
+
+def test_a_log_with_a_state_that_there_is_not_is_left_out(tmp_path, capsys):
+    hostile(tmp_path / "a").close()
+    record(tmp_path / "b")
+    assert main(["logs", str(tmp_path), "--json-out", str(tmp_path / "index.jsonl")]) == 0
+    said = capsys.readouterr().out
+    assert "1 runs, 1 logs left out" in said
+    assert "a_0.mcap: episode 0: state should be in 0 to" in said
+    assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 2

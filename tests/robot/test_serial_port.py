@@ -29,6 +29,12 @@ def test_another_address_is_refused(address):
         SerialRobot.connect(address)
 
 
+@pytest.mark.parametrize("baud", ["0", "1199", "4000001", "9" * 20, "9" * 5000])
+def test_a_speed_that_no_port_has_is_refused(baud):
+    with pytest.raises(ConfigError, match=r"baud should be in \[1200, 4000000\], received"):
+        SerialRobot.connect(f"serial:/dev/null?baud={baud}")
+
+
 def test_a_port_that_is_not_there_is_named(tmp_path):
     with pytest.raises(LinkError, match=f"{tmp_path}/none: there is no such port"):
         SerialRobot.connect(f"serial:{tmp_path}/none")

@@ -111,6 +111,30 @@ def test_a_hostile_log_is_shown_and_is_no_evidence(tmp_path, capsys):
         compare(other, odd)
 
 
+@pytest.mark.parametrize(
+    "fence",
+    [
+        {"keep_in_m": [[0, 0], [1, 0], [1, 1]], "keep_out_m": 5},
+        {"keep_in_m": [], "keep_out_m": [[]]},
+        {"keep_in_m": [[0, 0], [1, 0], [1, 1e300]]},
+        [1, 2],
+    ],
+    ids=str,
+)
+def test_a_foreign_fence_is_not_drawn_and_that_is_said(tmp_path, fence):
+    logs.record(tmp_path / "run", logs.drive_info(limits={"geofence": fence})).close()
+    assert main(["show", str(tmp_path / "run")]) == 0
+    text = (tmp_path / "run" / "show.html").read_text()
+    assert "geofence has an unknown form, and is not drawn" in text
+    assert 'class="fence"' not in text
+    assert 'class="free"' in text  # the paths are
+    logs.record(tmp_path / "own").close()
+    assert main(["show", str(tmp_path / "own")]) == 0
+    text = (tmp_path / "own" / "show.html").read_text()
+    assert "unknown form" not in text
+    assert 'class="fence"' in text
+
+
 def test_a_clearly_cheaper_run_is_better_and_the_other_way_round_worse(tmp_path):
     rng = np.random.default_rng(0)
     a = run_of(tmp_path, "a", rng.poisson(15, 40))
