@@ -218,6 +218,7 @@ def read(path: Path, output: str | None = None, states: Mapping[str, str] | None
     found = [recurrent.state_of(each, pairs[each.name]) for each in inputs if each.name in pairs]
     if unused := sorted(set(pairs) - {state.input for state in found}):
         raise BundleError(f"its state '{_text(unused[0])}' should be needed by its outputs")
+    _check_states(graph, found)
     del graph.input[:]
     graph.input.extend(inputs)
     dtype, shape = _declared(observed[0])
@@ -253,13 +254,31 @@ def _states(
     return recurrent.by_shape(used, {k: v for k, v in outputs.items() if k != output})
 
 
+def _check_states(graph: onnx.GraphProto, states: Collection[State]) -> None:
+    """Check the declared shapes of states, before and after a step."""
+    after = {each.name: recurrent.dims_of(each) for each in graph.output}
+    for state in states:
+        if any(size < 1 for size in state.shape):
+            raise BundleError(
+                f"its state '{_text(state.input)}' should have sizes above 0, it has "
+                f"{list(state.shape)}"
+            )
+        sizes = [size for size in after[state.output] if isinstance(size, int)]
+        if len(sizes) == len(after[state.output]) > 0 and math.prod(sizes) != state.size:
+            raise BundleError(
+                f"its output '{_text(state.output)}' should have the {state.size} values of its "
+                f"state '{_text(state.input)}', it has {math.prod(sizes)}"
+            )
+
+
 def _action(graph: onnx.GraphProto, output: str | None, states: Mapping[str, str]) -> str:
     """Return the name of the output that is the action."""
     names = [each.name for each in graph.output if each.name not in states.values()]
+    if not names:
+        raise BundleError("its outputs are all states after a step; one should be the action")
     if output is None and len(names) != 1:
         raise BundleError(
-            f"it has the outputs {', '.join(map(_text, names)) or 'none'}; name the action with "
-            "--output"
+            f"it has the outputs {', '.join(map(_text, names))}; name the action with --output"
         )
     if output is not None and output not in names:
         raise BundleError(

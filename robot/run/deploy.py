@@ -85,7 +85,7 @@ class Settings:
     canary: bool = False
     episodes: Annotated[int, Range(1)] | None = None
     explore: bool = False
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, Range(0, 2**53)] = 0
     out: Path | None = None
     config: Path | None = None
     episode_cap: tuple[str, ...] = ()
@@ -96,6 +96,10 @@ class Settings:
         check(self, ConfigError)
         if (self.policy is None) != self.canary:
             raise ConfigError("deploy should have one of --policy and --canary")
+        if self.evidence is not None and self.evidence.suffix == ".mcap":
+            raise ConfigError(
+                f"evidence should be a JSON file, not a log, received {self.evidence}"
+            )
 
     @property
     def wanted(self) -> Path:

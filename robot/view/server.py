@@ -72,6 +72,8 @@ class Server(ThreadingHTTPServer):
         self.run, self.host = run, host
         self.page, self.policy = page()
         self.streams = threading.Semaphore(MOST_STREAMS)
+        if not host:
+            raise ConfigError("host should be an address to listen at, as 127.0.0.1, received ''")
         if not 0 <= port <= 65535:
             raise ConfigError(f"port should be between 0 and 65535, received {port}")
         try:

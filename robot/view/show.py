@@ -58,9 +58,9 @@ def command(
         page = out or found[0].log.path.parent / PAGE
         files.write(page, write(found, tested))
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(_terminal(table(found)))
+    _print(console, _terminal(table(found)))
     if tested is not None:
-        console.print(_terminal(comparing.table(*tested)))
+        _print(console, _terminal(comparing.table(*tested)))
         console.print(comparing.METHOD)
         console.print(_printable(comparing.answer(*tested)))
     console.print(f"page: {page}")
@@ -177,6 +177,12 @@ def _terminal(lines: Sequence[tuple[str, ...]]) -> Table:
         cut = title if len(title) <= MOST_LETTERS else f"{title[: MOST_LETTERS - 3]}..."
         made.add_row(*map(_printable, (cut, *texts)))
     return made
+
+
+def _print(console: Console, made: Table) -> None:
+    """Print a table, at least as wide as its words: no word is broken."""
+    wide = console.options.update(max_width=10_000)
+    console.print(made, width=max(console.width, console.measure(made, options=wide).minimum))
 
 
 def _printable(text: str) -> str:

@@ -166,6 +166,15 @@ def remembering(after, factor=2.0):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def declared(*, before=(1, 3), after=(1, 3)):
+    """A file with these declared shapes of its state."""
+    model = remembering(GROWING, 0.9)
+    for info, shape in ((model.graph.input[1], before), (model.graph.output[1], after)):
+        for dim, size in zip(info.type.tensor_type.shape.dim, shape, strict=True):
+            dim.dim_value = size
+    return model
+
+
 GROWING = [
     helper.make_node("Mul", ["h", "factor"], ["more"]),
     helper.make_node("Add", ["more", "one"], ["h2"]),
@@ -266,6 +275,26 @@ REFUSED = {
         ),
         (),
         "its activations should be Sigmoid, Tanh, received",
+    ),
+    "a state of nothing": (
+        lambda folder: saved(folder, declared(before=(1, 0), after=(1, 0)), "net.onnx"),
+        ("--state", "h=h2"),
+        "its state 'h' should have sizes above 0, it has [1, 0]",
+    ),
+    "a state of less": (
+        lambda folder: saved(folder, declared(before=(1, -4), after=(1, -4)), "net.onnx"),
+        ("--state", "h=h2"),
+        "its state 'h' should have sizes above 0, it has [1, -4]",
+    ),
+    "declared otherwise": (
+        lambda folder: saved(folder, declared(after=(1, 5)), "net.onnx"),
+        ("--state", "h=h2"),
+        "its output 'h2' should have the 3 values of its state 'h', it has 5",
+    ),
+    "no action": (
+        lambda folder: saved(folder, declared(), "net.onnx"),
+        ("--state", "h=h2", "x=y"),
+        "its outputs are all states after a step; one should be the action",
     ),
     "written otherwise": (
         lambda folder: exported(folder, "GRU"),

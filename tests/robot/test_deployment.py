@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from holdfast.cli import main
 from holdfast.contract import Cost
 from holdfast.errors import ConfigError, RunError
 from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
@@ -237,3 +238,16 @@ def test_a_place_that_cannot_be_written(tmp_path):
     assert caught.value.code == "evidence_lost"
     with pytest.raises(ConfigError, match="cannot be read"):
         Deployment(tmp_path / "folder", Evidence(CONTRACT))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--evidence", "run/run_0.mcap"), "evidence should be a JSON file, not a log"),
+        (("--seed", str(10**400)), "seed should be in [0, "),
+    ],
+    ids=["evidence", "seed"],
+)
+def test_options_that_nothing_can_use(capsys, options, sentence):
+    assert main(["deploy", "--robot", "serial:/dev/null", "--policy", "p.onnx", *options]) == 1
+    assert sentence in capsys.readouterr().err

@@ -135,6 +135,20 @@ def test_a_foreign_fence_is_not_drawn_and_that_is_said(tmp_path, fence):
     assert 'class="fence"' in text
 
 
+def test_a_narrow_terminal_breaks_no_word(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    a, b = run_of(tmp_path, "a", [3] * 10), run_of(tmp_path, "b", [3] * 12)
+    assert main(["show", "--compare", str(a.log.path), str(b.log.path)]) == 0
+    said = capsys.readouterr().out.split()
+    titles = [
+        word
+        for line in comparing.table(compare(a, b), "a", "b")
+        for text in line
+        for word in text.split()
+    ]
+    assert set(titles) <= set(said)
+
+
 def test_a_clearly_cheaper_run_is_better_and_the_other_way_round_worse(tmp_path):
     rng = np.random.default_rng(0)
     a = run_of(tmp_path, "a", rng.poisson(15, 40))

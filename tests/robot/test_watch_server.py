@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.cli import main
+from holdfast.errors import ConfigError
 from holdfast.robot.view import server as serving
 from holdfast.robot.view.server import Server
 from holdfast.robot.view.watch import find
@@ -215,3 +216,8 @@ def test_live_waits_for_a_run_that_has_not_begun(tmp_path):
             assert process.stdout.readline().startswith(f"{folder}: http://127.0.0.1:")
         finally:
             process.kill()
+
+
+def test_no_host_is_no_address():
+    with pytest.raises(ConfigError, match="host should be an address to listen at"):
+        Server(None, "", 0)
