@@ -21,7 +21,7 @@ from typing import Any
 
 from holdfast import __version__, how_to_install
 from holdfast.errors import ConfigError, HoldfastError
-from holdfast.plain import meant
+from holdfast.plain import meant, printable
 
 OPTIONAL = {
     "cyclonedds": "dds",
@@ -304,7 +304,7 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
 
 
 def _complain(sentence: str, status: int) -> int:
-    """Print the sentence as one line: a file name in it may hold line breaks."""
-    line = " ".join(sentence.splitlines())
+    """Print the sentence as one line: a file's name or content in it may hold anything."""
+    line = printable(" ".join(sentence.splitlines()))
     print(f"holdfast: {line}", file=sys.stderr)
     return status

@@ -13,6 +13,7 @@ from tyro.conf import Positional
 from holdfast import files
 from holdfast.errors import ConfigError
 from holdfast.log.index import Run, index, logs_in
+from holdfast.plain import printable
 from holdfast.schema import to_plain
 
 
@@ -60,7 +61,7 @@ def command(
         for found in index(logs_in(folders), policy):
             if isinstance(found, Run):
                 runs += 1
-                print(_line(found))
+                print(printable(_line(found)))
                 if table is not None:
                     table.add(found)
             else:
@@ -69,7 +70,7 @@ def command(
                 kind = "run" if isinstance(found, Run) else "left_out"
                 lines.write(json.dumps({kind: _finite(to_plain(found))}, allow_nan=False) + "\n")
     for each in left_out:
-        print(f"left out: {each.why}")
+        print(printable(f"left out: {each.why}"))
     print(f"{runs} runs, {len(left_out)} logs left out")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,11 @@ from rich.console import Console
 
 from holdfast import files
 from holdfast.errors import ConfigError
+from holdfast.plain import printable, shown
 from holdfast.registry.signing import Signed
 from holdfast.registry.state import Entry, Slot, State
 from holdfast.robot.promote.promote import opened
 from holdfast.schema import to_plain
-
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
         day: show only this day, as 2026-11-24, in UTC by the robot's clock. Default: all.
         json_out: write every receipt to this JSON file too.
     """
-    if day and not _DAY.fullmatch(day):
-        raise ConfigError(f"day should be written as 2026-11-24, received '{day}'")
+    if day and not _is_day(day):
+        raise ConfigError(f"day should be a day, written as 2026-11-24, received '{shown(day)}'")
     _, registry = opened(config)
     if json_out is not None:
         files.require_output(json_out, (".json",), (config, *registry.folder.rglob("*")))
@@ -64,12 +63,12 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
     ran = [run for run in runs(entries, registry.trusted) if _on(run, day)]
     console.print(f"{len(ran)} runs on {registry.hardware_id}, times in UTC:")
     for run in ran:
-        console.print(f"  {_run_line(run)}")
+        console.print(f"  {printable(_run_line(run))}")
     console.print(f"{len(changes)} changes:")
     for entry in changes:
-        console.print(f"  {_change_line(entry, registry.trusted)}")
+        console.print(f"  {printable(_change_line(entry, registry.trusted))}")
     for sentence in standing(registry.state):
-        console.print(sentence)
+        console.print(printable(sentence))
 
 
 def runs(entries: Iterable[Entry], trusted: Mapping[str, str]) -> Iterator[Run]:
@@ -126,6 +125,13 @@ def standing(state: State) -> list[str]:
     slots = (("promoted", state.promoted), ("previous", state.previous), ("canary", state.canary))
     said = [f"{name}: {shown(slot)}" for name, slot in slots]
     return said + [f"held: {bundle[:12]}, {why}" for bundle, why in state.held.items()]
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text  # not 20261124
+    except ValueError:
+        return False
 
 
 def _on(run: Run, day: str) -> bool:

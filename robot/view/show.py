@@ -17,6 +17,7 @@ from holdfast import files
 from holdfast.errors import LogError
 from holdfast.log.episodes import runs
 from holdfast.log.reader import Log
+from holdfast.plain import printable
 from holdfast.robot.view import compare as comparing
 from holdfast.robot.view import svg
 from holdfast.robot.view.results import Results, results, table
@@ -62,7 +63,7 @@ def command(
     if tested is not None:
         _print(console, _terminal(comparing.table(*tested)))
         console.print(comparing.METHOD)
-        console.print(_printable(comparing.answer(*tested)))
+        console.print(printable(comparing.answer(*tested)))
     console.print(f"page: {page}")
 
 
@@ -170,12 +171,10 @@ def _terminal(lines: Sequence[tuple[str, ...]]) -> Table:
     head, *rows = lines
     made = Table(box=None, pad_edge=False)
     for number, title in enumerate(head):
-        made.add_column(
-            _printable(title), justify="right" if number else "left", no_wrap=not number
-        )
+        made.add_column(printable(title), justify="right" if number else "left", no_wrap=not number)
     for title, *texts in rows:
         cut = title if len(title) <= MOST_LETTERS else f"{title[: MOST_LETTERS - 3]}..."
-        made.add_row(*map(_printable, (cut, *texts)))
+        made.add_row(*map(printable, (cut, *texts)))
     return made
 
 
@@ -183,8 +182,3 @@ def _print(console: Console, made: Table) -> None:
     """Print a table, at least as wide as its words: no word is broken."""
     wide = console.options.update(max_width=10_000)
     console.print(made, width=max(console.width, console.measure(made, options=wide).minimum))
-
-
-def _printable(text: str) -> str:
-    """Return a text of a log without what would command a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -174,7 +174,8 @@ def test_a_held_policy_is_neither_canary_nor_previous(config, policies, capsys):
             ["hold", "1234567", "--why", "x"],
             "policy should be promoted, canary, a file, or the SHA",
         ),
-        (["receipts", "--day", "tuesday"], "day should be written as 2026-11-24"),
+        (["receipts", "--day", "tuesday"], "day should be a day, written as 2026-11-24"),
+        (["receipts", "--day", "9999-99-99"], "day should be a day, written as 2026-11-24"),
     ],
 )
 def test_requests_that_cannot_be(config, tmp_path, monkeypatch, capsys, arguments, sentence):

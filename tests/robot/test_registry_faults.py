@@ -12,6 +12,7 @@ from holdfast import files
 from holdfast.errors import BundleError, RegistryError
 from holdfast.robot.run.admission import admit
 from tests.helpers.data.bundles import write_bundle
+from tests.helpers.web.logs import drive_info, record
 from tests.robot.test_promote import anyway, experience, registry, robot_file, run, sign, slots
 
 
@@ -202,3 +203,29 @@ def test_a_lock_that_is_a_pipe(config, policies, capsys):
     os.mkfifo(lock)
     assert run("hold", "promoted", "--config", config, "--why", "bad") == 1
     assert "cannot be locked (it is no regular file)" in capsys.readouterr().err
+
+
+# What steers a terminal.
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2Jbad"
+
+
+def test_receipts_and_refusals_do_not_steer_the_terminal(config, policies, capsys):
+    assert anyway(policies[0], config, "--by", ESCAPES) == 0
+    assert run("hold", "promoted", "--config", config, "--why", ESCAPES) == 0
+    assert run("receipts", "--config", config) == 0
+    assert anyway(policies[0], config) == 1
+    out, err = capsys.readouterr()
+    assert "\\x1b[2Jbad" in out
+    assert "\\x1b[2Jbad" in err
+    assert "\x1b" not in out + err
+    assert "\x07" not in out + err
+
+
+def test_logs_do_not_steer_the_terminal(tmp_path, capsys):
+    identity = {"robot": "drive", "hardware_id": ESCAPES}
+    record(tmp_path / "\x1b[2Jrun", drive_info(identity=identity)).close()
+    assert run("logs", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "\\x1b[2Jbad" in out
+    assert "\x1b" not in out
