@@ -126,7 +126,7 @@ def test_two_demos_do_not_share_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--task", "PointCircle-v0"], "task should be one of robot 'drive'"),
+        (["--task", "PointCircle-v0"], "gap should be given for robot 'point'"),
         (["--task", "none.py:Mine"], "there is no file none.py"),
         (["--config", "car.yaml"], "the configuration is of robot 'car', the policy of 'drive'"),
         (["--limit", "1", "2"], "limit should have a value for each cost"),
