@@ -91,7 +91,7 @@ setup(
     distclass=EveryInstallHasData,
     version="0.1.0",
     description="From simulation to a real robot under one cost budget",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=Path(__file__).resolve().with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The Holdfast authors",
     license="Apache-2.0",
