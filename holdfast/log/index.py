@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,13 +100,14 @@ def logs_in(places: Sequence[Path]) -> list[Path]:
     Raises:
         LogError: a place does not exist.
     """
+    is_bag = functools.cache(reader.is_bag)  # a folder may hold thousands of logs
     found: dict[Path, None] = {}
     for place in places:
         if not place.exists():
             raise LogError(f"{place}: there is no such folder")
         inside = sorted(place.rglob(f"*{SUFFIX}")) if place.is_dir() else [place]
         for file in inside:
-            found[file.parent if reader.is_bag(file.parent) else file] = None
+            found[file.parent if is_bag(file.parent) else file] = None
     return list(found)
 
 

@@ -52,7 +52,7 @@ ALARMS = {signal.ITIMER_REAL: signal.SIGALRM, signal.ITIMER_PROF: signal.SIGPROF
 
 AT_WORK = (
     *("train", "demo", "twin", "reproduce", "deploy", "identify", "finetune", "improve"),
-    *("export", "report", "watch"),
+    *("export", "report", "watch", "logs"),  # logs / looks through the whole disk
 )
 SMALL = ["--task", "PointCircle-v0", "--batch", "65", "--iterations", "1", "--critic-steps", "1"]
 
