@@ -221,11 +221,6 @@ def _require_possible(amount: Amount, kind: Kind, place: tuple[Any, ...], listed
         )
 
 
-def is_value(amounts: Amounts) -> bool:
-    """Return whether each amount is one value, or a mean with its spread."""
-    return not any(amount.is_range for _, amount in amounts.items())
-
-
 def value_of(kind: Kind, amounts: Amounts, where: str) -> Amounts:
     """Return the most likely amounts alone.
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from holdfast import yaml_file
 from holdfast.plain import meant, shown
 from holdfast.schema import MismatchError, Range, to_plain
-from holdfast.sim.parameters.amounts import COMMAND, Amounts, Kind, is_value, value_of
+from holdfast.sim.parameters.amounts import COMMAND, Amounts, Kind, value_of
 
 _FACTOR = Range(0.0, 100.0, above=True)
 
@@ -117,11 +117,6 @@ class Parameters:
             for name, kind, amounts in self.given()
         }
         return dataclasses.replace(self, **found)
-
-    @property
-    def is_one_robot(self) -> bool:
-        """Whether no amount is a range."""
-        return all(is_value(amounts) for _, _, amounts in self.given())
 
     def to_plain(self) -> dict[str, Any]:
         """Return what differs, as a file has it."""

@@ -124,14 +124,15 @@ class Senses:
             which: these copies.
         """
         rows, begins = self.rows, elapsed == 0
+        if self._reckons:
+            self._reckon(signals, elapsed, which, begins)
+            signals = {**signals, **self._reckoned(which)}
         for name in self._late:
             past = rows[f"past.{name}"]
             depth = past.shape[1]
             at = np.arange(len(rows[f"late.{name}"]))[which]
             past[at, elapsed % depth] = signals[name]
             past[at[begins]] = signals[name][begins, None]
-        if self._reckons:
-            self._reckon(signals, elapsed, which, begins)
 
     def _reckon(
         self, signals: Signals, elapsed: NDArray[np.int64], which: Which, begins: NDArray[np.bool_]
@@ -155,6 +156,11 @@ class Senses:
         at_start = np.concatenate([signals[name] for name in POSE], axis=1)
         self.rows["pose"][which] = np.where(begins[:, None], at_start, pose)
 
+    def _reckoned(self, which: Which) -> Signals:
+        pose = self.rows["pose"][which]
+        heading = np.remainder(pose[:, 2:] + np.pi, 2.0 * np.pi) - np.pi
+        return {"position": pose[:, :2], "heading": heading}
+
     def _told(self, signals: Signals, name: str, which: Which) -> Array:
         value = signals[name]
         part = dict(self._parts).get(name)
@@ -172,9 +178,7 @@ class Senses:
         """
         rows, found = self.rows, dict(signals)
         if self._reckons:
-            pose = rows["pose"][which]
-            found["position"] = pose[:, :2]
-            found["heading"] = np.remainder(pose[:, 2:] + np.pi, 2.0 * np.pi) - np.pi
+            found |= self._reckoned(which)
         for name in self._late:
             past, late = rows[f"past.{name}"], rows[f"late.{name}"][which] * self._ticks
             at = np.arange(len(past))[which]

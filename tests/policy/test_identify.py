@@ -107,7 +107,6 @@ def test_a_profile_is_read_as_a_gap_and_as_a_randomisation(found, heavy, tmp_pat
     write(out, heavy, found, QUICK)
     profile = catalogue.load(out)
     assert profile == found.profile
-    assert profile.is_one_robot
     registered("DriveCircle-v0").batch(2, 0, randomise=profile).close()
     gap = catalogue.load_gap(out)
     assert gap.delay.by_target["command"].middle == 3.0

@@ -205,6 +205,14 @@ def test_a_reckoned_pose_adds_up_what_the_speeds_say():
     np.testing.assert_allclose(said["position"][:, 0, 1], radius * (1 - np.cos(turned)), atol=1e-3)
 
 
+def test_a_late_reckoned_pose_is_the_reckoned_one_of_then():
+    made = {"pose": "reckoned", "scale": {"forward_speed": 0.8}, "bias": {"yaw_rate": 0.1}}
+    late = moving(2, 41, delay={"position": 3, "heading": 3}, **made)
+    plain = moving(2, 41, **made)
+    for name in ("position", "heading"):
+        np.testing.assert_array_equal(late[name][3:], plain[name][:-3])
+
+
 def test_drift_grows_as_the_square_root_of_the_way():
     said = moving(3000, 81, pose="reckoned", drift={"position": 0.1, "heading": 0.0})
     plain = moving(1, 81, pose="reckoned")

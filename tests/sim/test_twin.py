@@ -56,7 +56,6 @@ def test_the_demos_gap_is_the_one_it_tells_of():
     assert found["friction"] == {"left_tyre": 0.5, "right_tyre": 0.5}
     assert (found["mass"], found["delay"]) == ({"all": 1.3}, {"command": 3})
     assert found["gain"] == {"left_motor": 0.95}
-    assert gap.is_one_robot
 
 
 def test_no_gap_is_the_default(tmp_path):
