@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
 
 from tyro.conf import Positional
 
@@ -12,7 +11,7 @@ from holdfast import files
 from holdfast.bundle import reader as bundles
 from holdfast.errors import BundleError
 from holdfast.registry import signing
-from holdfast.registry.signing import PrivateKey
+from holdfast.registry.signing import PrivateKey, Purpose
 
 
 def key(file: Positional[Path]) -> None:
@@ -33,7 +32,7 @@ def key(file: Positional[Path]) -> None:
 def sign(
     policy: Positional[Path],
     key: Path,
-    purpose: Literal["canary", "promoted"],
+    purpose: Purpose,
     hardware_id: str = "",
     counter: int | None = None,
 ) -> None:

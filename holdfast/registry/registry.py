@@ -25,8 +25,8 @@ from typing import Any
 
 from holdfast import files, plain
 from holdfast.errors import BundleError, FileError, RegistryError
-from holdfast.registry.signing import Signed, digest
-from holdfast.registry.state import FORMAT, Entry, Slot, State
+from holdfast.registry.signing import Purpose, Signed, digest
+from holdfast.registry.state import FORMAT, Action, Entry, Slot, SlotName, State
 from holdfast.schema import read, to_plain
 
 MOST_TEXT = 1000
@@ -83,7 +83,7 @@ class Registry:
         return sorted(path.stem for path in (self.folder / "bundles").glob("*.onnx"))
 
     def allow(
-        self, state: State, bundle: str, signed: Signed | None, purpose: str, path: Path
+        self, state: State, bundle: str, signed: Signed | None, purpose: Purpose, path: Path
     ) -> None:
         """Check that a bundle may run in a slot; nothing has read the bundle yet.
 
@@ -129,12 +129,12 @@ class Registry:
 
     def add(
         self,
-        action: str,
+        action: Action,
         bundle: str,
         change: Callable[[State], State],
         *,
         by: str = "",
-        slot: str = "",
+        slot: SlotName = "",
         signed: Signed | None = None,
         why: str = "",
         run: str = "",
@@ -162,9 +162,9 @@ class Registry:
                 before=before,
                 at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 by=by or account(),
-                action=action,  # type: ignore[arg-type]
+                action=action,
                 bundle=bundle,
-                slot=slot,  # type: ignore[arg-type]
+                slot=slot,
                 signed=signed,
                 why=why,
                 run=run,

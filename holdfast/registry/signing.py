@@ -25,7 +25,9 @@ SUFFIX = ".signature"
 MAX_BYTES = 4096
 """Largest signature and largest key file, bytes."""
 
-CANARY, PROMOTED = "canary", "promoted"
+Purpose = Literal["canary", "promoted"]
+CANARY: Purpose = "canary"
+PROMOTED: Purpose = "promoted"
 """The purposes of a signature, which are also the slots of a robot. A bundle that may be promoted
 may be tried as canary too."""
 
@@ -61,7 +63,7 @@ class Statement:
     bundle: Annotated[str, DIGEST]
     robot: Annotated[str, NAME]
     hardware_id: Annotated[str, _UNIT]
-    purpose: Literal["canary", "promoted"]
+    purpose: Purpose
     counter: Annotated[int, Range(0, MOST_COUNTER)]
     signed_at: str
     key: Annotated[str, PUBLIC_KEY]
@@ -195,7 +197,7 @@ class PrivateKey:
         return f"ed25519:{raw.hex()}"
 
     def sign(
-        self, data: bytes, robot: str, purpose: str, counter: int, hardware_id: str = ""
+        self, data: bytes, robot: str, purpose: Purpose, counter: int, hardware_id: str = ""
     ) -> Signed:
         """Sign a bundle's bytes; see `Statement`."""
         statement = Statement(
@@ -203,7 +205,7 @@ class PrivateKey:
             bundle=digest(data),
             robot=robot,
             hardware_id=hardware_id,
-            purpose=purpose,  # type: ignore[arg-type]
+            purpose=purpose,
             counter=counter,
             signed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             key=self.public,

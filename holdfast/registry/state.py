@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from holdfast.errors import BundleError, RegistryError
-from holdfast.registry.signing import CANARY, DIGEST, PROMOTED, Signed
+from holdfast.registry.signing import CANARY, DIGEST, PROMOTED, Purpose, Signed
 from holdfast.schema import NAME, POSITIVE, Range, check
 
 FORMAT = 1
 
 Digest = Annotated[str, DIGEST]
+Action = Literal["canary", "promote", "rollback", "hold", "release", "run", "end"]
+SlotName = Literal["", "canary", "promoted"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class State:
     held: Mapping[str, str] = field(default_factory=dict)
     counter: int = 0
 
-    def slot(self, name: str) -> Slot:
+    def slot(self, name: Purpose) -> Slot:
         """Return the promoted policy or the canary.
 
         Raises:
@@ -129,7 +131,7 @@ class State:
             raise BundleError(f"{bundle[:12]} is held on {self.hardware_id}: {self.held[bundle]}")
 
     def require_signed(
-        self, bundle: str, signed: Signed | None, purpose: str, trusted: Mapping[str, str]
+        self, bundle: str, signed: Signed | None, purpose: Purpose, trusted: Mapping[str, str]
     ) -> None:
         """Check a bundle's signature; nothing has read the bundle yet.
 
@@ -192,9 +194,9 @@ class Entry:
     before: str
     at: str
     by: str
-    action: Literal["canary", "promote", "rollback", "hold", "release", "run", "end"]
+    action: Action
     bundle: Digest
-    slot: Literal["", "canary", "promoted"]
+    slot: SlotName
     signed: Signed | None
     why: str
     run: str

@@ -14,8 +14,8 @@ from holdfast.errors import BundleError, ConfigError, FileError, RegistryError
 from holdfast.plain import shown
 from holdfast.registry import signing
 from holdfast.registry.registry import Registry
-from holdfast.registry.signing import CANARY, PROMOTED, Signed
-from holdfast.registry.state import Entry, Slot, State
+from holdfast.registry.signing import CANARY, PROMOTED, Purpose, Signed
+from holdfast.registry.state import Action, Entry, Slot, State
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.assembly import parse_budget
@@ -95,7 +95,7 @@ def promote(
         return state.tried(slot) if canary else state.promote(slot)
 
     registry.keep(data, _lineage(held))
-    action = "canary" if canary else "promote"
+    action: Action = "canary" if canary else "promote"
     entry = registry.add(action, held.hash, change, by=by, signed=signed, why=why)
     _tell_new(registry, entry)
     caps_text = ", ".join(f"{name} {value:g}" for name, value in slot.episode_cap.items())
@@ -196,7 +196,7 @@ def opened(config: Path) -> tuple[RobotConfig, Registry]:
 
 
 def _admitted(
-    policy: Path, robot: RobotConfig, registry: Registry, purpose: str
+    policy: Path, robot: RobotConfig, registry: Registry, purpose: Purpose
 ) -> tuple[Bundle, bytes, Signed | None]:
     """Read a bundle and its signature; the signature is checked before the bundle is parsed."""
     try:

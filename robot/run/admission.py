@@ -15,15 +15,15 @@ from holdfast.contract import Contract
 from holdfast.errors import BundleError, ConfigError, FileError, RegistryError, RunError
 from holdfast.registry import signing
 from holdfast.registry.registry import MOST_TEXT, Registry
-from holdfast.registry.signing import CANARY, PROMOTED, Signed
-from holdfast.registry.state import Entry, Slot, State
+from holdfast.registry.signing import CANARY, PROMOTED, Purpose, Signed
+from holdfast.registry.state import Action, Entry, Slot, SlotName, State
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.deployment import require_no_alarm
 from holdfast.safety_monitor.look import require_a_robot
 
 BUNDLE_SUFFIX = ".onnx"
-SLOTS = (PROMOTED, CANARY)
+SLOTS: dict[str, Purpose] = {PROMOTED: PROMOTED, CANARY: CANARY}
 """Words that name a policy by its slot in the robot's registry, in place of a file."""
 
 
@@ -43,7 +43,7 @@ class Admission:
     bundle: Bundle | None
     config: RobotConfig
     slot: Slot | None = None
-    name: str = ""
+    name: SlotName = ""
     signed: Signed | None = None
     registry: Registry | None = None
 
@@ -122,7 +122,7 @@ class Admission:
 
     def _receipt(
         self,
-        action: str,
+        action: Action,
         run: str,
         why: str = "",
         change: Callable[[State], State] = lambda state: state,
@@ -152,8 +152,8 @@ def admit(policy: Path, config: Path | None) -> Admission:
         ContractError, ConfigError: a file is wrong.
     """
     robot = None if config is None else configs.load(config)
-    if str(policy) in SLOTS:
-        return _from_slot(str(policy), robot)
+    if name := SLOTS.get(str(policy)):
+        return _from_slot(name, robot)
     if policy.suffix != BUNDLE_SUFFIX:
         contract = load_contract(policy)
         return Admission(contract, None, robot or _installed(contract))
@@ -185,7 +185,7 @@ def _installed(contract: Contract) -> RobotConfig:
     return configs.load(configs.find(contract.robot))
 
 
-def _from_slot(name: str, robot: RobotConfig | None) -> Admission:
+def _from_slot(name: Purpose, robot: RobotConfig | None) -> Admission:
     registry = None if robot is None else robot.open_registry()
     if robot is None or registry is None:
         raise ConfigError(

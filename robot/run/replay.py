@@ -307,7 +307,7 @@ def _wrong_returns(log: Log, returns: Mapping[int, float | None]) -> Iterator[st
     for result in (episode.result for episode in log.episodes):
         if result.ended == TORN or log.info.format in WITHOUT_RETURN:
             continue
-        logged, now = result.reward_return, returns[result.episode]
+        logged, now = result.reward_return, returns.get(result.episode)
         if not _alike(logged, now):
             yield (
                 f"episode {result.episode}: its return should be {_number(now)}, as its signals "
