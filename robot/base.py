@@ -23,6 +23,8 @@ class Identity:
         sources: the robot's independent message streams by name, each with its own stamps and
             sequence numbers, and the signals that each carries with their sizes.
         lockstep: device time advances only with commands, and is the clock of the run.
+        state_period_s: longest time between two readings, in lockstep the time by which a command
+            advances the device, s; None: not known.
         self_placing: `reset` puts the robot at its next start pose (a twin); otherwise a person
             has to place the robot.
     """
@@ -36,6 +38,7 @@ class Identity:
     sources: Mapping[str, Mapping[str, int]]
     lockstep: bool
     self_placing: bool
+    state_period_s: float | None = None
 
     @property
     def signals(self) -> tuple[str, ...]:

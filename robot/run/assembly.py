@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import itertools
+import math
 import platform
 import re
 import time
@@ -157,7 +158,8 @@ def require_fit(
     Raises:
         RunError: the robot has other action channels, or another order of them; its limits are
             tighter than the contract's; a signal is missing; its watchdog is too short, or is
-            shorter than a command is valid.
+            shorter than a command is valid; it measures more rarely than the contract's period;
+            or its lockstep has another period.
         ConfigError: the robot does not measure its velocity.
     """
     if identity.actions != contract.action_names:
@@ -184,10 +186,28 @@ def require_fit(
             f"{identity.hardware_id} stops after {identity.watchdog_s} s without a command; "
             f"that should be more than the contract's period of {contract.period_s} s"
         )
+    _require_period(contract, identity)
     if command_valid_for_s > identity.watchdog_s:
         raise RunError(
             f"command_valid_for_s {command_valid_for_s:g} should be at most the "
             f"{identity.watchdog_s:g} s after which {identity.hardware_id} stops without a command"
+        )
+
+
+def _require_period(contract: Contract, identity: Identity) -> None:
+    """Check how often a robot measures, as far as it is known."""
+    measured_s, period_s = identity.state_period_s, contract.period_s
+    if measured_s is None or math.isclose(measured_s, period_s, abs_tol=1e-6):
+        return
+    if identity.lockstep:
+        raise RunError(
+            f"{identity.hardware_id} advances by {measured_s:g} s with each command; that should "
+            f"be the contract's period of {period_s:g} s"
+        )
+    if measured_s > period_s:
+        raise RunError(
+            f"{identity.hardware_id} measures every {measured_s:g} s; that should be at most the "
+            f"contract's period of {period_s:g} s"
         )
 
 

@@ -55,7 +55,6 @@ class Hello:
     sequence: int
     time_us: int
     answers: int
-    state_period_us: int
     identity: Identity
 
     @property
@@ -226,8 +225,9 @@ def _hello(sequence: int, time_us: int, payload: bytes) -> Hello:
         sources={SOURCE: _sizes(signals)},
         lockstep=bool(flags & device.LOCKSTEP),
         self_placing=bool(flags & device.SELF_PLACING),
+        state_period_s=state_period_us / 1e6,
     )
-    return Hello(sequence, time_us, answers, state_period_us, identity)
+    return Hello(sequence, time_us, answers, identity)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -78,8 +78,9 @@ class TwinBoard(Board):
         self.base = nominal.body(task.robot.base_name).id if task.robot.base_name else 1
         self._steps = physics_steps(nominal, contract.period_s)
         self.step_us = round(nominal.opt.timestep * 1e6)
-        self.state_period_us = max(1, round(STATE_PERIOD_S * 1e6 / self.step_us)) * self.step_us
         self._period_us = self.step_us * self._steps
+        between_us = max(1, round(STATE_PERIOD_S * 1e6 / self.step_us)) * self.step_us
+        self.state_period_us = self._period_us if lockstep else between_us
         self._time_us = 0
         self._placed = 0
         self._tick = np.zeros(1, dtype=np.int64)  # physics steps since the start

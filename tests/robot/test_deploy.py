@@ -100,6 +100,23 @@ def test_a_robot_that_does_not_fit(changes, error, sentence):
         require_fit(drive_contract(), dataclasses.replace(IDENTITY, **changes), REQUIRED, 0.15)
 
 
+def test_the_period_of_measurements_fits():
+    contract = drive_contract()
+
+    def fit(lockstep, state_period_s):
+        changes = {"lockstep": lockstep, "state_period_s": state_period_s}
+        require_fit(contract, dataclasses.replace(IDENTITY, **changes), REQUIRED, 0.15)
+
+    assert contract.period_s == 0.05
+    for lockstep, state_period_s in ((True, 0.05), (False, 0.05), (False, 0.01), (False, None)):
+        fit(lockstep, state_period_s)
+    for state_period_s in (0.02, 0.1):
+        with pytest.raises(RunError, match=f"advances by {state_period_s} s with each command"):
+            fit(True, state_period_s)
+    with pytest.raises(RunError, match="measures every 0.051 s; that should be at most the"):
+        fit(False, 0.051)
+
+
 def test_a_signal_that_only_a_cost_needs():
     """Without its position in the observation, the corridor must still be billed."""
     speed = (ObservationChannel("forward_speed", 1, "m/s", "forward_speed"),)

@@ -150,8 +150,8 @@ def test_hello_tells_who_it_is():
     rig = Rig()
     hello, said = rig.send(device.HELLO)
     assert hello.answers == rig.sequence
-    assert hello.state_period_us == 50_000
     identity = hello.identity
+    assert identity.state_period_s == 0.05
     assert (identity.robot, identity.hardware_id) == ("bench", "bench-1")
     assert identity.signals == ("position", "tilt")
     assert identity.actions == ("forward_speed", "yaw_rate")
