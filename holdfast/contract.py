@@ -29,6 +29,9 @@ FORMAT = 2
 
 MAX_HISTORY = 100
 
+CONTROL_PERIOD = Range(1e-6, 60.0)
+"""Control periods of a robot, s."""
+
 MAX_COSTS, MAX_CHANNELS, MAX_SIGNALS = 64, 1000, 1000
 """A file may hold no longer lists, so that it is read in a bounded time."""
 
@@ -192,7 +195,7 @@ class Contract:
 
     robot: Annotated[str, NAME]  # it finds a configuration file, so it must never be a path
     task: str
-    period_s: Annotated[float, POSITIVE]
+    period_s: Annotated[float, CONTROL_PERIOD]
     episode_steps: Annotated[int, Range(1)]
     observation: tuple[ObservationChannel, ...]
     action: tuple[ActionChannel, ...]

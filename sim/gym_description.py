@@ -27,7 +27,14 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from holdfast.contract import ActionChannel, Contract, Cost, DeclaredSignal, ObservationChannel
+from holdfast.contract import (
+    CONTROL_PERIOD,
+    ActionChannel,
+    Contract,
+    Cost,
+    DeclaredSignal,
+    ObservationChannel,
+)
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.schema import NAME, POSITIVE, read
@@ -73,7 +80,7 @@ class Description:
     """
 
     robot: Annotated[str, NAME]
-    period_s: Annotated[float, POSITIVE]
+    period_s: Annotated[float, CONTROL_PERIOD]
     observation: tuple[ObservationChannel, ...]
     action: tuple[ActionChannel, ...]
     costs: tuple[DescribedCost, ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
@@ -17,6 +19,21 @@ from holdfast.signals import Array, Signals
 from holdfast.sim.robots.base import FreeBody, find_base
 
 ASSETS = Path(__file__).parent / "assets"
+
+
+def _warn(text: str) -> None:
+    """Print a warning of MuJoCo's once; by itself it fills MUJOCO_LOG.TXT in the working folder."""
+    kind = text.partition(" Time = ")[0]
+    if not kind.startswith("Nan, Inf or huge value"):  # whoever steps a model asks for these
+        _warn_once(kind)
+
+
+@functools.cache
+def _warn_once(kind: str) -> None:
+    print(f"MuJoCo: {kind}", file=sys.stderr)
+
+
+mujoco.set_mju_user_warning(_warn)
 
 
 class RobotModel(ABC):

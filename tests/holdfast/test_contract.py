@@ -144,7 +144,7 @@ def check_refused(path: tuple[Any, ...], wrong: Any) -> None:
 
 WRONG_VALUES = [
     (("format",), 1, "format should be 2, received 1; write the costs of another format"),
-    (("period_s",), 0, "period_s should be above 0"),
+    (("period_s",), 0, "period_s should be in [1e-06, 60]"),
     (("period_s",), float("nan"), "period_s should be a finite number, received nan"),
     (("period_s",), 10**400, "should have at most 39 digits"),
     (("episode_steps",), 0, "contract.episode_steps should be at least 1, received 0"),
@@ -400,7 +400,7 @@ def contracts(draw: st.DrawFn) -> Contract:
     return Contract(
         robot=draw(plain_names),
         task=draw(names),
-        period_s=draw(positive),
+        period_s=draw(st.floats(min_value=1e-6, max_value=60.0)),
         episode_steps=draw(st.integers(min_value=1, max_value=10**6)),
         observation=some(observation_channels(len(action))),
         action=action,

@@ -113,7 +113,7 @@ def test_the_period_of_measurements_fits():
     for state_period_s in (0.02, 0.1):
         with pytest.raises(RunError, match=f"advances by {state_period_s} s with each command"):
             fit(True, state_period_s)
-    with pytest.raises(RunError, match="measures every 0.051 s; that should be at most the"):
+    with pytest.raises(RunError, match=r"measures every 0\.051 s; that should be at most the"):
         fit(False, 0.051)
 
 

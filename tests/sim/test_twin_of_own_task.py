@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -16,6 +17,22 @@ from holdfast.sim.registry import resolve
 from holdfast.sim.twin.board import TwinBoard
 from holdfast.sim.twin.truth import Truth
 from tests.helpers.robots.parameters import parameters
+
+CROWDED = f"""
+<mujoco>
+  <size memory="100K"/>
+  <worldbody>
+    <geom type="plane" size="5 5 0.1"/>
+    {
+    "".join(
+        f'<body pos="{i * 0.15} 0 0.05"><freejoint/><geom type="box" size="0.1 0.1 0.1"/></body>'
+        for i in range(10)
+    )
+}
+  </worldbody>
+</mujoco>
+"""
+"""More contacts than the model's memory holds."""
 
 TASK = """
 from holdfast.sim.robots.drive import Drive
@@ -105,7 +122,9 @@ def test_a_simulation_that_diverges_is_told_and_not_begun_anew():
         board.advance()
 
 
-def test_a_batch_that_diverges_in_its_first_period_is_told():
+def test_a_batch_that_diverges_in_its_first_period_is_told(tmp_path, monkeypatch, capfd):
+    """MuJoCo writes its own warning to no file of the working folder."""
+    monkeypatch.chdir(tmp_path)
     task = resolve("DriveCircle-v0").make()
     reset = task.reset
 
@@ -120,6 +139,16 @@ def test_a_batch_that_diverges_in_its_first_period_is_told():
     batch = MujocoBatch(task, 3, 0)
     with pytest.raises(TrainingError, match="the simulation diverged"):
         batch.step(np.zeros((3, 2)))
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr().err == ""
+
+
+def test_a_warning_of_mujoco_is_printed_once(capfd):
+    model = mujoco.MjModel.from_xml_string(CROWDED)
+    for _ in range(2):
+        mujoco.mj_step(model, mujoco.MjData(model))
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("MuJoCo: ")
 
 
 def test_what_no_float_of_the_link_holds_is_infinite_there():
