@@ -28,7 +28,7 @@ def _set_mass(own: mujoco.MjModel, nominal: mujoco.MjModel, factor: Array) -> No
 def _set_friction(own: mujoco.MjModel, nominal: mujoco.MjModel, factor: Array) -> None:
     own.geom_friction[:] = factor[:, None] * nominal.geom_friction
     one, other = factor[nominal.pair_geom1], factor[nominal.pair_geom2]
-    # Of two geoms of which one is changed, a pair takes the change; of two, their mean.
+    # A pair takes the factor of the geom that is changed; if both are, their geometric mean.
     joint = np.where(one == other, one, np.where(one == 1.0, other, one))
     both = (one != 1.0) & (other != 1.0) & (one != other)
     pair = np.where(both, np.sqrt(one * other), joint)

@@ -222,7 +222,7 @@ def test_other_installers_name_extras_that_exist():
 
 
 def test_the_limit_on_numpy_is_the_next_major_version(run):
-    """Of the Python that ROS runs under; here this one stands for it."""
+    """The page asks the Python that ROS runs under; this Python stands for it here."""
     page = (ROOT / "docs" / "start" / "ROBOT.md").read_text()
     (program,) = re.findall(r"limit=\$\(/usr/bin/python3 -c '(.*)'\)", page)
     major = int(metadata.version("numpy").split(".")[0])

@@ -19,7 +19,6 @@ from holdfast.policy.improve.experience import Experience, Trajectory, logged_ad
 from holdfast.policy.improve.finetune import SPENT, Finetuner, FinetuneSettings
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
-from holdfast.policy.sampling.rollout import Collector
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import file_hash
 from holdfast.safety_monitor.messages import Check, Reason, State
@@ -27,6 +26,7 @@ from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import write_bundle
 from tests.helpers.data.mended import rewritten
 from tests.helpers.data.recordings import info, tick
+from tests.helpers.data.trajectories import simulated
 
 DRIVE = resolve("DriveCircle-v0").make()
 
@@ -280,32 +280,6 @@ def test_what_is_not_finite_is_not_written(learner):
         next(iter(learner.networks.critic.parameters())).fill_(math.nan)
     with pytest.raises(TrainingError, match=r"not finite \(critic"):
         finetuning._require_finite(learner.networks, learned)
-
-
-def simulated(learner, episodes_seed):
-    """Episodes of the learner's policy in simulation, as a log would hold them."""
-    learner.batch.rng = np.random.default_rng(episodes_seed)
-    generator = torch.Generator().manual_seed(episodes_seed)
-    steps = learner.contract.episode_steps
-    rollout = Collector(learner.batch, generator).collect(learner.policy, learner.normaliser, steps)
-    x = learner.normaliser(torch.from_numpy(rollout.observation))
-    with torch.no_grad():
-        log_prob = learner.policy.log_prob(learner.policy(x), torch.from_numpy(rollout.u))
-    last = rollout.last_observation[None]
-    observation = np.concatenate((rollout.observation, last))
-    return [
-        Trajectory(
-            observation=observation[:, i],
-            u=rollout.u[:, i].astype(np.float64),
-            log_prob=log_prob[:, i].double().numpy(),
-            reward=rollout.reward[:, i],
-            costs=rollout.costs[:, i],
-            overridden=np.zeros(steps, bool),
-            completed=True,
-            known=observation[:, i],
-        )
-        for i in range(learner.batch.copies)
-    ]
 
 
 @pytest.fixture

@@ -15,15 +15,14 @@ from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.log.writer import Recorder
 from holdfast.policy.improve import gate as gates
-from holdfast.policy.improve.experience import Trajectory
 from holdfast.policy.improve.finetune import CostEstimate
 from holdfast.policy.improve.gate import Answer, Case, GateSettings, answer_of, gate
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
-from holdfast.policy.sampling.rollout import Collector
 from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.sim.registry import resolve
 from tests.helpers.data.recordings import info, record_episode
+from tests.helpers.data.trajectories import simulated
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +39,8 @@ def behaviour():
 
 @pytest.fixture(scope="module")
 def logged(behaviour):
-    """Its episodes, as a log would hold them: 64 of 65 steps."""
-    learner = behaviour
-    learner.batch.rng = np.random.default_rng(5)
-    steps = learner.contract.episode_steps
-    generator = torch.Generator().manual_seed(5)
-    rollout = Collector(learner.batch, generator).collect(learner.policy, learner.normaliser, steps)
-    with torch.no_grad():
-        x = learner.normaliser(torch.from_numpy(rollout.observation))
-        log_prob = learner.policy.log_prob(learner.policy(x), torch.from_numpy(rollout.u))
-    observation = np.concatenate((rollout.observation, rollout.last_observation[None]))
-    return [
-        Trajectory(
-            observation=observation[:, i],
-            u=rollout.u[:, i].astype(np.float64),
-            log_prob=log_prob[:, i].double().numpy(),
-            reward=rollout.reward[:, i],
-            costs=rollout.costs[:, i],
-            overridden=np.zeros(steps, bool),
-            completed=True,
-            known=observation[:, i],
-        )
-        for i in range(learner.batch.copies)
-    ]
+    """Episodes of 64 of the task's 65 steps."""
+    return simulated(behaviour, 5)
 
 
 def familiarity_of(trajectories, far=0.0):

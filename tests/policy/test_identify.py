@@ -119,7 +119,7 @@ def test_a_profile_is_read_as_a_gap_and_as_a_randomisation(found, heavy, tmp_pat
 
 
 def test_what_the_motion_does_not_tell_is_said_and_left_out():
-    """Who creeps along at one speed tells nothing of mass and friction, but of the gain."""
+    """A robot that creeps along at one speed shows its gain, but not its mass and friction."""
     creep = {"episodes": 2, "share": 0.15, "every": 10_000, "jitter": 0.0}
     motion = under_way(recorded("DriveCircle-v0", {"gain": 0.9, "noise": NOISE}, **creep))
     noisy = ("position", "heading", "forward_speed", "yaw_rate")

@@ -100,7 +100,7 @@ def test_what_a_log_says_commands_no_terminal(tmp_path, capsys):
 
 
 def test_a_hostile_log_is_shown_and_is_no_evidence(tmp_path, capsys):
-    """Its costs are no numbers, so they are neither more nor less than others."""
+    """A cost that is no number is neither more nor less than another, so none is compared."""
     log, page = logs.hostile(tmp_path / "run"), tmp_path / "page.html"
     log.close()
     assert main(["show", str(tmp_path / "run"), "--out", str(page)]) == 0
