@@ -12,8 +12,16 @@ from holdfast import files
 from holdfast.errors import BundleError, RegistryError
 from holdfast.robot.run.admission import admit
 from tests.helpers.data.bundles import write_bundle
+from tests.helpers.robots.registries import (
+    anyway,
+    experience,
+    registry,
+    robot_file,
+    run,
+    sign,
+    slots,
+)
 from tests.helpers.web.logs import drive_info, record
-from tests.robot.test_promote import anyway, experience, registry, robot_file, run, sign, slots
 
 
 @pytest.fixture
