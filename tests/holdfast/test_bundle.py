@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -37,6 +38,16 @@ def test_a_good_bundle_runs_and_knows_itself(path):
     np.testing.assert_allclose(log_std, [-0.5, -0.5])
     np.testing.assert_allclose(bundle.cost_to_go(observation), [2.5])
     bundle.expect(robot="drive", task="holdfast/DriveCircle-v0")
+
+
+def test_onnx_runtime_tells_nobody(path, tmp_path):
+    """Its telemetry keeps a database in the account's folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    program = "import sys; from holdfast.bundle.reader import load; load(sys.argv[1])"
+    given = {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", program, str(path)], env=given, check=True, timeout=120)
+    assert not list(home.rglob("*"))
 
 
 def test_any_flipped_byte_is_refused(path):
