@@ -57,6 +57,16 @@ def test_a_jump_stops_at_once(angle, x, y):
         assert straight(consistency, 0.75, x * size, y * size, angle=angle) == expected
 
 
+def test_the_newer_of_two_speeds_counts():
+    """The lateral speed has a source of its own, and the forward speed's is slow."""
+    consistency = made()
+    for step in range(17):
+        at_s, lateral = step / 16, float(step > 0)
+        y = max(0.0, at_s - 1 / 32)
+        speeds = {"forward_speed": [0.0], "forward_speed_at_s": 0.0, "lateral_speed": [lateral]}
+        assert told(consistency, at_s, position=[0.0, y], heading=[0.0], **speeds) == []
+
+
 def test_what_is_at_the_limit_is_allowed():
     consistency = made()
     for at_s, x, expected in ((0.0, 0.0, []), (0.5, 0.25, []), (1.0, 0.2501, OFF_M)):
