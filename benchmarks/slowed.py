@@ -30,7 +30,6 @@ from holdfast import child, share
 from holdfast.bundle import reader as bundle
 from holdfast.log import reader as log
 from holdfast.log.reader import Log
-from holdfast.policy import report
 from holdfast.policy.improve.finetune import FinetuneSettings, finetune
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship.evaluate import COVERAGES
@@ -83,20 +82,32 @@ class Bench:
     folder: Path
     seed: int
 
-    def policies(self) -> tuple[Path, Path]:
-        """Return a policy from the simulator and its child, which knows the twin with the gap."""
-        checkpoint = self.folder / "train" / CHECKPOINT
-        parent, child = self.folder / "parent.onnx", self.folder / "child.onnx"
+    def parent(self) -> Path:
+        """Return a policy from the simulator."""
+        checkpoint, parent = self.folder / "train" / CHECKPOINT, self.folder / "parent.onnx"
         if not parent.exists():
             settings = TrainSettings(seed=self.seed, iterations=65)
             train(settings, checkpoint.parent, checkpoint.exists(), 10, Console(quiet=True))
             export(checkpoint, parent, EPISODES)
+        return parent
+
+    def policies(self) -> tuple[Path, Path]:
+        """Return a policy from the simulator and its child, which knows the twin with the gap."""
+        parent, child = self.parent(), self.folder / "child.onnx"
         if not child.exists():
-            self.run("log", parent, GAPPED, LOGGED)
+            self.run("log", parent, GAP, LOGGED)
             finetune(parent, [self.folder / "log"], child, FinetuneSettings(seed=1))
         return parent, child
 
-    def run(self, name: str, policy: Path, where: str, episodes: int, **changes: Any) -> Log:
+    def run(
+        self,
+        name: str,
+        policy: Path,
+        gap: Mapping[str, Any] | None,
+        episodes: int,
+        recovery: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Log:
         """Run a policy on a twin; `changes` are of `familiarity` and of the block `budget`."""
         name = name.replace(" ", "_")
         out = self.folder / name
@@ -106,13 +117,15 @@ class Bench:
         data = yaml.safe_load((CONFIG / "drive.yaml").read_text())
         data["familiarity"] = changes.pop("familiarity", data["familiarity"])
         data["monitor"]["budget"] |= changes
-        config, gap = self.folder / f"{name}.yaml", None
+        if recovery is not None:
+            data["monitor"]["recovery"] = dict(recovery)
+        config, gap_file = self.folder / f"{name}.yaml", None
         config.write_text(yaml.safe_dump(data))
-        if TWINS[where] is not None:
-            gap = self.folder / f"{name}.gap.yaml"
-            gap.write_text(yaml.safe_dump(TWINS[where]))
+        if gap is not None:
+            gap_file = self.folder / f"{name}.gap.yaml"
+            gap_file.write_text(yaml.safe_dump(dict(gap)))
         seed = self.seed * 1000 + (0 if name == "log" else 7)
-        with twin(gap, seed) as address:
+        with twin(gap_file, seed) as address:
             line = ["deploy", "--robot", address, "--policy", policy, "--out", out, "--explore",
                     "--episodes", episodes, "--seed", seed, "--config", config]  # fmt: skip
             subprocess.run(
@@ -143,9 +156,18 @@ def counts(values: Iterator[int], of: int) -> str:
     return ", ".join(map(str, values)) + f" of {of}"
 
 
+def worth(run: Log) -> dict[str, float]:
+    """Return the mean cost and the mean return of an episode, as logged."""
+    results = [episode.result for episode in run.episodes]
+    return {
+        "cost": float(np.mean([result.costs[0] for result in results])),
+        "return": float(np.mean([result.reward_return for result in results])),
+    }
+
+
 def mean(runs: Sequence[Log], what: str) -> str:
     """Return the mean over seeds, and its range."""
-    values = [report.row(run, None)[what]["mean"] for run in runs]
+    values = [worth(run)[what] for run in runs]
     return f"{np.mean(values):.1f} [{min(values):.1f}, {max(values):.1f}]"
 
 
@@ -161,7 +183,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def prediction(benches: Sequence[Bench]) -> list[str]:
     covered = []
     for bench in benches:
-        held = bundle.load(bench.policies()[0])
+        held = bundle.load(bench.parent())
         (found,) = held.provenance["prediction"].values()
         covered.append([f"{bench.seed}", *(f"{found['covered'][f'{c:g}']:.2f}" for c in COVERAGES)])
     rows = []
@@ -170,8 +192,8 @@ def prediction(benches: Sequence[Bench]) -> list[str]:
             runs = [
                 bench.run(
                     f"covered {coverage} {where}",
-                    bench.policies()[0],
-                    where,
+                    bench.parent(),
+                    TWINS[where],
                     PREDICTED,
                     episode_coverage=coverage,
                     familiarity="never",
@@ -216,7 +238,11 @@ def familiarity(benches: Sequence[Bench]) -> list[str]:
         for where in (FIRST, GAPPED):
             runs = [
                 bench.run(
-                    f"{kind} {where}", bench.policies()[index], where, RUN, familiarity=setting
+                    f"{kind} {where}",
+                    bench.policies()[index],
+                    TWINS[where],
+                    RUN,
+                    familiarity=setting,
                 )
                 for bench in benches
             ]
@@ -232,7 +258,8 @@ def familiarity(benches: Sequence[Bench]) -> list[str]:
     changed = []
     for where in FURTHER:
         runs = [
-            bench.run(f"changed {where}", bench.policies()[1], where, CHANGED) for bench in benches
+            bench.run(f"changed {where}", bench.policies()[1], TWINS[where], CHANGED)
+            for bench in benches
         ]
         changed.append(
             [

@@ -5,18 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, ContractError
 from holdfast.safety_monitor.judge import refuse
-from holdfast.safety_monitor.messages import BudgetStatus, Reason
+from holdfast.safety_monitor.messages import (
+    FALLBACK,
+    LIMITED,
+    STOPPED,
+    BudgetStatus,
+    Reason,
+    State,
+)
 from holdfast.safety_monitor.reasons import EPISODE_CAP_SPENT, SLOWDOWN_BUDGET
 from holdfast.safety_monitor.scalar import clamp
+
+ON_PREDICTION: Mapping[str, State | None] = {
+    "go_on": None,
+    "slow": LIMITED,
+    "recover": FALLBACK,
+    "stop": STOPPED,
+}
 
 
 @dataclass(frozen=True)
 class BudgetLimits:
-    """When a predicted cost slows the robot.
+    """What a predicted cost leads to.
 
     Attributes:
         episode_coverage: the share of episodes that cost no more than is predicted, at any of
@@ -26,10 +41,14 @@ class BudgetLimits:
             the limit d: d bounds the *expected* cost, so about half the episodes of a policy
             that keeps to d lie above it, and slowing those would punish ordinary luck. The run
             budget is what is promised of every single episode.
+        on_prediction: what the robot does when they exceed it: `go_on`, until the episode cap;
+            `slow`, as all robots did before there was a choice; `recover`, by its recovery
+            controller; or `stop`. docs/measured/SLOWED.md compares them.
     """
 
     episode_coverage: float
     slowdown_budget: Mapping[str, float] | None = None
+    on_prediction: Literal["go_on", "slow", "recover", "stop"] = "slow"
 
     def __post_init__(self) -> None:
         if not 0.0 < self.episode_coverage < 1.0:
@@ -50,6 +69,7 @@ class Budget:
         largest: the most that one step can cost.
         episode_cap: by cost name; tightens the contract's.
         slowdown_budget: by cost name; the episode cap where it says nothing.
+        on_prediction: see `BudgetLimits`.
         margin: by cost, how much more than the critics expect may come; see `Prediction`.
 
     Raises:
@@ -65,6 +85,7 @@ class Budget:
         episode_cap: Mapping[str, float] | None,
         slowdown_budget: Mapping[str, float] | None,
         margin: tuple[float, ...] | None = None,
+        on_prediction: str = "slow",
     ) -> None:
         self.names = tuple(cost.name for cost in contract.costs)
         self.largest = largest
@@ -97,6 +118,7 @@ class Budget:
                     f"episode cap {run}, received {episode}"
                 )
         self._steps = contract.episode_steps
+        self._on_prediction = ON_PREDICTION[on_prediction]
         margin = margin or (0.0,) * len(self.names)
         self._accounts = tuple(
             (i, name, margin[i], self.largest[i], self.slowdown[i], self.cap[i])
@@ -122,11 +144,11 @@ class Budget:
     def judge_episode(
         self, cost_to_go: Sequence[float] | None, left: int, reasons: list[Reason]
     ) -> tuple[float, ...]:
-        """Append a slow-down for every cost predicted to exceed its slowdown budget.
+        """Append a reason for every cost predicted to exceed its slowdown budget.
 
         What is to come is the critics' cost-to-go and its margin, see `Prediction`; at least
         0, and at most what `left` steps can cost. A cost-to-go below 0 counts as 0; one that
-        is not finite is a doubt, never a small number.
+        is not finite is a doubt, never a small number, and slows a robot that would go on.
 
         Args:
             left: steps of the episode still to come.
@@ -143,9 +165,12 @@ class Budget:
             if math.isfinite(cost_to_go[i]):
                 to_come = clamp(cost_to_go[i], 0.0, math.inf) + margin * spread
                 value = self.spent[i] + clamp(to_come, 0.0, left * most)
+            state = self._on_prediction
+            if state is None and math.isnan(value):
+                state = LIMITED
             # Written so that NaN exceeds the budget.
-            if not value <= budget:
-                reasons.append(SLOWDOWN_BUDGET(cost=name, predicted=value, budget=budget))
+            if state is not None and not value <= budget:
+                reasons.append(SLOWDOWN_BUDGET(state, cost=name, predicted=value, budget=budget))
             predicted.append(value)
         return tuple(predicted)
 

@@ -49,7 +49,6 @@ from holdfast.safety_monitor.prediction import Prediction
 from holdfast.safety_monitor.reasons import (
     COST_INVALID,
     MONITOR_FAILED,
-    POLICY,
     PROPOSAL_NOT_ZERO,
     ROBOT_MOVES,
     WRONG_STATE,
@@ -125,7 +124,12 @@ class Monitor:
         self._earlier: tuple[Signals, ...] = ()  # the newest first
         self._cost_model = CostModel(contract)
         self._budget = Budget(
-            contract, self._cost_model.largest, episode_cap, limits.budget.slowdown_budget, margin
+            contract,
+            self._cost_model.largest,
+            episode_cap,
+            limits.budget.slowdown_budget,
+            margin,
+            limits.budget.on_prediction,
         )
         self._recovery = RecoveryController(contract, limits.recovery)
         self._actions = ActionLimits(contract)
@@ -432,7 +436,7 @@ class Monitor:
         it goes on to stop when that reason is gone, or it would move in turns with it.
         """
         action = None
-        if not all(r.state > FALLBACK or find(r.code).against is POLICY for r in seen.reasons):
+        if not all(r.state > FALLBACK or find(r.code).leaves_recovery for r in seen.reasons):
             self._ramp_only = True
         if not self._ramp_only:
             action = self._recovery.act(seen.values)

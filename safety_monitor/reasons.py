@@ -47,8 +47,8 @@ class Kind:
     Attributes:
         code: for programs; it does not change. `{signal}` in it stands for a signal's name.
         check: the check that speaks.
-        states: the most that it allows; where there are two, the more severe one last, the caller
-            says which.
+        states: the most that it allows; where there are several, the most severe one last, the
+            caller says which.
         against: what it casts doubt on.
         sentence: for people, with the values' names in braces.
         when: what it means, for the page.
@@ -62,7 +62,7 @@ class Kind:
     when: str
 
     def __call__(self, state: State | None = None, /, **values: object) -> Reason:
-        """Return a reason with these values; `state` where the row has two."""
+        """Return a reason with these values; `state` where the row has several."""
         code = self.code.format(**values) if "{" in self.code else self.code
         text = self.sentence.format(**values)
         return Reason(self.check, code, self.states[-1] if state is None else state, text)
@@ -71,6 +71,11 @@ class Kind:
     def doubts_what_was_seen(self) -> bool:
         """Whether it says something against the observation, not only against what follows."""
         return self.against is ROBOT or self.check <= Check.ENVELOPE
+
+    @property
+    def leaves_recovery(self) -> bool:
+        """Whether a recovery controller may still drive: only proposals, or their cost, are bad."""
+        return self.against is POLICY or self.code == "slowdown_budget"
 
 
 TABLE: dict[str, Kind] = {}
@@ -347,9 +352,9 @@ EPISODE_CAP_SPENT = _row(
     "One more step could exceed the episode cap.",
 )  # fmt: skip
 SLOWDOWN_BUDGET = _row(
-    "slowdown_budget", Check.BUDGET, LIMITED, EPISODE,
+    "slowdown_budget", Check.BUDGET, (LIMITED, FALLBACK, STOPPED), EPISODE,
     "{cost}: {predicted:g} predicted for this episode, {budget:g} allowed",
-    "The episode's predicted cost exceeds its budget.",
+    "The episode's predicted cost exceeds its budget; `budget.on_prediction` says what follows.",
 )  # fmt: skip
 MEAN_COST_EXCEEDED = _row(
     "mean_cost_exceeded", Check.BUDGET, STOPPED, POLICY,

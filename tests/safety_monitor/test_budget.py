@@ -10,8 +10,8 @@ from holdfast.safety_monitor.budget import Budget
 LARGEST = (1.0, 1.0)
 
 
-def budget(run=None, episode=None, largest=LARGEST, margin=None):
-    return Budget(CONTRACT, largest, run, episode, margin)
+def budget(run=None, episode=None, largest=LARGEST, margin=None, **more):
+    return Budget(CONTRACT, largest, run, episode, margin, **more)
 
 
 def test_the_contract_s_episode_caps_hold_unless_tightened():
@@ -112,6 +112,25 @@ def test_prediction_against_the_slowdown_budget(ahead, expected, limited):
     assert [(r.check, r.code, r.state) for r in reasons] == (
         [(Check.BUDGET, "slowdown_budget", State.LIMITED)] if limited else []
     )
+
+
+@pytest.mark.parametrize(
+    ("rule", "over", "doubtful"),
+    [
+        ("go_on", None, State.LIMITED),
+        ("slow", State.LIMITED, State.LIMITED),
+        ("recover", State.FALLBACK, State.FALLBACK),
+        ("stop", State.STOPPED, State.STOPPED),
+    ],
+)
+def test_what_a_prediction_leads_to(rule, over, doubtful):
+    account = budget(None, {"outside": 5.0}, on_prediction=rule)
+    for ahead, expected in ((5.0, None), (5.1, over), (math.nan, doubtful), (math.inf, doubtful)):
+        reasons = []
+        predicted, _ = account.judge_episode([ahead, 0.5], 40, reasons)
+        assert predicted == pytest.approx(ahead if math.isfinite(ahead) else math.nan, nan_ok=True)
+        found = [(r.code, r.state) for r in reasons]
+        assert found == ([] if expected is None else [("slowdown_budget", expected)])
 
 
 @pytest.mark.parametrize(

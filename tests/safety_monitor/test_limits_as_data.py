@@ -61,7 +61,11 @@ def test_the_drive_robot_s_limits_fit_its_contract():
 def test_limits_become_plain_data_again():
     assert LIMITS.to_plain() == {
         **PLAIN_LIMITS,
-        "budget": {"episode_coverage": 0.5, "slowdown_budget": None},
+        "budget": {
+            "episode_coverage": 0.5,
+            "slowdown_budget": None,
+            "on_prediction": "slow",
+        },
         "envelope": {
             **PLAIN_LIMITS["envelope"],
             "lateral_speed_m_s": None,

@@ -308,6 +308,7 @@ ALSO = {
     "fallback_max_s",
     "episode_coverage",
     "recovery",  # no number; test_recovery.py
+    "on_prediction",  # no number; test_budget.py
     "consistency",  # nine numbers; test_consistency.py
     "following",  # nine numbers; test_following.py
     "pose_frozen_s",  # test_frozen.py

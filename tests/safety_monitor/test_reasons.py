@@ -43,7 +43,7 @@ def test_every_use_gives_the_values_of_its_sentence_and_a_state_where_there_are_
     for name, call in uses():
         kind = used[name] = ROWS[name]
         assert {keyword.arg for keyword in call.keywords} == fields(kind), name
-        assert len(call.args) == len(kind.states) - 1, name
+        assert len(call.args) == (len(kind.states) > 1), name
     said_otherwise = {"POSE_FROZEN", "VELOCITY_FROZEN"}  # by `Frozen`, which holds them
     outside = {name for name, row in ROWS.items() if row.sentence == "{text}"}
     assert used.keys() | said_otherwise | outside | {"UNKNOWN"} == ROWS.keys()
@@ -85,13 +85,15 @@ def codes(asked):
     return {code for code, kind in TABLE.items() if asked(kind)}
 
 
-def test_only_the_policy_is_recovered_from():
+def test_only_the_policy_and_its_cost_are_recovered_from():
     """A recovery may drive in FALLBACK; what allows FALLBACK and is not here forbids that."""
 
     def recoverable(kind):
-        return State.FALLBACK in kind.states and kind.against is reasons.POLICY
+        return State.FALLBACK in kind.states and kind.leaves_recovery
 
-    assert codes(recoverable) == {"proposal_missing", "proposal_stale", "unfamiliar"}
+    assert codes(recoverable) == {
+        *("proposal_missing", "proposal_stale", "slowdown_budget", "unfamiliar")
+    }
 
 
 def test_what_says_nothing_against_an_observation():

@@ -190,6 +190,16 @@ def test_what_only_slows_does_not_keep_a_robot_from_returning():
     assert verdict.action[1] < 0.0  # it turns home, which a controlled stop would not
 
 
+def test_a_cost_that_is_predicted_leaves_the_recovery_its_way():
+    rules = {"on_prediction": "recover", "slowdown_budget": {"outside": 5.0}}
+    rig = recovering(**rules)
+    for _ in range(10):
+        verdict = rig.step((1.0, 0.0), cost_to_go=np.array([9.0, 0.0]))
+        assert "slowdown_budget" in codes(verdict.reasons)
+        assert verdict.state is State.FALLBACK
+    assert verdict.action[1] > 0.0  # it turns home, which a controlled stop would not
+
+
 def test_the_recovery_ends_after_its_time():
     rig = recovering(fallback_max_s=0.3)
     verdicts = []
