@@ -57,6 +57,17 @@ def test_a_jump_stops_at_once(angle, x, y):
         assert straight(consistency, 0.75, x * size, y * size, angle=angle) == expected
 
 
+@pytest.mark.parametrize("at_s", [0.25, 0.125])
+def test_a_pose_that_is_not_newer_is_not_judged(at_s):
+    consistency = made()
+    for newest_s in (0.0, 0.25):
+        assert straight(consistency, newest_s) == []
+    stale = {"position_at_s": at_s, "heading_at_s": at_s, "yaw_rate": [0.0]}
+    far = {"position": [9.0, 9.0], "heading": [2.0], "forward_speed": [1.0]}
+    assert told(consistency, 0.25, **far, **stale) == []
+    assert straight(consistency, 0.5) == []
+
+
 def test_the_newer_of_two_speeds_counts():
     """The lateral speed has a source of its own, and the forward speed's is slow."""
     consistency = made()
