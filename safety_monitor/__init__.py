@@ -1,11 +1,11 @@
 """May this action reach the motors? NumPy and stdlib alone; time is an argument."""
 
-from holdfast.safety_monitor.consistency import Agreement
-from holdfast.safety_monitor.envelope import Span
+from holdfast.safety_monitor.checks.consistency import Agreement
+from holdfast.safety_monitor.checks.envelope import Span
+from holdfast.safety_monitor.checks.following import FollowingLimits
+from holdfast.safety_monitor.checks.geofence import Geofence
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
-from holdfast.safety_monitor.following import FollowingLimits
-from holdfast.safety_monitor.geofence import Geofence
 from holdfast.safety_monitor.judge import Tiers
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.look import Look

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from holdfast.safety_monitor.consistency import turn_rad
+from holdfast.safety_monitor.checks.consistency import turn_rad
 from holdfast.safety_monitor.judge import Motion
 from holdfast.safety_monitor.look import Numbers, Seen
 

@@ -18,7 +18,7 @@ from holdfast.expressions import places
 from holdfast.robot.topics.fields import set_stamp
 from holdfast.robot.topics.graph import STATUS, Graph, Qos
 from holdfast.robot.topics.message_types import MARKER, MARKERS, POINT, Marker, MarkerArray, Vector3
-from holdfast.safety_monitor.geofence import Geofence
+from holdfast.safety_monitor.checks.geofence import Geofence
 from holdfast.safety_monitor.limits import Limits
 from holdfast.safety_monitor.look import Look, speed_signals, velocity
 from holdfast.safety_monitor.messages import State, Verdict

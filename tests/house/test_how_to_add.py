@@ -299,7 +299,7 @@ def test_a_transport(source):
 
 
 ALTITUDE = {
-    "safety_monitor/altitude.py": '''
+    "safety_monitor/checks/altitude.py": '''
 """Altitude: is the base higher than a robot on the floor can be?"""
 
 from __future__ import annotations
@@ -369,8 +369,8 @@ for k, height_m in enumerate((0.1, 0.5)):
 
 def test_a_check(source):
     write(source, ALTITUDE)
-    table = "safety_monitor/checks.py"
-    import_line = "from holdfast.safety_monitor.altitude import Altitude"
+    table = "safety_monitor/checks/__init__.py"
+    import_line = "from holdfast.safety_monitor.checks.altitude import Altitude"
     insert(source, table, "from collections.abc import Mapping\n", import_line)
     insert(source, table, '    "coasting": Coasting,', '    "altitude": Altitude,')
     insert(source, "safety_monitor/reasons.py", '    "drives it.",\n)  # fmt: skip', TOO_HIGH)

@@ -38,7 +38,7 @@ def package_files() -> set[str]:
     """Return what belongs under `holdfast/` in an install."""
     patterns = {
         "holdfast": ("*.py", "py.typed", "*/*.py"),
-        "safety_monitor": ("*.py",),
+        "safety_monitor": ("*.py", "*/*.py"),
         "sim": ("*.py", "*/*.py", "robots/assets/*.xml"),
         "policy": ("*.py", "*/*.py", "*.html"),
         "robot": ("*.py", "*/*.py", "view/*.html", "view/*.css", "view/*.js"),

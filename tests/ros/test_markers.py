@@ -26,7 +26,7 @@ from holdfast.robot import config as configs
 from holdfast.robot.ros import markers
 from holdfast.robot.ros.graph import RosGraph
 from holdfast.robot.ros.markers import Markers
-from holdfast.safety_monitor.geofence import Geofence
+from holdfast.safety_monitor.checks.geofence import Geofence
 from holdfast.safety_monitor.messages import Reading
 from holdfast.safety_monitor.monitor import Monitor
 from tests.helpers.data import layouts

@@ -38,7 +38,7 @@ EQUIVALENT = TESTS / "equivalent_mutants.yaml"
 PACKAGE = "holdfast.safety_monitor"
 MODULES = {
     path.stem: path
-    for path in sorted((ROOT / "safety_monitor").glob("*.py"))
+    for path in sorted((ROOT / "safety_monitor").rglob("*.py"))
     if path.stem not in {"__init__", "messages"}  # names and data, no behaviour
 }
 LIMIT_S = 240
@@ -237,7 +237,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Gives one module's name to a mutant's code."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self.name, self.tree = f"{PACKAGE}.{mutant.module}", mutant.tree
+        folder = MODULES[mutant.module].relative_to(ROOT).parent
+        self.name, self.tree = f"holdfast.{'.'.join(folder.parts)}.{mutant.module}", mutant.tree
 
     def find_spec(self, name, path=None, target=None):
         if name == self.name:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from monitor_rig import CONTRACT, LIMITS, Rig, codes, limits, seen
 
 from holdfast.safety_monitor import Agreement, Check, State
-from holdfast.safety_monitor.consistency import Consistency
+from holdfast.safety_monitor.checks.consistency import Consistency
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 STRICT = Agreement(0.0, 0.0, 0.0, 1e9, 0.25, 0.25, 0.0, 0.0, 0.25)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.safety_monitor.consistency import Floor, Integral, forgive, turn_rad
+from holdfast.safety_monitor.checks.consistency import Floor, Integral, forgive, turn_rad
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "safety_monitor"
-FILES = sorted(FOLDER.glob("*.py"))
+FILES = sorted(FOLDER.rglob("*.py"))
 STDLIB = {"__future__", "abc", "collections", "dataclasses", "enum", "functools", "math"}
 STDLIB |= {"types", "typing"}
 ALLOWED = (

@@ -32,7 +32,7 @@ def test_a_row_is_complete(kind):
 
 def uses():
     """Yield each call of a row by name in the monitor: the row's name, and the call."""
-    for path in FOLDER.glob("*.py"):
+    for path in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ROWS:
                 yield node.func.id, node

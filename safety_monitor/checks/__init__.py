@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from holdfast.safety_monitor.coasting import Coasting
-from holdfast.safety_monitor.consistency import Consistency
-from holdfast.safety_monitor.envelope import Envelope
-from holdfast.safety_monitor.following import Following
-from holdfast.safety_monitor.frozen import Frozen
-from holdfast.safety_monitor.geofence import Fence
+from holdfast.safety_monitor.checks.coasting import Coasting
+from holdfast.safety_monitor.checks.consistency import Consistency
+from holdfast.safety_monitor.checks.envelope import Envelope
+from holdfast.safety_monitor.checks.following import Following
+from holdfast.safety_monitor.checks.frozen import Frozen
+from holdfast.safety_monitor.checks.geofence import Fence
+from holdfast.safety_monitor.checks.obstacles import Obstacles
+from holdfast.safety_monitor.checks.tracking import Tracking
 from holdfast.safety_monitor.judge import Judge
-from holdfast.safety_monitor.obstacles import Obstacles
-from holdfast.safety_monitor.tracking import Tracking
 
 CHECKS: Mapping[str, type[Judge]] = {
     "envelope": Envelope,

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from holdfast.contract import Contract
-from holdfast.safety_monitor.consistency import Floor
+from holdfast.safety_monitor.checks.consistency import Floor
+from holdfast.safety_monitor.checks.tracking import Commands
 from holdfast.safety_monitor.judge import (
     Judge,
     Motion,
@@ -17,7 +18,6 @@ from holdfast.safety_monitor.judge import (
 )
 from holdfast.safety_monitor.look import Seen
 from holdfast.safety_monitor.reasons import STRAYED
-from holdfast.safety_monitor.tracking import Commands
 
 WHERE = "following"
 SPEEDS = ("forward_speed", "lateral_speed")
