@@ -34,6 +34,8 @@ class RegistrySection:
         hardware_id: this very robot, as its device names itself.
         trusted_keys: public keys by the signers' names. With one or more, a bundle without a
             signature by one of them is refused.
+        receipts_key: file of a private key, as `holdfast key` writes, with which this robot signs
+            its receipts; "": they are not signed. Its path is like that of the folder.
     """
 
     folder: str
@@ -41,6 +43,7 @@ class RegistrySection:
     trusted_keys: Mapping[Annotated[str, NAME], Annotated[str, PUBLIC_KEY]] = field(
         default_factory=dict
     )
+    receipts_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,10 @@ class RobotConfig:
         if self.registry is None:
             return None
         section = self.registry
-        folder = Path(section.folder)
-        return Registry(folder, self.robot, section.hardware_id, section.trusted_keys)
+        key = Path(section.receipts_key) if section.receipts_key else None
+        return Registry(
+            Path(section.folder), self.robot, section.hardware_id, section.trusted_keys, key
+        )
 
     def topics(self) -> RosSection:
         """Return the `ros` section.
@@ -153,8 +158,10 @@ def load(path: Path) -> RobotConfig:
     config = yaml_file.build(data, RobotConfig, documents)
     if config.registry is None:
         return config
-    folder = str(path.parent / config.registry.folder)  # an absolute one stays as it is
-    return replace(config, registry=replace(config.registry, folder=folder))
+    section = config.registry
+    folder = str(path.parent / section.folder)  # an absolute one stays as it is
+    key = str(path.parent / section.receipts_key) if section.receipts_key else ""
+    return replace(config, registry=replace(section, folder=folder, receipts_key=key))
 
 
 def _documents(path: Path) -> list[tuple[Path, Document]]:

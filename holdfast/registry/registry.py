@@ -25,7 +25,7 @@ from typing import Any
 
 from holdfast import files, plain
 from holdfast.errors import BundleError, FileError, RegistryError
-from holdfast.registry.signing import Purpose, Signed, digest
+from holdfast.registry.signing import PrivateKey, Purpose, Signed, digest
 from holdfast.registry.state import FORMAT, Action, Entry, Slot, SlotName, State
 from holdfast.schema import read, to_plain
 
@@ -46,13 +46,20 @@ class Registry:
         robot: the robot's name in contracts.
         hardware_id: this very robot.
         trusted: public keys of the signers, by their names; empty: signatures are not looked at.
+        receipts_key: file of the private key with which this robot signs its receipts; None: they
+            are not signed.
     """
 
     def __init__(
-        self, folder: Path, robot: str, hardware_id: str, trusted: Mapping[str, str]
+        self,
+        folder: Path,
+        robot: str,
+        hardware_id: str,
+        trusted: Mapping[str, str],
+        receipts_key: Path | None = None,
     ) -> None:
         self.folder, self.robot, self.hardware_id = folder, robot, hardware_id
-        self.trusted = trusted
+        self.trusted, self._receipts_key = trusted, receipts_key
 
     @property
     def state(self) -> State:
@@ -147,8 +154,10 @@ class Registry:
 
         Raises:
             RegistryError: a text is too long, or has bytes that are no characters.
+            ConfigError: the robot's key for receipts cannot be read.
             FileError: the entry cannot be written; the state is as it was.
         """
+        key = None if self._receipts_key is None else PrivateKey.load(self._receipts_key)
         for name, text in (("by", by), ("why", why)):
             _require_text(name, text)
         self._begin()
@@ -170,6 +179,7 @@ class Registry:
                 run=run,
                 state=change(state),
             )
+            entry = entry if key is None else entry.signed_by(key)
             data = json.dumps(to_plain(entry), indent=1) + "\n"
             self._parsed(data, number)  # what cannot be read again would end the registry
             files.write(self._path(number), data)
@@ -189,9 +199,11 @@ class Registry:
         Raises:
             RegistryError: an entry is missing, was altered, or cannot be read.
         """
-        before = ""
+        before, key = "", ""
         for number in range(self._count()):
             entry, sha256 = self._read(number)
+            self._require_signed(entry, key)
+            key = entry.key
             if entry.before != before:
                 raise RegistryError(
                     f"{self._path(number)}: does not follow the entry before it; one of them was "
@@ -217,6 +229,8 @@ class Registry:
         if number == 0:
             return 0, "", State(self.robot, self.hardware_id)
         entry, sha256 = self._read(number - 1)
+        if not entry.key and number > 1:
+            self._require_signed(entry, self._read(number - 2)[0].key)
         state = entry.state
         if (state.robot, state.hardware_id) != (self.robot, self.hardware_id):
             raise RegistryError(
@@ -224,6 +238,13 @@ class Registry:
                 f"{self.hardware_id} ('{self.robot}')"
             )
         return number, sha256, state
+
+    def _require_signed(self, entry: Entry, key: str) -> None:
+        """Raise RegistryError if a receipt is not signed, and the one before it is, by a key."""
+        if key and not entry.key:
+            raise RegistryError(
+                f"{self._path(entry.number)}: should be signed, as the receipt before it is"
+            )
 
     def _read(self, number: int) -> tuple[Entry, str]:
         text = plain.read_text(self._path(number), RegistryError)
@@ -240,6 +261,10 @@ class Registry:
         entry = read(Entry, data, str(path), RegistryError, complete=True)
         if entry.number != number:
             raise RegistryError(f"{path}: should have the number {number}, it has {entry.number}")
+        try:
+            entry.require_whole()
+        except RegistryError as error:
+            raise RegistryError(f"{path}: {error}") from None
         return entry
 
     def _path(self, number: int) -> Path:

@@ -36,7 +36,7 @@ _CONTEXT = b"holdfast signature 1\n"
 
 DIGEST = Matching(re.compile(r"[0-9a-f]{64}"), "the SHA-256 of a file, 64 hex digits")
 PUBLIC_KEY = Matching(re.compile(r"ed25519:[0-9a-f]{64}"), "ed25519: and 64 hex digits")
-_SIGNATURE = Matching(re.compile(r"[0-9a-f]{128}"), "128 hex digits")
+SIGNATURE = Matching(re.compile(r"[0-9a-f]{128}"), "128 hex digits")
 _UNIT = Matching(
     re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,200}"), "at most 200 printable characters"
 )
@@ -82,18 +82,24 @@ class Signed:
     """A statement with its signature, in hex."""
 
     statement: Statement
-    signature: Annotated[str, _SIGNATURE]
+    signature: Annotated[str, SIGNATURE]
 
     def verify(self) -> None:
         """Raise BundleError unless the signature is that of the statement by its key."""
-        from_bytes = _ed25519().Ed25519PublicKey.from_public_bytes
-        key = bytes.fromhex(self.statement.key.partition(":")[2])
-        try:
-            from_bytes(key).verify(bytes.fromhex(self.signature), self.statement.to_bytes())
-        except Exception:  # InvalidSignature; ValueError of a key that is none
+        if not is_signed(self.statement.to_bytes(), self.statement.key, self.signature):
             raise BundleError(
                 "its signature is wrong: the statement was altered, or another key made it"
-            ) from None
+            )
+
+
+def is_signed(message: bytes, key: str, signature: str) -> bool:
+    """Return whether a signature, in hex, is that of a message by a public key."""
+    from_bytes = _ed25519().Ed25519PublicKey.from_public_bytes
+    try:
+        from_bytes(bytes.fromhex(key.partition(":")[2])).verify(bytes.fromhex(signature), message)
+    except Exception:  # InvalidSignature; ValueError of a key that is none
+        return False
+    return True
 
 
 def beside(bundle: Path) -> Path:
@@ -210,7 +216,12 @@ class PrivateKey:
             signed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             key=self.public,
         )
-        return Signed(statement, self._key.sign(statement.to_bytes()).hex())
+        return Signed(statement, self.sign_bytes(statement.to_bytes()))
+
+    def sign_bytes(self, message: bytes) -> str:
+        """Return the signature of a message, in hex."""
+        signature: bytes = self._key.sign(message)
+        return signature.hex()
 
 
 def save(signed: Signed, bundle: Path) -> Path:

@@ -6,19 +6,35 @@ journal holds the whole state, so that writing one file is at once the change an
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from holdfast.errors import BundleError, RegistryError
-from holdfast.registry.signing import CANARY, DIGEST, PROMOTED, Purpose, Signed
-from holdfast.schema import NAME, POSITIVE, Range, check
+from holdfast.registry.signing import (
+    CANARY,
+    DIGEST,
+    PROMOTED,
+    PrivateKey,
+    Purpose,
+    Signed,
+    is_signed,
+)
+from holdfast.schema import NAME, POSITIVE, Matching, Range, check, to_plain
 
 FORMAT = 1
 
 Digest = Annotated[str, DIGEST]
 Action = Literal["canary", "promote", "rollback", "hold", "release", "run", "end"]
 SlotName = Literal["", "canary", "promoted"]
+
+NO_KEY = Matching(re.compile(r"|ed25519:[0-9a-f]{64}"), "a public key, or empty")
+NO_SIGNATURE = Matching(re.compile(r"|[0-9a-f]{128}"), "128 hex digits, or empty")
+
+_CONTEXT = b"holdfast receipt 1\n"
+"""Begins what is signed, so that no signature made for something else is taken for one of these."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +203,8 @@ class Entry:
         signed: the signature that the bundle came with.
         why: the reason that was given, or how a run ended.
         run: directory of the run's log.
+        key, signature: the robot's public key, and its signature of this receipt (`to_bytes`);
+            "" where the robot's file names no key for receipts.
     """
 
     format: Annotated[int, Range(FORMAT, FORMAT)]
@@ -201,6 +219,23 @@ class Entry:
     why: str
     run: str
     state: State
+    key: Annotated[str, NO_KEY] = ""
+    signature: Annotated[str, NO_SIGNATURE] = ""
 
     def __post_init__(self) -> None:
         check(self, RegistryError)
+
+    def to_bytes(self) -> bytes:
+        """Return what the robot signs: the receipt without its signature."""
+        text = json.dumps(to_plain(replace(self, signature="")), sort_keys=True)
+        return _CONTEXT + text.encode()
+
+    def signed_by(self, key: PrivateKey) -> Entry:
+        """Return this receipt with a signature."""
+        named = replace(self, key=key.public)
+        return replace(named, signature=key.sign_bytes(named.to_bytes()))
+
+    def require_whole(self) -> None:
+        """Raise RegistryError if the receipt is not what its signature says."""
+        if self.key and not is_signed(self.to_bytes(), self.key, self.signature):
+            raise RegistryError("its signature is wrong: the receipt was altered")

@@ -67,6 +67,9 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
     console.print(f"{len(changes)} changes:")
     for entry in changes:
         console.print(f"  {printable(_change_line(entry, registry.trusted))}")
+    if keys := dict.fromkeys(entry.key for entry in entries if entry.key):
+        count = sum(bool(entry.key) for entry in entries)
+        console.print(f"{count} of {len(entries)} receipts are signed, by {', '.join(keys)}")
     for sentence in standing(registry.state):
         console.print(printable(sentence))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -237,3 +238,67 @@ def test_logs_do_not_steer_the_terminal(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "\\x1b[2Jbad" in out
     assert "\x1b" not in out
+
+
+# Receipts that the robot signs.
+
+
+@pytest.fixture
+def signing_robot(tmp_path):
+    assert run("key", tmp_path / "unit.pem") == 0
+    path = robot_file(tmp_path)
+    path.write_text(path.read_text() + "  receipts_key: unit.pem\n")
+    return path
+
+
+def test_a_robot_signs_its_receipts(signing_robot, policies, capsys):
+    for policy in policies:
+        assert anyway(policy, signing_robot) == 0
+    first, second = registry(signing_robot).entries()
+    assert first.key == second.key
+    assert first.key.startswith("ed25519:")
+    assert first.signature != second.signature
+    assert run("receipts", "--config", signing_robot) == 0
+    assert f"2 of 2 receipts are signed, by {first.key}" in capsys.readouterr().out
+
+
+def test_receipts_from_before_there_was_a_key(tmp_path, policies, signing_robot, capsys):
+    text = signing_robot.read_text()
+    signing_robot.write_text(text.replace("  receipts_key: unit.pem\n", ""))
+    assert anyway(policies[0], signing_robot) == 0
+    signing_robot.write_text(text)
+    assert anyway(policies[1], signing_robot) == 0
+    assert run("receipts", "--config", signing_robot) == 0
+    assert "1 of 2 receipts are signed" in capsys.readouterr().out
+
+
+def stripped(text):
+    entry = json.loads(text)
+    return json.dumps({**entry, "key": "", "signature": "", "why": "another"})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda text: text.replace("the first", "the worst"), "its signature is wrong"),
+        (stripped, "should be signed, as the receipt before it is"),
+        (lambda text: text.replace('"signature": "', '"signature": "0'), "should be 128 hex"),
+    ],
+)
+def test_a_signed_receipt_that_was_altered(
+    tmp_path, policies, signing_robot, capsys, change, sentence
+):
+    for policy in policies:
+        assert anyway(policy, signing_robot) == 0
+    newest = tmp_path / "registry" / "journal" / "00000001.json"
+    newest.write_text(change(newest.read_text()))
+    for words in (["receipts"], ["rollback", "--why", "it shakes"]):
+        assert run(*words, "--config", signing_robot) == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_key_for_receipts_that_is_missing(tmp_path, policies, signing_robot, capsys):
+    (tmp_path / "unit.pem").unlink()
+    assert anyway(policies[0], signing_robot) == 1
+    assert "unit.pem: cannot be read" in capsys.readouterr().err
+    assert not list(registry(signing_robot).entries())
