@@ -70,6 +70,17 @@ def test_what_is_at_the_most_is_allowed():
         assert astray(tracking, now_s, forward=1.0, yaw=1.0) == said
 
 
+def test_a_turn_is_forgiven_of_the_fastest_command_in_force():
+    """The robot still obeys the command to go fast, after one to stand."""
+    tracking = follows(
+        lag_s=0.5, creep_rad_s=0.0, turn_rad_per_m=1.0, floor_m_s2=99.0, most_m=9.0, most_rad=0.25
+    )
+    for step in range(15):
+        applied = (1.0, 0.0) if step < 8 else (0.0, 0.0)
+        assert astray(tracking, step / 16, forward=1.0, yaw=0.9, applied=applied) == []
+    assert first(tracking, after_s=15 / 16, forward=1.0, yaw=0.9, applied=(0.0, 0.0))[1] == [YAW]
+
+
 def test_what_jitters_about_its_command_leads_astray_too():
     """It goes nowhere, though it is told to stand: half a metre per second, to and fro."""
     tracking, said_s = follows(), []
