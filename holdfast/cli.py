@@ -141,7 +141,8 @@ COMMANDS = {
     ),
     "logs": Command("holdfast.log.listing:command", "list many runs: costs, stops, gaps in time"),
     "watch": Command(
-        "holdfast.robot.view.watch:command", "show a run in the browser, live or from its log"
+        "holdfast.robot.view.watch:command",
+        "show a run or a training in the browser, live or afterwards",
     ),
     "show": Command(
         "holdfast.robot.view.show:command", "print and draw the results of runs, or compare two"

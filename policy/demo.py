@@ -22,13 +22,14 @@ from holdfast import child, files, share, yaml_file
 from holdfast.bundle import reader as bundle
 from holdfast.errors import ConfigError, RunError
 from holdfast.log import reader as log
+from holdfast.log.format import PROGRESS
 from holdfast.policy import report
 from holdfast.policy.improve.finetune import FinetuneSettings, finetune
 from holdfast.policy.learn.settings import TASK_ID, TrainSettings
 from holdfast.policy.progress import progress
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.export import EPISODES, export
-from holdfast.policy.train import CHECKPOINT, PROGRESS, train
+from holdfast.policy.train import CHECKPOINT, train
 from holdfast.schema import NOT_NEGATIVE, Range, check
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.registry import is_program, registered

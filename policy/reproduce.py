@@ -14,11 +14,12 @@ from rich.console import Console
 from holdfast import files, plain
 from holdfast.contract import Cost
 from holdfast.errors import ConfigError, TrainingError
+from holdfast.log.format import PROGRESS
 from holdfast.policy.algorithms.penalty import TRPOPenaltySettings
 from holdfast.policy.figures import Curves, comparison
 from holdfast.policy.learn.settings import AlgorithmName, TrainSettings, contract_of, defaults
 from holdfast.policy.models import checkpoint
-from holdfast.policy.train import CHECKPOINT, PROGRESS, train
+from holdfast.policy.train import CHECKPOINT, train
 from holdfast.signals import Array
 from holdfast.sim.registry import registered
 

@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import FileError, TrainingError
+from holdfast.log.format import PROGRESS
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.improve.demonstrations import clone, read
 from holdfast.policy.learn.learner import Learner
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from holdfast.policy.learn.cluster import Cluster
 
 CHECKPOINT = "checkpoint.safetensors"
-PROGRESS = "progress.jsonl"
 SHARDS = 8
 """Default number of shards with Ray. It is fixed, as results must not depend on the workers."""
 
@@ -68,6 +68,7 @@ def command(
     Args:
         settings: settings of training.
         out: folder for checkpoint.safetensors, progress.jsonl and TensorBoard's event files.
+            `holdfast watch OUT` shows the training in the browser while it runs.
         resume: continue from the checkpoint in `out`, bit for bit, with its settings. Only
             `iterations` may be given another value. A task that is no part of Holdfast has to be
             given again with `task`, as code that a file names is not run.

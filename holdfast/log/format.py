@@ -20,6 +20,9 @@ FORMAT = "6"
 WITHOUT_RETURN = ("5",)
 """Older formats that are read, and are alike but for the return at an episode's end."""
 
+PROGRESS = "progress.jsonl"
+"""Name of the file with a training's records, a JSON object a line for each iteration."""
+
 RUN_TOPIC = "holdfast/run"
 STEP_TOPIC = "holdfast/step"
 EVENT_TOPIC = "holdfast/event"

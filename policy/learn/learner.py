@@ -204,11 +204,13 @@ class Learner:
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
         return {
             "iteration": self.iteration,
-            **(self._origin() if self.iteration == 1 else {}),
+            "iterations": self.settings.iterations,
+            **(self._trained() | self._origin() if self.iteration == 1 else {}),
             "steps": self.steps,
             **({"branch_steps": extra} if extra else {}),
             "return": float(sums.reward.mean()),
             "costs": by_name(sums.costs.mean(axis=0)),
+            "limits": by_name([cost.limit for cost in self.contract.costs]),
             "cost_spread": by_name(sums.costs.std(axis=0)),
             **shaped,
             "episode_steps": float(sums.length.mean()),
@@ -230,6 +232,9 @@ class Learner:
             "steps_per_s": size / clock.total,
             "seconds": clock.laps,
         }
+
+    def _trained(self) -> dict[str, str]:
+        return {"task": self.contract.task, "algorithm": self.settings.algorithm}
 
     def _origin(self) -> dict[str, Any]:
         told = {"demonstrations": self.demonstrations, "started_from": self.started_from}

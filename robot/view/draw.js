@@ -43,11 +43,11 @@ function line(pen, xs, ys, at, shade, width) {
   pen.stroke();
 }
 
-// Draw lines {ys, shade, width} over times xs, with bounds {y, label} and the moment shown. What is
-// above `ceiling` is out of view.
-function chart(canvas, xs, lines, bounds, cursor, ceiling) {
+// Draw lines {ys, shade, width} over xs, with bounds {y, label} and the moment shown. What is above
+// `ceiling` is out of view. `ends` labels both ends of the axis; without it, xs are times.
+function chart(canvas, xs, lines, bounds, cursor, ceiling, ends) {
   const { pen, wide, high } = surface(canvas);
-  const left = 46, top = 8, bottom = high - 18, right = wide - 8;
+  const left = 52, top = 8, bottom = high - 18, right = wide - 8;
   let low = Infinity, most = -Infinity;
   for (const each of lines) for (const y of each.ys) if (known(y)) { low = Math.min(low, y); most = Math.max(most, y); }
   for (const { y } of bounds) if (known(y)) { low = Math.min(low, y); most = Math.max(most, y); }
@@ -61,9 +61,10 @@ function chart(canvas, xs, lines, bounds, cursor, ceiling) {
   pen.fillText(short(most), left - 6, top + 8);
   pen.fillText(short(low), left - 6, bottom);
   pen.textAlign = "left";
-  pen.fillText("0 s", left, high - 4);
+  const [first, last] = ends || ["0 s", short(span) + " s"];
+  pen.fillText(first, left, high - 4);
   pen.textAlign = "right";
-  pen.fillText(short(span) + " s", right, high - 4);
+  pen.fillText(last, right, high - 4);
   pen.strokeStyle = css("--line");
   pen.strokeRect(left, top, right - left, bottom - top);
   pen.save();

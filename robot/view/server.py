@@ -1,6 +1,6 @@
 """The HTTP server of the page: one page, its data, and a stream of what is new. It only reads.
 
-No answer depends on anything but the log, and no request changes anything.
+No answer depends on anything but what is watched, and no request changes anything.
 """
 
 from __future__ import annotations
@@ -19,15 +19,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from holdfast.errors import ConfigError
-from holdfast.robot.view.watched import WatchedRun
+from holdfast.robot.view.watched import Watched
 
 POLL_S = 0.02
-"""Time between two looks at the log's size."""
+"""Time between two looks at the size of what is watched."""
 
-TAIL_ROWS = 1500
-"""Number of periods that a page is given at its start: half a minute at 50 Hz."""
-
-HEARTBEAT_S = 1.0
 MOST_STREAMS = 16
 """Pages that may be open at one time."""
 
@@ -37,11 +33,16 @@ SEND_LIMIT_S = 10.0
 _FOLDER = Path(__file__).parent
 
 
-def page() -> tuple[bytes, str]:
-    """Return the page, self-contained, and its Content-Security-Policy."""
+def page(name: str) -> tuple[bytes, str]:
+    """Return a page, self-contained, and its Content-Security-Policy.
+
+    Args:
+        name: of the page's HTML file and of its script.
+    """
     style = (_FOLDER / "watch.css").read_text(encoding="utf-8")
-    script = "".join((_FOLDER / name).read_text("utf-8") for name in ("draw.js", "watch.js"))
-    text = (_FOLDER / "watch.html").read_text(encoding="utf-8")
+    scripts = ("draw.js", "page.js", f"{name}.js")
+    script = "".join((_FOLDER / each).read_text("utf-8") for each in scripts)
+    text = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")
     text = text.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
     policy = (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
@@ -55,10 +56,10 @@ def _digest(text: str) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the page of one run.
+    """Serves one page.
 
     Args:
-        run: the run.
+        watched: the run or the training that the page shows.
         host, port: where it listens; port 0: any that is free.
 
     Raises:
@@ -68,14 +69,14 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, run: WatchedRun, host: str, port: int) -> None:
-        self.run, self.host = run, host
-        self.page, self.policy = page()
-        self.streams = threading.Semaphore(MOST_STREAMS)
+    def __init__(self, watched: Watched, host: str, port: int) -> None:
         if not host:
             raise ConfigError("host should be an address to listen at, as 127.0.0.1, received ''")
         if not 0 <= port <= 65535:
             raise ConfigError(f"port should be between 0 and 65535, received {port}")
+        self.watched, self.host = watched, host
+        self.page, self.policy = page(watched.page)
+        self.streams = threading.Semaphore(MOST_STREAMS)
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self.address_family = found[0][0]
@@ -93,9 +94,9 @@ class Server(ThreadingHTTPServer):
         return f"http://{host}:{self.server_address[1]}/"
 
     def follow(self, stop: threading.Event) -> None:
-        """Read the log as it grows, until `stop` is set."""
+        """Read what is watched as it grows, until `stop` is set."""
         while not stop.is_set():
-            if not self.run.read():
+            if not self.watched.read():
                 stop.wait(POLL_S)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -120,10 +121,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(self.server.page, "text/html; charset=utf-8")
         elif path == "/events":
             self._stream()
-        elif path == "/rows":
-            self._rows(query)
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
+            self._answer(path, query)
 
     def _host_is_ours(self) -> bool:
         """Whether the browser was led here by an address, not by a foreign name.
@@ -141,14 +140,16 @@ class Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def _rows(self, query: str) -> None:
+    def _answer(self, path: str, query: str) -> None:
         try:
-            wanted = parse_qs(query, max_num_fields=8)
-            first, last = (int(wanted[name][0][:12]) for name in ("first", "last"))
-        except (KeyError, ValueError):
-            self._refuse(HTTPStatus.BAD_REQUEST, "first and last should be whole numbers")
+            data = self.server.watched.answer(path, parse_qs(query, max_num_fields=8))
+        except ValueError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
-        self._send(_json(self.server.run.rows(first, last)), "application/json")
+        if data is None:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
+        else:
+            self._send(_json(data), "application/json")
 
     def _stream(self) -> None:
         if not self.server.streams.acquire(blocking=False):
@@ -158,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
             self._head(HTTPStatus.OK, "text/event-stream")
             self.end_headers()
             self.close_connection = True
-            for message in Messages(self.server.run):
+            for message in self.server.watched.messages():
                 self.wfile.write(b"data: " + _json(message) + b"\n\n")
         except OSError:  # the page was closed
             pass
@@ -188,49 +189,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Print nothing."""
-
-
-class Messages:
-    """What a page is told, one after another: first all, then what is new, or that nothing is.
-
-    Each has `status`; and where there is more `about`, `rows`, `episodes` with the position of
-    the first of them, `stops` and `codes`.
-    """
-
-    def __init__(self, run: WatchedRun) -> None:
-        self._run = run
-        self._about: dict[str, Any] | None = None
-        self._rows: int | None = None
-        self._episodes = self._stops = self._codes = 0
-        self._seen: Any = None
-
-    def __iter__(self) -> Messages:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        if self._seen is not None:
-            with self._run.changed:
-                self._run.changed.wait_for(lambda: self._run.version != self._seen, HEARTBEAT_S)
-        self._seen = self._run.version
-        status = self._run.status()
-        message: dict[str, Any] = {"status": status}
-        if self._about is None:
-            self._about = message["about"] = self._run.about()
-        if self._about is None:
-            return message
-        count = status["rows"]
-        if self._rows is None:
-            self._rows = max(count - TAIL_ROWS, 0)
-        if count > self._rows:
-            message["rows"] = self._run.rows(max(self._rows, count - TAIL_ROWS), count)
-            self._rows = count
-        first = max(self._episodes - 1, 0)  # the last one may have changed
-        new = self._run.outline(first, self._stops, self._codes)
-        message |= {"episodes_from": first, **new}
-        self._episodes = first + len(new["episodes"])
-        self._stops += len(new["stops"])
-        self._codes += len(new["codes"])
-        return message
 
 
 def _json(data: Any) -> bytes:

@@ -1,30 +1,18 @@
 // The page: what the server tells, what is shown of it, and what a person may choose.
 
 const TAIL = 1500, RATE_ROWS = 200;
-const $ = (id) => document.getElementById(id);
-const run = { about: null, status: null, tail: null, episodes: [], stops: [], codes: [], heard: 0 };
+const run = { about: null, status: null, tail: null, episodes: [], stops: [], codes: [] };
 const shown = { kind: "live", item: null, rows: null, cursor: 0, playing: 0, wanted: 0 };
 
 // What the server tells.
 
-function connect() {
-  const source = new EventSource("events");
-  let first = true;
-  source.onmessage = (event) => {
-    if (first && run.about) { // the connection was lost: all is told again
-      run.about = run.tail = null;
-      run.episodes = []; run.stops = []; run.codes = [];
-    }
-    first = false;
-    learn(JSON.parse(event.data));
-  };
-  source.onopen = () => { first = true; };
-  source.onerror = () => { run.heard = 0; life(); };
+function forget() {
+  run.about = run.tail = null;
+  run.episodes = []; run.stops = []; run.codes = [];
 }
 
 function learn(message) {
   run.status = message.status;
-  run.heard = performance.now();
   if (message.about) { run.about = message.about; introduce(); }
   if (message.rows && message.rows.t) append(message.rows);
   if (message.codes) run.codes.push(...message.codes);
@@ -65,28 +53,13 @@ function choose() {
 }
 
 function life() {
-  const box = $("life"), status = run.status;
-  const silent = performance.now() - run.heard > 4000;
+  const status = run.status;
   let text = "connecting", kind = "";
-  if (status && (!run.heard || silent)) [text, kind] = ["No connection to the viewer: this page is old", "lost"];
-  else if (status && status.over) text = "The run is over";
+  if (status && status.over) text = "The run is over";
   else if (status && (status.problem || status.tear)) [text, kind] = ["The log is damaged", "lost"];
-  else if (status && run.about) {
-    const quiet = status.quiet_s + (performance.now() - run.heard) / 1000;
-    [text, kind] = quiet < Math.max(2, 20 * run.about.period_s) ? ["Live", "live"]
-      : [`No new period for ${duration(quiet)}: the run ended, hangs, or waits`, "lost"];
-  } else if (status) text = "Waiting for the run's first period";
-  box.textContent = text;
-  box.className = "life " + kind;
-  const problem = status ? status.problem || (status.tear && `The log cannot be read to its end: ${status.tear}.`) : "";
-  $("problem").hidden = !problem;
-  $("problem").textContent = problem || "";
-}
-
-function duration(seconds) {
-  if (seconds < 60) return seconds.toFixed(0) + " s";
-  if (seconds < 7200) return (seconds / 60).toFixed(0) + " min";
-  return seconds < 172800 ? (seconds / 3600).toFixed(0) + " h" : (seconds / 86400).toFixed(0) + " days";
+  else if (status && run.about) [text, kind] = pulse(Math.max(2, 20 * run.about.period_s), "No new period", "the run ended, hangs, or waits");
+  else if (status) text = "Waiting for the run's first period";
+  tell(status, text, kind, status && status.tear && `The log cannot be read to its end: ${status.tear}.`);
 }
 
 // What a person may choose.
@@ -152,23 +125,6 @@ function introduce() {
   $("actions").replaceChildren(...about.actions.map((each) => figure(`${each.name} [${each.unit}]`)));
   $("costs").replaceChildren(...about.costs.map((each) => figure(each.name)));
   $("bars").replaceChildren(...about.costs.map(bar));
-}
-
-function element(kind, style, text) {
-  const made = document.createElement(kind);
-  if (style) made.className = style;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function figure(title) {
-  const made = element("figure", "chart");
-  const canvas = element("canvas");
-  canvas.height = 110;
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${title} over time`);
-  made.append(element("figcaption", "", title), canvas);
-  return made;
 }
 
 function bar(cost) {
@@ -286,11 +242,7 @@ function rates(rows, cursor) {
   const episode = run.episodes.find((each) => each.number === rows.episode[cursor]);
   if (episode && episode.ended !== "running") lines.push(["Missed deadlines of the episode", String(episode.deadline_misses)]);
   if (episode) lines.push(["Interventions of the episode", String(episode.interventions)]);
-  $("rates").tBodies[0].replaceChildren(...lines.map((cells) => {
-    const made = element("tr");
-    made.append(...cells.map((text) => element("td", "", text)));
-    return made;
-  }));
+  fill($("rates"), lines);
 }
 
 function listStops() {
@@ -375,5 +327,4 @@ $("play").onclick = play;
 $("live").onclick = follow;
 window.addEventListener("resize", render);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
-setInterval(life, 500);
-connect();
+connect(learn, forget, life);

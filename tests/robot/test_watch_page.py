@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -16,6 +13,7 @@ from tests.helpers.data.bundles import write_bundle
 from tests.helpers.robots import runs
 from tests.helpers.web import browser as browsers
 from tests.helpers.web import logs
+from tests.helpers.web.viewer import watched
 
 pytestmark = pytest.mark.skipif(browsers.programs() is None, reason=browsers.NOT_INSTALLED)
 
@@ -26,22 +24,6 @@ SIZES = [(1280, False), (1280, True), (400, False), (400, True)]
 def browser():
     with browsers.browser() as one:
         yield one
-
-
-@contextmanager
-def watched(folder, *options):
-    """Watch a run in a process of its own; yields the page's address."""
-    program = [sys.executable, "-m", "holdfast", "watch", str(folder), "--port", "0", *options]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        while "http" not in line:
-            line = process.stdout.readline()
-        yield "http" + line.partition("http")[2].strip()
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def opened(browser, url, width=1280, dark=False):

@@ -21,7 +21,7 @@ from holdfast.errors import ConfigError
 from holdfast.robot.view import server as serving
 from holdfast.robot.view.server import Server
 from holdfast.robot.view.watch import find
-from holdfast.robot.view.watched import WatchedRun
+from holdfast.robot.view.watched_run import WatchedRun
 from tests.helpers.web import logs
 
 
@@ -211,7 +211,7 @@ def test_live_waits_for_a_run_that_has_not_begun(tmp_path):
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == f"waiting for a log in {folder}\n"
+            assert process.stdout.readline() == f"waiting for a log or a training in {folder}\n"
             logs.record(folder).close()
             assert process.stdout.readline().startswith(f"{folder}: http://127.0.0.1:")
         finally:

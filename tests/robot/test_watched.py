@@ -13,7 +13,7 @@ from holdfast.errors import LogError
 from holdfast.log.format import NO_STEP
 from holdfast.log.reader import read
 from holdfast.robot.view import sentences
-from holdfast.robot.view.watched import MOST_ROWS, WatchedRun
+from holdfast.robot.view.watched_run import MOST_ROWS, WatchedRun
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.messages import State
 from holdfast.safety_monitor.reasons import TABLE
