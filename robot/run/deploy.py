@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -140,8 +141,8 @@ def command(settings: Settings) -> int:
         info = assembly.info(directory.resolve().name, robot, settings.seed, settings.explore)
         recorder = Recorder(directory, info, robot.now_s())
         stack.callback(recorder.close)
-        progress = Progress(info, episodes, recorder, assembly.deployment)
         loop = Loop(robot, assembly.monitor, policy, bundle, recorder, config)
+        progress = Progress(info, episodes, recorder, assembly.deployment, loop.changed_by)
         session = Session(loop, config.ready_wait_s, progress.add, assembly.deployment)
         status = progress.follow(EpisodesByCount(session, settings.prompt), trial)
         said.append(progress.ended)
@@ -180,15 +181,23 @@ def connect(address: str, assembly: Assembly) -> Robot:
 class Progress:
     """Prints how each episode went, and writes the summary of the run.
 
+    Args:
+        changed_by: the loop's counts of interventions by reason, which it goes on to add to.
+
     Attributes:
         ended: how the run ended, for its receipt.
     """
 
     def __init__(
-        self, info: RunInfo, episodes: int, recorder: Recorder, deployment: Deployment | None
+        self,
+        info: RunInfo,
+        episodes: int,
+        recorder: Recorder,
+        deployment: Deployment | None,
+        changed_by: Counter[str],
     ) -> None:
         self._info, self._episodes, self._recorder = info, episodes, recorder
-        self._deployment = deployment
+        self._deployment, self._changed_by = deployment, changed_by
         self._results: list[EpisodeResult] = []
         self._console = Console(highlight=False, soft_wrap=True, markup=False)
         self._began_s = time.monotonic()
@@ -246,7 +255,7 @@ class Progress:
         parts = [
             *return_texts(self._return_mean()),
             *(cost_texts(means, contract, budgets) if results else ()),
-            f"{summary['interventions']} interventions",
+            f"{summary['interventions']} interventions{self._reasons()}",
             f"{summary['deadline_misses']} deadline misses",
             f"{summary['stopped_episodes']} stopped",
             f"{sum(result.steps for result in results) / seconds:.0f} steps/s",
@@ -257,6 +266,11 @@ class Progress:
         for sentence in self._deployment.sentences() if self._deployment is not None else ():
             self._console.print(sentence)
         self._console.print(f"log: {self._recorder.path}")
+
+    def _reasons(self) -> str:
+        """Return the interventions' reasons with their counts, in parentheses; "" without one."""
+        told = (f"{count} {code}" for code, count in self._changed_by.most_common())
+        return f" ({', '.join(told)})" if self._changed_by else ""
 
     def _identity(self) -> dict[str, object]:
         """Return the part of the summary that is known before the first episode."""
@@ -281,6 +295,7 @@ class Progress:
         return {
             "steps": sum(result.steps for result in results),
             "interventions": sum(result.interventions for result in results),
+            "interventions_by_reason": dict(self._changed_by.most_common()),
             "deadline_misses": sum(result.deadline_misses for result in results),
             "stopped_episodes": sum(bool(result.code) for result in results),
             "lost_records": self._recorder.lost,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,6 +98,8 @@ class Loop:
         now_s: start of the present period, on the robot's clock.
         look: the monitor's look at the readings of the present period.
         account: counts of the present episode.
+        changed_by: number of periods of all episodes in which the monitor changed the action, by
+            the code of each reason that held.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Loop:
         self.now_s = self._next_s = robot.now_s()
         self.look = monitor.look(self.now_s, {})
         self.account = self._new_account()
+        self.changed_by: Counter[str] = Counter()
 
     def _new_account(self) -> Account:
         nothing = math.nan if self.contract.reward is None else 0.0
@@ -237,7 +241,9 @@ class Loop:
         account.costs += verdict.costs
         if step > 0:  # no action of this episode led to its first reading
             account.reward += reward
-        account.interventions += verdict.intervened
+        if verdict.intervened:
+            account.interventions += 1
+            self.changed_by.update(reason.code for reason in verdict.reasons)
         stopped = verdict.state is State.STOPPED
         account.steps += step < self.contract.episode_steps and not stopped
 

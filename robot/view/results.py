@@ -25,6 +25,8 @@ class Results:
         costs: (episodes, costs), as billed.
         whole: (episodes,), the episode ran to its last step.
         stops: number of stopped episodes by the reason's code.
+        changed: number of periods of the episodes in which the monitor changed the action, by the
+            code of each reason that held.
         timing: by name, a text with its unit.
     """
 
@@ -33,6 +35,7 @@ class Results:
     costs: Array
     whole: NDArray[np.bool_]
     stops: Mapping[str, int]
+    changed: Mapping[str, int]
     timing: Mapping[str, str]
 
     @property
@@ -60,6 +63,7 @@ def results(log: Log) -> Results:
         costs=np.array([end.costs for end in ends]).reshape(-1, len(log.info.contract.costs)),
         whole=np.array([end.ended not in (STOPPED, TORN) for end in ends], dtype=bool),
         stops=Counter(end.code for end in ends if end.ended == STOPPED),
+        changed=_changed(log),
         timing=_timing(log),
     )
 
@@ -96,8 +100,9 @@ def rows(run: Results) -> dict[str, str]:
     cells["steps"] = str(steps)
     cells["interventions"] = f"{count}{share}"
     cells["missed deadlines"] = str(sum(end.deadline_misses for end in ends))
-    for code, times in sorted(run.stops.items(), key=lambda each: (-each[1], each[0])):
-        cells[f"stopped by {code}"] = str(times)
+    for title, counts in (("interventions with", run.changed), ("stopped by", run.stops)):
+        for code, times in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
+            cells[f"{title} {code}"] = str(times)
     torn = sum(end.ended == TORN for end in ends)
     if torn:
         cells["without an end in the log"] = str(torn)
@@ -108,7 +113,8 @@ def table(runs: list[Results]) -> list[tuple[str, ...]]:
     """Return a table's rows: a head, then a row for each quantity and a column for each run."""
     columns = [rows(run) for run in runs]
     titles = dict.fromkeys(title for column in columns for title in column)
-    nothing = {title: "0" for title in titles if title.startswith(("stopped by", "without an end"))}
+    counted = ("interventions with", "stopped by", "without an end")
+    nothing = {title: "0" for title in titles if title.startswith(counted)}
     return [
         ("", *(run.name for run in runs)),
         *(
@@ -116,6 +122,12 @@ def table(runs: list[Results]) -> list[tuple[str, ...]]:
             for title in titles
         ),
     ]
+
+
+def _changed(log: Log) -> Counter[str]:
+    """Count the reasons of the armed periods in which the action was changed."""
+    changed = (log.steps["intervened"] > 0) & (log.steps["step"] != NO_STEP)
+    return Counter(code for row in np.flatnonzero(changed) for code in log.reasons[row])
 
 
 def _timing(log: Log) -> dict[str, str]:

@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Print the results of logged runs, and write them as one self-contained page.
 
-    The results are returns and costs with 95 % intervals, stops by reason, interventions, timing
-    and paths. A torn log is shown up to the tear.
+    The results are returns and costs with 95 % intervals, stops and interventions by reason,
+    timing and paths. A torn log is shown up to the tear.
 
     Args:
         run: directories of runs, or log files.

@@ -10,6 +10,7 @@ import pytest
 from holdfast.bundle.reader import load
 from holdfast.log.format import COMPLETED, NO_STEP, STOPPED
 from holdfast.robot.run.replay import replay
+from holdfast.robot.view.results import results
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import State
 from holdfast.sim.registry import resolve
@@ -165,6 +166,9 @@ def test_the_summary_says_what_the_log_says(folder, log):
     assert summary["stopped_episodes"] == sum(cost == BUDGET for cost in costs)
     assert summary["contract_hash"] == log.info.contract.hash
     assert summary["bundle_hash"] == load(folder / "policy.onnx").hash == log.info.bundle_hash
+    counted = results(log).changed
+    assert summary["interventions_by_reason"] == counted
+    assert 0 < sum(counted.values()) >= summary["interventions"]
     assert summary["error"] == ""
     assert [row["steps"] for row in summary["episodes"]] == [e.result.steps for e in log.episodes]
 
