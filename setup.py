@@ -28,6 +28,7 @@ TRAIN = [
     "onnxscript>=0.5",
     "safetensors>=0.4",
     "matplotlib>=3.8",
+    "pillow>=10",
     "tensorboard>=2.16",
     "scipy>=1.15",
 ]

@@ -8,3 +8,5 @@ root_doc = "index"
 html_theme = "furo"
 html_title = "Holdfast"
 myst_heading_anchors = 4
+html_static_path = ["static"]
+html_css_files = ["site.css"]

@@ -147,6 +147,9 @@ COMMANDS = {
     "show": Command(
         "holdfast.robot.view.show:command", "print and draw the results of runs, or compare two"
     ),
+    "render": Command(
+        "holdfast.sim.render:command", "write a logged episode as a moving picture", "train"
+    ),
     "identify": Command(
         "holdfast.policy.identify:command",
         "find parameters of a robot's model in its logs",

@@ -9,37 +9,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError
-from holdfast.sim.batch.mujoco_batch import MujocoBatch
-
-PICTURES = "rgb_array"
-"""Gymnasium's word for pictures as arrays."""
+from holdfast.signals import Array
+from holdfast.sim.robots.robot import RobotModel
 
 HEIGHT, WIDTH = 480, 640
 DISTANCE_M, ELEVATION_DEG = 4.0, -35.0
 """Where the camera is that follows the robot, in a model without a camera."""
 
+SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
+"""Variables of the environment that name a screen."""
+
+LINE_M = 0.01
+"""Half the width of a line on the floor, m."""
+
+FREE, PAID = (0.15, 0.4, 0.95, 1.0), (0.86, 0.15, 0.15, 1.0)
+"""Colours of a way without and with a cost: red, green, blue, opacity."""
+
 
 class Camera:
-    """Takes pictures of a batch's first copy.
+    """Takes pictures of a robot.
 
-    The model's first camera is used; in a model without cameras, one that follows the robot.
+    Its model's first camera is used; in a model without cameras, one that follows the robot.
 
     Raises:
         ConfigError: OpenGL cannot be used in this process.
     """
 
-    def __init__(self, batch: MujocoBatch) -> None:
-        self._batch = batch
-        model = batch.task.robot.load_model()
+    def __init__(self, robot: RobotModel) -> None:
+        model = robot.load_model()
         self._data = mujoco.MjData(model)
+        chosen = os.environ.get("MUJOCO_GL", "")
         try:
+            # GLFW, MuJoCo's choice where none is made, may abort the process without a screen.
+            if chosen in ("", "glfw") and not any(map(os.environ.get, SCREENS)):
+                raise ConfigError("no screen")
             self._renderer = mujoco.Renderer(model, HEIGHT, WIDTH)
         except Exception as error:  # each platform's library raises its own
-            chosen = os.environ.get("MUJOCO_GL", "")
+            why = error if isinstance(error, ConfigError) else type(error).__name__
             raise ConfigError(
-                f"render_mode '{PICTURES}' needs OpenGL, which this process cannot use with "
-                f"MUJOCO_GL='{chosen}' ({type(error).__name__}); set MUJOCO_GL to egl or osmesa, "
-                "or leave render_mode out"
+                f"pictures need OpenGL, which this process cannot use with MUJOCO_GL='{chosen}' "
+                f"({why}); set MUJOCO_GL=egl where there is a GPU, or MUJOCO_GL=osmesa after "
+                "apt-get install libosmesa6"
             ) from None
         self._view: int | mujoco.MjvCamera = 0
         if not model.ncam:
@@ -49,13 +59,34 @@ class Camera:
             self._view.distance, self._view.elevation = DISTANCE_M, ELEVATION_DEG
         self._model = model
 
-    def picture(self) -> NDArray[np.uint8]:
-        """Return a picture (480, 640, 3) of the present state."""
-        self._data.qpos[:], self._data.qvel[:] = self._batch.qpos[0], self._batch.qvel[0]
+    def picture(
+        self, qpos: Array, trail: Array | None = None, paid: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.uint8]:
+        """Return a picture (480, 640, 3).
+
+        Args:
+            qpos: coordinates (nq,) of the robot.
+            trail: positions (k, 2), m, along which a line is drawn on the floor.
+            paid: (k,), where the way to a position had a cost: the line is red there.
+        """
+        self._data.qpos[:] = qpos
         mujoco.mj_forward(self._model, self._data)
         self._renderer.update_scene(self._data, self._view)
+        if trail is not None:
+            for k in range(1, len(trail)):
+                self._line(trail[k - 1], trail[k], PAID if paid is not None and paid[k] else FREE)
         picture: NDArray[np.uint8] = self._renderer.render()
         return picture
+
+    def _line(self, begin: Array, end: Array, colour: tuple[float, ...]) -> None:
+        scene, kind = self._renderer.scene, mujoco.mjtGeom.mjGEOM_CAPSULE
+        if scene.ngeom == scene.maxgeom:
+            return
+        geom, at = scene.geoms[scene.ngeom], np.zeros(3)
+        mujoco.mjv_initGeom(geom, kind, at, at, np.zeros(9), np.array(colour, np.float32))
+        points = (np.append(point, LINE_M) for point in (begin, end))
+        mujoco.mjv_connector(geom, kind, LINE_M, *points)
+        scene.ngeom += 1
 
     def close(self) -> None:
         """Free the OpenGL context."""

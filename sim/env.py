@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from holdfast.errors import ConfigError
 from holdfast.signals import Array
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.camera import PICTURES, Camera
+from holdfast.sim.camera import Camera
 from holdfast.sim.registry import TASKS, registered
+
+PICTURES = "rgb_array"
+"""Gymnasium's word for pictures as arrays."""
 
 
 class TaskEnv(gymnasium.Env[Array, Array]):
@@ -47,7 +50,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         self.observation_space = spaces.Box(-unbounded, unbounded, dtype=np.float64)
         self.action_space = spaces.Box(contract.action_low, contract.action_high, dtype=np.float64)
         self._over = True
-        self._camera = Camera(self._batch) if render_mode else None
+        self._camera = Camera(self._batch.task.robot) if render_mode else None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -79,7 +82,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
 
     def render(self) -> NDArray[np.uint8] | None:
         """Return a picture of the robot, (480, 640, 3); None without a render_mode."""
-        return None if self._camera is None else self._camera.picture()
+        return None if self._camera is None else self._camera.picture(self._batch.qpos[0])
 
     def close(self) -> None:
         """End the physics' threads, and free the camera."""

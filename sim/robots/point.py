@@ -28,6 +28,10 @@ class Point(RobotModel):
         """Draw start states at rest: qpos (n, 2), qvel (n, 2)."""
         return rng.uniform(-within_m, within_m, (n, 2)), np.zeros((n, 2))
 
+    def posed(self, signals: Signals) -> Array:
+        """Return positions: see `RobotModel`."""
+        return signals["position"]
+
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return position and velocity."""
         return {"position": qpos, "linear_velocity": qvel}

@@ -83,6 +83,16 @@ class RobotModel(ABC):
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return the true catalogue signals of states (..., nq) and (..., nv)."""
 
+    def posed(self, signals: Signals) -> Array:
+        """Return coordinates (n, nq) with the pose that a log's signals (n, size) tell.
+
+        What no signal tells is as at a start.
+
+        Raises:
+            ConfigError: the robot does not say how its coordinates follow from signals.
+        """
+        raise ConfigError(f"robot {self.name} lacks `posed`: its coordinates from its signals")
+
     def sensed(self, readings: Array) -> dict[str, Array]:
         """Return the catalogue signals that the model's sensors measure: none, here.
 
@@ -184,6 +194,25 @@ class FreeBase(RobotModel):
         qvel[:, v] = np.cos(angle) * along - np.sin(angle) * across
         qvel[:, v + 1] = np.sin(angle) * along + np.cos(angle) * across
         return qpos, qvel
+
+    def posed(self, signals: Signals) -> Array:
+        """Return coordinates (n, nq) of `position`, of `height`, of `orientation` or else of
+        `heading`, and of `joint_position`; each of them as in the stance where it is not told."""
+        body, count = self.body, max(map(len, signals.values()), default=0)
+        qpos = np.tile(self.stance, (count, 1))
+        if "heading" in signals:
+            rest = np.zeros((count, body.speeds))
+            angle = signals["heading"][:, 0] - self.signals(qpos, rest)["heading"][:, 0]
+            qpos, _ = self.turned(qpos, rest, angle)
+        for name, at in (
+            ("position", slice(body.q, body.q + 2)),
+            ("height", slice(body.q + 2, body.q + 3)),
+            ("orientation", slice(body.q + 3, body.q + 7)),
+            ("joint_position", body.joint_q),
+        ):
+            if name in signals:
+                qpos[:, at] = signals[name]
+        return qpos
 
     def signals(self, qpos: Array, qvel: Array) -> dict[str, Array]:
         """Return the base's pose and motion, and the joints'."""

@@ -185,6 +185,7 @@ def test_any_value_of_any_option(name, made, feed, tmp_path, capsys):
         "replay": [str(made / "demo" / "run")],
         "watch": [str(made / "demo" / "run"), "--port", "0"],
         "show": [str(made / "demo" / "run"), "--out", "show.html"],
+        "render": [str(made / "demo" / "run"), "--out", "episode.gif"],
     }
     values = [*WORDS, *paths(tmp_path)]
     for _ in range(COUNT):
@@ -353,7 +354,7 @@ def test_any_file_of_a_registry(kind, feed, tmp_path):
             feed(command)
 
 
-@pytest.mark.parametrize("name", ["replay", "report", "show", "logs"])
+@pytest.mark.parametrize("name", ["replay", "report", "show", "logs", "render"])
 def test_any_log(name, made, feed, tmp_path):
     rng = random.Random(f"log of {name}")
     (source,) = (made / "demo" / "run").glob("*.mcap")
