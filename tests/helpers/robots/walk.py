@@ -1,4 +1,4 @@
-"""A walk through docs/start/YOUR_ROBOT.md: its files are written, and its commands run."""
+"""A walk through a page of the documentation: its files are written, and its commands run."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import dedent
 
 from holdfast.log.reader import read
 from tests.helpers.ros import graphs
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "start" / "YOUR_ROBOT.md"
-ROOT = PAGE.parents[1]
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "start" / "YOUR_ROBOT.md"
 
 LATE = {"source_stale", "source_lost", "proposal_stale", "proposal_lost", "fallback_ended"}
 """Why a computer that other programs use may stop a robot in real time; such a run is repeated."""
 
-ATTEMPTS, READY_S = 5, 120.0
+ATTEMPTS, READY_S, INTERRUPTED = 5, 120.0, 130
+ADDRESSES = ("serial:", "dds:", "http:")
 
 
 @dataclass(frozen=True)
 class Block:
     """A fenced block of the page: ```LANGUAGE LABEL.
 
-    A block of `sh` holds commands for the first terminal, with the label `twin` for the second. Any
-    other block is appended to the file that its label names.
+    A block of `sh` holds commands for the first terminal; with a label, as `twin` or `viewer`, each
+    of its commands runs in a terminal of this name, until the next one there. Any other block with
+    a label is appended to the file that the label names.
     """
 
     language: str
@@ -40,13 +43,15 @@ class Block:
 
     def commands(self) -> Iterator[str]:
         """Yield each command, with its continued lines."""
-        yield from re.findall(r"^(?:.*\\\n)*.+$", self.text, flags=re.MULTILINE)
+        for command in re.findall(r"^(?:.*\\\n)*.+$", self.text, flags=re.MULTILINE):
+            yield command.partition("  #")[0].rstrip()
 
 
 def blocks(page: str) -> list[Block]:
     """Return the blocks of a page, in order."""
-    found = re.findall(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
-    return [Block(*parts) for parts in found]
+    fence = re.compile(r"^( *)```(\w+)(?: ([\w.]+))?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    found = fence.findall(page)  # one in a list is indented
+    return [Block(language, label, dedent(text)) for _, language, label, text in found]
 
 
 @dataclass(frozen=True)
@@ -69,39 +74,44 @@ class Walk:
             of them has to be on the page.
         leave_out: commands with this text are not run.
         done: called after each command.
+        page: the page.
     """
 
     folder: Path
     numbers: Mapping[str, str] = field(default_factory=dict)
     leave_out: str | None = None
     done: Callable[[Taken], None] | None = None
+    page: Path = PAGE
     taken: list[Taken] = field(default_factory=list)
-    _twin: subprocess.Popen[str] | None = None
+    _others: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def __call__(self) -> Walk:
-        page = PAGE.read_text("utf-8")
+        page = self.page.read_text("utf-8")
         for text, other in self.numbers.items():
             assert text in page, f"{text!r} is not on the page any more"
             page = page.replace(text, other)
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         try:
             for block in blocks(page):
                 self._do(block)
         finally:
-            self._end_twin()
+            for label in list(self._others):
+                self._end(label)
         return self
 
     def _do(self, block: Block) -> None:
         if block.language != "sh":
+            if not block.label:
+                return
             with (self.folder / block.label).open("a", encoding="utf-8") as file:
                 file.write(block.text)
             return
         for command in block.commands():
             if self.leave_out is not None and self.leave_out in command:
                 continue
-            if block.label == "twin":
-                self._end_twin()
-                self._start_twin(command)
+            if block.label:
+                self._end(block.label)
+                self._start(block.label, command)
             else:
                 self._run(command)
 
@@ -145,27 +155,31 @@ class Walk:
         """Whether a run's last episode was stopped because this computer was busy."""
         return out.is_dir() and read(out).episodes[-1].result.code in LATE
 
-    def _start_twin(self, command: str) -> None:
-        """Start the second terminal's program, and wait for the address that it prints."""
-        self._twin = subprocess.Popen(
+    def _start(self, label: str, command: str) -> None:
+        """Start the program of another terminal, and wait for the address that it prints."""
+        program = self._others[label] = subprocess.Popen(
             ["bash", "-euc", f"exec {command}"],
             cwd=self.folder,
             env=self._environment(),
             text=True,
             stdout=subprocess.PIPE,
         )
-        assert self._twin.stdout is not None
-        address = self._twin.stdout.readline()
-        assert address.startswith(("serial:", "dds:")), f"{command}\n{address}"
+        assert program.stdout is not None
+        said = line = program.stdout.readline()
+        while line and not any(kind in line for kind in ADDRESSES):
+            line = program.stdout.readline()
+            said += line
+        assert line, f"{command}\n{said}"
+        self.taken.append(Taken(command, said, 0.0, 0.0))
 
-    def _end_twin(self) -> None:
-        """Press Ctrl-C in the second terminal."""
-        twin, self._twin = self._twin, None
-        if twin is not None:
-            twin.send_signal(signal.SIGINT)
-            assert twin.wait(READY_S) == 0
-            assert twin.stdout is not None
-            twin.stdout.close()
+    def _end(self, label: str) -> None:
+        """Press Ctrl-C in another terminal."""
+        program = self._others.pop(label, None)
+        if program is not None:
+            program.send_signal(signal.SIGINT)
+            assert program.wait(READY_S) in (0, INTERRUPTED)
+            assert program.stdout is not None
+            program.stdout.close()
 
     def output(self, start: str) -> str:
         """Return what the commands that begin so have printed."""
