@@ -381,6 +381,11 @@ class Contract:
         return tuple(channel.name for channel in self.action)
 
     @cached_property
+    def limits(self) -> Array:
+        """The costs' limits d (costs,)."""
+        return np.array([cost.limit for cost in self.costs])
+
+    @cached_property
     def action_low(self) -> Array:
         return np.array([channel.low for channel in self.action])
 

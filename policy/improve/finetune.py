@@ -118,7 +118,7 @@ class Finetuner:
         lam: float,
     ) -> None:
         self.networks, self.experience, self.settings = networks, experience, settings
-        self.limit = np.array([cost.limit for cost in networks.contract.costs])
+        self.limit = networks.contract.limits
         self._fit_critics(gamma, lam)
         advantage, _ = logged_advantages(experience, networks, gamma, lam)
         self.samples = self._samples(advantage)

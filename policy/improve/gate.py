@@ -192,7 +192,7 @@ def gate(
     case = Case(
         settings=settings,
         names=tuple(cost.name for cost in contract.costs),
-        limit=np.array([cost.limit for cost in contract.costs]),
+        limit=contract.limits,
         ratio=tuner.ratio()[weight].double().numpy(),
         cost=tuner.cost(),
         observations=tuple(t.observation.astype(np.float64) for t in trajectories),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -24,9 +25,10 @@ from holdfast.policy.improve.finetune import opened, require_new
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TaskOption, TrainSettings
 from holdfast.policy.models import checkpoint
-from holdfast.policy.ship.evaluate import Evaluation, evaluate, is_met
+from holdfast.policy.ship.evaluate import Evaluation, evaluate
 from holdfast.policy.ship.export import checkpoint_of, export
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check, to_plain
+from holdfast.signals import Array
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.task_spec import TaskSpec
@@ -42,17 +44,27 @@ class ImproveSettings:
         anew: policy updates that begin with random weights, if those end badly; 0: never.
         least_std: least standard deviation of actions at the beginning, in units of half the
             action range, so that the policy explores again.
+        aim: share of each limit d that training holds the mean cost to. Below 1, because the
+            robot differs from its profile, and because a trial certifies a margin sooner.
+        wider: factor on the profile's spreads, from which the simulated robots are drawn.
+        bound: standard errors added to the mean costs of held-out robots, which give upper bounds.
+        rounds: most times that training goes on, each time for a third of the iterations and at a
+            lower aim, while an upper bound is above its limit d.
         least_return: share of the parent's return, in the identified simulator, below which a
             training that meets the limits has ended badly too.
-        episodes: simulated episodes that judge a policy.
+        episodes: simulated episodes, each with another held-out robot, that judge a policy.
     """
 
     seed: Annotated[int, Range(0)] = 0
     iterations: Annotated[int, Range(1)] = 30
     anew: Annotated[int, Range(0)] = 150
     least_std: Annotated[float, POSITIVE] = 0.25
+    aim: Annotated[float, Range(0.0, 1.0, above=True)] = 0.75
+    wider: Annotated[float, Range(1.0, 10.0)] = 2.0
+    bound: Annotated[float, NOT_NEGATIVE] = 1.645
+    rounds: Annotated[int, Range(0, 10)] = 2
     least_return: Annotated[float, NOT_NEGATIVE] = 0.5
-    episodes: Annotated[int, Range(8, 20_000)] = 100
+    episodes: Annotated[int, Range(8, 20_000)] = 200
 
     def __post_init__(self) -> None:
         check(self, TrainingError)
@@ -69,12 +81,9 @@ class Trained:
     @property
     def excess(self) -> float:
         """By how much the mean costs exceed their limits, as shares of the limits."""
-        costs = self.learner.networks.contract.costs
-        means = self.evaluation.cost_returns.mean(axis=0).tolist()
-        return sum(
-            0.0 if is_met(mean, cost.limit) else (mean - cost.limit) / max(cost.limit, 1.0)
-            for mean, cost in zip(means, costs, strict=True)
-        )
+        limit = self.learner.contract.limits
+        over = np.maximum(self.evaluation.cost_returns.mean(axis=0) - limit, 0.0)
+        return float((over / np.maximum(limit, 1.0)).sum())
 
     @property
     def reward_return(self) -> float:
@@ -111,7 +120,8 @@ def improve(
     held, _, _, before = opened(parent, task)
     source = checkpoint_of(parent)
     origin = [{"run": run.info.run, "sha256": run.sha256()} for run in runs(logs, held.contract)]
-    trained = dataclasses.replace(before, seed=settings.seed, randomise=profile, shards=0)
+    robots = profile.wider(settings.wider)
+    trained = dataclasses.replace(before, seed=settings.seed, randomise=robots, shards=0)
     first = _begun(trained, source, settings.iterations)
     worth = evaluate(first.networks, first.settings, settings.episodes, settings.seed)
     say(f"parent in the identified simulator: {_told(worth, held.contract)}")
@@ -154,12 +164,28 @@ def _begun(settings: TrainSettings, parent: Path | None, iterations: int) -> Lea
 def _train(
     learner: Learner, start: str, settings: ImproveSettings, say: Callable[[str], None]
 ) -> Trained:
-    while learner.iteration < learner.settings.iterations:
-        learner.iterate()
-    found = evaluate(learner.networks, learner.settings, settings.episodes, settings.seed + 1)
-    told = _told(found, learner.networks.contract)
-    say(f"{learner.iteration} iterations from {start}: {told}")
+    """Train below the limits d, until held-out robots keep them or the rounds are used up."""
+    limit, iterations = learner.contract.limits, learner.settings.iterations
+    learner.limit = settings.aim * limit
+    for number in range(1 + settings.rounds):
+        while learner.iteration < iterations + number * max(iterations // 3, 1):
+            learner.iterate()
+        seed = settings.seed + 1 + number
+        found = evaluate(learner.networks, learner.settings, settings.episodes, seed)
+        told = _told(found, learner.networks.contract)
+        say(f"{learner.iteration} iterations from {start}: {told}")
+        over = np.maximum(_upper(found, settings.bound) - limit, 0.0)
+        if not over.any():
+            break
+        learner.limit = np.maximum(learner.limit - over, 0.0)
     return Trained(start, learner, found)
+
+
+def _upper(evaluation: Evaluation, bound: float) -> Array:
+    """Return the mean costs (costs,) plus so many standard errors."""
+    costs = evaluation.cost_returns
+    upper: Array = costs.mean(axis=0) + bound * costs.std(axis=0, ddof=1) / math.sqrt(len(costs))
+    return upper
 
 
 def _told(evaluation: Evaluation, contract: Contract) -> str:

@@ -43,6 +43,8 @@ class Learner:
         resumed: the networks will be restored, so no checkpoint is read to start from.
 
     Attributes:
+        limit: (costs,), what updates hold each mean cost to: the contract's limits d, unless a
+            caller who wants a margin lowers them.
         demonstrations: the logs that the policy was cloned from before the first iteration, and
             the clone's quality; None: there were none.
         started_from: iteration and contract of the checkpoint whose networks training began with;
@@ -57,6 +59,7 @@ class Learner:
         torch.set_num_threads(1)
         self.settings = settings
         self.contract = contract_of(settings)
+        self.limit = self.contract.limits
         self.generator = torch.Generator().manual_seed(settings.seed)
         self._networks = Networks.build(
             self.contract, settings.hidden, settings.initial_std, self.generator
@@ -183,9 +186,8 @@ class Learner:
         scale = advantages[:, 0].std() + 1e-8
         advantages[:, 0] /= scale
         samples = dataclasses.replace(samples, advantages=advantages)
-        limit = np.array([cost.limit for cost in self.contract.costs])
         batch_estimate = BatchEstimate(
-            sums.shaped.mean(axis=0), limit, float(sums.length.mean()), float(scale)
+            sums.shaped.mean(axis=0), self.limit, float(sums.length.mean()), float(scale)
         )
         return self.algorithm.update(samples, batch_estimate)
 

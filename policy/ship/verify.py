@@ -28,6 +28,9 @@ from holdfast.sim.task_spec import TaskSpec
 OBSERVATIONS = 10_000
 TOLERANCE = 1e-5
 
+OF_A_CHILD = ("parent", "logs", "finetune", "profile", "improve")
+"""Entries that a child's export adds to the provenance."""
+
 
 def command(
     policy: Path,
@@ -156,11 +159,7 @@ def check_reproducible(held: Bundle, state: bytes, task: TaskSpec | None = None)
     episodes = held.provenance.get("evaluation_episodes")
     if not isinstance(episodes, int):
         raise BundleError("its provenance should say its evaluation_episodes")
-    extra = {
-        key: held.provenance[key]
-        for key in ("parent", "logs", "finetune")
-        if key in held.provenance
-    }
+    extra = {key: held.provenance[key] for key in OF_A_CHILD if key in held.provenance}
     try:
         with tempfile.TemporaryDirectory() as folder:
             again = Path(folder) / held.path.name

@@ -70,6 +70,13 @@ class Amount:
         found: NDArray[np.int64] = np.rint(self.draw(rng, (n,))).astype(np.int64)
         return np.clip(found, 0, self.most_whole)
 
+    def wider(self, factor: float) -> Amount:
+        """Return the amount with its spread multiplied; one without a spread as it is."""
+        reach = WIDEST * self.spread * factor
+        if not reach:
+            return self
+        return Amount(self.middle - reach, self.middle + reach, self.spread * factor)
+
     def to_plain(self) -> Any:
         """Return the amount as a file has it."""
         if self.spread:
@@ -164,6 +171,17 @@ class Amounts:
         first = [name for name in (ALL, EACH) if name in self.by_target]
         rest = [name for name in self.by_target if name not in first]
         return ((name, self.by_target[name]) for name in (*first, *rest))
+
+    def wider(self, factor: float, kind: Kind) -> Amounts:
+        """Return the amounts with their spreads multiplied, as far as such amounts are possible."""
+        found = {}
+        for name, amount in self.by_target.items():
+            found[name] = amount.wider(factor)
+            try:
+                _require_possible(found[name], kind, (name,), False)
+            except MismatchError:
+                found[name] = amount
+        return Amounts(MappingProxyType(found))
 
     def to_plain(self) -> Any:
         """Return the amounts by target."""

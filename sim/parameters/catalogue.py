@@ -118,6 +118,13 @@ class Parameters:
         }
         return dataclasses.replace(self, **found)
 
+    def wider(self, factor: float) -> Parameters:
+        """Return the parameters with their spreads multiplied, where such amounts are possible."""
+        found: dict[str, Any] = {
+            name: amounts.wider(factor, kind) for name, kind, amounts in self.given()
+        }
+        return dataclasses.replace(self, **found)
+
     def to_plain(self) -> dict[str, Any]:
         """Return what differs, as a file has it."""
         found: dict[str, Any] = {name: to_plain(amounts) for name, _, amounts in self.given()}

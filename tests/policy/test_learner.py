@@ -30,6 +30,18 @@ def test_same_seed_same_run_other_seed_another():
     assert records[0] != records[2]
 
 
+def test_updates_hold_costs_to_a_lower_limit_where_a_caller_gives_one():
+    generous = dataclasses.replace(SMALL, limit=(1000.0,))
+    own, lowered = Learner(generous), Learner(generous)
+    lowered.limit = own.limit * 0.0
+    records = [own.iterate(), lowered.iterate()]
+    assert records[0]["costs"] == records[1]["costs"] != {"point_outside": 0.0}
+    assert [record["case"] for record in records] == ["reward", "recovery"]
+    assert lowered.contract == own.contract
+    own.close()
+    lowered.close()
+
+
 def test_a_new_scale_of_observations_changes_the_policy_by_nothing_beside_its_step():
     """Critics and policy say the same of a batch before and after the normaliser has read it."""
     learner = Learner(dataclasses.replace(SMALL, shaping=ShapingSettings(horizon=4)))

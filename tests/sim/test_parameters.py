@@ -126,6 +126,19 @@ def test_what_is_not_there_or_would_change_nothing_is_refused(data, sentence):
 # Amounts.
 
 
+def test_a_spread_is_widened_where_that_is_possible():
+    data = {
+        "mass": {"all": {"mean": 1.3, "spread": 0.05}, "arm": {"mean": 1.0, "spread": 0.4}},
+        "gain": {"all": [0.9, 1.1]},
+        "delay": 3,
+    }
+    wider = parameters(**data).wider(3.0).to_plain()
+    assert wider["mass"]["all"] == {"mean": pytest.approx(1.3), "spread": pytest.approx(0.15)}
+    assert wider["mass"]["arm"]["spread"] == pytest.approx(0.4)  # a mass would not be positive
+    assert wider["gain"] == {"all": [0.9, 1.1]}
+    assert wider["delay"] == {"command": 3.0}
+
+
 def test_a_mean_with_a_spread_is_drawn_about_the_mean_and_not_far_from_it(tmp_path):
     made = robots(4000, mass={"arm": {"mean": 1.3, "spread": 0.05}})
     mass = made.rows["mass"][:, 2]
