@@ -115,7 +115,7 @@ setup(
     package_data={
         NAME: ["py.typed"],
         NAME + ".sim.robots": ["assets/*.xml"],
-        NAME + ".policy": ["*.html"],
+        NAME + ".policy.demo": ["*.html"],
         NAME + ".robot.view": ["*.html", "*.css", "*.js"],
     },
     data_files=[

@@ -85,8 +85,8 @@ def _import(target: str) -> Callable[..., Any]:
 
 COMMANDS = {
     "demo": Command(
-        "holdfast.policy.demo:command",
-        "run the whole loop on a twin: train, export, run, fine-tune",
+        "holdfast.policy.demo.demo:command",
+        "run the whole loop on a twin: train, run, identify, retrain, promote",
         "train",
     ),
     "init": Command(
@@ -168,7 +168,9 @@ COMMANDS = {
         "say whether logs speak against trying a child policy",
         "train",
     ),
-    "report": Command("holdfast.policy.report:command", "write the page of a demo again", "train"),
+    "report": Command(
+        "holdfast.policy.demo.report:command", "write the page of a demo again", "train"
+    ),
     "reproduce": Command(
         "holdfast.policy.reproduce:command",
         "compare training algorithms over tasks and seeds",

@@ -25,9 +25,9 @@ time.sleep(600)
 
 TWIN = """
 import time
-from holdfast.policy.demo import _first_line, _program
-with _program(["twin", "--realtime-factor", 0]) as twin:
-    _first_line(twin)
+from holdfast.policy.demo.robot import first_line, program
+with program(["twin", "--realtime-factor", 0]) as twin:
+    first_line(twin)
     print(twin.pid, flush=True)
     time.sleep(600)
 """

@@ -24,7 +24,7 @@ from safetensors import safe_open
 
 from holdfast.cli import COMMANDS, main
 from holdfast.log.writer import Recorder
-from holdfast.policy import report
+from holdfast.policy.demo import report
 from holdfast.registry import signing
 from holdfast.registry.signing import PrivateKey
 from holdfast.robot import config as configs
@@ -87,13 +87,20 @@ def made(tmp_path_factory):
         "episodes": 2, "return": {"mean": 1.0, "low": 0.0, "high": 2.0},
         "costs": {"outside_corridor": {"mean": 3.0, "low": 3.0, "high": 3.0}},
         "stopped": 0, "steps": 12, "interventions": 0, "deadline_misses": 0,
+        "episode_cap": [30.0],
     }  # fmt: skip
+    table = [["parameter", "value"], ["mass", "1.2"]]
+    reason = {"what": "episodes", "found": "2", "wanted": "at least 10", "answer": "reject"}
     summary = {
         "format": report.FORMAT, "seed": 0, "limits": {"outside_corridor": 10.0},
-        "episode_caps": {"outside_corridor": 30.0}, "rounds": [], "gap": {"mass_scale": 1.2},
-        "rows": dict.fromkeys(("simulator", "twin before", "twin after"), row),
+        "gap": {"mass": 1.2}, "outcome": report.REJECTED,
+        "rows": dict.fromkeys(("simulator", "before", "control", "after"), row),
+        "identified": {"parameters": table, "errors": table},
+        "gate": {"answer": "reject", "reasons": [reason]},
         "bundles": {"before": "b", "after": "b"}, "progress": "progress.jsonl",
-        "before": "run", "after": "run", "seconds": {"train": 1.0},
+        "runs": {"before": "run", "after": "run"},
+        "steps": [{"step": "train", "wall_s": 1.0, "cpu_s": 1.0, "gave": "a policy"}],
+        "seconds": {"wall": 1.0, "processor": 1.0},
     }  # fmt: skip
     (demo / "summary.json").write_text(json.dumps(summary))
     return folder

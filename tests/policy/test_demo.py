@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from math import cos, sin
 from pathlib import Path
 
@@ -16,26 +17,55 @@ from holdfast.cli import main
 from holdfast.errors import ConfigError, LogError
 from holdfast.log import reader as log
 from holdfast.log.writer import Recorder
-from holdfast.policy import report
-from holdfast.policy.demo import MARKER, Demo, DemoSettings, _claimed
+from holdfast.policy.demo import evidence, report
+from holdfast.policy.demo.demo import Demo, DemoSettings
+from holdfast.policy.demo.robot import MARKER, claimed
+from holdfast.robot import config as configs
+from holdfast.sim.parameters import catalogue
+from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import drive_contract
 from tests.helpers.data.recordings import info, record_episode
+from tests.helpers.web import browser as browsers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-BROWSER = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
+SMALL = [
+    *("--iterations", "1", "--episodes", "3", "--allowance", "3", "--retraining", "1"),
+    *("--generations", "1", "--parameters", "delay", "mass"),
+]
+
+OWN = """
+from holdfast.sim.robots.drive import Drive
+from holdfast.sim.tasks.circle import Circle
+
+def Mine():
+    return Circle("mine/Circle-v0", Drive(), radius_m=1.0, x_limit_m=0.9, episode_steps=50,
+                  limit=10.0, gamma=0.99, lam=0.95)
+"""
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """A hardly trained policy's demo, with a round of fine-tuning whatever its cost."""
+def task(tmp_path_factory):
+    """A task whose limit also a hardly trained policy keeps: it has no time to drive far."""
+    path = tmp_path_factory.mktemp("task") / "mine.py"
+    path.write_text(OWN)
+    return resolve(f"{path}:Mine")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, task):
     out = tmp_path_factory.mktemp("demo") / "run"
-    made = Demo(DemoSettings(out=out, iterations=2, episodes=6, rounds=1))
-    learn = made._learn
-    never = {"outside_corridor": -1.0}
-    made._learn = lambda parent, run, row, limits: learn(parent, run, row, never)
-    made.run()
+    Demo(
+        DemoSettings(
+            out=out,
+            task=task,
+            iterations=2,
+            episodes=6,
+            allowance=60,
+            parameters=("delay", "mass"),
+            generations=2,
+            retraining=2,
+        )
+    ).run()
     return out
 
 
@@ -45,54 +75,112 @@ def summary(demo):
 
 
 def test_the_loop_went_round(demo, summary):
-    (learned,) = summary["rounds"]
-    assert learned["finetune"]["episodes"] == 6
-    before, after = log.read(demo / summary["before"]), log.read(demo / summary["after"])
-    assert len(before.episodes) == len(after.episodes) == 6
-    assert before.info.bundle_hash == summary["bundles"]["before"]
+    assert summary["outcome"] == report.PROMOTED
+    before, control, after = (log.read(demo / n) for n in ("before", "control", "after"))
+    assert len(before.episodes) == len(control.episodes) == len(after.episodes) == 6
+    assert before.info.bundle_hash == control.info.bundle_hash == summary["bundles"]["before"]
     assert after.info.bundle_hash == summary["bundles"]["after"]
     assert before.info.contract == after.info.contract
+    assert before.info.identity["hardware_id"] == after.info.identity["hardware_id"]
+    names = [step["step"] for step in summary["steps"]]
+    assert names == ["train", "ship", "before", "identify", "retrain", "gate", "canary",
+                     "promote", "after", "control", "uncapped"]  # fmt: skip
+    assert all(step["gave"] and step["wall_s"] > 0.0 for step in summary["steps"])
+    assert summary["seconds"]["wall"] >= sum(step["wall_s"] for step in summary["steps"])
 
 
-def test_the_child_names_its_parent_and_its_logs(demo, summary):
+def test_the_child_names_its_parent_its_log_and_its_profile(demo, summary):
     parent, child = bundle.load(demo / "policy_0.onnx"), bundle.load(demo / "policy_1.onnx")
     assert child.contract.hash == parent.contract.hash
     assert child.provenance["parent"] == parent.hash
-    assert [run["run"] for run in child.provenance["logs"]] == ["run_0"]
+    assert [run["run"] for run in child.provenance["logs"]] == ["before"]
+    assert child.provenance["profile"] == catalogue.load(demo / "profile.yaml").to_plain()
+    assert child.provenance["improve"]["tried"].keys() == {"parent"}
+
+
+def test_the_robot_s_registry_has_what_was_promoted(demo, summary):
+    registry = configs.load(demo / "robot.yaml").open_registry()
+    assert registry.state.slot("promoted").bundle == summary["bundles"]["after"]
+    run = log.read(demo / "after")
+    assert run.info.episode_cap == {"outside_corridor": 20.0}  # that of the trial
 
 
 def test_costs_are_counted_three_times_over(demo, summary):
     """Billed by the monitor; billed again from the log; and the twin's own account beside it."""
-    run = log.read(demo / summary["before"])
-    billed = [episode.result.costs[0] for episode in run.episodes]
-    again = [(abs(e.signals["position"][1:, 0]) > 0.9).sum() for e in run.episodes]
-    assert billed == again
-    lines = (demo / "run_0.truth.jsonl").read_text().splitlines()
-    assert len(lines) == len(billed)
-    row = summary["rows"]["twin before"]
-    assert row["costs"]["outside_corridor"]["mean"] == pytest.approx(sum(billed) / 6)
-    true = [json.loads(line)["cost_sum"]["outside_corridor"] for line in lines]
-    assert row["true_costs"]["outside_corridor"]["mean"] == pytest.approx(sum(true) / 6)
+    for name in ("before", "after", "trial"):
+        run = log.read(demo / summary["runs"][name])
+        billed = [episode.result.costs[0] for episode in run.episodes]
+        again = [(abs(e.signals["position"][1:, 0]) > 0.9).sum() for e in run.episodes]
+        assert billed == again
+        lines = (demo / f"{name}.truth.jsonl").read_text().splitlines()
+        assert len(lines) == len(billed)
+        row = summary["rows"][name]
+        mean = sum(billed) / len(billed)
+        assert row["costs"]["outside_corridor"]["mean"] == pytest.approx(mean)
+        true = [json.loads(line)["cost_sum"]["outside_corridor"] for line in lines]
+        mean = sum(true) / len(true)
+        assert row["true_costs"]["outside_corridor"]["mean"] == pytest.approx(mean)
 
 
-def test_the_page_stands_alone(demo):
+def test_the_page_s_evidence_is_the_registry_s(demo):
+    """Computed again from the trial's log, it decides at the same episode."""
+    trial = log.read(demo / "trial")
+    (saved,) = (demo / "registry" / "evidence").glob("*-explore.json")
+    keeps = json.loads(saved.read_text())["evidence"]["costs"][0]["keeps"]
+    (curve,) = evidence.curves(trial)
+    assert evidence.decision(trial) == evidence.CERTIFIED
+    assert keeps["reached_at"] == len(trial.episodes)
+    assert keeps["count"] == len(trial.episodes) + 6  # those of the run after
+    assert curve.keeps[0] == 1.0
+    assert [value >= 20.0 for value in curve.keeps] == [False] * keeps["reached_at"] + [True]
+
+
+def test_the_page_stands_alone(demo, task):
     page = (demo / report.PAGE).read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert "$" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.S)  # nothing left to fill in
     assert not re.search(r'(src|href)="(http|/|\.)', page)
-    assert report.command(demo) is None  # made again from what lies there
+    assert report.command(demo, task) is None  # made again from what lies there
     assert (demo / report.PAGE).read_text() == page
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page in")
-def test_a_browser_shows_the_page(demo, tmp_path):
-    line = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
-            (demo / report.PAGE).resolve().as_uri()]  # fmt: skip
-    shown = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert "twin after" in shown
-    assert shown.count("<svg") == 5
+@pytest.mark.skipif(browsers.programs() is None, reason=browsers.NOT_INSTALLED)
+def test_a_browser_shows_the_page(demo, summary):
+    with browsers.browser() as browser:
+        for width in (1280, 400):
+            browser.open((demo / report.PAGE).resolve().as_uri(), width)
+            assert browser.text(".verdict") == report.verdict(summary)
+            assert browser.overflow() == []
+            assert "first policy again" in browser.text("#result")
+            assert "retrain" in browser.text("#steps")
+            _plays_and_pauses(browser)
+            assert browser.complaints() == []
+
+
+def _plays_and_pauses(browser):
+    """The animation goes on, has drawn both runs, and stands still when asked to."""
+
+    def captions():
+        return browser.run(
+            "return [...document.querySelectorAll('#motion figcaption')].map((e) => e.innerText)"
+        )
+
+    first = captions()
+    assert [text.partition(":")[0] for text in first] == ["before", "after"]
+    browser.until(lambda: captions() != first)
+    browser.click("#play")
+    paused = captions()
+    painted = browser.run(
+        """
+        return [...document.querySelectorAll("#motion canvas")].map((canvas) =>
+          canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data
+            .some((value) => value));
+        """
+    )
+    assert painted == [True, True]
+    assert browser.text("#play") == "Play"
+    time.sleep(0.3)
+    assert captions() == paused
 
 
 def test_a_demo_replaces_a_demo_and_nothing_else(tmp_path):
@@ -106,8 +194,8 @@ def test_two_demos_do_not_share_a_folder(tmp_path):
     """Another program has claimed the folder, and works there."""
     out = tmp_path / "run"
     code = (
-        "import sys, pathlib; from holdfast.policy.demo import _claimed\n"
-        "with _claimed(pathlib.Path(sys.argv[1])): print('here', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from holdfast.policy.demo.robot import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1])): print('here', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(out)],
@@ -119,7 +207,7 @@ def test_two_demos_do_not_share_a_folder(tmp_path):
         Demo(DemoSettings(out=out)).run()
     assert (out / "policy_0.onnx").read_text() == "the other's"
     other.communicate("")
-    with _claimed(out):  # a demo that ended leaves its folder to the next
+    with claimed(out):  # a demo that ended leaves its folder to the next
         assert [path.name for path in out.iterdir()] == [MARKER]
 
 
@@ -144,25 +232,15 @@ def test_a_demo_of_ones_own_is_refused_before_it_trains(
     assert not (tmp_path / "run" / "train").exists()
 
 
-OWN = """
-from holdfast.sim.robots.drive import Drive
-from holdfast.sim.tasks.circle import Circle
-
-def Mine():
-    return Circle("mine/Circle-v0", Drive(), radius_m=1.0, x_limit_m=0.05, episode_steps=50,
-                  limit=10.0, gamma=0.99, lam=0.95)
-"""
-
-
 def test_a_demo_and_its_page_of_a_task_of_ones_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN)
     shutil.copy(share.folder() / "config" / "drive.yaml", tmp_path / "mine.yaml")
     own = ["--task", "mine.py:Mine"]
-    small = ["--iterations", "1", "--episodes", "3", "--rounds", "1", "--limit", "0"]
-    assert main(["demo", "--out", "run", *own, "--config", "mine.yaml", *small]) == 0
+    own_config = ["--config", "mine.yaml", "--limit", "8"]
+    assert main(["demo", "--out", "run", *own, *own_config, *SMALL]) == 0
     held = bundle.load(tmp_path / "run" / "policy_1.onnx").contract
-    assert (held.task, held.costs[0].limit) == ("mine/Circle-v0", 0.0)
+    assert (held.task, held.costs[0].limit) == ("mine/Circle-v0", 8.0)
     page = (tmp_path / "run" / report.PAGE).read_text()
     assert "mine/Circle-v0" in page
     capsys.readouterr()
@@ -179,31 +257,47 @@ def test_bad_settings_are_refused(name, value):
         DemoSettings(**{name: value})
 
 
-def summary_of(before, after, high, true=None):
+def summary_of(before, after, high, true=None, outcome=report.PROMOTED):
     def row(mean, high):
-        return {"costs": {"speeding": {"mean": mean, "low": 0.0, "high": high}}}
+        return {"costs": {"speeding": {"mean": mean, "low": 0.0, "high": high}}, "episodes": 40}
 
     last = row(after, high)
     if true is not None:
         last["true_costs"] = {"speeding": {"mean": true, "low": 0.0, "high": high}}
-    rows = {"twin before": row(before, before), "twin after": last}
-    return {"limits": {"speeding": 10.0}, "rounds": [None], "rows": rows}
+    rows = {"before": row(before, before), "after": last, "trial": row(after, high)}
+    return {"limits": {"speeding": 10.0}, "outcome": outcome, "rows": rows}
 
 
 @pytest.mark.parametrize(
     ("after", "high", "true", "met", "words"),
     [
-        (8.0, 9.5, 8.1, True, "whole 95 %"),
-        (8.0, 12.0, None, True, "reaches 12.0"),
-        (11.0, 13.0, 8.0, False, "not met"),
-        (8.0, 9.0, 15.0, False, "true cost, which odometry misses, is 15.0"),
+        (8.0, 9.5, 8.1, True, "above the whole 95 % interval"),
+        (8.0, 12.0, None, True, "exceeds (12.0)"),
+        (11.0, 13.0, 8.0, False, "which the run after exceeded"),
+        (8.0, 9.0, 15.0, False, "part of which no sensor shows, is 15.0"),
     ],
 )
 def test_the_verdict_says_what_is(after, high, true, met, words):
     data = summary_of(20.0, after, high, true)
     assert report.met(data) is met
     assert words in report.verdict(data)
-    assert report.verdict(data).startswith("On the twin the mean of speeding")
+    assert report.verdict(data).startswith("Promoted: 40 episodes")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (evidence.UNDECIDED, "40 episodes of the child's trial decide nothing"),
+        (evidence.ALARM, "the child's trial gave an alarm after 40 episodes"),
+        (report.REJECTED, "the gate rejected the child"),
+    ],
+)
+def test_the_verdict_does_not_contradict_the_evidence(outcome, words):
+    """However low the cost of a run was, a child that was not certified is not told as good."""
+    data = summary_of(20.0, 2.0, 3.0, outcome=outcome)
+    assert not report.met(data)
+    assert report.verdict(data).startswith("Not promoted: ")
+    assert words in report.verdict(data)
 
 
 def test_the_verdict_speaks_of_every_cost():
@@ -213,10 +307,10 @@ def test_the_verdict_speaks_of_every_cost():
     for row in data["rows"].values():
         row["costs"]["bumps"] = {"mean": 2.0, "low": 1.0, "high": 3.0}
     assert not report.met(data)
-    first, second = report.verdict(data).split(". ")
-    assert "whole 95 %" in first
-    assert second.startswith("On the twin the mean of bumps")
-    assert "not met" in second
+    said = report.verdict(data)
+    assert "each of its limits" in said
+    assert "of speeding per episode was 20.0 and 8.0; the limit is 10, above the whole" in said
+    assert "of bumps per episode was 2.0 and 2.0; the limit is 1, which the run after exc" in said
 
 
 def test_row_of_a_recorded_run_by_hand(tmp_path):
@@ -242,12 +336,13 @@ def test_a_copy_of_a_run_is_not_shown_as_another(tmp_path):
     recorder.close()
     (tmp_path / "after").mkdir()
     shutil.copy(tmp_path / "before" / "before_0.mcap", tmp_path / "after" / "after_0.mcap")
-    summary = {"before": "before", "after": "after", "progress": "progress.jsonl"}
+    ran = {"before": "before", "after": "after"}
+    summary = {"runs": ran, "progress": "progress.jsonl"}
     with pytest.raises(LogError, match=r"before and .*after are the same run; give it once"):
         report.write(tmp_path, summary)
-    # A demo without fine-tuning has one run, which is shown twice.
+    # A demo whose child was rejected has one run, which is shown twice.
     with pytest.raises(LogError, match=r"progress\.jsonl"):
-        report.write(tmp_path, {**summary, "after": "before"})
+        report.write(tmp_path, {**summary, "runs": {**ran, "after": "before"}})
 
 
 @pytest.mark.parametrize("content", [None, "not json", '{"format": 99}'])

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.log import reader
 from holdfast.log.writer import Recorder
-from holdfast.policy import figures
+from holdfast.policy.demo import pictures
 from holdfast.sim.registry import registered
 from tests.helpers.data.bundles import drive_contract
 from tests.helpers.data.recordings import info, record_episode
@@ -26,7 +26,7 @@ def free_places(tmp_path, expression):
     record_episode(recorder, 0, 5)
     recorder.close()
     log = reader.read(tmp_path / "log")
-    figure = figures.paths_figure(log, log, registered("DriveCircle-v0").make())
+    figure = pictures.paths_figure(log, log, registered("DriveCircle-v0").make())
     return [
         path.vertices
         for axes in figure.axes

@@ -17,7 +17,7 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError
 from holdfast.log import reader as log
 from holdfast.log.writer import Recorder
-from holdfast.policy import report
+from holdfast.policy.demo import report
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models import checkpoint

@@ -1,0 +1,1 @@
+"""The demo: the loop from training to a promoted child on one twin, and the page about it."""
