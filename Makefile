@@ -1,5 +1,5 @@
 # Everything runs in .venv, which is made when missing and again when what it holds changed.
-#   make demo    train, ship, run on a twin, learn, run again; report in runs/demo/
+#   make demo    train, run on a twin, identify it, retrain, promote; report in runs/demo/
 #   make test    the test suite; safety_monitor/'s own tests have to cover all of it
 #   make check   lint, format and types
 #   make docs    the pages of docs/ as a site, build/docs/index.html

@@ -62,7 +62,7 @@ class DemoSettings:
         episodes: episodes of each run on the twin, except the trial.
         allowance: most episodes of the trial.
         gap: YAML file with the differences between twin and simulator. Default:
-            config/gap_demo.yaml.
+            config/gap_late.yaml.
         parameters: what identification searches for, as in `holdfast identify`. Default: six
             numbers of robot `drive`; all that apply to another robot.
         generations: generations of the identification's search.
@@ -103,7 +103,7 @@ class Demo:
         self.settings = settings
         self.console = Console(soft_wrap=True, highlight=False, markup=False)
         self.ours = settings.task.contract.robot == "drive"
-        self.gap = settings.gap or share.folder() / "config" / "gap_demo.yaml"
+        self.gap = settings.gap or share.folder() / "config" / "gap_late.yaml"
         self.task = settings.task if is_program(settings.task.id) else None
         self.steps: list[dict[str, Any]] = []
         self.rows: dict[str, dict[str, Any]] = {}

@@ -99,23 +99,36 @@ class Case:
     observations: tuple[Array, ...]
     familiarity: Familiarity | None
 
+    @property
+    def kl(self) -> float:
+        """KL(behaviour ‖ child) = E[ρ − 1 − ln ρ] over the logged actions, each term at least 0."""
+        with np.errstate(divide="ignore"):
+            return float(np.mean(self.ratio - 1.0 - np.log(self.ratio)))
+
+    @property
+    def share(self) -> float:
+        """Effective sample size (Kong 1992), as a share of the steps."""
+        squares = float(self.ratio @ self.ratio)
+        return float(self.ratio.sum()) ** 2 / (len(self.ratio) * squares) if squares else 0.0
+
+    @property
+    def near(self) -> bool:
+        """Whether the child is so near to the behaviour policy that the logs tell of it."""
+        return self.kl <= self.settings.max_kl and self.share >= self.settings.min_share
+
 
 def divergence(case: Case) -> Iterator[Reason]:
-    """KL(behaviour ‖ child) = E[ρ − 1 − ln ρ] over the logged actions, each term at least 0."""
-    with np.errstate(divide="ignore"):
-        kl = float(np.mean(case.ratio - 1.0 - np.log(case.ratio)))
+    """How far the child is from the policies that made the logs."""
     most = case.settings.max_kl
-    answer = Answer.CANARY if kl <= most else Answer.NOT_ENOUGH  # NaN is not enough
-    yield Reason("KL from the behaviour policy", f"{kl:.3f} nats", f"at most {most:g}", answer)
+    answer = Answer.CANARY if case.kl <= most else Answer.NOT_ENOUGH  # NaN is not enough
+    yield Reason("KL from the behaviour policy", f"{case.kl:.3f} nats", f"at most {most:g}", answer)
 
 
 def sample_size(case: Case) -> Iterator[Reason]:
-    """Effective sample size (Kong 1992), and the number of episodes."""
-    squares = float(case.ratio @ case.ratio)
-    share = float(case.ratio.sum()) ** 2 / (len(case.ratio) * squares) if squares else 0.0
+    """Effective sample size, and the number of episodes."""
     least = case.settings.min_share
-    answer = Answer.CANARY if share >= least else Answer.NOT_ENOUGH
-    found, wanted = f"{share:.0%} of {len(case.ratio)} steps", f"at least {least:.0%}"
+    answer = Answer.CANARY if case.share >= least else Answer.NOT_ENOUGH
+    found, wanted = f"{case.share:.0%} of {len(case.ratio)} steps", f"at least {least:.0%}"
     yield Reason("effective sample size", found, wanted, answer)
     count, fewest = len(case.observations), case.settings.min_episodes
     answer = Answer.CANARY if count >= fewest else Answer.NOT_ENOUGH
@@ -141,12 +154,16 @@ def familiar_states(case: Case) -> Iterator[Reason]:
 
 
 def costs(case: Case) -> Iterator[Reason]:
-    """The child's cost returns, estimated by critics that were fitted on the logs."""
+    """The child's cost returns, estimated by critics that were fitted on the logs.
+
+    The estimate of a child that is far from the logged policies is wrong in either direction, so it
+    does not reject.
+    """
     bound = case.settings.bound
     rows = zip(case.names, case.limit, case.cost.mean, case.cost.error, strict=True)
     for name, limit, mean, error in rows:
         if mean - bound * error > limit:
-            answer = Answer.REJECT
+            answer = Answer.REJECT if case.near else Answer.NOT_ENOUGH
         else:
             answer = Answer.CANARY if mean + bound * error <= limit else Answer.NOT_ENOUGH
         yield Reason(

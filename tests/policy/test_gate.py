@@ -124,6 +124,8 @@ def test_of_a_child_far_away_the_logs_say_nothing(behaviour, logged):
     assert answer >= Answer.NOT_ENOUGH
     assert each["KL from the behaviour policy"] is Answer.NOT_ENOUGH
     assert each["effective sample size"] is Answer.NOT_ENOUGH
+    costly = answers(moved(behaviour.networks, 0.5), billed(logged, 0.5))
+    assert (costly[0], costly[1][COST]) == (Answer.NOT_ENOUGH, Answer.NOT_ENOUGH)
 
 
 def test_few_episodes_and_unfamiliar_states(behaviour, logged):
