@@ -40,7 +40,7 @@ def package_files() -> set[str]:
         "holdfast": ("*.py", "py.typed", "*/*.py"),
         "safety_monitor": ("*.py", "*/*.py"),
         "sim": ("*.py", "*/*.py", "robots/assets/*.xml"),
-        "policy": ("*.py", "*/*.py", "*.html"),
+        "policy": ("*.py", "*/*.py", "demo/*.html"),
         "robot": ("*.py", "*/*.py", "view/*.html", "view/*.css", "view/*.js"),
     }
     return {
