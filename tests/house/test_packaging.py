@@ -124,7 +124,7 @@ print(json.dumps({
             "*/*.py",
             "*/*/*.py",
             "sim/robots/assets/*.xml",
-            "policy/*.html",
+            "policy/demo/*.html",
             *(f"robot/view/*.{kind}" for kind in ("html", "css", "js")),
         ],
     ),
