@@ -63,6 +63,7 @@ def save_moving(figure: Figure, runs: tuple[Log, Log], path: Path) -> None:
             for line, segments, colours in lines:
                 line.set_segments(segments[:count])
                 line.set_color(colours[:count])
+                line.set_linewidth(1.0)
             dots.set_offsets([segments[:count][-1][1] for _, segments, _ in lines])
             spent = [episode.costs[1 : count + 1, 0].sum() for episode in run.episodes]
             axes.set_title(

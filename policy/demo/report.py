@@ -176,9 +176,10 @@ def _decided(summary: Mapping[str, Any]) -> str:
         return "Not promoted: the gate rejected the child before a trial."
     after = f"{rows['trial']['episodes']} episodes"
     if outcome == PROMOTED:
+        kept = "its limit" if len(summary["limits"]) == 1 else "each of its limits"
         return (
             f"Promoted: {after} of the child's trial certify, at an error probability of 5 %, that "
-            f"it keeps {'its limit' if len(summary['limits']) == 1 else 'each of its limits'}."
+            f"it keeps {kept} under the trial's episode cap."
         )
     if outcome == ALARM:
         return f"Not promoted: the child's trial gave an alarm after {after}."
