@@ -51,17 +51,22 @@ def write(path: Path, data: bytes | str) -> None:
 
 
 def require_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> None:
-    """Check that writing an output replaces no input, and no file of another kind.
+    """Check that an output can be written, and replaces no input and no file of another kind.
+
+    So a command that works for minutes refuses its output before.
 
     Args:
         suffixes: those of the files that the command writes; a new file may have any.
         inputs: the files that the command reads.
 
     Raises:
-        FileError: it would.
+        FileError: it would, or it cannot be written.
     """
-    if not path.is_file():
-        return
+    with _told_of(path):
+        there = next(each for each in (path, *path.absolute().parents) if each.exists())
+        if not path.is_file():
+            _require_writable(path, there)
+            return
     for each in inputs:
         with contextlib.suppress(OSError, ValueError):  # what is not there is told by its reader
             if path.samefile(each):
@@ -70,6 +75,17 @@ def require_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path] =
         raise FileError(
             f"{path}: exists; a file that is replaced should end in {' or '.join(suffixes)}"
         )
+
+
+def _require_writable(path: Path, there: Path) -> None:
+    """Raise FileError unless a new file can be written; `there` is the path's nearest one."""
+    if there == path:  # renaming would replace a device
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise FileError(f"{path}: cannot be written (it is {what})")
+    if not there.is_dir():
+        raise FileError(f"{path}: cannot be written ({there} is no folder)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FileError(f"{path}: cannot be written (Permission denied)")
 
 
 @contextlib.contextmanager
@@ -99,9 +115,8 @@ def made(path: Path) -> Iterator[Path]:
     try:
         with _told_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not path.is_file():  # renaming would replace a device
-                what = "a folder" if path.is_dir() else "no regular file"
-                raise FileError(f"{path}: cannot be written (it is {what})")
+            if path.exists() and not path.is_file():
+                _require_writable(path, path)
         yield part
         with _told_of(path):
             _sync(part, os.O_RDONLY)

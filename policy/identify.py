@@ -73,6 +73,8 @@ def command(
         raise ConfigError(f"threads should be at least 0, received {threads}")
     if first_s is not None and not POSITIVE.allows(first_s):
         raise ConfigError(f"first-s should be {POSITIVE}, received {first_s}")
+    files.require_output(out, (".yaml", ".yml"), log)
+    files.require_output(out.with_suffix(".html"), (".html",), log)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     recorded = _recorded(log, task, any_robot)
     require_motion(recorded, ", ".join(map(str, log)))

@@ -43,6 +43,29 @@ def test_the_rule(tmp_path):
             files.require_output(path, (".json",), inputs)
 
 
+def test_an_output_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    files.require_output(tmp_path / "new" / "folder" / "new.json", (".json",))
+    assert not (tmp_path / "new").exists()
+    for path, sentence in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "file" / "new.json", "file is no folder"),
+        (tmp_path / ("n" * 300), "File name too long"),
+    ):
+        with pytest.raises(FileError, match=sentence):
+            files.require_output(path, (".json",))
+
+
+def test_identify_replaces_no_log_and_no_folder(tmp_path, capsys):
+    motion = tmp_path / "motion.csv"
+    motion.write_text("")
+    line = ("identify", "--log", motion, "--task", "DriveCircle-v0", "--out")
+    assert "an input" in refused(tmp_path, capsys, *line, motion)
+    assert "it is a folder" in refused(tmp_path, capsys, *line, tmp_path)
+    (tmp_path / "profile.html").mkdir()
+    assert "profile.html: cannot" in refused(tmp_path, capsys, *line, tmp_path / "profile.yaml")
+
+
 def test_a_log_is_replaced_by_no_page_and_no_list(tmp_path, capsys):
     logs.record(tmp_path / "a").close()
     log = tmp_path / "a" / "a_0.mcap"
