@@ -27,6 +27,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "mass": (0.4, 2.5),
     "friction": (0.2, 2.5),
     "size": (0.7, 1.4),
+    "track": (0.7, 1.4),
     "damping": (0.1, 10.0),
     "armature": (0.1, 10.0),
     "friction_loss": (0.0, 0.3),
@@ -210,6 +211,8 @@ def _usual(model: mujoco.MjModel, signals: Mapping[str, int]) -> Iterator[Free]:
         yield Free("gain", (name,), *BOUNDS["gain"])
     if wheels := _wheels(model):
         yield Free("size", wheels, *BOUNDS["size"])
+        if sides := _beside(model, wheels):
+            yield Free("track", sides, *BOUNDS["track"])
         for name in targets.names("geom"):  # a caster tilts the robot, and takes weight
             geom = model.geom(name)
             if name not in wheels and geom.contype[0] and model.geom_bodyid[geom.id]:
@@ -220,6 +223,14 @@ def _usual(model: mujoco.MjModel, signals: Mapping[str, int]) -> Iterator[Free]:
         if name in signals:
             yield Free("scale", (name,), *BOUNDS["scale"])
             yield Free("bias", (name,), *BOUNDS["bias"])
+    if {"position", "heading"} <= {*signals}:  # a marker or a lidar is never mounted straight
+        yield Free("bias", ("heading",), *BOUNDS["bias"])
+
+
+def _beside(model: mujoco.MjModel, wheels: Sequence[str]) -> tuple[str, ...]:
+    """Return the bodies of wheels that sit to the side of their base."""
+    bodies = [int(model.geom_bodyid[model.geom(name).id]) for name in wheels]
+    return tuple(model.body(i).name for i in bodies if model.body_pos[i, 1] and model.body(i).name)
 
 
 def _wheels(model: mujoco.MjModel) -> tuple[str, ...]:

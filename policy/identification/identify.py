@@ -37,6 +37,7 @@ NEEDS: Mapping[str, str] = {
     "mass": "accelerations that the motors' force or the tyres' grip limits",
     "friction": "slip, or motion near it",
     "size": "travel with a measured position",
+    "track": "turns with a measured heading or position",
     "damping": "motion at different speeds that the motors can hardly keep up",
     "armature": "hard starts and stops of the motors",
     "friction_loss": "slow motion and stops",

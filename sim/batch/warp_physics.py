@@ -27,7 +27,7 @@ CONTACTS, ROWS = 64, 256
 lies on the floor has 10 and 38."""
 
 OWN = (
-    *("geom_friction", "pair_friction", "body_mass", "body_inertia"),
+    *("geom_friction", "pair_friction", "body_pos", "body_mass", "body_inertia"),
     *("dof_damping", "dof_armature", "dof_frictionloss", "actuator_forcerange"),
     *("body_subtreemass", "body_invweight0", "dof_invweight0", "tendon_invweight0"),
     "actuator_acc0",

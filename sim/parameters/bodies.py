@@ -41,6 +41,10 @@ def _set_size(own: mujoco.MjModel, nominal: mujoco.MjModel, factor: Array) -> No
     own.geom_aabb[:] = factor[:, None] * nominal.geom_aabb
 
 
+def _set_track(own: mujoco.MjModel, nominal: mujoco.MjModel, factor: Array) -> None:
+    own.body_pos[:, 1] = factor * nominal.body_pos[:, 1]
+
+
 def _set_damping(own: mujoco.MjModel, nominal: mujoco.MjModel, factor: Array) -> None:
     own.dof_damping[:] = nominal.dof_damping * _of_dofs(nominal, factor)
 
@@ -66,13 +70,14 @@ _SET: Mapping[str, Callable[[mujoco.MjModel, mujoco.MjModel, Array], None]] = {
     "mass": _set_mass,
     "friction": _set_friction,
     "size": _set_size,
+    "track": _set_track,
     "damping": _set_damping,
     "armature": _set_armature,
     "friction_loss": _set_friction_loss,
     "force": _set_force,
 }
 
-_DERIVED = ("mass", "armature")
+_DERIVED = ("mass", "track", "armature")
 """Kinds after which MuJoCo has to derive other fields anew."""
 
 _ROUND = ("SPHERE", "CAPSULE", "ELLIPSOID", "CYLINDER", "BOX")
@@ -162,6 +167,7 @@ class Bodies:
         model, named = self._nominal, target not in (ALL, EACH)
         nominal = {
             "mass": model.body_mass,
+            "track": model.body_pos[:, 1],
             "damping": _first_dofs(model, model.dof_damping),
             "armature": _first_dofs(model, model.dof_armature),
             "force": np.where(model.actuator_forcelimited, model.actuator_forcerange[:, 1], 0.0),

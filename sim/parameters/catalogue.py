@@ -29,6 +29,7 @@ KINDS: Mapping[str, Kind] = {
     "mass": Kind("body", _FACTOR, 1.0),
     "friction": Kind("geom", _FACTOR, 1.0),
     "size": Kind("geom", Range(0.2, 5.0), 1.0),
+    "track": Kind("body", Range(0.2, 5.0), 1.0, alone=""),
     "damping": Kind("joint", Range(0.0, 100.0), 1.0),
     "armature": Kind("joint", Range(0.0, 100.0), 1.0),
     "friction_loss": Kind("joint", Range(0.0, 1e4), 0.0),
@@ -66,6 +67,8 @@ class Parameters:
         mass: factor on the mass and the inertia of bodies.
         friction: factor on the friction of geoms. A contact takes the larger friction of its two.
         size: factor on the size of geoms, as on a wheel's radius; masses stay as they are.
+        track: factor on how far bodies sit to the side of the body that carries them, as wheels do
+            from a base: on its track.
         damping, armature: factor on the damping and on the rotor's inertia of joints.
         friction_loss: added to the friction of joints, N m or N.
         force: factor on the largest force of actuators.
@@ -85,6 +88,7 @@ class Parameters:
     mass: Amounts = _NONE
     friction: Amounts = _NONE
     size: Amounts = _NONE
+    track: Amounts = _NONE
     damping: Amounts = _NONE
     armature: Amounts = _NONE
     friction_loss: Amounts = _NONE

@@ -172,6 +172,10 @@ def test_all_that_applies_is_tried_where_nothing_is_named():
     task = registered("DriveCircle-v0").make()
     names = [f.name for f in chosen((), task, {"forward_speed": 1, "yaw_rate": 1}, "known")]
     assert names[:4] == ["delay", "gain:left_motor", "gain:right_motor", WHEELS]
+    assert "track:left_wheel+right_wheel" in names
+    assert "bias:heading" not in names
+    posed = {"position": 2, "heading": 1}
+    assert "bias:heading" in [f.name for f in chosen((), task, posed, "known")]
     assert {"mass", "friction", "force", "damping", "armature", "friction_loss"} <= {*names}
     point = registered("PointCircle-v0").make()
     without = [f.name for f in chosen((), point, {"position": 2}, "known")]
@@ -310,6 +314,19 @@ def test_a_csv_file_is_read(tmp_path, sparse):
     result = run(read, "gain:left_motor", "gain:right_motor")
     assert by_name(result)["gain:left_motor"].value == pytest.approx(0.9, abs=0.01)
     assert by_name(result)["gain:right_motor"].value == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_wide_track_is_told_from_long_ways_by_the_ends_of_motions(tmp_path):
+    """No gains of the two wheels would do the same, and a marker that is mounted askew hides it."""
+    wheels = "left_wheel+right_wheel"
+    gap = {"gain": 1.03, "track": dict.fromkeys(wheels.split("+"), 1.06), "bias": {"heading": 0.03}}
+    motion = recorded("DriveCircle-v0", gap, share=0.3, episodes=8, steps=200, every=100)
+    read = from_csv([as_csv(tmp_path / "motion.csv", motion, sparse=True)], motion.task)
+    result = run(read, "gain", f"track:{wheels}", "bias:heading")
+    numbers = by_name(result)
+    assert numbers["gain"].value == pytest.approx(1.03, abs=0.005)
+    assert numbers[f"track:{wheels}"].value == pytest.approx(1.06, abs=0.01)
+    assert numbers["bias:heading"].value == pytest.approx(0.03, abs=0.005)
 
 
 HEAD = "time,command.forward_speed,command.yaw_rate,position.x,position.y\n"

@@ -26,7 +26,7 @@ SLIDER = """
       <geom name="block" type="box" size="0.1 0.1 0.02" mass="1"/>
       <geom name="drum" type="cylinder" size="0.03 0.1" euler="90 0 0" mass="0.1"/>
       <geom name="ball" type="sphere" size="0.03" mass="0.1"/>
-      <body name="arm">
+      <body name="arm" pos="0 0.2 0">
         <joint name="elbow" axis="0 1 0" damping="0.2" armature="0.01"/>
         <geom name="bob" type="ellipsoid" size="0.02 0.03 0.04" pos="0.1 0 0.1" mass="0.5"/>
       </body>
@@ -70,6 +70,7 @@ def model_of(**data):
         ({"size": {"runner": 1.5}}, "geom_size", 1, 1.5),
         ({"size": {"runner": 1.5}}, "geom_rbound", 1, 1.5),
         ({"size": {"runner": 1.5}}, "geom_aabb", 1, 1.5),
+        ({"track": {"arm": 1.5}}, "body_pos", (2, 1), 1.5),
         ({"damping": 3}, "dof_damping", 6, 3.0),
         ({"armature": {"elbow": 3}}, "dof_armature", 6, 3.0),
         ({"force": 0.5}, "actuator_forcerange", 0, 0.5),
@@ -78,7 +79,8 @@ def model_of(**data):
 def test_a_factor_is_of_what_it_names_and_of_nothing_else(data, field, at, factor):
     changed, nominal = getattr(model_of(**data), field), getattr(NOMINAL, field)
     np.testing.assert_allclose(changed[at], factor * nominal[at], rtol=1e-12)
-    rest = np.arange(len(nominal)) != at
+    rest = np.ones(nominal.shape, dtype=bool)
+    rest[at] = False
     if len(data[next(iter(data))] if isinstance(data[next(iter(data))], dict) else [1, 2]) == 1:
         np.testing.assert_array_equal(changed[rest], nominal[rest])
 
@@ -114,6 +116,7 @@ def test_a_robot_starts_as_much_higher_as_its_lowest_geom_reaches_lower(geom, fa
         ({"damping": {"free": 2}}, "damping: there is no joint 'free'; it has elbow"),
         ({"size": {"floor": 2}}, "size: 'floor' is a plane, mesh or height field"),
         ({"size": {"each": 2}}, "size: should name geoms"),
+        ({"track": {"sledge": 2}}, "track: 'sledge' has none in its model"),
         ({"delay": {"positoin": 2}}, "delay: there is no signal 'positoin'; did you mean 'posit"),
         ({"drift": {"yaw_rate": 2}, "pose": "reckoned"}, "drift: should be of position and head"),
     ],
