@@ -14,9 +14,10 @@ from rich.table import Table
 from holdfast import files
 from holdfast.errors import ConfigError
 from holdfast.policy import figures
+from holdfast.policy.identification.certainty import Found
 from holdfast.policy.identification.csv_file import SUFFIX, from_csv
 from holdfast.policy.identification.identify import NEEDS, Errors, Identified, identify
-from holdfast.policy.identification.search import USUAL, Found, SearchSettings
+from holdfast.policy.identification.search import USUAL, SearchSettings
 from holdfast.policy.identification.tracks import Recorded, from_logs, require_motion
 from holdfast.policy.learn.settings import TaskOption
 from holdfast.schema import POSITIVE
@@ -135,9 +136,14 @@ def write(out: Path, recorded: Recorded, found: Identified, settings: SearchSett
 def remarks(found: Identified) -> list[str]:
     """Return sentences on what is not in the profile, or should be doubted."""
     said = []
+    if still := [each.free.name for each in found.found if not each.moved]:
+        said.append(
+            f"not identifiable, nominal in the fit: {', '.join(still)}; other values predicted "
+            "motion that was not fitted no better"
+        )
     for each in found.found:
         name = each.free.name
-        if not each.known:
+        if not each.known and each.moved:
             also = f"; it trades off against {each.with_}" if each.with_ else ""
             said.append(
                 f"{name}: not identifiable, left out of the profile and nominal in the fit; it "

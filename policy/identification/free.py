@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError
 from holdfast.plain import meant, shown
@@ -38,6 +39,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "bias": (-0.2, 0.2),
 }
 """Default bounds of the search, by kind. `friction_loss`: as a share of the largest force."""
+
+STRONG = ("delay", "gain", "size", "mass", "friction")
+"""Kinds that are searched from the start where nothing is named; the others are weak."""
 
 MOST_GAINS = 4
 """Actuators up to which each gain is tried by itself."""
@@ -146,6 +150,17 @@ def chosen(
     for each in found:
         _require(each, task, signals, pose)
     return tuple(found)
+
+
+def strongest(free: Sequence[Free]) -> NDArray[np.intp]:
+    """Return which of all numbers that apply change a robot's motion most, as indices."""
+    found = [i for i, each in enumerate(free) if each.kind in STRONG and _is_strong(each, free)]
+    return np.array(found, np.intp)
+
+
+def _is_strong(one: Free, free: Sequence[Free]) -> bool:
+    """Return whether a number is the first one of sizes, which is that of the wheels."""
+    return one.kind != "size" or one is next(each for each in free if each.kind == "size")
 
 
 def _read(word: str, targets: Targets) -> Iterator[Free]:

@@ -8,17 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from holdfast.policy.identification.certainty import Found, conclude, settle_whole
 from holdfast.policy.identification.compare import Comparison, compared
-from holdfast.policy.identification.free import Free, chosen
-from holdfast.policy.identification.search import (
-    Fit,
-    Found,
-    SearchSettings,
-    Simulator,
-    conclude,
-    cross_entropy,
-    settle_whole,
-)
+from holdfast.policy.identification.fit import STEPS, Fit, select
+from holdfast.policy.identification.free import Free, chosen, strongest
+from holdfast.policy.identification.search import SearchSettings, Simulator, cross_entropy
 from holdfast.policy.identification.tracks import Piece, Recorded, pieces
 from holdfast.signals import Array
 from holdfast.sim.parameters.catalogue import Parameters, Pose
@@ -29,6 +23,9 @@ seldom: infinity, from the first to the last."""
 
 HELD_OUT = 5
 """Each fifth piece is held out."""
+
+LEAST_SEARCHED = 4
+"""Pieces that the search looks at, also where these are longer than it needs."""
 
 LEAST_NOISE = 1e-4
 """Noise that is worth a line of a profile, SI units."""
@@ -133,7 +130,7 @@ def identify(
     task, period_s = recorded.task, recorded.task.contract.period_s
     names = compared(task, recorded.signals, signals)
     free = chosen(words, task, names, pose)
-    fitted, held_out = _split(recorded, first_s, settings.fit_s)
+    fitted, held_out = _split(recorded, first_s)
     start = np.array([each.place(each.nominal) for each in free])
     simulators = []
 
@@ -142,14 +139,22 @@ def identify(
         return simulators[-1]
 
     try:
-        searched = simulator(_up_to(fitted, settings.search_s / period_s))
+        searched, checked = (
+            simulator(_up_to(part, settings.search_s / period_s, LEAST_SEARCHED))
+            for part in (fitted[::2], fitted[1::2] or fitted)
+        )
         say(f"searches {', '.join(each.name for each in free)}")
-        place = cross_entropy(searched, settings, start)
-        say(f"search: {_told(free, place)}")
-        fit = Fit(simulator(fitted), place)
-        fit.refine(np.array([i for i, each in enumerate(free) if not each.whole], np.intp))
+        strong = np.arange(len(free)) if words else strongest(free)
+        first = Fit(searched, cross_entropy(searched, settings, start, strong))
+        moving = [int(i) for i in strong if not free[i].whole]
+        say(f"search: {_told(free, first.place)}")
+        if len(strong) < len(free):
+            first.refine(np.array(moving, np.intp), 6, STEPS[1:])
+            moving = select(first, checked, moving, settings.clear, say)
+        fit = Fit(simulator(_up_to(fitted, settings.fit_s / period_s)), first.place)
+        fit.refine(np.array(moving, np.intp), 6)
         say(f"least squares: {_told(free, fit.place)}")
-        found = conclude(fit, settings, settle_whole(fit, settings))
+        found = conclude(fit, moving, settings, settle_whole(fit, moving, settings))
         judge = Judge(Comparison(task, held_out, names), free, pose, threads)
         before, after = judge.judged(start), judge.judged(fit.place)
         return Identified(
@@ -176,22 +181,19 @@ def _told(free: Sequence[Free], place: Array) -> str:
     return ", ".join(f"{f.name} {f.value(float(z)):.3f}" for f, z in zip(free, place, strict=True))
 
 
-def _split(
-    recorded: Recorded, first_s: float | None, fit_s: float
-) -> tuple[list[Piece], list[Piece]]:
+def _split(recorded: Recorded, first_s: float | None) -> tuple[list[Piece], list[Piece]]:
     """Return the pieces to fit, and those held out: each fifth one. Of less than five, one."""
     found = pieces(recorded.tracks, recorded.task.contract.period_s, first_s)
     every = min(HELD_OUT, max(len(found), 1))
     held_out = found[every - 1 :: every]
     fitted = [piece for i, piece in enumerate(found) if i % every != every - 1] or found
-    most = fit_s / recorded.task.contract.period_s
-    return _up_to(fitted, most), _up_to(held_out, most)
+    return fitted, held_out
 
 
-def _up_to(some: Sequence[Piece], steps: float) -> list[Piece]:
-    """Return pieces of so many steps in all, evenly spread over all pieces; at least one."""
+def _up_to(some: Sequence[Piece], steps: float, least: int = 1) -> list[Piece]:
+    """Return pieces of so many steps in all, evenly spread over all pieces; at least so many."""
     count = len(some)
-    while count > 1 and _steps(some) * count / len(some) > steps:
+    while count > least and _steps(some) * count / len(some) > steps:
         count -= 1
     return [some[i * len(some) // count] for i in range(count)]
 
