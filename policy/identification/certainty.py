@@ -50,13 +50,15 @@ def covariance(fit: Fit, moving: NDArray[np.intp]) -> Array:
     The larger one of two: as if all errors were independent; and from how much the episodes, or
     the windows of a few episodes, disagree (Huber's sandwich), because a model's errors last.
     Both with what was known before, so that a number of which nothing is seen keeps that
-    spread.
+    spread. Slopes over two steps are multiplied, because a rough mismatch has slopes over each
+    single step that are no information.
     """
+    fit.step = STEPS[0]
+    wide = fit.slopes(fit.place, moving)[0].reshape(-1, len(moving))
     fit.step = STEPS[1]
     slope, residual = fit.slopes(fit.place, moving)
-    flat = slope.reshape(-1, len(moving))
     prior = np.eye(len(moving)) / PRIOR**2
-    inverse = np.linalg.inv(flat.T @ flat + prior)
+    inverse = np.linalg.inv(_product(slope.reshape(-1, len(moving)), wide) + prior)
     pull = np.einsum("wvp,wv->wp", slope, residual)
     episode = _episodes(fit)
     if len(np.unique(episode)) >= LEAST_EPISODES:
@@ -67,6 +69,15 @@ def covariance(fit: Fit, moving: NDArray[np.intp]) -> Array:
     larger = np.sqrt(np.maximum(np.diag(sandwich) / np.diag(inverse), 1.0))
     found: Array = inverse * np.outer(larger, larger)
     return found
+
+
+def _product(one: Array, other: Array) -> Array:
+    """Return what slopes (N, P) over two steps have in common, (P, P), without a negative
+    curve."""
+    both = one.T @ other
+    values, vectors = np.linalg.eigh((both + both.T) / 2.0)
+    common: Array = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return common
 
 
 def _episodes(fit: Fit) -> NDArray[np.intp]:
@@ -159,18 +170,27 @@ def _sureness(fit: Fit, i: int, free: Free, worse: Array, clear: float) -> str:
 
 
 def conclude(
-    fit: Fit, moved: Sequence[int], settings: SearchSettings, sure: Mapping[int, str]
+    fit: Fit,
+    moving: Sequence[int],
+    moved: Array,
+    settings: SearchSettings,
+    sure: Mapping[int, str],
 ) -> list[Found]:
     """Tell what the recording tells from what it does not, fit that again, and say how sure.
 
+    Args:
+        moving: the smooth numbers that were fitted, as indices. moved: how far numbers (P,) moved
+            when one of the others was let free. sure: see `settle_whole`.
+
     What did not move is not told, because its value does not help predictions. What is not
     identifiable takes its nominal value, and its spread enters those of the others. A
-    spread is the larger one of the standard error and the scatter among parts of the pieces.
+    spread is the larger one of the standard error and the scatter among parts of the pieces, and
+    in squares how far a number moved when one of the others was let free.
     """
     smooth = np.array([i for i, free in enumerate(fit.free) if not free.whole], np.intp)
     known = {i for i, how in sure.items() if how != "unknown"}
     joint = np.zeros((0, 0))
-    fitted = set(moved)
+    fitted = set(moving)
     while True:  # a number that was taken out may leave others that are known no better
         joint = covariance(fit, smooth) if len(smooth) else joint
         deviation = np.sqrt(np.diag(joint))
@@ -187,8 +207,8 @@ def conclude(
         fit.refine(np.array(sorted(fitted), np.intp), 4, STEPS[2:])
     for i in sure.keys() - known:
         fit.place[i] = fit.free[i].place(fit.free[i].nominal)
-    moving = np.array(sorted(fitted), np.intp)
-    among = dict(zip(moving.tolist(), scatter(fit, moving, settings.seed).tolist(), strict=True))
+    kept = np.array(sorted(fitted), np.intp)
+    among = dict(zip(kept.tolist(), scatter(fit, kept, settings.seed).tolist(), strict=True))
     found = []
     for i, free in enumerate(fit.free):
         z = float(fit.place[i])
@@ -197,10 +217,11 @@ def conclude(
             found.append(Found(free, free.value(z), spread, i in known, _edge(z)))
             continue
         row = int(np.flatnonzero(smooth == i)[0])
-        spread = free.spread(z, max(float(deviation[row]), among.get(i, 0.0)))
+        error = max(float(deviation[row]), among.get(i, 0.0))
+        spread = free.spread(z, float(np.hypot(error, moved[i])))
         partner = _partner(joint, row, [fit.free[int(j)].name for j in smooth])
         at = _edge(z) if i in fitted else ""
-        found.append(Found(free, free.value(z), spread, i in fitted, at, partner, i in moved))
+        found.append(Found(free, free.value(z), spread, i in fitted, at, partner, i in moving))
     return found
 
 

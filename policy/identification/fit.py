@@ -25,7 +25,7 @@ mismatch rough on a fine scale, where a derivative says nothing of the way to th
 FURTHEST = 0.3
 """Furthest that a number is thought to move when its worth is judged by derivatives."""
 
-ATTEMPTS = 2
+ATTEMPTS = 3
 """Parameters in turn that have to be found worthless before the selection ends."""
 
 
@@ -155,7 +155,7 @@ def select(
     chosen: Sequence[int],
     clear: float,
     say: Callable[[str], None],
-) -> list[int]:
+) -> tuple[list[int], Array]:
     """Let weak parameters leave their nominal values one after another, while that predicts better.
 
     The next one is the one from which derivatives promise most, when those before move with it
@@ -169,9 +169,10 @@ def select(
         clear: standard errors by which predictions have to be better.
 
     Returns:
-        All smooth numbers that move.
+        All smooth numbers that move; and how far each number (P,) moved, at most, when one that
+        stays nominal was let free: the data hardly tell these fits apart.
     """
-    moving, failed = list(chosen), 0
+    moving, failed, moved = list(chosen), 0, np.zeros(len(fit.free))
     rest = [i for i, f in enumerate(fit.free) if not f.whole and i not in moving]
     while rest and failed < ATTEMPTS:
         added = rest.pop(int(_worth(fit, moving, rest).argmax()))
@@ -180,11 +181,12 @@ def select(
         losses = checked.losses(np.stack((before, fit.place)))
         better = standard_errors(losses[0] - losses[1])
         if better < clear:
+            moved = np.maximum(moved, np.abs(fit.place - before))
             fit.place, failed = before, failed + 1
             continue
-        moving, failed = [*moving, added], 0
+        moving, failed, moved = [*moving, added], 0, 0.0 * moved
         say(f"adds {fit.free[added].name}: predictions are {better:.1f} standard errors better")
-    return moving
+    return moving, moved
 
 
 def _worth(fit: Fit, chosen: Sequence[int], rest: Sequence[int]) -> Array:

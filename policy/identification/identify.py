@@ -148,13 +148,15 @@ def identify(
         first = Fit(searched, cross_entropy(searched, settings, start, strong))
         moving = [int(i) for i in strong if not free[i].whole]
         say(f"search: {_told(free, first.place)}")
+        moved = np.zeros(len(free))
         if len(strong) < len(free):
             first.refine(np.array(moving, np.intp), 6, STEPS[1:])
-            moving = select(first, checked, moving, settings.clear, say)
+            moving, moved = select(first, checked, moving, settings.clear, say)
         fit = Fit(simulator(_up_to(fitted, settings.fit_s / period_s)), first.place)
         fit.refine(np.array(moving, np.intp), 6)
         say(f"least squares: {_told(free, fit.place)}")
-        found = conclude(fit, moving, settings, settle_whole(fit, moving, settings))
+        sure = settle_whole(fit, moving, settings)
+        found = conclude(fit, moving, moved, settings, sure)
         judge = Judge(Comparison(task, held_out, names), free, pose, threads)
         before, after = judge.judged(start), judge.judged(fit.place)
         return Identified(

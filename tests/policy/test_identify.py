@@ -8,11 +8,13 @@ import yaml
 
 from holdfast import cli
 from holdfast.errors import ConfigError, LogError
+from holdfast.policy.identification.certainty import _product
 from holdfast.policy.identification.compare import Comparison
 from holdfast.policy.identification.csv_file import from_csv
+from holdfast.policy.identification.fit import Fit, select
 from holdfast.policy.identification.free import chosen
 from holdfast.policy.identification.identify import identify
-from holdfast.policy.identification.search import SearchSettings
+from holdfast.policy.identification.search import SearchSettings, Simulator
 from holdfast.policy.identification.tracks import pieces, require_motion
 from holdfast.policy.identify import error_table, parameter_table, remarks, write
 from holdfast.sim.batch.replay import Replay
@@ -156,6 +158,40 @@ def test_a_number_at_its_bound_is_said():
     result = run(motion, "gain=0.9..1.2")
     assert by_name(result)["gain"].at == "lower"
     assert "at its lower bound, 0.9" in " ".join(remarks(result))
+
+
+def test_a_weak_number_moves_only_where_it_predicts_better():
+    wheels = "left_wheel+right_wheel"
+    gap = {"gain": 0.95, "track": dict.fromkeys(wheels.split("+"), 1.1), "noise": NOISE}
+    motion = recorded("DriveCircle-v0", gap, share=0.3, episodes=6, steps=100)
+    names = {"position": 2, "heading": 1}
+    words = ("gain", f"track:{wheels}", "bias:heading", "armature")
+    free = chosen(words, motion.task, names, "known")
+    start = np.array([each.place(each.nominal) for each in free])
+    cut = pieces(motion.tracks, 0.05, None)
+    fitted, checked = (
+        Simulator(free, Comparison(motion.task, part, names), "known")
+        for part in (cut[::2], cut[1::2])
+    )
+    fit, said = Fit(fitted, start), []
+    moving, moved = select(fit, checked, [0], 3.0, said.append)
+    assert moving == [0, 1]
+    assert free[1].value(fit.place[1]) == pytest.approx(1.1, abs=0.02)
+    np.testing.assert_array_equal(fit.place[2:], start[2:])
+    assert len(said) == 1
+    assert moved[0] > 0.0
+    fitted.close()
+    checked.close()
+
+
+def test_slopes_of_roughness_alone_are_no_information():
+    rng = np.random.default_rng(0)
+    true = np.outer(rng.standard_normal(4000), [1.0, 0.0])
+    one, other = (true + rng.standard_normal((4000, 2)) for _ in range(2))
+    information = _product(one, other)
+    assert information[0, 0] == pytest.approx(4000, rel=0.1)
+    assert information[1, 1] < 0.1 * (one.T @ one)[1, 1]
+    assert np.linalg.eigvalsh(information).min() >= -1e-9
 
 
 def test_a_push_is_left_out():
@@ -320,9 +356,10 @@ def test_a_wide_track_is_told_from_long_ways_by_the_ends_of_motions(tmp_path):
     """No gains of the two wheels would do the same, and a marker that is mounted askew hides it."""
     wheels = "left_wheel+right_wheel"
     gap = {"gain": 1.03, "track": dict.fromkeys(wheels.split("+"), 1.06), "bias": {"heading": 0.03}}
-    motion = recorded("DriveCircle-v0", gap, share=0.3, episodes=8, steps=200, every=100)
+    motion = recorded("DriveCircle-v0", gap, share=0.3, episodes=8, steps=120, every=60)
     read = from_csv([as_csv(tmp_path / "motion.csv", motion, sparse=True)], motion.task)
-    result = run(read, "gain", f"track:{wheels}", "bias:heading")
+    few = SearchSettings(candidates=12, generations=4, search_s=12.0)
+    result = run(read, "gain", f"track:{wheels}", "bias:heading", settings=few)
     numbers = by_name(result)
     assert numbers["gain"].value == pytest.approx(1.03, abs=0.005)
     assert numbers[f"track:{wheels}"].value == pytest.approx(1.06, abs=0.01)
