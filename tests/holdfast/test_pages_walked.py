@@ -152,6 +152,6 @@ def test_watching(two_runs, first_run):
     said = walk.output("holdfast watch").splitlines()
     assert [line.partition(" http")[0] for line in said] == [
         *("runs/monday:", "waiting for a log or a training in runs/monday"),
-        *("runs/tuesday:", "runs/circle:"),
+        *("runs/monday:", "runs/tuesday:", "runs/circle:"),
     ]
     assert "evident that tuesday is better" in walk.output("holdfast show --compare")
