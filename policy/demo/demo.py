@@ -248,8 +248,11 @@ class Demo:
 
     def _gate(self, child: Path, parent: Path, run: Path) -> dict[str, Any]:
         path = self.settings.out / "gate.json"
-        with self._step("gate", "Ask the gate whether the log speaks against the child") as step:
-            gate.command(child, (run,), (parent,), task=self.task, json_out=path)
+        with self._step(
+            "gate", "Ask the gate whether log or profile speak against the child"
+        ) as step:
+            profile = self.settings.out / "profile.yaml"
+            gate.command(child, (run,), (parent,), profile, task=self.task, json_out=path)
             answer: dict[str, Any] = plain.read_json(path, TrainingError)
             step["gave"] = answer["answer"]
         return answer

@@ -8,9 +8,10 @@ below gives reasons; the worst answer among all reasons is the gate's.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +29,14 @@ from holdfast.policy.improve.experience import Experience, Trajectory, read
 from holdfast.policy.improve.finetune import CostEstimate, Finetuner, FinetuneSettings, opened
 from holdfast.policy.learn.settings import TaskOption
 from holdfast.policy.models.networks import Networks
+from holdfast.policy.ship.evaluate import evaluate
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Range, check
 from holdfast.signals import Array
+from holdfast.sim.parameters import catalogue
+
+EPISODES = 100
+"""Episodes of the child in the identified simulator."""
 
 
 class Answer(IntEnum):
@@ -69,6 +75,14 @@ class GateSettings:
         check(self, TrainingError)
 
 
+class About(Enum):
+    """What a reason is about: the child, how far the logs reach, or the child in a simulator."""
+
+    CHILD = "child"
+    REACH = "reach"
+    SIMULATOR = "simulator"
+
+
 @dataclass(frozen=True)
 class Reason:
     """One reason: what was looked at, what was found, and what that says."""
@@ -77,6 +91,7 @@ class Reason:
     found: str
     wanted: str
     answer: Answer
+    about: About = About.CHILD
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,8 @@ class Case:
         cost: the child's estimated costs.
         observations: of each episode, (K + 1, n).
         familiarity: the child's, or None.
+        simulated: (episodes, costs), the child's cost returns in the identified simulator, in
+            robots drawn about the profile; None without a profile.
     """
 
     settings: GateSettings
@@ -98,6 +115,7 @@ class Case:
     cost: CostEstimate
     observations: tuple[Array, ...]
     familiarity: Familiarity | None
+    simulated: Array | None = None
 
     @property
     def kl(self) -> float:
@@ -121,7 +139,8 @@ def divergence(case: Case) -> Iterator[Reason]:
     """How far the child is from the policies that made the logs."""
     most = case.settings.max_kl
     answer = Answer.CANARY if case.kl <= most else Answer.NOT_ENOUGH  # NaN is not enough
-    yield Reason("KL from the behaviour policy", f"{case.kl:.3f} nats", f"at most {most:g}", answer)
+    what, found = "KL from the behaviour policy", f"{case.kl:.3f} nats"
+    yield Reason(what, found, f"at most {most:g}", answer, About.REACH)
 
 
 def sample_size(case: Case) -> Iterator[Reason]:
@@ -129,7 +148,7 @@ def sample_size(case: Case) -> Iterator[Reason]:
     least = case.settings.min_share
     answer = Answer.CANARY if case.share >= least else Answer.NOT_ENOUGH
     found, wanted = f"{case.share:.0%} of {len(case.ratio)} steps", f"at least {least:.0%}"
-    yield Reason("effective sample size", found, wanted, answer)
+    yield Reason("effective sample size", found, wanted, answer, About.REACH)
     count, fewest = len(case.observations), case.settings.min_episodes
     answer = Answer.CANARY if count >= fewest else Answer.NOT_ENOUGH
     yield Reason("episodes", str(count), f"at least {fewest}", answer)
@@ -171,6 +190,27 @@ def costs(case: Case) -> Iterator[Reason]:
             f"{mean:.3g} ± {error:.2g}",
             f"mean + {bound:g} standard errors at most d {limit:g}",
             answer,
+            About.CHILD if case.near else About.REACH,
+        )
+
+
+def simulated_costs(case: Case) -> Iterator[Reason]:
+    """The child's cost returns in the identified simulator, over the profile's spread."""
+    if case.simulated is None:
+        return
+    bound, count = case.settings.bound, len(case.simulated)
+    for name, limit, values in zip(case.names, case.limit, case.simulated.T, strict=True):
+        mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(count)
+        if mean - bound * error > limit:
+            answer = Answer.REJECT
+        else:
+            answer = Answer.CANARY if mean + bound * error <= limit else Answer.NOT_ENOUGH
+        yield Reason(
+            f"cost {name} in the identified simulator",
+            f"{mean:.3g} ± {error:.2g}",
+            f"mean + {bound:g} standard errors at most d {limit:g}",
+            answer,
+            About.SIMULATOR,
         )
 
 
@@ -179,6 +219,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Reason]], ...] = (
     sample_size,
     familiar_states,
     costs,
+    simulated_costs,
 )
 """Each looks at a case and gives its reasons. A further check is a function, and its name here."""
 
@@ -190,6 +231,7 @@ def gate(
     settings: GateSettings,
     gamma: float,
     lam: float,
+    simulated: Array | None = None,
 ) -> list[Reason]:
     """Return the reasons for and against trying a child.
 
@@ -198,6 +240,7 @@ def gate(
         familiarity: the child's, or None.
         trajectories: the logged episodes.
         gamma, lam: discount and GAE λ of the reward, as in training.
+        simulated: see `Case`.
 
     Raises:
         LogError: there is nothing in the logs to learn from.
@@ -214,19 +257,26 @@ def gate(
         cost=tuner.cost(),
         observations=tuple(t.observation.astype(np.float64) for t in trajectories),
         familiarity=familiarity,
+        simulated=simulated,
     )
     return [reason for each in CHECKS for reason in each(case)]
 
 
 def answer_of(reasons: Sequence[Reason]) -> Answer:
-    """Return the worst answer of all reasons."""
-    return max(reason.answer for reason in reasons)
+    """Return the worst answer of all reasons.
+
+    Where the identified simulator tells of the child, it does not matter that the logs do not.
+    """
+    simulated = any(reason.about is About.SIMULATOR for reason in reasons)
+    counted = [r for r in reasons if not (simulated and r.about is About.REACH)]
+    return max(reason.answer for reason in counted)
 
 
 def command(
     child: Positional[Path],
     log: tuple[Path, ...],
     policy: tuple[Path, ...] = (),
+    profile: Path | None = None,
     settings: GateSettings = GateSettings(),
     task: TaskOption = None,
     json_out: Path | None = None,
@@ -242,26 +292,43 @@ def command(
         log: runs recorded with `holdfast deploy --explore`, of policies with the child's contract.
         policy: bundles that made the logs; log-probabilities and costs of their logs are
             recomputed and compared. Those of other logs are believed.
+        profile: what `holdfast identify` found. The child then also runs in the identified
+            simulator, in robots drawn about the profile, and it does not count that a child which
+            was trained there is far from the policies that made the logs.
         settings: bounds of the checks.
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
             file names is not run, so such a task has to be given.
         json_out: write the answer and its reasons to this JSON file too.
     """
     if json_out is not None:
-        files.require_output(json_out, (".json",), (child, *log, *policy))
+        given = (child, *log, *policy, *([] if profile is None else [profile]))
+        files.require_output(json_out, (".json",), given)
     torch.set_num_threads(1)
     held, networks, _, trained = opened(child, task)
+    simulated = None
+    if profile is not None:
+        identified = replace(trained, randomise=catalogue.load(profile))
+        simulated = evaluate(networks, identified, EPISODES, settings.seed).cost_returns
     makers: list[Bundle] = [bundles.load(each) for each in policy]
     made = read(log, held, trained.task.make(), makers, anybody=True)
     reasons = gate(
-        networks, held.familiarity, made.trajectories, settings, trained.gamma, trained.lam
+        networks,
+        held.familiarity,
+        made.trajectories,
+        settings,
+        trained.gamma,
+        trained.lam,
+        simulated,
     )
     answer = answer_of(reasons)
     if json_out is not None:
         told = {
             "child": held.hash,
             "answer": str(answer),
-            "reasons": [{**vars(reason), "answer": str(reason.answer)} for reason in reasons],
+            "reasons": [
+                {**vars(reason), "answer": str(reason.answer), "about": reason.about.value}
+                for reason in reasons
+            ],
             "logs": [dict(entry) for entry in made.logs],
         }
         files.write(json_out, json.dumps(told, indent=1) + "\n")

@@ -128,6 +128,26 @@ def test_of_a_child_far_away_the_logs_say_nothing(behaviour, logged):
     assert (costly[0], costly[1][COST]) == (Answer.NOT_ENOUGH, Answer.NOT_ENOUGH)
 
 
+@pytest.mark.parametrize(
+    ("costs", "answer"),
+    [
+        ([1.0, 3.0] * 50, Answer.CANARY),
+        ([4.0, 6.0] * 50, Answer.NOT_ENOUGH),
+        ([9.0, 11.0] * 50, Answer.REJECT),
+        ([np.nan] * 100, Answer.NOT_ENOUGH),
+    ],
+)
+def test_of_a_child_far_away_the_identified_simulator_tells(behaviour, logged, costs, answer):
+    """The limit d is 5. That the logs do not reach the child does not count then."""
+    child, known = moved(behaviour.networks, 0.5), billed(logged, 0.02)
+    simulated = np.array(costs)[:, None]
+    reasons = gate(child, familiarity_of(known), known, GateSettings(), 0.99, 0.95, simulated)
+    assert reasons[-1].what == "cost outside_corridor in the identified simulator"
+    assert reasons[-1].answer is answer
+    assert reasons[0].answer is Answer.NOT_ENOUGH
+    assert answer_of(reasons) is answer
+
+
 def test_few_episodes_and_unfamiliar_states(behaviour, logged):
     child = moved(behaviour.networks, 1e-3)
     free = billed(logged, 0.0)
@@ -218,6 +238,23 @@ def test_the_command(exported, run, tmp_path, capsys):
     assert told["logs"][0]["run"] == "run"
     assert main(words) == 1  # without the bundle that ran: believed, and the same answer
     assert json.loads(out.read_text())["answer"] == "reject"
+
+
+def test_the_command_with_a_profile(exported, run, tmp_path, capsys):
+    """A child of one iteration spins, or stands; the answer is that of its simulated cost."""
+    profile, out = tmp_path / "profile.yaml", tmp_path / "answer.json"
+    profile.write_text("mass: {mean: 1.2, spread: 0.05}\n")
+    words = ["gate", str(exported), "--log", str(run), "--json-out", str(out)]
+    main([*words, "--profile", str(profile)])
+    capsys.readouterr()
+    *_, last = json.loads(out.read_text())["reasons"]
+    assert (last["what"], last["about"]) == (
+        "cost outside_corridor in the identified simulator",
+        "simulator",
+    )
+    profile.write_text("mass: {wheel_of_nobody: 1.2}\n")
+    assert main([*words, "--profile", str(profile)]) == 1
+    assert "there is no body 'wheel_of_nobody'" in capsys.readouterr().err
 
 
 def test_requests_that_cannot_be(exported, run, tmp_path, capsys):
