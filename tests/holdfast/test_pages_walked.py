@@ -139,7 +139,7 @@ def test_promoting_a_policy(tmp_path, twin, first_run):
     told = walk.output("holdfast receipts")
     assert "2 runs on twin-1" in told
     assert "certified after 8 episodes" in told
-    assert walk.output("holdfast key").startswith("alice: ed25519:")
+    assert "\nalice: ed25519:" in walk.output("holdfast key")
     assert (tmp_path / "child.onnx.signature").is_file()
 
 
