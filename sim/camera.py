@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError
 from holdfast.signals import Array
-from holdfast.sim.robots.robot import RobotModel
+
+if TYPE_CHECKING:
+    from holdfast.sim.robots.robot import RobotModel
+
+
+def refusal(why: object) -> ConfigError:
+    """Return the error that says that there is no OpenGL, and what to do."""
+    return ConfigError(
+        "pictures need OpenGL, which this process cannot use with "
+        f"MUJOCO_GL='{os.environ.get('MUJOCO_GL', '')}' ({why}); set MUJOCO_GL=egl where there is "
+        "a GPU, or MUJOCO_GL=osmesa after apt-get install libosmesa6"
+    )
+
+
+try:
+    import mujoco
+except ModuleNotFoundError:
+    raise
+except Exception as error:  # MuJoCo loads the library that MUJOCO_GL names
+    raise refusal(type(error).__name__) from None
 
 HEIGHT, WIDTH = 480, 640
 DISTANCE_M, ELEVATION_DEG = 4.0, -35.0
@@ -38,19 +57,14 @@ class Camera:
     def __init__(self, robot: RobotModel) -> None:
         model = robot.load_model()
         self._data = mujoco.MjData(model)
-        chosen = os.environ.get("MUJOCO_GL", "")
+        # GLFW, MuJoCo's choice where none is made, may abort the process without a screen.
+        screen = any(map(os.environ.get, SCREENS))
+        if os.environ.get("MUJOCO_GL", "") in ("", "glfw") and not screen:
+            raise refusal("no screen")
         try:
-            # GLFW, MuJoCo's choice where none is made, may abort the process without a screen.
-            if chosen in ("", "glfw") and not any(map(os.environ.get, SCREENS)):
-                raise ConfigError("no screen")
             self._renderer = mujoco.Renderer(model, HEIGHT, WIDTH)
         except Exception as error:  # each platform's library raises its own
-            why = error if isinstance(error, ConfigError) else type(error).__name__
-            raise ConfigError(
-                f"pictures need OpenGL, which this process cannot use with MUJOCO_GL='{chosen}' "
-                f"({why}); set MUJOCO_GL=egl where there is a GPU, or MUJOCO_GL=osmesa after "
-                "apt-get install libosmesa6"
-            ) from None
+            raise refusal(type(error).__name__) from None
         self._view: int | mujoco.MjvCamera = 0
         if not model.ncam:
             self._view = mujoco.MjvCamera()

@@ -66,7 +66,7 @@ def rendered(run, platform, *options):
     )
 
 
-@pytest.mark.parametrize("platform", ["disabled", "glfw", ""])
+@pytest.mark.parametrize("platform", ["disabled", "glfw", "", "no such"])
 def test_without_opengl_there_is_a_sentence(run, monkeypatch, platform):
     for screen in SCREENS:
         monkeypatch.delenv(screen, raising=False)
