@@ -86,7 +86,7 @@ def _import(target: str) -> Callable[..., Any]:
 COMMANDS = {
     "demo": Command(
         "holdfast.policy.demo.demo:command",
-        "run the whole loop on a twin: train, run, identify, retrain, promote",
+        "run the whole loop on a twin, from training to promotion",
         "train",
     ),
     "init": Command(

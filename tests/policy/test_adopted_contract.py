@@ -1,7 +1,5 @@
 """The contract file of an adopted policy, and what is tried with it."""
 
-import textwrap
-
 import numpy as np
 import pytest
 
@@ -37,8 +35,8 @@ def test_probes_span_the_signals_ranges(tmp_path):
 
 def test_the_page_s_contract_is_one(tmp_path):
     page = (share.folder() / "docs" / "start" / "ADOPT.md").read_text()
-    block = page.partition("Fields that have defaults may be left out.\n")[2].partition("\n- ")[0]
-    (tmp_path / "contract.yaml").write_text(textwrap.dedent(block.strip("\n")))
+    block = page.partition("```yaml contract.yaml\n")[2].partition("```")[0]
+    (tmp_path / "contract.yaml").write_text(block)
     made = load_contract(tmp_path / "contract.yaml")
     assert [channel.size for channel in made.observation] == [2, 2, 3, 1]
     assert made.action_names == ("forward_speed", "yaw_rate")
