@@ -9,7 +9,6 @@ from holdfast.contract import Contract
 from holdfast.safety_monitor.judge import (
     Judge,
     Motion,
-    When,
     refuse,
     require_above_0,
     require_at_least_0,
@@ -124,9 +123,6 @@ class Stream:
 
 class Freshness(Judge):
     """The clock, every source, and the proposals. A source is known from its first reading on."""
-
-    block = FreshnessLimits
-    when = When.LOOK
 
     def __init__(self, limits: FreshnessLimits, motion: Motion) -> None:
         self._limits = limits

@@ -1,7 +1,7 @@
 """Judge: the protocol of a check, and what the limits of several checks share.
 
 A check is one file with a frozen dataclass, its limits, which is a block of a robot's `monitor`
-section, and with a subclass of `Judge`, which `checks.py` lists by the block's name.
+section, and with a subclass of `Judge`, which `checks/__init__.py` lists by the block's name.
 """
 
 from __future__ import annotations
