@@ -140,6 +140,7 @@ def test_every_value_of_a_robot_s_monitor_has_a_range():
         free |= {key for key in keys if plausible._range(key) is None}
     assert free == {
         "motion.limited_scale", "budget.episode_coverage", "budget.slowdown_budget",
+        "budget.on_prediction",
         "recovery.name", "recovery.parameters", "tracking.tracking_error",
     }  # fmt: skip
 
