@@ -50,15 +50,15 @@ def covariance(fit: Fit, moving: NDArray[np.intp]) -> Array:
     The larger one of two: as if all errors were independent; and from how much the episodes, or
     the windows of a few episodes, disagree (Huber's sandwich), because a model's errors last.
     Both with what was known before, so that a number of which nothing is seen keeps that
-    spread. Slopes over two steps are multiplied, because a rough mismatch has slopes over each
-    single step that are no information.
+    spread. Only what slopes over two steps have in common counts, because a rough mismatch has
+    slopes over each single step that are no information.
     """
     fit.step = STEPS[0]
     wide = fit.slopes(fit.place, moving)[0].reshape(-1, len(moving))
     fit.step = STEPS[1]
     slope, residual = fit.slopes(fit.place, moving)
     prior = np.eye(len(moving)) / PRIOR**2
-    inverse = np.linalg.inv(_product(slope.reshape(-1, len(moving)), wide) + prior)
+    inverse = np.linalg.inv(_information(slope.reshape(-1, len(moving)), wide) + prior)
     pull = np.einsum("wvp,wv->wp", slope, residual)
     episode = _episodes(fit)
     if len(np.unique(episode)) >= LEAST_EPISODES:
@@ -71,13 +71,13 @@ def covariance(fit: Fit, moving: NDArray[np.intp]) -> Array:
     return found
 
 
-def _product(one: Array, other: Array) -> Array:
-    """Return what slopes (N, P) over two steps have in common, (P, P), without a negative
-    curve."""
-    both = one.T @ other
-    values, vectors = np.linalg.eigh((both + both.T) / 2.0)
-    common: Array = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return common
+def _information(slope: Array, wide: Array) -> Array:
+    """Return the information (P, P) in slopes (N, P): of each, the share that it has in common with
+    the slope over a wider step."""
+    own = np.maximum((slope**2).sum(axis=0), 1e-12)
+    share = np.sqrt(np.clip((slope * wide).sum(axis=0) / own, 0.0, 1.0))
+    information: Array = slope.T @ slope * np.outer(share, share)
+    return information
 
 
 def _episodes(fit: Fit) -> NDArray[np.intp]:
