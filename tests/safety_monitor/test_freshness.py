@@ -3,7 +3,7 @@ import math
 import pytest
 from monitor_rig import LIMITS, codes, limits, seen, states
 
-from holdfast.safety_monitor import Check, State
+from holdfast.safety_monitor import Check, Reading, State
 from holdfast.safety_monitor.freshness import Freshness, Stream
 from holdfast.safety_monitor.reasons import PROPOSAL, SOURCE
 
@@ -124,6 +124,25 @@ def test_texts_name_the_sender_and_the_age():
 
 
 # The clock.
+
+
+def test_a_source_is_doubted_whose_reading_is_old_and_not_one_that_only_lost_messages():
+    freshness = Freshness(FRESHNESS, LIMITS.motion)
+    told = seen(1.0)
+    for name in ("old", "gappy", "fine"):
+        told.sources[name] = Reading(1.0, 1, {})
+    freshness.judge(told)
+    freshness.accept(told)
+    later = seen(2.0)
+    later.sources |= {
+        "old": Reading(1.0 + 1e-6, 1000, {}),
+        "gappy": Reading(2.0, 1000, {}),
+        "fine": Reading(2.0, 2, {}),
+    }
+    freshness.judge(later)
+    codes = [reason.code for reason in later.reasons]
+    assert codes.count("source_skipped") == 2
+    assert later.doubted == ["old"]
 
 
 def at(now_s, moving):
