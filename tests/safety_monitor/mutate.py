@@ -45,8 +45,8 @@ LIMIT_S = 240
 """Processor time after which a mutant counts as one that hangs, s. Wall time would take what a busy
 machine delays for what was noticed."""
 
-Row = tuple[int, int, int]
-"""How many mutants of a module there are, were killed, and are equivalent."""
+Row = tuple[int, int, int, str]
+"""How many mutants of a module there are, were killed, and are equivalent; and the day of the run."""
 
 Comparison = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -320,7 +320,7 @@ def main() -> int:
             rows[module], survivors = judge(pool, module, equivalent)
             unexplained += survivors
             minutes = (time.monotonic() - begun) / 60.0
-            total, killed, explained = rows[module]
+            total, killed, explained, _ = rows[module]
             print(
                 f"{module}: {killed} of {total} killed, {explained} equivalent ({minutes:.0f} min)"
             )
@@ -349,15 +349,22 @@ def judge(
         if not survived and mutant.name in explained:
             print(f"KILLED, though listed as equivalent: {mutant.name}", flush=True)
     left = [name for name in alive if name not in explained]
-    return (len(tried), len(tried) - len(alive), len(alive) - len(left)), left
+    day = time.strftime("%Y-%m-%d")
+    return (len(tried), len(tried) - len(alive), len(alive) - len(left), day), left
 
 
 def kept(path: Path | None, modules: Collection[str]) -> tuple[dict[str, Row], list[str]]:
     """Return what an earlier result says of other modules: its rows, and its survivors."""
     others = MODULES.keys() - set(modules)
     text = path.read_text() if path is not None and path.exists() else ""
-    row = re.compile(r"^\| (\w+) \| (\d+) \| (\d+) \| (\d+) \|", re.MULTILINE)
-    rows = {name: (int(a), int(b), int(c)) for name, a, b, c in row.findall(text) if name in others}
+    row = re.compile(
+        r"^\| (\w+) \| (\d+) \| (\d+) \| (\d+) \| \d+ \|(?: ([\w -]+) \|)?$", re.MULTILINE
+    )
+    rows = {
+        name: (int(a), int(b), int(c), day or "not known")
+        for name, a, b, c, day in row.findall(text)
+        if name in others
+    }
     left = re.findall(r"^- `(.+)`$", text.partition("## Survivors")[2], re.MULTILINE)
     return rows, [name for name in left if name.partition(".")[0] in others]
 
@@ -367,15 +374,16 @@ def document(rows, unexplained, equivalent) -> str:
         "# Mutation tests of the safety monitor",
         "",
         "Made by `tests/safety_monitor/mutate.py`: every comparison, operator, number, condition,",
-        "statement and return of `safety_monitor/` changed, one at a time; texts are not.",
+        "statement and return of `safety_monitor/` changed, one at a time; texts are not. A row is of",
+        "the module as it was on the day of its run; modules that are missing were not tested yet.",
         "",
-        "| module | mutants | killed | equivalent | survived |",
-        "| --- | --- | --- | --- | --- |",
+        "| module | mutants | killed | equivalent | survived | day |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    together = tuple(map(sum, zip(*rows.values(), strict=True)))
-    for module, (total, killed, explained) in [*sorted(rows.items()), ("all", together)]:
+    together = (*(sum(row[i] for row in rows.values()) for i in range(3)), "")
+    for module, (total, killed, explained, day) in [*sorted(rows.items()), ("all", together)]:
         left = total - killed - explained
-        lines.append(f"| {module} | {total} | {killed} | {explained} | {left} |")
+        lines.append(f"| {module} | {total} | {killed} | {explained} | {left} | {day} |")
     lines += ["", "## Equivalent mutants", "", "They change nothing that matters:", ""]
     lines += [f"- `{name}`: {why}" for name, why in equivalent.items()]
     if unexplained:
