@@ -46,7 +46,7 @@ LIMIT_S = 240
 machine delays for what was noticed."""
 
 Row = tuple[int, int, int, str]
-"""How many mutants of a module there are, were killed, and are equivalent; and the day of the run."""
+"""How many mutants of a module there are, were killed, and are equivalent; the day of the run."""
 
 Comparison = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -374,8 +374,8 @@ def document(rows, unexplained, equivalent) -> str:
         "# Mutation tests of the safety monitor",
         "",
         "Made by `tests/safety_monitor/mutate.py`: every comparison, operator, number, condition,",
-        "statement and return of `safety_monitor/` changed, one at a time; texts are not. A row is of",
-        "the module as it was on the day of its run; modules that are missing were not tested yet.",
+        "statement and return of `safety_monitor/` changed, one at a time; texts are not. A row is",
+        "of the module as it was on the day of its run; a module without one was not tested yet.",
         "",
         "| module | mutants | killed | equivalent | survived | day |",
         "| --- | --- | --- | --- | --- | --- |",
