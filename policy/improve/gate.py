@@ -155,7 +155,10 @@ def sample_size(case: Case) -> Iterator[Reason]:
 
 
 def familiar_states(case: Case) -> Iterator[Reason]:
-    """In how many logged episodes the child's familiarity would slow the robot."""
+    """In how many logged episodes the child's familiarity would slow the robot.
+
+    A child that is far from the logged policies does not visit their states.
+    """
     what, most = "episodes with unfamiliar states", case.settings.max_unfamiliar
     if case.familiarity is None:
         yield Reason(what, "the bundle has no familiarity", "one", Answer.NOT_ENOUGH)
@@ -169,7 +172,8 @@ def familiar_states(case: Case) -> Iterator[Reason]:
         odd += worst > case.familiarity.threshold
     share = odd / len(case.observations)
     answer = Answer.CANARY if share <= most else Answer.NOT_ENOUGH
-    yield Reason(what, f"{share:.0%}", f"at most {most:.0%}", answer)
+    about = About.CHILD if case.near else About.REACH
+    yield Reason(what, f"{share:.0%}", f"at most {most:.0%}", answer, about)
 
 
 def costs(case: Case) -> Iterator[Reason]:

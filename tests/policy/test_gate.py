@@ -140,8 +140,8 @@ def test_of_a_child_far_away_the_logs_say_nothing(behaviour, logged):
 def test_of_a_child_far_away_the_identified_simulator_tells(behaviour, logged, costs, answer):
     """The limit d is 5. That the logs do not reach the child does not count then."""
     child, known = moved(behaviour.networks, 0.5), billed(logged, 0.02)
-    simulated = np.array(costs)[:, None]
-    reasons = gate(child, familiarity_of(known), known, GateSettings(), 0.99, 0.95, simulated)
+    simulated, strange = np.array(costs)[:, None], familiarity_of(known, far=30.0)
+    reasons = gate(child, strange, known, GateSettings(), 0.99, 0.95, simulated)
     assert reasons[-1].what == "cost outside_corridor in the identified simulator"
     assert reasons[-1].answer is answer
     assert reasons[0].answer is Answer.NOT_ENOUGH
