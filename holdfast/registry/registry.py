@@ -59,7 +59,7 @@ class Registry:
         receipts_key: Path | None = None,
     ) -> None:
         self.folder, self.robot, self.hardware_id = folder, robot, hardware_id
-        self.trusted, self._receipts_key = trusted, receipts_key
+        self.trusted, self.receipts_key = trusted, receipts_key
 
     @property
     def state(self) -> State:
@@ -157,12 +157,14 @@ class Registry:
             ConfigError: the robot's key for receipts cannot be read.
             FileError: the entry cannot be written; the state is as it was.
         """
-        key = None if self._receipts_key is None else PrivateKey.load(self._receipts_key)
+        key = None if self.receipts_key is None else PrivateKey.load(self.receipts_key)
         for name, text in (("by", by), ("why", why)):
             _require_text(name, text)
         self._begin()
         with files.locked(self.folder / "lock", WAIT_S) as lock:
             number, before, state = self._newest()
+            if number > 0:
+                self._require_key(self._read(number - 1)[0].key, key)
             if number == 0:
                 why = "; ".join(filter(None, (why, self.begun_text)))
             entry = Entry(
@@ -238,6 +240,15 @@ class Registry:
                 f"{self.hardware_id} ('{self.robot}')"
             )
         return number, sha256, state
+
+    def _require_key(self, before: str, key: PrivateKey | None) -> None:
+        """Raise RegistryError unless the next receipt is signed as the newest one is."""
+        now = "" if key is None else key.public
+        if before and now != before:
+            raise RegistryError(
+                f"{self.folder}: its receipts are signed by {before}; registry.receipts_key should "
+                f"name this key, received {now or 'none'}. Another key begins a new registry"
+            )
 
     def _require_signed(self, entry: Entry, key: str) -> None:
         """Raise RegistryError if a receipt is not signed, and the one before it is, by a key."""

@@ -19,9 +19,9 @@ import numpy as np
 
 from holdfast import files
 from holdfast.errors import LogError
-from holdfast.plain import shown
+from holdfast.plain import meant, shown
 from holdfast.policy.identification.tracks import SHORTEST_S, Recorded, Track, stands
-from holdfast.signals import Array
+from holdfast.signals import CATALOGUE, Array
 from holdfast.sim.tasks.task import Task
 
 SUFFIX = ".csv"
@@ -117,6 +117,8 @@ def _signals(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
                 f"{path}: a column should be time, episode, command.CHANNEL, or a signal as "
                 f"heading, position.x or joint_position[0]; received {shown(repr(column))}"
             )
+        if match["name"] not in CATALOGUE and (guess := meant(match["name"], CATALOGUE)):
+            raise LogError(f"{path}: unknown signal {shown(match['name'])}{guess}")
         index = "xyz".index(match["axis"]) if match["axis"] else int(match["index"] or 0)
         found.setdefault(match["name"], {})[index] = column
     for name, by_index in found.items():

@@ -311,7 +311,7 @@ def command(
     held, networks, _, trained = opened(child, task)
     simulated = None
     if profile is not None:
-        identified = replace(trained, randomise=catalogue.load(profile))
+        identified = replace(trained, randomise=catalogue.load_profile(profile))
         simulated = evaluate(networks, identified, EPISODES, settings.seed).cost_returns
     makers: list[Bundle] = [bundles.load(each) for each in policy]
     made = read(log, held, trained.task.make(), makers, anybody=True)

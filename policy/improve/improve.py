@@ -219,7 +219,7 @@ def command(
     """
     require_new(out)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    parameters = catalogue.load(profile)
+    parameters = catalogue.load_profile(profile)
     provenance = improve(policy, parameters, log, out, settings, task, anyway, console.print)
     chosen = provenance["improve"]["start"]
     console.print(f"{out}: child of {provenance['parent'][:16]}, trained from {chosen}")

@@ -67,9 +67,10 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
     console.print(f"{len(changes)} changes:")
     for entry in changes:
         console.print(f"  {printable(_change_line(entry, registry.trusted))}")
-    if keys := dict.fromkeys(entry.key for entry in entries if entry.key):
-        count = sum(bool(entry.key) for entry in entries)
-        console.print(f"{count} of {len(entries)} receipts are signed, by {', '.join(keys)}")
+    signed = [entry.key for entry in entries if entry.key]
+    if signed or registry.receipts_key is not None:
+        by = f", by {', '.join(dict.fromkeys(signed))}" if signed else ""
+        console.print(f"{len(signed)} of {len(entries)} receipts are signed{by}")
     for sentence in standing(registry.state):
         console.print(printable(sentence))
 

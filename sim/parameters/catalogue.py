@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from holdfast import yaml_file
+from holdfast.errors import ConfigError
 from holdfast.plain import meant, shown
 from holdfast.schema import MismatchError, Range, to_plain
 from holdfast.sim.parameters.amounts import COMMAND, Amounts, Kind, value_of
@@ -175,6 +176,19 @@ def load(path: Path) -> Parameters:
         ConfigError: there is no such file, it is no YAML, or a value is unknown or impossible.
     """
     return yaml_file.load(path, Parameters)
+
+
+def load_profile(path: Path) -> Parameters:
+    """Read what `holdfast identify` found: values, and means with their spreads.
+
+    Raises:
+        ConfigError: as for `load`; or the file holds a range, or no parameter.
+    """
+    found = load(path)
+    found.values(str(path))
+    if not any(found.given()):
+        raise ConfigError(f"{path}: should hold a parameter, as `holdfast identify` writes them")
+    return found
 
 
 def load_gap(path: Path) -> Parameters:

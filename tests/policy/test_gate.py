@@ -252,9 +252,14 @@ def test_the_command_with_a_profile(exported, run, tmp_path, capsys):
         "cost outside_corridor in the identified simulator",
         "simulator",
     )
-    profile.write_text("mass: {wheel_of_nobody: 1.2}\n")
-    assert main([*words, "--profile", str(profile)]) == 1
-    assert "there is no body 'wheel_of_nobody'" in capsys.readouterr().err
+    for text, sentence in (
+        ("mass: {wheel_of_nobody: 1.2}\n", "there is no body 'wheel_of_nobody'"),
+        ("mass: [0.5, 2]\n", "mass: all should be one value, received [0.5, 2]"),
+        ("{}\n", "should hold a parameter, as `holdfast identify` writes them"),
+    ):
+        profile.write_text(text)
+        assert main([*words, "--profile", str(profile)]) == 1
+        assert sentence in capsys.readouterr().err
 
 
 def test_requests_that_cannot_be(exported, run, tmp_path, capsys):

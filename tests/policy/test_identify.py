@@ -383,6 +383,7 @@ HEAD = "time,command.forward_speed,command.yaw_rate,position.x,position.y\n"
         (HEAD.replace("n.y", "n.z") + "0,0,0,1,1\n2,0,0,1,1\n", "position lacks one of its"),
         (HEAD.replace("position.y", "time") + "0,0,0,1,1\n", "a name of its own"),
         (HEAD.replace("position.y", "x y") + "0,0,0,1,1\n", "a column should be time"),
+        (HEAD.replace("position.y", "hedding") + "0,0,0,1,1\n", "hedding; did you mean 'heading'"),
         (HEAD.split(",position", maxsplit=1)[0] + "\n0,0,0\n", "should have a column of a signal"),
     ],
 )

@@ -297,6 +297,20 @@ def test_a_signed_receipt_that_was_altered(
         assert sentence in capsys.readouterr().err
 
 
+def test_a_signed_journal_goes_on_with_its_key_alone(tmp_path, policies, signing_robot, capsys):
+    assert anyway(policies[0], signing_robot) == 0
+    text = signing_robot.read_text()
+    assert run("key", tmp_path / "other.pem") == 0
+    for changed in ("", "  receipts_key: other.pem\n"):
+        signing_robot.write_text(text.replace("  receipts_key: unit.pem\n", changed))
+        capsys.readouterr()
+        assert anyway(policies[1], signing_robot) == 1
+        assert "registry.receipts_key should name this key, received" in capsys.readouterr().err
+    signing_robot.write_text(text)
+    assert anyway(policies[1], signing_robot) == 0
+    assert len(list(registry(signing_robot).entries())) == 2
+
+
 def test_a_key_for_receipts_that_is_missing(tmp_path, policies, signing_robot, capsys):
     (tmp_path / "unit.pem").unlink()
     assert anyway(policies[0], signing_robot) == 1
