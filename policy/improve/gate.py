@@ -176,6 +176,13 @@ def familiar_states(case: Case) -> Iterator[Reason]:
     yield Reason(what, f"{share:.0%}", f"at most {most:.0%}", answer, about)
 
 
+def _bounded(mean: float, arm: float, limit: float) -> Answer:
+    """Return what a mean cost, known to within ±arm, says; NaN is not enough."""
+    if mean - arm > limit:
+        return Answer.REJECT
+    return Answer.CANARY if mean + arm <= limit else Answer.NOT_ENOUGH
+
+
 def costs(case: Case) -> Iterator[Reason]:
     """The child's cost returns, estimated by critics that were fitted on the logs.
 
@@ -185,10 +192,9 @@ def costs(case: Case) -> Iterator[Reason]:
     bound = case.settings.bound
     rows = zip(case.names, case.limit, case.cost.mean, case.cost.error, strict=True)
     for name, limit, mean, error in rows:
-        if mean - bound * error > limit:
-            answer = Answer.REJECT if case.near else Answer.NOT_ENOUGH
-        else:
-            answer = Answer.CANARY if mean + bound * error <= limit else Answer.NOT_ENOUGH
+        answer = _bounded(mean, bound * error, limit)
+        if answer is Answer.REJECT and not case.near:
+            answer = Answer.NOT_ENOUGH
         yield Reason(
             f"estimated cost {name}",
             f"{mean:.3g} ± {error:.2g}",
@@ -205,10 +211,7 @@ def simulated_costs(case: Case) -> Iterator[Reason]:
     bound, count = case.settings.bound, len(case.simulated)
     for name, limit, values in zip(case.names, case.limit, case.simulated.T, strict=True):
         mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(count)
-        if mean - bound * error > limit:
-            answer = Answer.REJECT
-        else:
-            answer = Answer.CANARY if mean + bound * error <= limit else Answer.NOT_ENOUGH
+        answer = _bounded(mean, bound * error, limit)
         yield Reason(
             f"cost {name} in the identified simulator",
             f"{mean:.3g} ± {error:.2g}",
