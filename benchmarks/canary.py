@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.evidence import Demand, table
 from holdfast.contract import Cost
+from holdfast.log.evidence import ALARM, CERTIFIED, UNDECIDED, decision
 from holdfast.robot.promote.promote import ALLOWANCE, TIGHTENED
-from holdfast.robot.run.deployment import ALARM, CERTIFIED, UNDECIDED, decision
 from holdfast.safety_monitor.evidence import Evidence
 from tests.helpers.data.bundles import drive_contract
 

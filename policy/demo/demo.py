@@ -18,6 +18,7 @@ from holdfast import files, plain, share, yaml_file
 from holdfast.bundle import reader as bundle
 from holdfast.errors import ConfigError, RunError, TrainingError
 from holdfast.log import reader as log
+from holdfast.log.evidence import CERTIFIED
 from holdfast.log.format import PROGRESS
 from holdfast.policy import figures
 from holdfast.policy import identify as identification
@@ -273,9 +274,9 @@ class Demo:
             seed = s.seed * 1000 + len(self.steps)
             said = robot.deploy(run, ["--canary"], s.allowance, seed)
             self._row("trial", run)
-            outcome = evidence.decision(log.read(run))
+            outcome = evidence.decided(log.read(run))
             step["gave"] = next(text for text in said if text.startswith("canary: "))
-        if outcome != evidence.CERTIFIED:
+        if outcome != CERTIFIED:
             return outcome, run
         with self._step("promote", "Promote the child") as step:
             step["gave"] = robot.promote(child)

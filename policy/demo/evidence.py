@@ -6,12 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from holdfast.log.format import COMPLETED
+from holdfast.log.evidence import count, decision
 from holdfast.log.reader import Log
 from holdfast.safety_monitor.evidence import Evidence
-from holdfast.safety_monitor.reasons import EPISODE_CAP_SPENT
-
-CERTIFIED, ALARM, UNDECIDED = "certified", "alarm", "undecided"
 
 
 @dataclass(frozen=True)
@@ -40,13 +37,10 @@ def curves(run: Log) -> tuple[Curve, ...]:
     return tuple(Curve(*zip(*rows, strict=True)) for rows in zip(*table, strict=True))
 
 
-def decision(run: Log) -> str:
-    """Return what is evident of a run's policy: CERTIFIED, ALARM or UNDECIDED."""
+def decided(run: Log) -> str:
+    """Return what is evident of a run's policy; see `decision`."""
     *_, evidence = _after_each(run)
-    if any(cost.exceeds.reached_at or cost.capped.reached_at for cost in evidence.costs):
-        return ALARM
-    certified = all(cost.keeps.reached_at is not None for cost in evidence.costs)
-    return CERTIFIED if certified else UNDECIDED
+    return decision(evidence)
 
 
 def _after_each(run: Log) -> Iterator[Evidence]:
@@ -54,9 +48,5 @@ def _after_each(run: Log) -> Iterator[Evidence]:
     evidence = Evidence(run.info.contract, run.info.episode_cap)
     yield evidence
     for episode in run.episodes:
-        result = episode.result
-        # As a trial counts an episode: whole, if it ran to its end or to its cap.
-        evidence.add(
-            result.costs, result.ended == COMPLETED or result.code == EPISODE_CAP_SPENT.code
-        )
+        count(evidence, episode.result)
         yield evidence

@@ -17,12 +17,13 @@ from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, LogError
 from holdfast.log.episodes import episodes, runs
+from holdfast.log.evidence import ALARM
 from holdfast.log.format import STOPPED
 from holdfast.log.intervals import interval
 from holdfast.log.reader import Log
 from holdfast.policy import figures
 from holdfast.policy.demo import pictures
-from holdfast.policy.demo.evidence import ALARM, curves
+from holdfast.policy.demo.evidence import curves
 from holdfast.policy.demo.motion import motion
 from holdfast.policy.learn.settings import TaskOption
 from holdfast.sim.registry import trained_on

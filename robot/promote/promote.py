@@ -11,6 +11,7 @@ from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ConfigError, FileError, RegistryError
+from holdfast.log.evidence import CERTIFIED, decision
 from holdfast.plain import shown
 from holdfast.registry import signing
 from holdfast.registry.registry import Registry
@@ -19,7 +20,7 @@ from holdfast.registry.state import Action, Entry, Slot, State
 from holdfast.robot import config as configs
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.run.assembly import parse_budget
-from holdfast.robot.run.deployment import CERTIFIED, Deployment, decision, require_no_alarm
+from holdfast.robot.run.deployment import Deployment, require_no_alarm
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.look import require_a_robot

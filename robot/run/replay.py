@@ -18,10 +18,10 @@ from holdfast.bundle import reader as bundles
 from holdfast.errors import ConfigError, HoldfastError, LogError
 from holdfast.log import reader as logs
 from holdfast.log.audit import require_bundle, require_log_prob
+from holdfast.log.evidence import count
 from holdfast.log.format import NO_STEP, TORN, WITHOUT_RETURN, RunInfo, signal_sizes
 from holdfast.log.reader import Event, Log
 from holdfast.robot import config as configs
-from holdfast.robot.run.deployment import count
 from holdfast.robot.run.reward import RewardModel
 from holdfast.safety_monitor.evidence import Evidence
 from holdfast.safety_monitor.limits import Limits

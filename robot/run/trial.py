@@ -8,11 +8,12 @@ An alarm holds the bundle.
 from __future__ import annotations
 
 from holdfast.errors import RunError
+from holdfast.log.evidence import ALARM, CERTIFIED, UNDECIDED, decision
 from holdfast.log.format import TORN, EpisodeResult
 from holdfast.registry.registry import MOST_TEXT
 from holdfast.registry.signing import CANARY
 from holdfast.robot.run.assembly import Assembly
-from holdfast.robot.run.deployment import ALARM, CERTIFIED, UNDECIDED, alarms, decision
+from holdfast.robot.run.deployment import alarms
 
 
 class Trial:

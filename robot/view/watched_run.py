@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError, ContractError
+from holdfast.log.evidence import count
 from holdfast.log.format import NO_STEP, STOPPED, EpisodeResult, RunInfo, signal_sizes
 from holdfast.log.reader import Event, Follower, News
-from holdfast.robot.run.deployment import count
 from holdfast.robot.view import sentences
 from holdfast.robot.view.numbers import columns, plain_numbers
 from holdfast.robot.view.watched import Watched, age_s

@@ -41,7 +41,7 @@ def test_a_good_bundle_runs_and_knows_itself(path):
 
 
 def test_onnx_runtime_tells_nobody(path, tmp_path):
-    """Its telemetry keeps a database in the account's folder."""
+    """ONNX Runtime's telemetry would keep a database in the account's folder."""
     home = tmp_path / "home"
     home.mkdir()
     program = "import sys; from holdfast.bundle.reader import load; load(sys.argv[1])"

@@ -16,6 +16,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.errors import ConfigError, LogError
 from holdfast.log import reader as log
+from holdfast.log.evidence import ALARM, CERTIFIED, UNDECIDED
 from holdfast.log.writer import Recorder
 from holdfast.policy.demo import evidence, report
 from holdfast.policy.demo.demo import Demo, DemoSettings
@@ -128,7 +129,7 @@ def test_the_page_s_evidence_is_the_registry_s(demo):
     (saved,) = (demo / "registry" / "evidence").glob("*-explore.json")
     keeps = json.loads(saved.read_text())["evidence"]["costs"][0]["keeps"]
     (curve,) = evidence.curves(trial)
-    assert evidence.decision(trial) == evidence.CERTIFIED
+    assert evidence.decided(trial) == CERTIFIED
     assert keeps["reached_at"] == len(trial.episodes)
     assert keeps["count"] == len(trial.episodes) + 6  # those of the run after
     assert curve.keeps[0] == 1.0
@@ -287,8 +288,8 @@ def test_the_verdict_says_what_is(after, high, true, met, words):
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        (evidence.UNDECIDED, "40 episodes of the child's trial decide nothing"),
-        (evidence.ALARM, "the child's trial gave an alarm after 40 episodes"),
+        (UNDECIDED, "40 episodes of the child's trial decide nothing"),
+        (ALARM, "the child's trial gave an alarm after 40 episodes"),
         (report.REJECTED, "the gate rejected the child"),
     ],
 )

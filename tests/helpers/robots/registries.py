@@ -11,6 +11,7 @@ from holdfast.log.format import COMPLETED, EpisodeResult
 from holdfast.registry import signing
 from holdfast.registry.registry import Registry
 from holdfast.registry.signing import PrivateKey
+from holdfast.registry.state import Slot
 from holdfast.robot import config as configs
 from holdfast.robot.run.deployment import Deployment
 from holdfast.safety_monitor.evidence import Evidence
@@ -58,5 +59,8 @@ def experience(config: Path, policy: Path, costs: list[float]) -> Deployment:
 
 def slots(config: Path) -> tuple[str | None, str | None, str | None]:
     state = registry(config).state
-    made = (state.promoted, state.previous, state.canary)
-    return tuple(None if slot is None else slot.bundle for slot in made)  # type: ignore[return-value]
+
+    def bundle(slot: Slot | None) -> str | None:
+        return None if slot is None else slot.bundle
+
+    return bundle(state.promoted), bundle(state.previous), bundle(state.canary)
