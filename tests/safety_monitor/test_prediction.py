@@ -30,6 +30,7 @@ def test_plain_data_is_read_and_written_without_loss():
         ({"shortfalls": [], "more": 1}, "prediction: unknown more"),
         ({"shortfalls": [[1.0, "2"]]}, r"prediction.shortfalls\[0\]\[1\] should be a number"),
         ({"shortfalls": [[2.0, 1.0]]}, "shortfalls of each cost should be ascending"),
+        ({"shortfalls": [[1.0], [2.0, 1.0]]}, "shortfalls of each cost should be ascending"),
         ({"shortfalls": [[0.0], [math.nan]]}, "should be a finite number"),
     ],
 )
