@@ -395,11 +395,16 @@ def test_a_share_of_the_turn_and_a_creep_are_forgiven():
         ({"turn_share": 0.125}, 0.2, True),
         ({"creep_rad_s": 0.125}, 0.12, False),
         ({"creep_rad_s": 0.125}, -0.2, True),
+        ({"turn_share": 0.125, "creep_rad_s": 0.0625}, 0.18, False),
         ({}, 0.12, True),
     ):
-        consistency = made(**changes)
-        seen = [turning(consistency, step / 16, drift * step / 16) for step in range(80)]
-        assert (OFF_RAD in seen) is sees, (changes, drift)
+        for rate in (1.0, -1.0):
+            consistency, seen = made(**changes), []
+            for step in range(80):
+                at_s = step / 16
+                heading = math.remainder((rate + drift) * at_s, math.tau)
+                seen.append(told(consistency, at_s, heading=[heading], yaw_rate=[rate]))
+            assert (OFF_RAD in seen) is sees, (changes, drift, rate)
 
 
 def test_a_heading_that_is_said_again_is_not_new():
@@ -408,6 +413,15 @@ def test_a_heading_that_is_said_again_is_not_new():
     for at_s in (0.25, 0.5, 5.0):
         told(consistency, at_s, heading=[0.0], heading_at_s=0.0, yaw_rate=[1.0])
     assert consistency._off_rad == 0.0
+
+
+def test_a_heading_that_is_said_again_absolves_of_nothing():
+    """Meanwhile the yaw rate may have been any, which is no doubt about the heading."""
+    consistency = made()
+    turning(consistency, 0.0)
+    turning(consistency, 0.5, off=0.25)
+    told(consistency, 5.0, heading=[0.75], heading_at_s=0.5, yaw_rate=[-1.0])
+    assert consistency._off_rad == 0.25
 
 
 def test_what_is_not_known_is_not_judged():
