@@ -132,6 +132,14 @@ def test_every_joint_is_judged_and_named():
     ]
 
 
+def test_joints_without_bounds_are_not_judged():
+    both = {"joint_position": [99.0], "joint_velocity": [99.0]}
+    positions = limits(joint_position_rad=(Span(-1.0, 1.0, 0.1),))
+    assert [*states(enveloped(positions, **both))] == ["joint_position_exceeded"]
+    velocities = limits(joint_velocity_rad_s=(Tiers(1.0, 2.0),))
+    assert [*states(enveloped(velocities, **both))] == ["joint_velocity_exceeded"]
+
+
 def test_joints_that_cannot_be_measured_are_not_judged_here():
     assert enveloped(JOINTED, forward_speed=[0.0]) == []
 
