@@ -29,6 +29,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "friction": (0.2, 2.5),
     "size": (0.7, 1.4),
     "track": (0.7, 1.4),
+    "slope": (-0.1, 0.1),
     "damping": (0.1, 10.0),
     "armature": (0.1, 10.0),
     "friction_loss": (0.0, 0.3),

@@ -35,6 +35,7 @@ NEEDS: Mapping[str, str] = {
     "friction": "slip, or motion near it",
     "size": "travel with a measured position",
     "track": "turns with a measured heading or position",
+    "slope": "commands that the motors can hardly follow, uphill and downhill",
     "damping": "motion at different speeds that the motors can hardly keep up",
     "armature": "hard starts and stops of the motors",
     "friction_loss": "slow motion and stops",

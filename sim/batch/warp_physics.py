@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.signals import Array
 from holdfast.sim.batch.physics import STATE, diverged
-from holdfast.sim.parameters.variants import Variants
+from holdfast.sim.parameters.variants import GRAVITY, Variants
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 
@@ -34,6 +34,9 @@ OWN = (
 )
 """Fields of a model that may differ between copies: the fields that `Bodies.build` sets, and
 the fields that MuJoCo derives from them."""
+
+SHARED = {"geom_size": "the size of their geoms", GRAVITY: "the slope of their floor"}
+"""Fields of a model that are alike in all copies, and what they are."""
 
 _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS
 """Overflows without harm: solvers stop at the model's own limits, as in MuJoCo."""
@@ -58,11 +61,11 @@ class WarpPhysics:
         model, copies = variants.nominal, variants.copies
         self._device = device_of(device)
         self._steps = physics_steps(model, task.contract.period_s)
-        if "geom_size" in variants.fields:
-            raise ConfigError(
-                f"{task.contract.task}: MuJoCo Warp's copies share the size of their geoms; "
-                "MuJoCo's may differ"
-            )
+        for name, what in SHARED.items():
+            if name in variants.fields:
+                raise ConfigError(
+                    f"{task.contract.task}: MuJoCo Warp's copies share {what}; MuJoCo's may differ"
+                )
         self._own = {name: variants.fields[name] for name in OWN if name in variants.fields}
         self._stale = True
         with wp.ScopedDevice(self._device):

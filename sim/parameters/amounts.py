@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError
 from holdfast.plain import shown
-from holdfast.schema import FINITE, MismatchError, Rule, build
+from holdfast.schema import FINITE, MismatchError, Range, build
 from holdfast.signals import Array
 
 ALL, EACH, COMMAND = "all", "each", "command"
@@ -134,7 +134,7 @@ class Kind:
     """A kind of parameter.
 
     Attributes:
-        of: what a target names: "body", "geom", "joint", "actuator" or "signal".
+        of: what a target names: "body", "geom", "joint", "actuator", "signal" or "axis".
         allowed: range of its amounts.
         nominal: the amount that changes nothing. Amounts for one target are multiplied where this
             is 1, and added where it is 0.
@@ -143,7 +143,7 @@ class Kind:
     """
 
     of: str
-    allowed: Rule
+    allowed: Range
     nominal: float
     whole: bool = False
     alone: str = ALL
@@ -181,6 +181,14 @@ class Amounts:
                 _require_possible(found[name], kind, (name,), False)
             except MismatchError:
                 found[name] = amount
+        return Amounts(MappingProxyType(found))
+
+    def drawn(self, rng: np.random.Generator, kind: Kind) -> Amounts:
+        """Return one value for each target; of EACH, the one value that every part then has."""
+        found = {}
+        for name, amount in self.items():
+            one = amount.draw_whole(rng, 1) if kind.whole else amount.draw(rng, (1,))
+            found[name] = Amount(float(one[0]), float(one[0]))
         return Amounts(MappingProxyType(found))
 
     def to_plain(self) -> Any:

@@ -45,6 +45,12 @@ def _set_track(own: mujoco.MjModel, nominal: mujoco.MjModel, factor: Array) -> N
     own.body_pos[:, 1] = factor * nominal.body_pos[:, 1]
 
 
+def _set_slope(own: mujoco.MjModel, nominal: mujoco.MjModel, falls: Array) -> None:
+    x, y = np.sin(falls)
+    down = np.array([x, y, -np.sqrt(max(1.0 - x * x - y * y, 0.0))])
+    own.opt.gravity[:] = np.linalg.norm(nominal.opt.gravity) * down
+
+
 def _set_damping(own: mujoco.MjModel, nominal: mujoco.MjModel, factor: Array) -> None:
     own.dof_damping[:] = nominal.dof_damping * _of_dofs(nominal, factor)
 
@@ -71,6 +77,7 @@ _SET: Mapping[str, Callable[[mujoco.MjModel, mujoco.MjModel, Array], None]] = {
     "friction": _set_friction,
     "size": _set_size,
     "track": _set_track,
+    "slope": _set_slope,
     "damping": _set_damping,
     "armature": _set_armature,
     "friction_loss": _set_friction_loss,

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from holdfast import yaml_file
 from holdfast.errors import ConfigError
 from holdfast.plain import meant, shown
@@ -31,6 +33,7 @@ KINDS: Mapping[str, Kind] = {
     "friction": Kind("geom", _FACTOR, 1.0),
     "size": Kind("geom", Range(0.2, 5.0), 1.0),
     "track": Kind("body", Range(0.2, 5.0), 1.0, alone=""),
+    "slope": Kind("axis", Range(-0.5, 0.5), 0.0, alone=""),
     "damping": Kind("joint", Range(0.0, 100.0), 1.0),
     "armature": Kind("joint", Range(0.0, 100.0), 1.0),
     "friction_loss": Kind("joint", Range(0.0, 1e4), 0.0),
@@ -70,6 +73,8 @@ class Parameters:
         size: factor on the size of geoms, as on a wheel's radius; masses stay as they are.
         track: factor on how far bodies sit to the side of the body that carries them, as wheels do
             from a base: on its track.
+        slope: angles by which the floor falls along x and along y of the odom frame, rad. Positions
+            and the tilt are measured from the floor.
         damping, armature: factor on the damping and on the rotor's inertia of joints.
         friction_loss: added to the friction of joints, N m or N.
         force: factor on the largest force of actuators.
@@ -90,6 +95,7 @@ class Parameters:
     friction: Amounts = _NONE
     size: Amounts = _NONE
     track: Amounts = _NONE
+    slope: Amounts = _NONE
     damping: Amounts = _NONE
     armature: Amounts = _NONE
     friction_loss: Amounts = _NONE
@@ -127,6 +133,13 @@ class Parameters:
         """Return the parameters with their spreads multiplied, where such amounts are possible."""
         found: dict[str, Any] = {
             name: amounts.wider(factor, kind) for name, kind, amounts in self.given()
+        }
+        return dataclasses.replace(self, **found)
+
+    def drawn(self, rng: np.random.Generator) -> Parameters:
+        """Return the parameters of one robot, drawn from these."""
+        found: dict[str, Any] = {
+            name: amounts.drawn(rng, kind) for name, kind, amounts in self.given()
         }
         return dataclasses.replace(self, **found)
 

@@ -1,4 +1,4 @@
-"""What a parameter may name: a model's bodies, geoms, joints and actuators, and signals."""
+"""What a parameter may name: a model's bodies, geoms, joints and actuators, signals, and axes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from holdfast.sim.parameters.amounts import ALL, EACH, Amounts, Kind
 Places = NDArray[np.intp]
 
 _MOVES_ONE_WAY = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+AXES = ("x", "y")
 _COUNTS = {"body": "nbody", "geom": "ngeom", "joint": "njnt", "actuator": "nu"}
 
 
@@ -33,12 +34,16 @@ class Targets:
 
     def count(self, of: str) -> int:
         """Return how many parts of a kind the model has."""
+        if of == "axis":
+            return len(AXES)
         return int(getattr(self.model, _COUNTS[of]))
 
     def names(self, of: str) -> dict[str, int]:
         """Return what may be named, by name: joints of one axis, and no world."""
         if of == "signal":
             return {name: i for i, name in enumerate(self.signals)}
+        if of == "axis":
+            return {name: i for i, name in enumerate(AXES)}
         access = getattr(self.model, of)
         named = {access(i).name: i for i in range(self.count(of))}
         return {name: i for name, i in named.items() if name and self._may_change(of, i)}
@@ -85,6 +90,6 @@ def draw(
         places = targets.places(name, kind.of, target)
         drawn = amount.draw(rng, (n, len(places) if target == EACH else 1))
         if not kind.nominal:
-            drawn = np.maximum(drawn, 0.0)  # of a mean near 0 with its spread
+            drawn = np.maximum(drawn, kind.allowed.low)  # of a mean near 0 with its spread
         found[:, places] = kind.joined(found[:, places], drawn)
     return found

@@ -7,12 +7,25 @@ differ, and becomes a model of MuJoCo's when it is simulated.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from functools import cached_property
+from operator import attrgetter
 
 import mujoco
 import numpy as np
 
 from holdfast.signals import Array
+
+GRAVITY = "opt.gravity"
+
+
+def _arrays(model: mujoco.MjModel) -> Iterator[tuple[str, Array]]:
+    """Yield a model's arrays with their names."""
+    for name in dir(model):
+        value = None if name.startswith("_") else getattr(model, name)
+        if isinstance(value, np.ndarray):
+            yield name, value
+    yield GRAVITY, model.opt.gravity
 
 
 class Variants:
@@ -34,20 +47,19 @@ class Variants:
         self.fields: dict[str, Array] = {}
         if example is None:
             return
-        for name in dir(nominal):
-            value = None if name.startswith("_") else getattr(nominal, name)
-            if isinstance(value, np.ndarray) and not np.array_equal(value, getattr(example, name)):
+        for name, value in _arrays(nominal):
+            if not np.array_equal(value, attrgetter(name)(example)):
                 self.fields[name] = np.repeat(value[None], copies, axis=0)
 
     def take(self, i: int, model: mujoco.MjModel) -> None:
         """Let a copy be as this model is."""
         for name, values in self.fields.items():
-            values[i] = getattr(model, name)
+            values[i] = attrgetter(name)(model)
 
     def put(self, i: int, model: mujoco.MjModel) -> None:
         """Let a model be as this copy is."""
         for name, values in self.fields.items():
-            getattr(model, name)[:] = values[i]
+            attrgetter(name)(model)[:] = values[i]
 
     def model(self, i: int) -> mujoco.MjModel:
         """Return a copy's model: the nominal one where none differs, else one that becomes the

@@ -90,6 +90,24 @@ def test_friction_loss_is_added_to_the_joints_that_turn():
     np.testing.assert_allclose(loss, [0, 0, 0, 0, 0, 0, 0.1])
 
 
+def test_a_slope_turns_gravity():
+    g = np.linalg.norm(NOMINAL.opt.gravity)
+    np.testing.assert_allclose(
+        model_of(slope={"x": 0.1, "y": -0.2}).opt.gravity,
+        g
+        * np.array([np.sin(0.1), -np.sin(0.2), -np.sqrt(1 - np.sin(0.1) ** 2 - np.sin(0.2) ** 2)]),
+    )
+    level = model_of(mass=2.0).opt.gravity
+    np.testing.assert_array_equal(level, NOMINAL.opt.gravity)
+
+
+def test_a_slope_is_drawn_to_both_sides_and_each_copy_has_its_own():
+    made = robots(copies=64, slope={"x": {"mean": 0.0, "spread": 0.05}})
+    falls = [made.variants.model(i).opt.gravity[0] for i in range(64)]
+    assert min(falls) < 0.0 < max(falls)
+    assert len({*falls}) == 64
+
+
 def test_what_follows_from_the_masses_follows():
     model = model_of(mass=2.0)
     assert model.body_subtreemass[1] == pytest.approx(2.0 * NOMINAL.body_subtreemass[1])
@@ -117,6 +135,7 @@ def test_a_robot_starts_as_much_higher_as_its_lowest_geom_reaches_lower(geom, fa
         ({"size": {"floor": 2}}, "size: 'floor' is a plane, mesh or height field"),
         ({"size": {"each": 2}}, "size: should name geoms"),
         ({"track": {"sledge": 2}}, "track: 'sledge' has none in its model"),
+        ({"slope": {"z": 0.1}}, "slope: there is no axis 'z'; it has x, y"),
         ({"delay": {"positoin": 2}}, "delay: there is no signal 'positoin'; did you mean 'posit"),
         ({"drift": {"yaw_rate": 2}, "pose": "reckoned"}, "drift: should be of position and head"),
     ],

@@ -43,7 +43,7 @@ def all_that_exists(task):
         "bias": {name: [-0.02, 0.02] for name in observed},
     }
     if task.robot.name != "point":
-        everything["friction"] = [0.5, 1.5]
+        everything |= {"friction": [0.5, 1.5], "slope": {"x": [-0.02, 0.02]}}
     if {"heading", "yaw_rate", "forward_speed"} <= {*observed}:
         everything |= {"pose": "reckoned", "drift": {"position": 0.01}}
     return parameters(**everything)
@@ -398,3 +398,17 @@ def test_a_robot_s_own_model_is_never_touched():
     before = copy.copy(task.robot.load_model())
     MujocoBatch(task, 2, 0, 0, all_that_exists(task)).reset()
     np.testing.assert_array_equal(task.robot.load_model().body_mass, before.body_mass)
+
+
+def test_a_robot_that_stands_on_a_slope_rolls_down():
+    """The drive robot's motors hold a speed, not a place: it creeps downhill along its heading."""
+    task = resolve("DriveCircle-v0").make()
+    batch = MujocoBatch(task, 100, seed=0, randomise=parameters(slope={"x": 0.1, "y": -0.2}))
+    start = batch.reset()[:, :4]  # position, and cosine and sine of the heading
+    for _ in range(20):
+        after = batch.step(np.zeros((100, 2))).observation[:, :4]
+    batch.close()
+    downhill = start[:, 2] * np.sin(0.1) - start[:, 3] * np.sin(0.2)
+    made = ((after - start)[:, :2] * start[:, 2:]).sum(axis=1)
+    assert np.corrcoef(downhill, made)[0, 1] > 0.99
+    assert np.polyfit(downhill, made, 1)[0] > 0.1  # m in 1 s, on a floor that stood upright
