@@ -176,6 +176,11 @@ COMMANDS = {
         "compare training algorithms over tasks and seeds",
         "train",
     ),
+    "experiment": Command(
+        "holdfast.policy.experiment.sim2real:command",
+        "measure what each part of the loop is worth, on many twins",
+        "train",
+    ),
     "doctor": Command("holdfast.doctor:command", "print what is installed and whether it works"),
 }
 

@@ -1,0 +1,179 @@
+"""The experiment's page: a table over all robots, a table by robot, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from holdfast import files
+from holdfast.contract import Contract
+from holdfast.policy.experiment.arms import ARMS, EPISODES
+from holdfast.policy.figures import LIMIT, svg
+from holdfast.signals import Array
+
+PAGE, PICTURE = "sim2real.md", "sim2real.svg"
+YARDSTICK = "yardstick"
+KEPT = 0.9
+"""Share of the yardstick's return that the whole loop should keep."""
+
+Result = Mapping[str, Any]
+
+
+def line(result: Result) -> str:
+    """Return a robot's results in one line."""
+    told = []
+    for name, worth in result["arms"].items():
+        costs = ", ".join(f"{cost['mean']:.1f}" for cost in worth["costs"].values())
+        told.append(f"{name} {costs} / {worth['return']['mean']:.0f}")
+    return f"robot {result['gap']}, cost / return: {'; '.join(told)}"
+
+
+def write(folder: Path, results: Sequence[Result], contract: Contract) -> tuple[Path, Path]:
+    """Write the page and its picture; return their paths."""
+    page, picture = folder / PAGE, folder / PICTURE
+    text = [
+        f"# Sim to real: {contract.task} on {len(results)} robots that differ",
+        "",
+        f"Cost and return per episode: {EPISODES} simulated episodes on the true robot without a "
+        "monitor. A share of the return is of the yardstick's, which is trained on the true robot.",
+        "",
+        *_table(("policy", *_over_head(contract)), _over_all(results, contract)),
+        *_counted(results, contract),
+        "",
+        "## By robot",
+        "",
+        *_table(
+            ("robot", "ranges", *ARMS, "gate", "trial", "episodes logged"),
+            [_by_robot(result) for result in results],
+        ),
+        "A cell is cost / return.",
+        "",
+    ]
+    files.write(picture, drawn(results, contract))
+    files.write(page, "\n".join(text))
+    return page, picture
+
+
+def _over_head(contract: Contract) -> list[str]:
+    costs = [f"{cost.name}: mean over robots [least, most]" for cost in contract.costs]
+    limits = ", ".join(f"{cost.limit:g}" for cost in contract.costs)
+    return [
+        *costs,
+        f"robots at or under d = {limits}",
+        "share of the yardstick's return [least, most]",
+    ]
+
+
+def _over_all(results: Sequence[Result], contract: Contract) -> list[list[str]]:
+    rows = []
+    for name, text in ARMS.items():
+        made = [result for result in results if name in result["arms"]]
+        if not made:
+            continue
+        costs = _costs(made, name)
+        shares = _shares(made, name)
+        rows.append(
+            [
+                f"**{name}**: {text}",
+                *(_spread(each, ".1f") for each in costs.T),
+                f"{int(np.all(costs <= contract.limits, axis=1).sum())} of {len(results)}",
+                _spread(100.0 * shares, ".0f") + " %",
+            ]
+        )
+    return rows
+
+
+def _counted(results: Sequence[Result], contract: Contract) -> list[str]:
+    """Return sentences on the trials, on the caps, and on the whole loop."""
+    certified = [result for result in results if result["certified"]]
+    loop = [each for each in certified if (_costs([each], "identified") <= contract.limits).all()]
+    kept = sum(float(share) >= KEPT for share in _shares(loop, "identified"))
+    runs = [run for result in results for run in result["monitored"].values()]
+    before = [result["monitored"]["before"]["true_costs"] for result in results]
+    costs = [np.mean([each[cost.name]["mean"] for each in before]) for cost in contract.costs]
+    return [
+        f"- The whole loop ends in a certified policy at or under d on {len(loop)} of "
+        f"{len(results)} robots; {kept} of these policies keep at least {KEPT:.0%} of the "
+        "yardstick's return.",
+        f"- Of {len(certified)} certified policies, {len(certified) - len(loop)} truly cost more "
+        "than d.",
+        f"- In {sum(run['over_cap'] for run in runs)} of {sum(run['episodes'] for run in runs)} "
+        "episodes behind the monitor the cost exceeded the episode cap.",
+        f"- The randomised policy behind the monitor, before anything is learned, truly costs "
+        f"{', '.join(f'{cost:.1f}' for cost in costs)} per episode.",
+        *(
+            f"- Robot {result['gap']}, {name}: {text}"
+            for result in results
+            for name, text in result["failed"].items()
+        ),
+    ]
+
+
+def _by_robot(result: Result) -> list[str]:
+    cells = []
+    for name in ARMS:
+        worth = result["arms"].get(name)
+        if worth is None:
+            cells.append("-")
+            continue
+        costs = ", ".join(f"{cost['mean']:.1f}" for cost in worth["costs"].values())
+        cells.append(f"{costs} / {worth['return']['mean']:.0f}")
+    logged = sum(run["episodes"] for run in result["monitored"].values())
+    return [
+        str(result["gap"]), result["ranges"], *cells,
+        result["gate"] or "-", result["trial"] or "-", str(logged),
+    ]  # fmt: skip
+
+
+def drawn(results: Sequence[Result], contract: Contract) -> str:
+    """Draw each arm's policies: cost as a share of the limit d, and share of the return."""
+    figure = Figure(figsize=(8.5, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, name in enumerate(ARMS):
+        made = [result for result in results if name in result["arms"]]
+        if not made:
+            continue
+        beside = i + np.linspace(-0.25, 0.25, len(made))
+        costs = (_costs(made, name) / np.maximum(contract.limits, 1e-9)).max(axis=1)
+        left.plot(beside, costs, "o", markersize=3.5, color=f"C{i}")
+        right.plot(beside, 100.0 * _shares(made, name), "o", markersize=3.5, color=f"C{i}")
+    left.axhline(1.0, color=LIMIT, linestyle="--", label="limit d")
+    left.set(ylabel="cost per episode / d", ylim=(0, None))
+    left.legend(loc="upper right")
+    right.set(ylabel="return, % of the yardstick's", ylim=(0, None))
+    for axes in (left, right):
+        axes.set_xticks(range(len(ARMS)), list(ARMS), rotation=30, ha="right")
+    return svg(figure)
+
+
+def _costs(results: Sequence[Result], name: str) -> Array:
+    """Return mean costs (robots, costs) of an arm's policies."""
+    return np.array(
+        [[cost["mean"] for cost in result["arms"][name]["costs"].values()] for result in results]
+    )
+
+
+def _shares(results: Sequence[Result], name: str) -> Array:
+    """Return the returns (robots,) of an arm's policies as shares of the yardsticks'."""
+    arms = [result["arms"] for result in results]
+    return np.array(
+        [each[name]["return"]["mean"] / each[YARDSTICK]["return"]["mean"] for each in arms]
+    )
+
+
+def _spread(values: Array, digits: str) -> str:
+    low, high = values.min(), values.max()
+    return f"{values.mean():{digits}} [{low:{digits}}, {high:{digits}}]"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + " --- |" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]

@@ -1,0 +1,147 @@
+"""`holdfast experiment sim2real`: each part of the loop on many twins that differ."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from tyro.conf import Positional
+
+from holdfast import files, plain, share
+from holdfast.errors import ConfigError, TrainingError
+from holdfast.policy.demo.demo import PARAMETERS
+from holdfast.policy.experiment import report
+from holdfast.policy.experiment.arms import Bench
+from holdfast.policy.experiment.settings import FORMAT, ExperimentSettings
+from holdfast.policy.improve.finetune import opened
+from holdfast.policy.learn.settings import TrainSettings, contract_of
+from holdfast.policy.ship.evaluate import evaluate
+from holdfast.policy.ship.export import EPISODES, export
+from holdfast.policy.train import CHECKPOINT, train
+from holdfast.schema import to_plain
+from holdfast.sim.parameters import catalogue
+from holdfast.sim.parameters.catalogue import Parameters
+from holdfast.sim.twin.serve import require_config
+
+SETTINGS = "settings.json"
+RESULT = "result.json"
+DRAWS = 40
+"""Robots that are looked at, at most, for each robot of the experiment."""
+
+OURS = ("gaps_drive.yaml", "gaps_drive_beyond.yaml")
+
+
+def command(name: Positional[Literal["sim2real"]], settings: ExperimentSettings) -> None:
+    """Measure what each part of the loop is worth, on twins that differ from the simulator.
+
+    The results are a table, sim2real.md and sim2real.svg in the output folder.
+
+    Args:
+        name: the experiment.
+        settings: settings of the experiment.
+    """
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    results = list(Experiment(settings, console).run())
+    page, _ = report.write(settings.out, results, contract_of(TrainSettings(task=settings.task)))
+    console.print(page.read_text(encoding="utf-8"))
+    console.print(f"{page}")
+
+
+class Experiment:
+    """One experiment; what its folder holds already is taken from there.
+
+    Raises:
+        ConfigError: a file is faulty, or belongs to another robot; or the folder holds an
+            experiment with other settings.
+    """
+
+    def __init__(self, settings: ExperimentSettings, console: Console) -> None:
+        self.settings, self.console = settings, console
+        ours = settings.task.contract.robot == "drive"
+        if not ours and not (settings.gaps and settings.randomise):
+            raise ConfigError(
+                f"gaps and randomise should be given for robot '{settings.task.contract.robot}': "
+                "the files of this installation are of robot 'drive'"
+            )
+        folder = share.folder() / "config"
+        self.files = settings.gaps or tuple(folder / name for name in OURS)
+        self.ranges = [catalogue.load(path) for path in self.files]
+        self.known = catalogue.load(settings.randomise or folder / "randomise_demo.yaml")
+        self.parameters = settings.parameters or (PARAMETERS if ours else ())
+        for parameters in (self.known, *self.ranges):
+            settings.task.batch(1, 0, randomise=parameters).close()  # refuses what is not its own
+        if settings.config:
+            require_config(settings.task.make(), settings.config)
+        self._claim()
+
+    def _claim(self) -> None:
+        """Write down the settings; the folder's own have to be the same, but for the count."""
+        path = self.settings.out / SETTINGS
+        told = {"format": FORMAT, **to_plain(self.settings), "task": self.settings.task.id}
+        told |= {"ranges": [each.to_plain() for each in self.ranges]}
+        for name in ("out", "count", "gaps", "randomise"):
+            del told[name]
+        told["randomise"] = self.known.to_plain()
+        told = json.loads(json.dumps(told))
+        if path.exists() and plain.read_json(path, ConfigError) != told:
+            raise ConfigError(
+                f"{path}: is of an experiment with other settings; give another --out"
+            )
+        self.settings.out.mkdir(parents=True, exist_ok=True)
+        files.write(path, json.dumps(told, indent=1) + "\n")
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """Yield the results of each robot."""
+        policies = {
+            name: self._policy(name, randomise)
+            for name, randomise in (("nominal", None), ("randomised", self.known))
+        }
+        for number in range(self.settings.count):
+            folder = self.settings.out / f"gap_{number:02d}"
+            path = folder / RESULT
+            if not path.exists():
+                begun = time.monotonic()
+                gap = self._drawn(number, policies["nominal"])
+                found = Bench(self.settings, folder, gap, self.parameters, policies).run()
+                found |= {"gap": number, "robot": gap.to_plain()}
+                found["ranges"] = self.files[number % len(self.files)].name
+                found["seconds"] = time.monotonic() - begun
+                files.write(path, json.dumps(found, indent=1) + "\n")
+            found = plain.read_json(path, TrainingError)
+            self.console.print(report.line(found))
+            yield found
+
+    def _policy(self, name: str, randomise: Parameters | None) -> Path:
+        """Return a policy that was trained before anything was known of the robots."""
+        s, out = self.settings, self.settings.out / f"{name}.onnx"
+        if not out.exists():
+            settings = TrainSettings(
+                task=s.task, seed=s.seed, iterations=s.iterations, randomise=randomise
+            )
+            folder = s.out / f"train_{name}"
+            train(settings, folder, folder.exists(), 10, self.console)[0].close()
+            export(folder / CHECKPOINT, out, EPISODES, task=s.own_task)
+        return out
+
+    def _drawn(self, number: int, nominal: Path) -> Parameters:
+        """Return the first robot of this number's sequence on which the nominal policy costs more
+        than `least` limits."""
+        s, turn = self.settings, number % len(self.ranges)
+        ranges = self.ranges[turn]
+        _, networks, _, trained = opened(nominal, s.own_task)
+        for draw in range(DRAWS):
+            gap = ranges.drawn(np.random.default_rng((s.seed, number, draw)))
+            found = evaluate(networks, replace(trained, randomise=gap), 50, s.seed)
+            cost = found.cost_returns.mean(axis=0)
+            if np.any(cost >= s.least * networks.contract.limits):
+                return gap
+        raise ConfigError(
+            f"{self.files[turn]}: on {DRAWS} robots of these ranges the nominal policy costs less "
+            f"than {s.least:g} limits; give wider ranges or a lower --least"
+        )

@@ -1,0 +1,134 @@
+"""The experiment, small: every program that it runs is the real one."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from holdfast.cli import main
+from holdfast.policy.experiment import report
+from holdfast.policy.experiment.arms import ARMS
+from holdfast.policy.experiment.sim2real import RESULT, SETTINGS
+from holdfast.sim.parameters import catalogue
+from tests.helpers.data.bundles import drive_contract
+
+OWN = """
+from holdfast.sim.robots.drive import Drive
+from holdfast.sim.tasks.circle import Circle
+
+def Mine():
+    return Circle("mine/Circle-v0", Drive(), radius_m=1.0, x_limit_m=0.9, episode_steps=50,
+                  limit=10.0, gamma=0.99, lam=0.95)
+"""
+RANGES = """
+gain: {all: [0.9, 1.0], left_motor: [0.9, 0.95]}
+delay: [1, 3]
+mass: 1.2
+noise: {position: 0.01}
+"""
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experiment")
+    (folder / "mine.py").write_text(OWN)
+    (folder / "gaps.yaml").write_text(RANGES)
+    return [
+        *("experiment", "sim2real", "--out", str(folder / "out")),
+        *("--task", f"{folder / 'mine.py'}:Mine", "--gaps", str(folder / "gaps.yaml")),
+        *("--count", "1", "--least", "0.0001", "--iterations", "2", "--episodes", "4"),
+        *("--allowance", "4", "--retraining", "1", "--yardstick", "2", "--parameters", "mass"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def out(line, tmp_path_factory):
+    assert main(line) == 0
+    return tmp_path_factory.getbasetemp() / line[3]
+
+
+def test_each_arm_is_measured_on_the_true_robot(out):
+    found = json.loads((out / "gap_00" / RESULT).read_text())
+    assert found["arms"].keys() | found["failed"].keys() == {*ARMS}
+    assert {"nominal", "randomised", "identified", "yardstick"} <= found["arms"].keys()
+    assert all(worth["episodes"] == 200 for worth in found["arms"].values())
+    robot = found["robot"]
+    assert 0.9 <= robot["gain"]["all"] <= 1.0
+    assert 0.9 <= robot["gain"]["left_motor"] <= 0.95
+    assert robot["delay"]["command"] in (1, 2, 3)
+    assert robot["mass"]["all"] == 1.2
+    assert yaml.safe_load((out / "gap_00" / "gap.yaml").read_text()) == robot
+    assert found["monitored"]["before"]["episodes"] == 4
+    assert found["trial"] in ("certified", "alarm", "undecided")
+    assert (out / report.PAGE).read_text().startswith("# Sim to real: mine/Circle-v0 on 1 robot")
+    assert (out / report.PICTURE).read_text().startswith("<svg")
+
+
+def test_what_is_there_is_not_made_again(out, line, capsys):
+    before = (out / "gap_00" / RESULT).stat().st_mtime_ns
+    assert main(line) == 0
+    assert (out / "gap_00" / RESULT).stat().st_mtime_ns == before
+    assert "robot 0, cost / return: nominal" in capsys.readouterr().out
+
+
+def test_other_settings_need_another_folder(out, line, capsys):
+    settings = (out / SETTINGS).read_text()
+    assert main([*line, "--seed", "3"]) == 1
+    assert "is of an experiment with other settings; give another --out" in capsys.readouterr().err
+    assert (out / SETTINGS).read_text() == settings
+
+
+def test_files_of_another_robot_are_refused_before_anything_is_trained(tmp_path, capsys):
+    path, out = tmp_path / "gaps.yaml", tmp_path / "out"
+    path.write_text("gain: {front_motor: [0.9, 1.0]}")
+    assert main(["experiment", "sim2real", "--out", str(out), "--gaps", str(path)]) == 1
+    assert "there is no actuator 'front_motor'" in capsys.readouterr().err
+    assert not out.exists()
+    line = ["experiment", "sim2real", "--task", "SkidCircle-v0", "--out", str(out)]
+    assert main(line) == 1
+    assert "gaps and randomise should be given for robot 'skid'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_robots_are_drawn_from_their_ranges_by_seed():
+    ranges = catalogue.Parameters.from_plain(yaml.safe_load(RANGES))
+    one, again, other = (ranges.drawn(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one == again != other
+    assert one.values("drawn") == one
+    assert one.to_plain()["noise"] == {"position": 0.01}
+
+
+def result(gap, cost, reward, *, certified, over=0, failed=None):
+    def worth(cost, reward):
+        return {"costs": {"outside_corridor": {"mean": cost}}, "return": {"mean": reward}}
+
+    run = {"episodes": 40, "over_cap": over, "true_costs": {"outside_corridor": {"mean": 16.0}}}
+    arms = {"nominal": worth(30.0, 50.0), "identified": worth(cost, reward)}
+    return {
+        "gap": gap, "ranges": "gaps.yaml", "arms": arms | {"yardstick": worth(9.0, 200.0)},
+        "failed": failed or {}, "monitored": {"before": run, "trial": run}, "gate": "try as canary",
+        "trial": "certified" if certified else "alarm", "certified": certified,
+    }  # fmt: skip
+
+
+def test_the_page_counts(tmp_path):
+    results = [
+        result(0, 8.0, 190.0, certified=True),
+        result(1, 10.0, 170.0, certified=True),  # at d, with too little return
+        result(2, 10.1, 210.0, certified=True, over=1),  # truly above d
+        result(3, 5.0, 200.0, certified=False, failed={"logs": "no log-probabilities"}),
+    ]
+    page, picture = report.write(tmp_path, results, drive_contract())
+    text = page.read_text()
+    assert "| **nominal**: trained in the nominal simulator | 30.0 [30.0, 30.0] | 0 of 4 |" in text
+    identified = next(row for row in text.splitlines() if row.startswith("| **identified**"))
+    assert "8.3 [5.0, 10.1] | 3 of 4 | 96 [85, 105] %" in identified
+    assert "certified policy at or under d on 2 of 4 robots; 1 of these policies keep" in text
+    assert "Of 3 certified policies, 1 truly cost more than d." in text
+    assert "In 2 of 320 episodes behind the monitor the cost exceeded the episode cap." in text
+    assert "truly costs 16.0 per episode" in text
+    assert "Robot 3, logs: no log-probabilities" in text
+    assert "| 0 | gaps.yaml | 30.0 / 50 | - | - | 8.0 / 190 | - | 9.0 / 200 |" in text
+    assert re.search(r"identified", picture.read_text())
