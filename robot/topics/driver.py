@@ -280,17 +280,17 @@ class Driver:
             self._answer(request)
         self._look_who_commands()
         self._drive()
-        if measured is not None:
-            self._speed = measured.velocity
-            self._say(measured)
         contested = (self._contested,) if self._contested else ()
         self.faults = (*self._hardware.faults(), *contested)
         stopped = bool(self.faults)
-        if stopped is not self._said_stopped:
+        if stopped is not self._said_stopped:  # before all else: the monitor waits for it
             self._said_stopped = stopped
             message = self._graph.message_class(msg.BOOL)()
             message.data = stopped
             self._say_e_stop(message)
+        if measured is not None:
+            self._speed = measured.velocity
+            self._say(measured)
 
     def _look_who_commands(self) -> None:
         """Stop if two publishers command; obey a new publisher only after its first zero."""
