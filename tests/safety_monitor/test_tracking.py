@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from monitor_rig import Rig, check, codes, limits, seen
 
 from holdfast.safety_monitor import Check, State
+from holdfast.safety_monitor.checks.tracking import Commands
 
 # Off by more than 0.375 m/s or 0.75 rad/s for over 0.25 s: LIMITED; for over 0.5 s: STOPPED. It
 # may follow any command of the last 0.25 s.
@@ -97,6 +98,13 @@ def test_a_robot_may_follow_any_command_of_its_reaction_time():
         assert tracking._off_s["forward_speed"] == 0.0
     off(tracking, 0.375, applied=[0.0, 0.0], forward=1.0, yaw=0.0)
     assert tracking._off_s["forward_speed"] > 0.0
+
+
+def test_without_a_reaction_time_only_the_command_in_force_counts():
+    commands = Commands(0.0)
+    for now_s in (0.0, 1.0, 2.0):
+        commands.add(now_s, [now_s])
+        assert commands.asked(0) == [now_s]
 
 
 def test_time_that_goes_back_counts_as_none():
