@@ -247,7 +247,7 @@ class Evidence:
             ConfigError: malformed, or saved under another contract, episode cap or alpha. What
                 was counted so far then stays as it was.
         """
-        state = read(EvidenceState, data, "saved evidence", ConfigError, complete=True)
+        state = read(EvidenceState, data, "saved evidence", ConfigError)
         mine = (self._contract_hash, self._alpha, self._cap_hit_rate)
         runs = tuple((cost.name, cost.episode_cap) for cost in self.costs)
         if mine != (state.contract_hash, state.alpha, state.cap_hit_rate) or runs != tuple(

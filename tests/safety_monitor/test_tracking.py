@@ -1,10 +1,12 @@
+import dataclasses
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_rig import Rig, check, codes, limits, seen
+from monitor_rig import CONTRACT, Rig, check, codes, limits, seen
 
+from holdfast.errors import ConfigError
 from holdfast.safety_monitor import Check, State
 from holdfast.safety_monitor.checks.tracking import Commands
 
@@ -136,6 +138,16 @@ def test_only_named_channels_are_tracked():
     tracking = check("tracking", limits(tracking_error={"yaw_rate": 0.75}))
     off(tracking, 0.0, forward=9.0, yaw=9.0)
     assert off(tracking, 9.0, forward=9.0, yaw=9.0) == [(YAW, STOPPED)]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 0.125), (-0.125, 1.0)])
+def test_the_largest_command_may_be_to_either_side(low, high):
+    forward, yaw = CONTRACT.action
+    lopsided = dataclasses.replace(forward, low=low, high=high)
+    contract = dataclasses.replace(CONTRACT, action=(lopsided, yaw))
+    check("tracking", limits(tracking_error={"forward_speed": 0.49}), contract)
+    with pytest.raises(ConfigError, match=r"forward_speed 0.5 should be below 0.5"):
+        check("tracking", limits(tracking_error={"forward_speed": 0.5}), contract)
 
 
 def test_the_text_says_for_how_long():
