@@ -53,12 +53,10 @@ def covariance(fit: Fit, moving: NDArray[np.intp]) -> Array:
     spread. Only what slopes over two steps have in common counts, because a rough mismatch has
     slopes over each single step that are no information.
     """
-    fit.step = STEPS[0]
-    wide = fit.slopes(fit.place, moving)[0].reshape(-1, len(moving))
-    fit.step = STEPS[1]
-    slope, residual = fit.slopes(fit.place, moving)
+    slope, wide, residual = two_slopes(fit, moving)
     prior = np.eye(len(moving)) / PRIOR**2
-    inverse = np.linalg.inv(_information(slope.reshape(-1, len(moving)), wide) + prior)
+    flat = (each.reshape(-1, len(moving)) for each in (slope, wide))
+    inverse = np.linalg.inv(information(*flat) + prior)
     pull = np.einsum("wvp,wv->wp", slope, residual)
     episode = _episodes(fit)
     if len(np.unique(episode)) >= LEAST_EPISODES:
@@ -71,13 +69,23 @@ def covariance(fit: Fit, moving: NDArray[np.intp]) -> Array:
     return found
 
 
-def _information(slope: Array, wide: Array) -> Array:
+def two_slopes(fit: Fit, moving: NDArray[np.intp]) -> tuple[Array, Array, Array]:
+    """Return slopes (windows, values, moving) over a step and over a wider one, and the residuals
+    (windows, values)."""
+    fit.step = STEPS[0]
+    wide, _ = fit.slopes(fit.place, moving)
+    fit.step = STEPS[1]
+    slope, residual = fit.slopes(fit.place, moving)
+    return slope, wide, residual
+
+
+def information(slope: Array, wide: Array) -> Array:
     """Return the information (P, P) in slopes (N, P): of each, the share that it has in common with
     the slope over a wider step."""
     own = np.maximum((slope**2).sum(axis=0), 1e-12)
     share = np.sqrt(np.clip((slope * wide).sum(axis=0) / own, 0.0, 1.0))
-    information: Array = slope.T @ slope * np.outer(share, share)
-    return information
+    found: Array = slope.T @ slope * np.outer(share, share)
+    return found
 
 
 def _episodes(fit: Fit) -> NDArray[np.intp]:

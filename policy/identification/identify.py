@@ -131,7 +131,7 @@ def identify(
     task, period_s = recorded.task, recorded.task.contract.period_s
     names = compared(task, recorded.signals, signals)
     free = chosen(words, task, names, pose)
-    fitted, held_out = _split(recorded, first_s)
+    fitted, held_out = split(recorded, first_s)
     start = np.array([each.place(each.nominal) for each in free])
     simulators = []
 
@@ -184,8 +184,12 @@ def _told(free: Sequence[Free], place: Array) -> str:
     return ", ".join(f"{f.name} {f.value(float(z)):.3f}" for f, z in zip(free, place, strict=True))
 
 
-def _split(recorded: Recorded, first_s: float | None) -> tuple[list[Piece], list[Piece]]:
-    """Return the pieces to fit, and those held out: each fifth one. Of less than five, one."""
+def split(recorded: Recorded, first_s: float | None) -> tuple[list[Piece], list[Piece]]:
+    """Return the pieces to fit, and those held out: each fifth one. Of less than five, one.
+
+    Args:
+        first_s: only so much of each track's beginning is used; None: all of it.
+    """
     found = pieces(recorded.tracks, recorded.task.contract.period_s, first_s)
     every = min(HELD_OUT, max(len(found), 1))
     held_out = found[every - 1 :: every]

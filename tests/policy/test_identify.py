@@ -8,7 +8,7 @@ import yaml
 
 from holdfast import cli
 from holdfast.errors import ConfigError, LogError
-from holdfast.policy.identification.certainty import _information
+from holdfast.policy.identification.certainty import information
 from holdfast.policy.identification.compare import Comparison
 from holdfast.policy.identification.csv_file import from_csv
 from holdfast.policy.identification.fit import Fit, select
@@ -188,10 +188,10 @@ def test_slopes_of_roughness_alone_are_no_information():
     rng = np.random.default_rng(0)
     true = np.outer(rng.standard_normal(4000), [1.0, 0.0])
     one, other = (true + rng.standard_normal((4000, 2)) for _ in range(2))
-    information = _information(one, other)
-    assert information[0, 0] == pytest.approx(4000, rel=0.1)
-    assert information[1, 1] < 0.1 * (one.T @ one)[1, 1]
-    assert np.linalg.eigvalsh(information).min() >= -1e-9
+    found = information(one, other)
+    assert found[0, 0] == pytest.approx(4000, rel=0.1)
+    assert found[1, 1] < 0.1 * (one.T @ one)[1, 1]
+    assert np.linalg.eigvalsh(found).min() >= -1e-9
 
 
 def test_a_push_is_left_out():
