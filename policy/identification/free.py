@@ -20,7 +20,7 @@ from holdfast.plain import meant, shown
 from holdfast.signals import Array
 from holdfast.sim.parameters.amounts import ALL, COMMAND, EACH
 from holdfast.sim.parameters.catalogue import KINDS, Parameters, Pose
-from holdfast.sim.parameters.robots import Robots
+from holdfast.sim.parameters.robots import require_fit
 from holdfast.sim.parameters.targets import Targets
 from holdfast.sim.tasks.task import Task
 
@@ -276,6 +276,4 @@ def _applies(free: Free, task: Task, signals: Mapping[str, int], pose: Pose) -> 
 
 def _require(free: Free, task: Task, signals: Mapping[str, int], pose: Pose) -> None:
     """Raise ConfigError unless a robot of the task can have what is searched for."""
-    rest = task.robot.control(np.zeros(task.contract.action_size))
-    model, period_s = task.robot.load_model(), task.contract.period_s
-    Robots(widest([free], pose), model, rest, signals, 1, period_s, where="parameters")
+    require_fit(widest([free], pose), task.robot, task.contract, "parameters", signals)

@@ -34,6 +34,7 @@ from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Range, check
 from holdfast.signals import Array
 from holdfast.sim.parameters import catalogue
+from holdfast.sim.parameters.robots import require_fit
 
 EPISODES = 100
 """Episodes of the child in the identified simulator."""
@@ -314,7 +315,9 @@ def command(
     held, networks, _, trained = opened(child, task)
     simulated = None
     if profile is not None:
-        identified = replace(trained, randomise=catalogue.load_profile(profile))
+        found, robot = catalogue.load_profile(profile), trained.task.make().robot
+        require_fit(found, robot, held.contract, str(profile))
+        identified = replace(trained, randomise=found)
         simulated = evaluate(networks, identified, EPISODES, settings.seed).cost_returns
     makers: list[Bundle] = [bundles.load(each) for each in policy]
     made = read(log, held, trained.task.make(), makers, anybody=True)

@@ -14,12 +14,14 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from holdfast.contract import Contract
 from holdfast.signals import Array, Signals
 from holdfast.sim.parameters.bodies import Bodies
 from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.parameters.path import CommandPath
 from holdfast.sim.parameters.senses import Senses, Which
 from holdfast.sim.parameters.targets import Targets
+from holdfast.sim.robots.robot import RobotModel
 
 
 class Robots:
@@ -92,3 +94,25 @@ class Robots:
     def notice(self, signals: Signals, elapsed: NDArray[np.int64], which: Which) -> None:
         """See `Senses.notice`."""
         self._senses.notice(signals, elapsed, which)
+
+
+def require_fit(
+    parameters: Parameters,
+    robot: RobotModel,
+    contract: Contract,
+    where: str,
+    signals: Mapping[str, int] | None = None,
+) -> None:
+    """Check that a robot can differ so.
+
+    Args:
+        where: begins the refusal.
+        signals: signals that are measured, with their sizes; None: those that are observed.
+
+    Raises:
+        ConfigError: the robot lacks what a parameter names, or a parameter would have no effect.
+    """
+    if signals is None:
+        signals = {name: contract.signal_size(name) or 0 for name in contract.observed_signals}
+    model, rest = robot.load_model(), robot.control(np.zeros(contract.action_size))
+    Robots(parameters, model, rest, signals, 1, contract.period_s, where=where)

@@ -259,7 +259,9 @@ def test_the_command_with_a_profile(exported, run, tmp_path, capsys):
     ):
         profile.write_text(text)
         assert main([*words, "--profile", str(profile)]) == 1
-        assert sentence in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert said.startswith(f"holdfast: {profile}: ")
 
 
 def test_requests_that_cannot_be(exported, run, tmp_path, capsys):
