@@ -30,6 +30,12 @@ COMMAND = "command."
 NEAR = 2.5
 """Control periods between two readings up to which what lies between is interpolated."""
 
+MOST_PERIODS = 1_000_000
+"""Longest episode, in control periods: a longer one has a wrong stamp, or one in milliseconds."""
+
+LARGEST = 1e9
+"""Largest size of a number, in SI units; what is larger was not measured."""
+
 _SIGNAL = re.compile(r"(?P<name>\w+)(\.(?P<axis>[xyz])|\[(?P<index>\d+)\])?")
 
 
@@ -41,15 +47,19 @@ def from_csv(paths: Sequence[Path], task: Task) -> Recorded:
             rise.
         FileError: a file cannot be read.
     """
-    tracks = tuple(track for path in paths for track in _tracks(path, task))
+    found = [track for path in paths for track in _tracks(path, task)]
+    tracks = tuple(track for track in found if track is not None)
     if not tracks:
         raise LogError(
             f"{', '.join(map(str, paths))}: should hold an episode of {SHORTEST_S:g} s or more"
         )
-    return Recorded(task, tracks, tuple(path.name for path in paths), ())
+    short = len(found) - len(tracks)
+    left_out = (f"{short} episodes shorter than {SHORTEST_S:g} s",) if short else ()
+    return Recorded(task, tracks, tuple(path.name for path in paths), left_out)
 
 
-def _tracks(path: Path, task: Task) -> Iterator[Track]:
+def _tracks(path: Path, task: Task) -> Iterator[Track | None]:
+    """Yield the episodes of a file; None for one that is too short."""
     names, rows = _table(path)
     if "time" not in names:
         raise LogError(f"{path}: should have a column time, it has {shown(', '.join(names))}")
@@ -75,8 +85,10 @@ def _tracks(path: Path, task: Task) -> Iterator[Track]:
             at = lines[int(rises.argmin()) + 1] if np.isfinite(time).all() else lines[0]
             raise LogError(f"{path}: line {at}: time should rise within an episode")
         period_s = task.contract.period_s
+        _require_together(path, lines, time, MOST_PERIODS * period_s)
         grid = time[0] + period_s * np.arange(int((time[-1] - time[0]) / period_s + 1e-6) + 1)
         if grid[-1] - grid[0] < SHORTEST_S:
+            yield None
             continue
         told = np.stack([_held(time, columns[name], grid[:-1]) for name in commands], axis=1)
         read = {
@@ -86,6 +98,16 @@ def _tracks(path: Path, task: Task) -> Iterator[Track]:
             for name, of in signals.items()
         }
         yield Track(f"{path.name} episode {label}".strip(), told, read, stands(read))
+
+
+def _require_together(path: Path, lines: Sequence[int], time: Array, most_s: float) -> None:
+    """Raise LogError if an episode is longer than any is, because of a wrong stamp."""
+    if time[-1] - time[0] > most_s:
+        at = int(np.diff(time).argmax()) + 1
+        raise LogError(
+            f"{path}: line {lines[at]}: time should be in seconds, within {most_s:g} s of the "
+            f"episode's first; received {time[at]:g} after {time[at - 1]:g}"
+        )
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -138,6 +160,11 @@ def _number(path: Path, line: int, name: str, cell: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise LogError(f"{path}: line {line}: {name} should be a number, received {shown(cell)}")
+    if abs(value) > LARGEST and name != "time":
+        raise LogError(
+            f"{path}: line {line}: {name} should be at most {LARGEST:g} in size, in SI units, "
+            f"received {shown(cell)}"
+        )
     return value
 
 

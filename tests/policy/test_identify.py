@@ -380,6 +380,10 @@ HEAD = "time,command.forward_speed,command.yaw_rate,position.x,position.y\n"
         (HEAD + "0,0,0,1,nan\n", "should be a number, received nan"),
         (HEAD + "1,0,0,1,1\n0,0,0,1,1\n", "line 3: time should rise"),
         (HEAD + "0,0,0,1,1\n0.1,0,0,1,1\n", "should hold an episode of 1 s"),
+        (HEAD + "0,0,0,1,1\n1e9,0,0,1,1\n", "line 3: time should be in seconds, within 50000 s"),
+        (HEAD + "0,0,0,1,1\n1e300,0,0,1,1\n", "received 1e.300 after 0"),
+        (HEAD + "0,0,0,1,1\n2,0,0,1e300,1\n", "line 3: position.x should be at most 1e.09 in"),
+        (HEAD + "0,-2e9,0,1,1\n2,0,0,1,1\n", "line 2: command.forward_speed should be at most"),
         (HEAD.replace("n.y", "n.z") + "0,0,0,1,1\n2,0,0,1,1\n", "position lacks one of its"),
         (HEAD.replace("position.y", "time") + "0,0,0,1,1\n", "a name of its own"),
         (HEAD.replace("position.y", "x y") + "0,0,0,1,1\n", "a column should be time"),
@@ -399,3 +403,13 @@ def test_a_csv_file_needs_a_task(tmp_path, capsys):
     path.write_text(HEAD)
     assert cli.main(["identify", "--log", str(path)]) == 1
     assert "task should be given with CSV files" in capsys.readouterr().err
+
+
+def test_short_episodes_of_a_csv_file_are_counted(tmp_path):
+    path = tmp_path / "motion.csv"
+    rows = [(0.0, 0), (2.0, 0), (3.0, 1), (3.1, 1), (4.0, 2)]
+    head = HEAD.replace("time,", "time,episode,")
+    path.write_text(head + "".join(f"{time},{episode},0,0,1,1\n" for time, episode in rows))
+    read = from_csv([path], registered("DriveCircle-v0").make())
+    assert len(read.tracks) == 1
+    assert read.left_out == ("2 episodes shorter than 1 s",)
