@@ -49,10 +49,12 @@ def command(
     Args:
         run: the run's directory or its log file.
         episode: number of the episode. Default: the last one.
-        out: file of the GIF. Default: episode_N.gif in the run's folder.
+        out: file of the GIF, NAME.gif. Default: episode_N.gif in the run's folder.
         task: the task whose robot is shown, as FILE.py:NAME. Logs of a registered task name it
             themselves.
     """
+    if out is not None and out.suffix.lower() != ".gif":
+        raise ConfigError(f"out should end in .gif, as the picture is a GIF; received {out}")
     log = reader.read(run)
     shown = find(log, episode)
     robot = (registered(log.info.contract.task) if task is None else resolve(task)).make().robot
@@ -75,7 +77,10 @@ def command(
     duration_ms = round(1000.0 * every * period_s)
     first.save(content, "GIF", save_all=True, append_images=others, duration=duration_ms, loop=0)
     files.write(path, content.getvalue())
-    print(f"{path}: {len(qpos)} periods in {1 + len(others)} pictures, one in {duration_ms} ms")
+    print(
+        f"{path}: {len(qpos)} periods in {1 + len(others)} pictures, one in {duration_ms} ms"
+        f"{log.remarks}"
+    )
 
 
 def find(log: Log, number: int | None) -> Episode:
@@ -86,7 +91,7 @@ def find(log: Log, number: int | None) -> Episode:
     """
     held = {episode.result.episode: episode for episode in log.episodes}
     if not held:
-        raise LogError(f"{log.path}: should hold an episode, received none")
+        raise LogError(f"{log.path}: should hold an episode, received none{log.remarks}")
     number = max(held) if number is None else number
     if number not in held:
         raise LogError(f"{log.path}: episode should be one of {_listed(held)}, received {number}")

@@ -48,6 +48,7 @@ def run(tmp_path):
         (["--episode", "2"], "episode should be one of 0 to 1, received 2"),
         (["--task", "PointCircle-v0"], "the robot 'drive' of the log, received 'point'"),
         (["--task", "NoSuch-v0"], "NoSuch-v0"),
+        (["--out", "a.png"], "out should end in .gif, as the picture is a GIF; received a.png"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(run, capsys, options, sentence):
@@ -77,14 +78,18 @@ def test_without_opengl_there_is_a_sentence(run, monkeypatch, platform):
     assert not list(run.glob("*.gif"))
 
 
-def test_an_episode_is_a_moving_picture_where_there_is_a_renderer(run):
+def drawn(run, *options):
+    """Render with whatever renderer there is."""
     for platform in ("osmesa", "egl"):
-        done = rendered(run, platform, "--episode", "0")
+        done = rendered(run, platform, *options)
         if done.returncode == 0:
-            break
+            return done
         assert "pictures need OpenGL" in done.stderr
-    else:
-        pytest.skip("needs a renderer: apt-get install libosmesa6")
+    return pytest.skip("needs a renderer: apt-get install libosmesa6")
+
+
+def test_an_episode_is_a_moving_picture_where_there_is_a_renderer(run):
+    done = drawn(run, "--episode", "0")
     assert done.stdout == f"{run}/episode_0.gif: 21 periods in 11 pictures, one in 100 ms\n"
     with Image.open(run / "episode_0.gif") as picture:
         assert (picture.n_frames, picture.size) == (11, (480, 360))
@@ -97,3 +102,11 @@ def test_an_episode_is_a_moving_picture_where_there_is_a_renderer(run):
     assert np.abs(frames[1] - frames[0]).max() > 50.0
     blue = frames[1][:340, :, 2] - frames[1][:340, :, 0]
     assert (blue > 80.0).sum() > 200  # robot and path
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.5, "received none (torn: "), (0.95, "ms (torn: ")])
+def test_a_torn_log_is_said_to_be_torn(run, share, said):
+    (path,) = run.glob("*.mcap")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    done = rendered(run, "osmesa") if share < 0.9 else drawn(run)
+    assert said in done.stdout + done.stderr
