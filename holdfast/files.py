@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -84,8 +85,11 @@ def _require_writable(path: Path, there: Path) -> None:
         raise FileError(f"{path}: cannot be written (it is {what})")
     if not there.is_dir():
         raise FileError(f"{path}: cannot be written ({there} is no folder)")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise FileError(f"{path}: cannot be written (Permission denied)")
+    try:  # a file system may refuse what a folder's permissions allow
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written (in {there}: {_told(error)})") from None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,16 +30,19 @@ from holdfast.policy.identification.tracks import from_logs
 from holdfast.policy.improve import gate
 from holdfast.policy.improve.finetune import opened
 from holdfast.policy.improve.improve import ImproveSettings, improve
-from holdfast.policy.learn.settings import TASK_ID, TrainSettings
+from holdfast.policy.learn.settings import TASK_ID, TrainSettings, contract_of
 from holdfast.policy.ship import verify
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, train
 from holdfast.schema import NOT_NEGATIVE, Range, check
+from holdfast.sim.check import told_in_a_sentence
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.registry import is_program, registered
 from holdfast.sim.task_spec import TaskSpec
+from holdfast.sim.twin.board import TwinBoard
 from holdfast.sim.twin.serve import require_config
+from holdfast.sim.twin.truth import Truth
 
 PARAMETERS = ("delay", "gain:each", "size:left_tyre+right_tyre", "mass", "friction")
 """What identification searches for on robot `drive`: few numbers, which a log tells apart."""
@@ -113,14 +116,7 @@ class Demo:
     def run(self) -> None:
         """Run all steps of the loop."""
         s = self.settings
-        gap = catalogue.load_gap(self.gap)  # a faulty file is refused before minutes of training
-        if not self.ours and s.gap is None:
-            raise ConfigError(
-                f"gap should be given for robot '{s.task.contract.robot}': the demo's own file is "
-                "of robot 'drive'"
-            )
-        if s.config:
-            require_config(s.task.make(), s.config)
+        gap = self._checked()
         with claimed(s.out):
             parent = self._train()
             self._ship(parent)
@@ -134,6 +130,33 @@ class Demo:
             }
             files.write(s.out / report.SUMMARY, json.dumps(summary, indent=2) + "\n")
             self._tell(summary, report.write(s.out, summary, self.task))
+
+    def _checked(self) -> catalogue.Parameters:
+        """Return the gap; refuse before minutes of training what would be refused after it."""
+        s, gap = self.settings, catalogue.load_gap(self.gap)
+        if not self.ours and s.gap is None:
+            raise ConfigError(
+                f"gap should be given for robot '{s.task.contract.robot}': the demo's own file is "
+                "of robot 'drive'"
+            )
+        contract_of(self._training())
+        task = s.task.make()
+        if s.config:
+            require_config(task, s.config)
+        told = nullcontext() if self.task is None else told_in_a_sentence(s.task.id)
+        try:
+            with told:
+                TwinBoard(task, gap, s.seed, True, Truth(task, s.seed, None))
+        except ConfigError as error:
+            raise ConfigError(f"{self.gap}: {error}") from None
+        return gap
+
+    def _training(self) -> TrainSettings:
+        s, ranges = self.settings, share.folder() / "config" / "randomise_demo.yaml"
+        return TrainSettings(
+            task=s.task, seed=s.seed, iterations=s.iterations, limit=s.limit,
+            randomise=catalogue.load(ranges) if self.ours else None,
+        )  # fmt: skip
 
     def _loop(self, robot: DemoRobot, parent: Path, gap: catalogue.Parameters) -> dict[str, Any]:
         before = self._deploy(robot, "before", parent)
@@ -176,12 +199,7 @@ class Demo:
         s, out = self.settings, self.settings.out
         name = s.task.contract.task
         with self._step("train", f"Train {name} under its limits, in simulation (CPO)") as step:
-            ranges = share.folder() / "config" / "randomise_demo.yaml"
-            settings = TrainSettings(
-                task=s.task, seed=s.seed, iterations=s.iterations, limit=s.limit,
-                randomise=catalogue.load(ranges) if self.ours else None,
-            )  # fmt: skip
-            train(settings, out / "train", False, 10, self.console)[0].close()
+            train(self._training(), out / "train", False, 10, self.console)[0].close()
             step["gave"] = f"a policy, after {s.iterations} iterations"
         return out / "policy_0.onnx"
 

@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 
 from holdfast import child, files
-from holdfast.errors import ConfigError, RunError
+from holdfast.errors import ConfigError, FileError, RunError
 from holdfast.policy.progress import progress
 
 TWIN_START_S = 30.0
@@ -135,8 +135,12 @@ def claimed(out: Path) -> Iterator[None]:
         raise ConfigError(f"{out}: should be a folder; give another --out")
     if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
         raise ConfigError(f"{out}: holds something other than a demo; give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / MARKER).open("a", encoding="utf-8") as marker:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        opened = (out / MARKER).open("a", encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{out}: no folder can be made here ({error.strerror})") from None
+    with opened as marker:
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -219,6 +219,8 @@ def test_two_demos_do_not_share_a_folder(tmp_path):
         (["--task", "none.py:Mine"], "there is no file none.py"),
         (["--config", "car.yaml"], "the configuration is of robot 'car', the policy of 'drive'"),
         (["--limit", "1", "2"], "limit should have a value for each cost"),
+        (["--gap", "gap.yaml"], "gap.yaml: gap: gain: there is no actuator 'motor_a'"),
+        (["--out", "/proc/x"], "/proc/x: no folder can be made here (No such file or directory)"),
     ],
 )
 def test_a_demo_of_ones_own_is_refused_before_it_trains(
@@ -226,10 +228,12 @@ def test_a_demo_of_ones_own_is_refused_before_it_trains(
 ):
     monkeypatch.chdir(tmp_path)
     shutil.copy(EXAMPLES / "car.yaml", tmp_path)
+    (tmp_path / "gap.yaml").write_text("gain: {motor_a: 0.9}\n")
     assert main(["demo", "--out", "run", *options]) == 1
-    said = capsys.readouterr().err
+    told, said = capsys.readouterr()
     assert sentence in said
     assert said.count("\n") == 1
+    assert told == ""
     assert not (tmp_path / "run" / "train").exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from holdfast import files
@@ -51,6 +53,7 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path):
         (tmp_path, "it is a folder"),
         (tmp_path / "file" / "new.json", "file is no folder"),
         (tmp_path / ("n" * 300), "File name too long"),
+        (Path("/proc/x/y.yaml"), "in /proc: No such file or directory"),
     ):
         with pytest.raises(FileError, match=sentence):
             files.require_output(path, (".json",))
