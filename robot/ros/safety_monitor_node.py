@@ -78,6 +78,7 @@ class SafetyMonitorNode(ManagedNode):
         self._published: tuple[State, str] | None = None
         self._directory: Path | None = None  # of the last log
         self._receipts = ExitStack()  # of the run under way
+        self._ended: list[str] = []  # what its last receipt says
 
     # The lifecycle.
 
@@ -160,7 +161,7 @@ class SafetyMonitorNode(ManagedNode):
             self._receipts.enter_context(
                 assembly.deployment.claimed(self._robot.identity.hardware_id)
             )
-        self._receipts.enter_context(assembly.admission.run(written))
+        self._ended = self._receipts.enter_context(assembly.admission.run(written))
         if self.flag("record"):
             name, seed = directory.resolve().name, self.whole("seed")
             info = assembly.info(name, self._robot, seed, self.flag("explore"))
@@ -198,6 +199,7 @@ class SafetyMonitorNode(ManagedNode):
             self._episodes.close()
             self._episodes = None
         self._robot.close()
+        self._ended.append("the node was deactivated, shut down or interrupted")
         try:
             self._receipts.close()
         except (FileError, RegistryError) as error:  # the node has to stop all the same

@@ -12,7 +12,14 @@ from holdfast.bundle import reader as bundles
 from holdfast.bundle.contract_file import load_contract
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
-from holdfast.errors import BundleError, ConfigError, FileError, RegistryError, RunError
+from holdfast.errors import (
+    BundleError,
+    ConfigError,
+    FileError,
+    HoldfastError,
+    RegistryError,
+    RunError,
+)
 from holdfast.registry import signing
 from holdfast.registry.registry import MOST_TEXT, Registry
 from holdfast.registry.signing import CANARY, PROMOTED, Purpose, Signed
@@ -102,7 +109,7 @@ class Admission:
             yield said
         except BaseException as error:
             with contextlib.suppress(FileError, RegistryError):  # the first error decides
-                self._receipt("end", run, str(error) or type(error).__name__)
+                self._receipt("end", run, _ending(error))
             raise
         self._receipt("end", run, "; ".join(said))
 
@@ -137,6 +144,17 @@ class Admission:
             why=plain.printable(why)[:MOST_TEXT],  # of an error, which may quote anything
             run=plain.printable(run),
         )
+
+
+def _ending(error: BaseException) -> str:
+    """Return what ended a run, in words."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, SystemExit):  # its text is a bare exit status
+        return f"the program was told to exit, with status {error.code}"
+    if isinstance(error, HoldfastError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def admit(policy: Path, config: Path | None) -> Admission:

@@ -24,7 +24,7 @@ class EpisodesByCount:
     def __init__(self, session: Session, prompt: bool) -> None:
         self._session, self._robot = session, session.loop.robot
         self._prompt = prompt and not self._robot.identity.self_placing
-        self._interrupted = False
+        self._interrupted_by = 0  # a signal's number
 
     def run(self, episodes: int, decided: Callable[[], bool] = lambda: False) -> None:
         """Run episodes. A stop by the envelope, a budget or familiarity ends only its episode.
@@ -79,16 +79,17 @@ class EpisodesByCount:
 
     def _period(self) -> None:
         self._session.wait()
-        if self._interrupted:
-            raise Interrupted("interrupted")
+        if self._interrupted_by:
+            name = signal.Signals(self._interrupted_by).name
+            raise Interrupted("interrupted" if name == "SIGINT" else f"interrupted by {name}")
         self._session.tick()
 
     @contextlib.contextmanager
     def _signals_caught(self) -> Iterator[None]:
         """Let signals end the run between two periods, never within one."""
 
-        def interrupt(*_: object) -> None:
-            self._interrupted = True
+        def interrupt(number: int, _: object) -> None:
+            self._interrupted_by = number
 
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal went
         before = {number: signal.signal(number, interrupt) for number in numbers}

@@ -210,8 +210,8 @@ class Progress:
         status, error = 0, ""
         try:
             run.run(self._episodes, (lambda: False) if trial is None else trial.decided)
-        except Interrupted:
-            status, error = INTERRUPTED, "interrupted"
+        except Interrupted as ending:
+            status, error = INTERRUPTED, str(ending)
         except HoldfastError as fault:
             error = str(fault)
             raise

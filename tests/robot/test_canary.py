@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from holdfast.log.reader import read
 from holdfast.registry.registry import Registry
 from holdfast.robot import config as configs
 from holdfast.robot.promote import receipts
+from holdfast.robot.run.admission import admit
 from holdfast.robot.run.by_count import EpisodesByCount
 from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.robots import runs
@@ -98,6 +100,37 @@ def test_a_trial_ends_with_a_certificate_and_the_promoted_policy_runs(
     assert f"{third.begun} to {third.ended}: {wanted}" in said
     assert run("receipts", "--config", config, "--day", "2001-01-01") == 0
     assert "Ada" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "ending"), [("TERM", " by SIGTERM"), ("INT", "")])
+def test_a_receipt_says_which_signal_ended_a_run(twin, config, tmp_path, number, ending):
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    assert run("promote", policy, "--config", config, "--anyway", "a test") == 0
+    options = ("--config", str(config), "--episodes", "10000")
+    with runs.deployment(tmp_path / "run", twin.address, "promoted", *options) as deployment:
+        deployment.wait_for_steps(5)
+        deployment.process.send_signal(getattr(signal, f"SIG{number}"))
+        assert deployment.end()[0] == 130
+    (ran,) = receipts.runs(registry(config).entries(), {})
+    assert re.fullmatch(rf"\d+ episodes, interrupted{ending}", ran.how)
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (SystemExit(1), "the program was told to exit, with status 1"),
+        (KeyboardInterrupt(), "interrupted"),
+        (KeyError(1), "KeyError: 1"),
+        (RunError("the link was cut", "link_lost"), "the link was cut"),
+    ],
+)
+def test_a_receipt_says_what_ended_a_run(config, tmp_path, error, how):
+    policy = policy_of(tmp_path / "policy.onnx", KEEPS)
+    assert run("promote", policy, "--config", config, "--anyway", "a test") == 0
+    with pytest.raises(type(error)), admit("promoted", config).run("run"):
+        raise error
+    (ran,) = receipts.runs(registry(config).entries(), {})
+    assert ran.how == how
 
 
 def test_an_alarm_ends_the_trial_and_holds_the_policy(twin, config, tmp_path, capsys):

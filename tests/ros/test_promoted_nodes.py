@@ -49,6 +49,7 @@ def test_the_promoted_policy_runs_and_has_receipts(robot, tmp_path):
         assert not client.change(MONITOR, "activate")
     (ran,) = receipts.runs(opened(robot).entries(), {})
     assert ran.ended
+    assert ran.how == "the node was deactivated, shut down or interrupted"
     assert ran.bundle != opened(robot).state.slot("promoted").bundle
 
 
