@@ -196,6 +196,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def written(value: Any) -> str:
+    """Return a value of a file for a sentence: null, true and false as YAML and JSON have them."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return shown(repr(value))
+
+
 def printable(text: str) -> str:
     """Return a text without what would steer a terminal; escapes stand for it, as in Python."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -287,6 +287,8 @@ def _value(kind: Any, value: Any, place: Place, complete: bool) -> Any:
         return _record(kind, value, place, complete)
     if kind is float:
         return _number(value, place)
+    if origin is Literal and not isinstance(value, str):
+        raise MismatchError(place, f"should be {OneOf(arguments)}, received {_received(value)}")
     kind = str if origin is Literal else kind
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise MismatchError(place, f"should be {_SCALARS[kind]}, received {_received(value)}")
@@ -387,4 +389,4 @@ def _some(kinds: tuple[Any, ...]) -> Any:
 
 
 def _received(value: Any) -> str:
-    return shown(repr(value))
+    return plain.written(value)

@@ -164,7 +164,7 @@ def test_a_torn_log_that_was_mended(run, tmp_path, compression):
         ({"seed": "?"}, "metadata is malformed"),
         ({"limits": None}, "metadata lacks 'limits'"),
         ({"limits": "[]"}, r"malformed \(limits should be a mapping"),
-        ({"seed": "true"}, r"malformed \(seed should be a whole number, received True\)"),
+        ({"seed": "true"}, r"malformed \(seed should be a whole number, received true\)"),
         ({"seed": "[" * 100_000}, r"malformed \(seed: "),
         ({"contract": "[" * 100_000}, "malformed"),
         ({"episode_cap": '{"outside_corridor": "a"}'}, "outside_corridor should be a number, rec"),

@@ -337,7 +337,7 @@ def changed_provenance(path, **changes):
         ({"checkpoint": "text"}, "is not the training state"),
         ({"evaluation_episodes": "20"}, "provenance should say its evaluation_episodes"),
         ({"evaluation_episodes": 10**9}, "episodes should be at most 20000, received 1000000000"),
-        ({"evaluation_episodes": True}, "episodes should be at least 8, received True"),
+        ({"evaluation_episodes": True}, "episodes should be at least 8, received true"),
         ({"evaluation_episodes": 20.5}, "provenance should say its evaluation_episodes"),
     ],
 )

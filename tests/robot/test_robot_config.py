@@ -42,7 +42,7 @@ def test_the_drive_robots_file_is_good():
             {"familiarity": "warn"},
             "familiarity should be one of never, logged, always, rec",
         ),
-        ({"robot": None}, "robot should be text, received None"),
+        ({"robot": None}, "robot should be text, received null"),
         ({"speed": 1.0}, r"line \d+: unknown speed; known are robot"),
         ({"monitor": {}}, r"line \d+: monitor: missing motion, freshness, ladder, budget"),
     ],
@@ -71,6 +71,14 @@ def test_files_that_are_no_configuration(tmp_path):
     (tmp_path / "empty.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"empty\.yaml: missing robot"):
         configs.load(tmp_path / "empty.yaml")
+
+
+@pytest.mark.parametrize("given", [True, 3, "halt"])
+def test_words_that_may_be_chosen_are_listed(tmp_path, data, given):
+    data["monitor"].setdefault("budget", {"episode_coverage": 0.95})["on_prediction"] = given
+    words = "should be one of go_on, slow, recover, stop, received "
+    with pytest.raises(ConfigError, match=f"on_prediction {words}"):
+        configs.load(write(tmp_path, data))
 
 
 def test_a_robot_without_a_file():
