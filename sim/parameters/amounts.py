@@ -92,11 +92,14 @@ class Amount:
         """
         if isinstance(data, Mapping):
             told = build(_Told, data)
-            if not FINITE.allows(abs(told.mean) + WIDEST * abs(told.spread)):
-                raise MismatchError(("spread",), f"should be smaller, received {told.spread:g}")
-            return Amount(
-                told.mean - WIDEST * told.spread, told.mean + WIDEST * told.spread, told.spread
-            )
+            reach = WIDEST * told.spread
+            amount = Amount(told.mean - reach, told.mean + reach, told.spread)
+            if not math.isclose(amount.middle, told.mean, rel_tol=1e-6, abs_tol=1e-12):
+                raise MismatchError(
+                    ("spread",),
+                    f"should be smaller beside a mean of {told.mean:g}, received {told.spread:g}",
+                )
+            return amount
         if isinstance(data, list):
             if len(data) != 2:
                 raise MismatchError((), f"should be [low, high], received {shown(repr(data))}")

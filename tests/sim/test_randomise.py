@@ -102,7 +102,14 @@ def test_it_goes_through_json_as_settings_do():
         ("delay: {each: 3}", "delay should name signals or command, received 'each'"),
         ("bias: {position: 1.0e+308}", r"bias\.position should be in \[-1e\+06, 1e\+06\]"),
         ("delay: {mean: 0, spread: 1.0e+300}", r"delay\.spread should keep mean and 2 spreads in"),
-        ("mass: {mean: 0, spread: 1.0e+308}", r"mass\.spread should be smaller, received 1e\+308"),
+        (
+            "mass: {mean: 0, spread: 1.0e+308}",
+            r"mass\.spread should be smaller beside a mean of 0,",
+        ),
+        (
+            "mass: {mean: 1.3, spread: 1.0e+300}",
+            r"mass\.spread should be smaller beside a mean of 1\.3, received 1e\+300",
+        ),
         ("bias: {position: .inf}", "bias.position should be a finite number, received inf"),
         ("- mass", "should be a mapping"),
         ("mass: [", "should be YAML"),
