@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,18 @@ from holdfast import plain
 from holdfast.errors import LogError
 from holdfast.log.format import PROGRESS
 from holdfast.robot.view.watched import Watched, age_s
+from holdfast.schema import FINITE, NOT_NEGATIVE, WHOLE, Range, Rule
 
 LAST = 20
 """Number of iterations whose mean the page compares with the limits, as `holdfast train` does."""
 
-NUMBERS = ("iteration", "steps", "return", "kl", "steps_per_s")
-"""Entries of a record that the page shows as they are."""
+NUMBERS: Mapping[str, Rule] = {
+    "steps": NOT_NEGATIVE,
+    "return": FINITE,
+    "kl": FINITE,
+    "steps_per_s": NOT_NEGATIVE,
+}
+"""Entries of a record that the page shows as they are, with their ranges."""
 
 
 class WatchedTraining(Watched):
@@ -69,22 +75,24 @@ class WatchedTraining(Watched):
         where = f"{self._path}, iteration {len(self._shown) + 1}"
         with plain.well_formed(where, LogError):
             record = plain.from_json(line.decode())
-            accepted = record["accepted"]
+            if not isinstance(record, dict):
+                raise ValueError(f"should be a mapping, received {plain.written(record)}")
+            before = self._shown[-1]["iteration"] if self._shown else 0
+            accepted, goal = record["accepted"], record.get("iterations")
             shown: dict[str, Any] = {
-                **{name: float(record[name]) for name in NUMBERS},
-                "costs": {str(name): float(cost) for name, cost in record["costs"].items()},
+                "iteration": _whole(record["iteration"], "iteration", before + 1),
+                **{name: _number(record[name], name, rule) for name, rule in NUMBERS.items()},
+                "costs": _numbers(record["costs"], "costs"),
                 "case": str(record["case"]),
-                "accepted": None if accepted is None else int(accepted),
+                "accepted": None if accepted is None else _whole(accepted, "accepted", 0),
             }
             if not self._shown:
                 self._first = {name: str(record.get(name, "")) for name in ("task", "algorithm")}
-                limits = record.get("limits", {}).items()
-                self._limits = {str(name): float(limit) for name, limit in limits}
+                self._limits = _numbers(record.get("limits", {}), "limits")
             elif shown["costs"].keys() != self._shown[0]["costs"].keys():
                 raise ValueError("costs should be those of the first iteration")
-            goal = record.get("iterations")
-            self._goal = None if goal is None else int(goal)
-            self._lasts_s = sum(float(part) for part in record["seconds"].values())
+            self._goal = None if goal is None else _whole(goal, "iterations", 1)
+            self._lasts_s = sum(_numbers(record["seconds"], "seconds").values())
         self._shown.append(shown)
 
     # Answers, as JSON data.
@@ -109,7 +117,7 @@ class WatchedTraining(Watched):
             return {
                 "iteration": done,
                 "iterations": self._goal,
-                "over": self._goal is not None and done >= self._goal,
+                "over": not self.problem and self._goal is not None and done >= self._goal,
                 "lasts_s": self._lasts_s,
                 "problem": self.problem,
                 "quiet_s": round(time.monotonic() - self._heard_s, 3),
@@ -132,3 +140,23 @@ class WatchedTraining(Watched):
                 message |= {**about, "from": first, "records": new}
             sent = first + len(new)
             yield message
+
+
+def _number(value: Any, name: str, rule: Rule = FINITE) -> float:
+    """Return a number of a record; raise ValueError if it is none, or out of its range."""
+    if isinstance(value, bool) or not rule.allows(value):
+        raise ValueError(f"{name} should be {rule}, received {plain.written(value)}")
+    return float(value)
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    if not WHOLE.allows(value) or value < least:
+        said = f"{name} should be a whole number, {Range(least)}"
+        raise ValueError(f"{said}, received {plain.written(value)}")
+    return int(value)
+
+
+def _numbers(values: Any, name: str) -> dict[str, float]:
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} should be a mapping, received {plain.written(values)}")
+    return {key: _number(value, f"{name}.{key}") for key, value in values.items()}

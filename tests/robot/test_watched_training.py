@@ -95,8 +95,18 @@ def test_records_of_an_older_version_have_no_limits(tmp_path):
     [
         ("{", "does not hold what it should"),
         ("[]", "does not hold what it should"),
+        ("[]", "should be a mapping, received []"),
         ('{"iteration": 2}', "lacks 'accepted'"),
-        (json.dumps(record(2, kl="x")), "could not convert string to float"),
+        (json.dumps(record(2, kl="x")), "kl should be a finite number, received 'x'"),
+        (json.dumps(record(2, kl=None)), "kl should be a finite number, received null"),
+        (json.dumps(record(2, steps=True)), "steps should be at least 0, received true"),
+        (json.dumps(record(True)), "iteration should be a whole number, at least 2, "),
+        (json.dumps(record(-5)), "iteration should be a whole number, at least 2, received -5"),
+        (json.dumps(record(1)), "iteration should be a whole number, at least 2, received 1"),
+        (json.dumps(record(2, accepted=0.5)), "accepted should be a whole number, at least 0, rec"),
+        (json.dumps(record(2, iterations=0)), "iterations should be a whole number, at least 1, "),
+        (json.dumps(record(2, costs=None)), "costs should be a mapping, received null"),
+        (json.dumps(record(2, seconds={"step": None})), "seconds.step should be a finite number, "),
         (json.dumps(record(2, kl=float("nan"))), "kl should be a finite number"),
         (json.dumps(record(2, costs={"other": 1.0})), "should be those of the first iteration"),
         ('{"\xff"', "iteration 2"),
@@ -112,6 +122,17 @@ def test_a_damaged_line_is_named(tmp_path, line, sentence):
     assert sentence in training.problem
     assert not training.read()
     assert training.status()["iteration"] == 1
+
+
+def test_a_training_with_a_damaged_line_is_not_over(tmp_path):
+    write(tmp_path, record(1), record(2), record(3))
+    training = WatchedTraining(tmp_path)
+    training.read()
+    assert training.status()["over"]
+    add(tmp_path, "garbage\n")
+    training.read()
+    assert training.problem
+    assert not training.status()["over"]
 
 
 def test_a_folder_with_neither_has_one_sentence(tmp_path, capsys):
