@@ -33,16 +33,17 @@ SEND_LIMIT_S = 10.0
 _FOLDER = Path(__file__).parent
 
 
-def page(name: str) -> tuple[bytes, str]:
+def page(content: Path) -> tuple[bytes, str]:
     """Return a page, self-contained, and its Content-Security-Policy.
 
     Args:
-        name: of the page's HTML file and of its script.
+        content: HTML file with the part of the page that no other has; its script lies beside it.
     """
-    style = (_FOLDER / "watch.css").read_text(encoding="utf-8")
-    scripts = ("draw.js", "page.js", f"{name}.js")
-    script = "".join((_FOLDER / each).read_text("utf-8") for each in scripts)
-    text = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")
+    style = (_FOLDER / "watch.css").read_text("utf-8")
+    scripts = (_FOLDER / "draw.js", _FOLDER / "page.js", content.with_suffix(".js"))
+    script = "".join(each.read_text("utf-8") for each in scripts)
+    text = (_FOLDER / "page.html").read_text("utf-8")
+    text = text.replace("<!--CONTENT-->\n", content.read_text("utf-8"))
     text = text.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
     policy = (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
@@ -93,8 +94,17 @@ class Server(ThreadingHTTPServer):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.server_address[1]}/"
 
-    def follow(self, stop: threading.Event) -> None:
-        """Read what is watched as it grows, until `stop` is set."""
+    def run(self) -> None:
+        """Follow what is watched, and answer, until KeyboardInterrupt."""
+        stop = threading.Event()
+        threading.Thread(target=self._follow, args=(stop,), name="follower", daemon=True).start()
+        try:
+            self.serve_forever()
+        finally:
+            stop.set()
+            self.server_close()
+
+    def _follow(self, stop: threading.Event) -> None:
         while not stop.is_set():
             if not self.watched.read():
                 stop.wait(POLL_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import Annotated
@@ -47,13 +46,7 @@ def command(
     path = find(run, live)
     server = Server(watched(path), host, port)
     print(f"{path}: {server.url}")
-    stop = threading.Event()
-    threading.Thread(target=server.follow, args=(stop,), name="follower", daemon=True).start()
-    try:
-        server.serve_forever()
-    finally:
-        stop.set()
-        server.server_close()
+    server.run()
 
 
 def find(run: Path | None, live: bool) -> Path:

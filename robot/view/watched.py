@@ -20,13 +20,13 @@ class Watched(ABC):
     """A run or a training, read while it grows. Its methods may be called from any thread.
 
     Attributes:
-        page: name of the page's HTML file and of its script.
+        page: HTML file with the content of the page; its script lies beside it.
         changed: notified when there is something new.
         version: rises whenever there is something new.
         problem: why nothing can be read any further, as a sentence; "" if it can.
     """
 
-    page: str
+    page: Path
 
     def __init__(self) -> None:
         self.changed = threading.Condition()

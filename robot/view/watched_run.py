@@ -46,7 +46,7 @@ class WatchedRun(Watched):
         LogError: there is no log at the path.
     """
 
-    page = "watch"
+    page = Path(__file__).with_name("watch.html")
 
     def __init__(self, path: Path) -> None:
         super().__init__()

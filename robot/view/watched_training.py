@@ -33,7 +33,7 @@ class WatchedTraining(Watched):
         folder: the training's folder, which holds its records.
     """
 
-    page = "training"
+    page = Path(__file__).with_name("training.html")
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -29,21 +29,13 @@ from tests.helpers.web import logs
 def served(folder):
     """A server of a run, in this process."""
     server = Server(WatchedRun(folder), "127.0.0.1", 0)
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=server.follow, args=(stop,)),
-        threading.Thread(target=server.serve_forever),
-    ]
-    for thread in threads:
-        thread.start()
+    thread = threading.Thread(target=server.run)
+    thread.start()
     try:
         yield server
     finally:
-        stop.set()
         server.shutdown()
-        server.server_close()
-        for thread in threads:
-            thread.join()
+        thread.join()
 
 
 @pytest.fixture
