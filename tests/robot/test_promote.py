@@ -46,10 +46,10 @@ def test_a_trial_certifies_a_policy_and_then_it_is_promoted(config, policies, ca
     assert "0 episodes certify nothing yet; begin its trial" in capsys.readouterr().err
     assert run("promote", second, "--config", config, "--canary") == 0
     assert slots(config) == (a, None, b)
-    experience(config, second, [1.0] * 5)
+    experience(config, [1.0] * 5)
     assert run("promote", second, "--config", config) == 1
     assert "5 episodes certify nothing yet; run its trial with" in capsys.readouterr().err
-    experience(config, second, [1.0] * 25)
+    experience(config, [1.0] * 25)
     assert run("promote", second, "--config", config, "--by", "Ada") == 0
     assert slots(config) == (b, a, None)
     *_, last = registry(config).entries()
@@ -61,7 +61,7 @@ def test_a_trial_certifies_a_policy_and_then_it_is_promoted(config, policies, ca
 def test_an_alarm_is_no_certificate(config, policies, capsys):
     path, b = policies[0][1], policies[1][1]
     assert run("promote", path, "--config", config, "--canary") == 0
-    deployment = experience(config, path, [0.5] * 40 + [20.0] * 40)
+    deployment = experience(config, [0.5] * 40 + [20.0] * 40)
     assert deployment.evidence.costs[0].keeps.reached_at is not None
     assert run("promote", path, "--config", config) == 1
     assert "the episode cap of outside_corridor is hit too often" in capsys.readouterr().err
@@ -73,9 +73,9 @@ def test_trying_again_does_not_forget(config, policies, capsys):
     second, third = policies[0][1:]
     for path in (second, third):
         assert run("promote", path, "--config", config, "--canary") == 0
-        experience(config, path, [12.0] * 5)
+        experience(config, [12.0] * 5)
     assert run("promote", second, "--config", config, "--canary") == 0
-    assert experience(config, second, []).evidence.episodes == 5
+    assert experience(config, []).evidence.episodes == 5
     other = ["--canary", "--episode-cap", "outside_corridor=15"]
     assert run("promote", second, "--config", config, *other) == 1
     assert "was tried on drive-7 under other episode caps" in capsys.readouterr().err
@@ -84,9 +84,9 @@ def test_trying_again_does_not_forget(config, policies, capsys):
 def test_sampled_actions_are_another_proof(config, policies):
     second = policies[0][1]
     assert run("promote", second, "--config", config, "--canary") == 0
-    experience(config, second, [1.0] * 40)
+    experience(config, [1.0] * 40)
     assert run("promote", second, "--config", config, "--canary", "--explore") == 0
-    assert experience(config, second, []).evidence.episodes == 0
+    assert experience(config, []).evidence.episodes == 0
 
 
 def test_going_back_holds_what_was_promoted(config, policies, capsys):
@@ -166,7 +166,7 @@ def test_a_robot_with_trusted_keys(tmp_path, capsys):
     sign(new, "canary", counter=2)
     assert anyway(old, config) == 0
     assert run("promote", new, "--config", config, "--canary") == 0
-    experience(config, new, [1.0] * 30)
+    experience(config, [1.0] * 30)
     assert run("promote", new, "--config", config) == 1
     assert "is signed as canary; that should be promoted" in capsys.readouterr().err
     sign(new, "promoted", counter=3)

@@ -87,7 +87,7 @@ def test_an_alarm_holds_from_the_moment_it_is_evident(config, policies, capsys):
     path = policies[0]
     assert run("promote", path, "--config", config, "--canary") == 0
     slot = registry(config).state.slot("canary")
-    experience(config, path, [20.0] * 40)
+    experience(config, [20.0] * 40)
     assert registry(config).state.held == {}
     deploy = ["deploy", "--robot", "serial:/dev/nothing", "--policy", path]
     for words in (deploy, ["promote", path, "--anyway", "x"], ["promote", path, "--canary"]):
@@ -100,7 +100,7 @@ def test_an_alarm_holds_from_the_moment_it_is_evident(config, policies, capsys):
 def test_an_alarm_while_a_run_begins_is_obeyed(config, policies):
     assert run("promote", policies[0], "--config", config, "--canary") == 0
     admission = admit(policies[0], config)
-    experience(config, policies[0], [20.0] * 40)
+    experience(config, [20.0] * 40)
     with pytest.raises(BundleError, match="alarm after"), admission.run("runs/x"):
         pytest.fail("it ran")
 

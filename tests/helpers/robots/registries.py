@@ -45,7 +45,7 @@ def sign(path: Path, purpose: str = "promoted", counter: int = 1) -> None:
     signing.save(ALICE.sign(path.read_bytes(), "drive", purpose, counter), path)
 
 
-def experience(config: Path, policy: Path, costs: list[float]) -> Deployment:
+def experience(config: Path, costs: list[float]) -> Deployment:
     """Count episodes for the canary, as `holdfast deploy --canary` does."""
     opened = registry(config)
     slot = opened.state.slot("canary")
