@@ -117,6 +117,7 @@ setup(
         NAME + ".sim.robots": ["assets/*.xml"],
         NAME + ".policy.demo": ["*.html"],
         NAME + ".robot.view": ["*.html", "*.css", "*.js"],
+        NAME + ".sim.view": ["*.html", "*.js"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + NAME]),

@@ -25,6 +25,7 @@ from holdfast.sim.parameters.robots import Robots
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.truth import Truth
+from holdfast.sim.view.viewer import Viewer
 
 RESTING_SPEED = 1e-3  # m/s and rad/s
 STATE_PERIOD_S = 0.01  # least time between two STATEs in real time
@@ -51,6 +52,7 @@ class TwinBoard(Board):
         lidar_range_m: range of the lidar.
         measures: names of the signals that it measures.
         base: the body that carries the robot.
+        viewer: is shown where the robot is; None: nobody looks.
 
     Raises:
         ConfigError: the robot lacks what a parameter names; or a signal that the task needs can be
@@ -69,6 +71,7 @@ class TwinBoard(Board):
         self.action_low = tuple(contract.action_low.tolist())
         self.action_high = tuple(contract.action_high.tolist())
         self.lockstep = lockstep
+        self.viewer: Viewer | None = None
         self.lidar_range_m = task.lidar_range_m or LIDAR_RANGE_M
         self._task, self._seed, self._truth = task, seed, truth
         self._rest = task.robot.control(np.zeros(contract.action_size))
@@ -150,6 +153,13 @@ class TwinBoard(Board):
             self._robots.notice(self._sensed(), self._tick, ALONE)
         if self._bill_at_us is not None and self._time_us >= self._bill_at_us:
             self._settle()
+        self.show()
+
+    def show(self, at_once: bool = False) -> None:
+        """Show the viewer where the robot is, unless it was shown a moment ago."""
+        if self.viewer is not None:
+            seconds = self._time_us / 1e6
+            self.viewer.show(seconds, self._placed, self.model, self.data, at_once)
 
     def _settle(self) -> None:
         """Bill the newest command, unless it has been billed."""
@@ -162,6 +172,7 @@ class TwinBoard(Board):
         """Bill the last command and write the episode, at a disarm or at the twin's end."""
         self._settle()
         self._truth.end()
+        self.show(at_once=True)
 
     # The interface of `Board`.
 
@@ -200,6 +211,7 @@ class TwinBoard(Board):
         if self._robots.remembers:
             self._robots.notice(self._sensed(), self._tick, ALONE)
         self._truth.begin(self.true_signals())
+        self.show(at_once=True)
 
     def _reset(self, rng: np.random.Generator, robots: Robots | None = None) -> None:
         """Draw the start state, and the robot itself if it differs from its model."""

@@ -29,6 +29,7 @@ from holdfast.sim.tasks.task import Task
 from holdfast.sim.twin.board import TwinBoard
 from holdfast.sim.twin.hardware import LIDAR_RAYS, TwinHardware, joint_names, other_sources
 from holdfast.sim.twin.truth import BEGIN, Truth
+from holdfast.sim.view.viewer import HOST, PORT, Viewer
 
 SILENCE_S = 1.0  # silence of a lockstep host after which simulated time runs again
 CATCH_UP_STEPS = 100  # most physics steps before the port is read again
@@ -119,10 +120,14 @@ def command(
     dds: bool = False,
     config: Path | None = None,
     scan_rays: int | None = None,
+    view: bool = False,
+    view_host: str = HOST,
+    view_port: int = PORT,
 ) -> None:
     """Serve a simulated robot on a serial port, until Ctrl-C.
 
-    Prints the robot's address, "serial:/dev/pts/N" or "dds:ROBOT", as its first line.
+    Prints the robot's address, "serial:/dev/pts/N" or "dds:ROBOT", as its first line, and with
+    --view the address of the page as its second.
 
     Args:
         task: task with the robot and the start poses, as FILE.py:NAME for a task of your own.
@@ -136,6 +141,11 @@ def command(
         config: the robot's configuration file, which names its topics. Default: the installed
             file.
         scan_rays: number of the lidar's rays, in a ROS graph; 0: no lidar. Default: 180.
+        view: serve a page with the picture of the robot where it truly is. The page only looks, and
+            cannot slow the robot down.
+        view_host: the address to serve the page at. Whoever can reach another address than the
+            default can see the robot.
+        view_port: the port of the page; 0 for any free port.
     """
     if realtime_factor not in (0.0, 1.0):
         raise ConfigError(
@@ -152,6 +162,8 @@ def command(
         )
     if config and not dds:
         raise ConfigError("config names topics, which a twin has with --dds alone")
+    if not view and (view_host, view_port) != (HOST, PORT):
+        raise ConfigError("view-host and view-port are of the page, which needs --view")
     the_gap = load_gap(gap) if gap else Parameters()
     with ExitStack() as stack:
         file = _open_truth(truth, stack)
@@ -159,11 +171,21 @@ def command(
             stack.enter_context(told_in_a_sentence(task))
         books = Truth(the_task, seed, file)
         board = TwinBoard(the_task, the_gap, seed, realtime_factor == 0.0, books)
+        if view:
+            _show(the_task, board, view_host, view_port, stack)
         if dds:
             rays = LIDAR_RAYS if scan_rays is None else scan_rays
             _serve_topics(the_task, board, config, rays, stack, file)
         else:
             _serve_port(board, link, stack, file)
+
+
+def _show(task: Task, board: TwinBoard, host: str, port: int, stack: ExitStack) -> None:
+    """Start the viewer, a process of its own that may do what it will."""
+    about = {"robot": board.robot, "task": task.contract.task, "lockstep": board.lockstep}
+    board.viewer = Viewer(board.model, board.base, about, host, port)
+    stack.callback(board.viewer.close)
+    board.show(at_once=True)
 
 
 def _serve_port(
@@ -180,7 +202,7 @@ def _serve_port(
     if link:
         _symlink(link, port, stack)
     time_is = "lockstep" if board.lockstep else "real time"
-    _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", truth)
+    _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", board, truth)
     twin.serve()
 
 
@@ -227,16 +249,17 @@ def _serve_topics(
     for number in ENDINGS:
         signal.signal(number, lambda *_: stopping.set())
     address = f"dds:{config or board.robot}"
-    _announce(address, f"a twin of robot '{board.robot}' in a ROS graph", truth)
+    _announce(address, f"a twin of robot '{board.robot}' in a ROS graph", board, truth)
     while not stopping.is_set():
         driver.turn()
 
 
-def _announce(address: str, what: str, truth: TextIO | None) -> None:
+def _announce(address: str, what: str, board: TwinBoard, truth: TextIO | None) -> None:
     """Print the robot's address. All checks have passed, so an earlier truth file is truncated."""
     if truth:
         truth.truncate(0)
-    print(address, flush=True)
+    page = [f"its page: {board.viewer.url}"] if board.viewer else []
+    print(address, *page, sep="\n", flush=True)
     print(f"{what}; Ctrl-C ends it", file=sys.stderr)
 
 

@@ -145,7 +145,7 @@ def test_promoting_a_policy(tmp_path, twin, first_run):
 
 def test_watching(two_runs, first_run):
     """The training that the page makes is the one of the first run here."""
-    here = {"holdfast watch": "holdfast watch --port 0"}
+    here = {"holdfast watch": "holdfast watch --port 0", "twin --view": "twin --view --view-port 0"}
     (two_runs / "runs" / "circle").symlink_to(first_run.folder / "runs" / "first")
     page = DOCS / "guides/WATCH.md"
     walk = Walk(two_runs, here, leave_out="holdfast train", page=page)()
@@ -154,4 +154,5 @@ def test_watching(two_runs, first_run):
         *("runs/monday:", "waiting for a log or a training in runs/monday"),
         *("runs/monday:", "runs/tuesday:", "runs/circle:"),
     ]
+    assert "serial:" in walk.output("holdfast twin")
     assert "evident that tuesday is better" in walk.output("holdfast show --compare")

@@ -39,7 +39,7 @@ def package_files() -> set[str]:
     patterns = {
         "holdfast": ("*.py", "py.typed", "*/*.py"),
         "safety_monitor": ("*.py", "*/*.py"),
-        "sim": ("*.py", "*/*.py", "robots/assets/*.xml"),
+        "sim": ("*.py", "*/*.py", "robots/assets/*.xml", "view/*.html", "view/*.js"),
         "policy": ("*.py", "*/*.py", "demo/*.html"),
         "robot": ("*.py", "*/*.py", "view/*.html", "view/*.css", "view/*.js"),
     }
@@ -125,7 +125,7 @@ print(json.dumps({
             "*/*/*.py",
             "sim/robots/assets/*.xml",
             "policy/demo/*.html",
-            *(f"robot/view/*.{kind}" for kind in ("html", "css", "js")),
+            *(f"*/view/*.{kind}" for kind in ("html", "css", "js")),
         ],
     ),
     "share files": files(share, ["package.xml", "launch/*.launch.py", "config/*.*"]),

@@ -116,6 +116,7 @@ def browser() -> Iterator[Browser]:
     try:
         root = f"http://127.0.0.1:{_port(driver)}"
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        arguments += ["--enable-unsafe-swiftshader"]  # WebGL without a GPU
         options = {"binary": found[0], "args": arguments}
         wanted = {
             "browserName": "chrome",

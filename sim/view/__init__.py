@@ -1,0 +1,1 @@
+"""A page with the picture of a simulated robot that another process moves."""
