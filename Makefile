@@ -15,9 +15,11 @@ INSTALLED := $(VENV)/.installed
 # Of a ROS 2 that is here, Python packages of another one would hide the libraries.
 EXTRAS := train,dev$(if $(AMENT_PREFIX_PATH)$(wildcard /opt/ros/*/setup.bash),,$(comma)ros)
 
-# Tests with a clock or with many processes of their own: nothing else may run beside them.
-ALONE := tests/robot tests/ros tests/house tests/sim/test_twin.py tests/sim/test_twin_hardware.py \
-	tests/policy/test_demo.py tests/policy/test_cluster.py tests/policy/test_own_task.py
+# Tests in real time, or with a cluster of their own: nothing else may run beside them.
+ALONE := tests/ros tests/house/test_how_to_add.py tests/policy/test_cluster.py \
+	tests/sim/test_twin.py tests/sim/test_twin_hardware.py \
+	$(patsubst %,tests/robot/test_%.py,by_request dds dds_faults dds_goal deploy deploy_faults driver \
+	every_robot mecanum policy_process second_writer serial_port serial_robot topic_proposer topic_robot)
 
 .PHONY: help demo test check docs mutants venv clean
 

@@ -33,7 +33,6 @@ from holdfast.policy.learn.settings import (
     settings_of,
 )
 from holdfast.policy.models import checkpoint
-from holdfast.policy.probe import probe as run_probe
 from holdfast.policy.progress import progress
 from holdfast.policy.sampling.shards import ShardedCollector
 from holdfast.policy.ship.evaluate import is_met
@@ -100,6 +99,8 @@ def command(
             raise TrainingError(
                 "a probe begins with random weights; leave --demonstrations and --start-from out"
             )
+        from holdfast.policy.probe import probe as run_probe  # draws, with slow imports
+
         run_probe(settings, out, console)
         return
     learner, records = train(

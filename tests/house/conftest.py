@@ -27,10 +27,23 @@ def _not_source(folder: str, names: list[str]) -> set[str]:
     return made | NOT_SOURCE(folder, names)
 
 
+@pytest.fixture(scope="session")
+def copied() -> Callable[[Path], Path]:
+    """Return a function that copies the checkout to a new folder, and returns this folder.
+
+    The copy is as the checkout stands, links kept, without what builds left in it.
+    """
+
+    def copied(folder: Path) -> Path:
+        return Path(shutil.copytree(ROOT, folder, symlinks=True, ignore=_not_source))
+
+    return copied
+
+
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Return a copy of the checkout as it stands, links kept, without what builds left in it."""
-    return Path(shutil.copytree(ROOT, tmp_path / "source", symlinks=True, ignore=_not_source))
+def source(tmp_path: Path, copied: Callable[[Path], Path]) -> Path:
+    """Return a copy of the checkout that a test may change."""
+    return copied(tmp_path / "source")
 
 
 @pytest.fixture

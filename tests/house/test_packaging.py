@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -17,7 +18,9 @@ from packaging.metadata import Metadata
 from holdfast import DISTRIBUTION, __version__
 
 ROOT = Path(__file__).resolve().parents[2]
+
 OFFLINE = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+WHEEL = (sys.executable, "-m", "pip", "wheel", *OFFLINE, "-w")
 
 # rosdep's name for each package of the base install; "" where rosdep/python.yaml has none.
 ROSDEP = {
@@ -64,23 +67,25 @@ def contents(wheel: Path) -> set[str]:
     return {name for name in names if ".dist-info/" not in name}
 
 
-def build_wheel(source: Path, target: Path, run) -> Path:
-    run(sys.executable, "-m", "pip", "wheel", *OFFLINE, "-w", target, source)
-    (wheel,) = target.glob("holdfast_robot-*.whl")
-    return wheel
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory, copied):
+    """Return a wheel that was built from a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*WHEEL, folder, copied(folder / "source")], check=True, capture_output=True)
+    (built,) = folder.glob("holdfast_robot-*.whl")
+    return built
 
 
-def test_the_wheel_holds_the_house(source, tmp_path, run):
+def test_the_wheel_holds_the_house(wheel):
     data = f"holdfast_robot-{__version__}.data/data/share"
-    assert contents(build_wheel(source, tmp_path / "dist", run)) == {
+    assert contents(wheel) == {
         *(f"holdfast/{file}" for file in package_files()),
         *(f"{data}/holdfast/{file}" for file in share_files()),
         f"{data}/ament_index/resource_index/packages/holdfast",
     }
 
 
-def test_the_metadata_is_what_an_index_takes(source, tmp_path, run):
-    wheel = build_wheel(source, tmp_path / "dist", run)
+def test_the_metadata_is_what_an_index_takes(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         found = Metadata.from_email(archive.read(name), validate=True)
@@ -94,7 +99,7 @@ def test_the_metadata_is_what_an_index_takes(source, tmp_path, run):
     assert str(found.requires_python) == ">=3.10"
 
 
-def test_a_wheel_made_from_the_source_distribution_is_the_same(source, tmp_path, run):
+def test_a_wheel_made_from_the_source_distribution_is_the_same(source, wheel, tmp_path, run):
     program = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
     run(sys.executable, "-c", program, cwd=source)
     (archive,) = tmp_path.glob("holdfast_robot-*.tar.gz")
@@ -103,8 +108,9 @@ def test_a_wheel_made_from_the_source_distribution_is_the_same(source, tmp_path,
     unpacked = tmp_path / "unpacked" / f"holdfast_robot-{__version__}"
     assert (unpacked / "LICENSE").is_file()
     assert (unpacked / "README.md").is_file()
-    again = build_wheel(unpacked, tmp_path / "again", run)
-    assert contents(again) == contents(build_wheel(source, tmp_path / "direct", run))
+    run(*WHEEL, tmp_path, unpacked)
+    (again,) = tmp_path.glob("holdfast_robot-*.whl")
+    assert contents(again) == contents(wheel)
 
 
 # Says where the installed package and its share folder are, and what they hold.

@@ -19,7 +19,17 @@ from holdfast.sim.registry import resolve
 from tests.helpers.data.recordings import info, record_episode
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TRAIN = ["train", "--task", "mine/car.py:CarLaps", "--batch", "1600", "--out", "run"]
+TRAIN = [
+    "train",
+    "--task",
+    "mine/car.py:CarLaps",
+    "--batch",
+    "400",
+    "--critic-steps",
+    "2",
+    "--out",
+    "run",
+]
 EXPORT = f"export --checkpoint run/{CHECKPOINT} --out run/policy.onnx --episodes 10".split()
 EXPORT += ["--anyway", "--task", "mine/car.py:CarLaps"]
 VERIFY = ["verify", "--policy", "run/policy.onnx", "--robot", "car"]
