@@ -41,7 +41,7 @@ def first_run(tmp_path_factory):
         "holdfast watch": "holdfast watch --port 0",
     }
     folder = tmp_path_factory.mktemp("first_run")
-    return Walk(folder, shorter, leave_out="make demo", page=DOCS / "start/FIRST_RUN.md")()
+    return Walk(folder, shorter, leave_out=("make demo",), page=DOCS / "start/FIRST_RUN.md")()
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_watching(two_runs, first_run):
     here = {"holdfast watch": "holdfast watch --port 0", "twin --view": "twin --view --view-port 0"}
     (two_runs / "runs" / "circle").symlink_to(first_run.folder / "runs" / "first")
     page = DOCS / "guides/WATCH.md"
-    walk = Walk(two_runs, here, leave_out="holdfast train", page=page)()
+    walk = Walk(two_runs, here, leave_out=("holdfast train",), page=page)()
     said = walk.output("holdfast watch").splitlines()
     assert [line.partition(" http")[0] for line in said] == [
         *("runs/monday:", "waiting for a log or a training in runs/monday"),

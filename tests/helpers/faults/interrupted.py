@@ -24,8 +24,10 @@ CHANGING = {
 }
 NEEDS_ROOM = {"open", "write", "flush", "fsync", "mkdir", "replace"}
 
-
 REACHED = "(here)\n"
+
+PRELOADED = ["holdfast.cli", "holdfast.options", "holdfast.robot.promote.promote"]
+PRELOADED += ["tyro", "typeguard"]  # which tyro loads at its first use
 
 
 def run(how: str, number: int, arguments: Sequence[object]) -> tuple[int, str, bool]:
@@ -40,7 +42,7 @@ def run(how: str, number: int, arguments: Sequence[object]) -> tuple[int, str, b
         number: of the operation, from 1; with one beyond the last the command just runs.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["holdfast.cli", "holdfast.robot.promote.promote", "tyro"])
+    context.set_forkserver_preload(PRELOADED)
     with tempfile.NamedTemporaryFile("r") as said:
         words = list(map(str, arguments))
         process = context.Process(target=_main, args=(how, number, words, said.name))

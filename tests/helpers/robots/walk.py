@@ -72,14 +72,14 @@ class Walk:
         folder: where the files go.
         numbers: texts of the page and what stands in their place, for a walk that is shorter. Each
             of them has to be on the page.
-        leave_out: commands with this text are not run.
+        leave_out: commands with one of these texts are not run.
         done: called after each command.
         page: the page.
     """
 
     folder: Path
     numbers: Mapping[str, str] = field(default_factory=dict)
-    leave_out: str | None = None
+    leave_out: tuple[str, ...] = ()
     done: Callable[[Taken], None] | None = None
     page: Path = PAGE
     taken: list[Taken] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Walk:
                 file.write(block.text)
             return
         for command in block.commands():
-            if self.leave_out is not None and self.leave_out in command:
+            if any(text in command for text in self.leave_out):
                 continue
             if block.label:
                 self._end(block.label)
