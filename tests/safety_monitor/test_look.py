@@ -409,6 +409,9 @@ def test_cost_to_go():
 )
 def test_what_a_simulation_alone_can_tell_runs_on_no_robot(changes, named):
     look.require_a_robot(CONTRACT)
+    gripped = (*CONTRACT.observation, ObservationChannel("grip", 1, "1", "grip"))
+    declared = {"signals": (DeclaredSignal("grip", 1, "1"),), "observation": gripped}
+    look.require_a_robot(dataclasses.replace(CONTRACT, **declared))
     contract = dataclasses.replace(CONTRACT, **changes)
     for refuse in (look.require_a_robot, lambda contract: Monitor(contract, LIMITS)):
         with pytest.raises(ContractError) as caught:

@@ -226,6 +226,16 @@ def test_a_failure_inside_stops_the_robot(state, garbage):
         )
 
 
+def test_of_readings_that_failed_nothing_else_is_judged():
+    """What was read before the failure is half a look, and no ground for a verdict."""
+    rig = Rig().to_active()
+    rig.x_m = 99.0
+    rig.tick()
+    rig.propose(0.5, 0.5)
+    verdict = rig.monitor.step(rig.look({**rig.sources, "broken": None}), None, None)
+    assert [reason.code for reason in verdict.reasons] == ["monitor_failed"]
+
+
 def test_a_failure_inside_refuses():
     rig = Rig().to_ready()
     assert "monitor_failed" in codes(rig.monitor.arm(rig.look({"base": None})))
