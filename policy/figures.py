@@ -137,3 +137,25 @@ def predicted(recorded: Comparison, before: Mapping[str, Array], after: Mapping[
         axes.set(xlabel="x [m]", ylabel="y [m]", aspect="equal")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return svg(figure)
+
+
+def planned(actions: Array, path: Array, contract: Contract) -> str:
+    """Draw a plan's commands over time, and where the simulated robot goes.
+
+    Args:
+        actions: (T, K, actions), in physical units. path: (N, 2), m, from the start.
+    """
+    flat = actions.reshape(-1, contract.action_size)
+    shown = contract.action[:MOTIONS_SHOWN]
+    figure = Figure(figsize=(9, 1.6 * len(shown) + 3.6), layout="constrained")
+    *rows, below = figure.subplots(len(shown) + 1, 1, height_ratios=[1.0] * len(shown) + [2.2])
+    time = contract.period_s * np.arange(len(flat))
+    for axes, channel, values in zip(rows, shown, flat.T, strict=False):
+        axes.step(time, values, color=AFTER, linewidth=0.8, where="post")
+        axes.set(ylabel=f"{channel.name} [{channel.unit}]", ylim=(channel.low, channel.high))
+    rows[-1].set(xlabel="time [s]")
+    below.plot(*path.T, color=DRIVEN, linewidth=0.8)
+    below.plot(*path[0], "o", color="#111827", label="start")
+    below.set(xlabel="x [m]", ylabel="y [m]", aspect="equal")
+    below.legend()
+    return svg(figure)

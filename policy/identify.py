@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from string import Template
 
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from holdfast import files
 from holdfast.errors import ConfigError
 from holdfast.policy import figures
+from holdfast.policy.excite import planned_seconds, write_plan
 from holdfast.policy.identification.certainty import Found
 from holdfast.policy.identification.csv_file import SUFFIX, from_csv
 from holdfast.policy.identification.identify import NEEDS, Errors, Identified, identify
+from holdfast.policy.identification.plan import Experiment, known_of
 from holdfast.policy.identification.search import USUAL, SearchSettings
 from holdfast.policy.identification.tracks import Recorded, from_logs, require_motion
 from holdfast.policy.learn.settings import TaskOption
+from holdfast.policy.page import page, paragraph, table
 from holdfast.schema import POSITIVE
 from holdfast.sim.parameters.catalogue import Pose
-
-PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  color: #111827 }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .75rem;
-  border-bottom: 1px solid #e5e7eb; text-align: left } svg { max-width: 100%; height: auto }
-</style></head><body><h1>$title</h1><p>$read</p>
-<h2>Parameters</h2>$parameters<h2>Errors of predictions</h2>
-<p>Root mean square of measured minus predicted, on motion that was not fitted: with the nominal
-parameters, and with the found ones. A prediction begins at a measured pose and has the commands
-alone.</p>$errors<h2>Paths</h2>
-<p>Motion that was not fitted, from its start to its end.</p>$paths</body></html>
-""")
+from holdfast.sim.task_spec import TaskSpec
 
 
 def command(
-    log: tuple[Path, ...],
-    out: Path = Path("profile.yaml"),
+    log: tuple[Path, ...] = (),
+    out: Path | None = None,
     task: TaskOption = None,
     parameters: tuple[str, ...] = (),
     signals: tuple[str, ...] = (),
     pose: Pose = "known",
     first_s: float | None = None,
     any_robot: bool = False,
+    excite: bool = False,
+    seconds: float | None = None,
+    profile: Path | None = None,
     threads: int = 0,
     settings: SearchSettings = USUAL,
 ) -> None:
@@ -55,9 +46,12 @@ def command(
     The profile has a mean and a spread for each parameter that the logs tell. `holdfast twin
     --gap` and `holdfast train --randomise` read it. A page with errors and paths lies beside it.
 
+    With --excite, write a plan of commands that would tell the parameters of a robot that may be
+    driven freely, and the spreads that are expected of it.
+
     Args:
         log: runs of one robot; or CSV files of motions, with --task (docs/guides/IDENTIFY.md).
-        out: the profile.
+        out: the profile, or the plan as a CSV file. Default: profile.yaml, or plan.csv.
         task: the task whose robot is identified. Logs of a registered task name it themselves.
         parameters: what is searched for, as KIND, KIND:TARGET, KIND:TARGET+TARGET (targets that
             share one number) or KIND:each, perhaps with bounds: mass=0.5..2. Default: all that
@@ -67,6 +61,10 @@ def command(
         first_s: only so many seconds of each episode's beginning are used, as for a robot with
             legs, whose motion nobody can predict for longer. Default: all.
         any_robot: take logs of several units, as if they were alike.
+        excite: write a run plan for --task; no log is read.
+        seconds: with --excite, length of the plan. Default: 60.
+        profile: with --excite, the values about which it is planned, and the sensors' noise, as
+            far as they are known. Default: the model's values, and usual noise.
         threads: threads of the simulation; 0: one per core.
         settings: settings of the search.
     """
@@ -74,9 +72,26 @@ def command(
         raise ConfigError(f"threads should be at least 0, received {threads}")
     if first_s is not None and not POSITIVE.allows(first_s):
         raise ConfigError(f"first-s should be {POSITIVE}, received {first_s}")
-    files.require_output(out, (".yaml", ".yml"), log)
-    files.require_output(out.with_suffix(".html"), (".html",), log)
+    _require_one_use(
+        excite,
+        {"log": bool(log), "first-s": first_s is not None, "any-robot": any_robot},
+        {"seconds": seconds is not None, "profile": profile is not None},
+    )
     console = Console(soft_wrap=True, highlight=False, markup=False)
+    out = out or Path("plan.csv" if excite else "profile.yaml")
+    if out.suffix.lower() == ".html":
+        raise ConfigError(f"out should not end in {out.suffix}, as the page beside it does")
+    inputs = (*log, *([profile] if profile else []))
+    files.require_output(out, (SUFFIX,) if excite else (".yaml", ".yml"), inputs)
+    files.require_output(out.with_suffix(".html"), (".html",), inputs)
+    if excite:
+        length = planned_seconds(seconds)
+        made = _required(task, "with --excite, to name the robot").make()
+        known = known_of(profile, made)
+        experiment = Experiment(made, parameters, signals, pose, known, settings, threads)
+        _show(write_plan(out, experiment, length, console.print), console)
+        console.print(f"{out}, {out.with_suffix('.html')}")
+        return
     recorded = _recorded(log, task, any_robot)
     require_motion(recorded, ", ".join(map(str, log)))
     console.print(f"{len(recorded.tracks)} motions, {recorded.seconds:.0f} s in all")
@@ -84,14 +99,30 @@ def command(
         console.print(f"left out: {text}")
     found = identify(recorded, parameters, signals, pose, first_s, settings, threads, console.print)
     write(out, recorded, found, settings)
-    for table in (parameter_table(found), error_table(found)):
-        shown = Table(*table[0])
-        for row in table[1:]:
-            shown.add_row(*row)
-        console.print(shown)
+    for rows in (parameter_table(found), error_table(found)):
+        _show(rows, console)
     for text in remarks(found):
         console.print(text)
     console.print(f"{out}, {out.with_suffix('.html')}")
+
+
+def _require_one_use(
+    excite: bool, of_logs: Mapping[str, bool], of_plans: Mapping[str, bool]
+) -> None:
+    """Raise ConfigError where options of a plan and of an identification are mixed."""
+    for name, given in (of_logs if excite else of_plans).items():
+        if given:
+            use = "left out with --excite, which reads no log" if excite else "given with --excite"
+            raise ConfigError(f"{name} should be {use}")
+    if not excite and not of_logs["log"]:
+        raise ConfigError("log should name runs or CSV files; or give --excite, for a run plan")
+
+
+def _show(rows: list[list[str]], console: Console) -> None:
+    shown = Table(*(Column(each, overflow="fold") for each in rows[0]))
+    for row in rows[1:]:
+        shown.add_row(*row)
+    console.print(shown)
 
 
 def _recorded(paths: tuple[Path, ...], task: TaskOption, any_robot: bool) -> Recorded:
@@ -100,9 +131,14 @@ def _recorded(paths: tuple[Path, ...], task: TaskOption, any_robot: bool) -> Rec
         return from_logs(paths, task, any_robot)
     if not all(tables):
         raise ConfigError("log: should be runs alone, or CSV files alone")
+    made = _required(task, "with CSV files, which do not name a robot").make()
+    return from_csv(paths, made)
+
+
+def _required(task: TaskOption, when: str) -> TaskSpec:
     if task is None:
-        raise ConfigError("task should be given with CSV files, which do not name a robot")
-    return from_csv(paths, task.make())
+        raise ConfigError(f"task should be given {when}")
+    return task
 
 
 def write(out: Path, recorded: Recorded, found: Identified, settings: SearchSettings) -> None:
@@ -119,17 +155,25 @@ def write(out: Path, recorded: Recorded, found: Identified, settings: SearchSett
     ]
     text = "".join(f"# {line}\n" for line in head)
     text += yaml.safe_dump(found.profile.to_plain(), sort_keys=False, default_flow_style=None)
-    robot = html.escape(recorded.task.robot.name)
-    page = PAGE.substitute(
-        title=f"Parameters of robot {robot}",
-        read=html.escape("; ".join((*recorded.sources, *remarks(found)))),
-        parameters=_html(parameter_table(found)),
-        errors=_html(error_table(found)),
-        paths=figures.predicted(found.held_out, found.simulated_before, found.simulated_after)
+    beside = page(
+        f"Parameters of robot {recorded.task.robot.name}",
+        paragraph("; ".join((*recorded.sources, *remarks(found)))),
+        "<h2>Parameters</h2>",
+        table(parameter_table(found)),
+        "<h2>Errors of predictions</h2>",
+        paragraph(
+            "Root mean square of measured minus predicted, on motion that was not fitted: with the "
+            "nominal parameters, and with the found ones. A prediction begins at a measured pose "
+            "and has the commands alone."
+        ),
+        table(error_table(found)),
+        "<h2>Paths</h2>",
+        paragraph("Motion that was not fitted, from its start to its end."),
+        figures.predicted(found.held_out, found.simulated_before, found.simulated_after)
         if "position" in found.held_out.names
-        else "<p>No position was measured.</p>",
+        else paragraph("No position was measured."),
     )
-    with files.replacing(out.with_suffix(".html"), page), files.replacing(out, text):
+    with files.replacing(out.with_suffix(".html"), beside), files.replacing(out, text):
         pass
 
 
@@ -198,10 +242,3 @@ def _change(before: Errors, after: Errors, horizon: float, name: str) -> str:
     if name not in before[horizon]:
         return ""
     return f"{before[horizon][name]:.3g} → {after[horizon][name]:.3g}"
-
-
-def _html(rows: list[list[str]]) -> str:
-    cells = [[html.escape(cell) for cell in row] for row in rows]
-    head = "".join(f"<th>{cell}</th>" for cell in cells[0])
-    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in cells[1:])
-    return f"<table><tr>{head}</tr>{body}</table>"
