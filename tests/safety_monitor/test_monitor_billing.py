@@ -83,6 +83,14 @@ def test_what_bills_nothing_may_be_stale():
     assert aged(rig, 0.0, **imu) == (0.0, 0.0)
 
 
+def test_of_two_stale_readings_one_that_bills_is_enough():
+    rig = Rig().to_active()
+    imu = {"imu": Reading(rig.now_s, 1, {})}
+    rig.step(sources={**rig.sources, **imu})
+    rig.now_s += 0.3
+    assert aged(rig, 0.3, **imu) == (1.0, 1.0)
+
+
 def test_the_last_action_s_cost_is_billed_by_one_more_step():
     rig = Rig().to_active()
     for _ in range(5):
