@@ -1,12 +1,14 @@
 """Mutation tests of safety_monitor/: is there a small mistake that no test would notice?
 
-    python tests/safety_monitor/mutate.py [--only MODULE ...] [--jobs N] [--list] [--out FILE]
+    python tests/safety_monitor/mutate.py [--only MODULE ...] [--again] [--jobs N] [--list]
+                                          [--out FILE]
 
 Each mutant is one change to the syntax tree of one module, compiled in memory and tested in a
 forked process, the tests of its own module first. A mutant that all tests pass has survived;
 EQUIVALENT lists those that change nothing that matters, with the reason; these meet the tests of
 their own module alone. Any other survivor makes the exit status 1. All of it takes about an hour
-on two cores; what FILE says of modules that are not tested again stays.
+on two cores; what FILE says of modules that are not tested again stays. After tests were added,
+--again tests only what survived by FILE.
 """
 
 from __future__ import annotations
@@ -305,6 +307,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", choices=MODULES, nargs="+", help="these modules")
+    parser.add_argument("--again", action="store_true", help="what survived by FILE alone")
     parser.add_argument("--jobs", type=int, default=1, help="mutants tested at a time (1)")
     parser.add_argument("--list", action="store_true", help="print the mutants, test nothing")
     parser.add_argument("--out", type=Path, help="write the result here (Markdown)")
@@ -316,6 +319,12 @@ def main() -> int:
             for mutant in mutants(module):
                 print(mutant.name)
         return 0
+    survived: list[str] | None = None
+    if arguments.again:
+        if not (arguments.out and arguments.out.exists()):
+            parser.error("--again needs --out FILE, which says what survived")
+        survived = survivors(arguments.out.read_text())
+        modules = [name for name in modules if any(s.startswith(f"{name}.") for s in survived)]
     preload()
     rows, unexplained = kept(arguments.out, modules)
     begun = time.monotonic()
@@ -324,8 +333,8 @@ def main() -> int:
         sys.exit("the tests fail without any mutant")
     with concurrent.futures.ProcessPoolExecutor(arguments.jobs, fork) as pool:
         for module in modules:
-            rows[module], survivors = judge(pool, module, equivalent)
-            unexplained += survivors
+            rows[module], left = judge(pool, module, equivalent, survived)
+            unexplained += left
             minutes = (time.monotonic() - begun) / 60.0
             total, killed, explained, _ = rows[module]
             print(
@@ -338,26 +347,41 @@ def main() -> int:
 
 
 def judge(
-    pool: concurrent.futures.Executor, module: str, equivalent: Mapping[str, str]
+    pool: concurrent.futures.Executor,
+    module: str,
+    equivalent: Mapping[str, str],
+    survived: Collection[str] | None,
 ) -> tuple[Row, list[str]]:
-    """Return a module's row, and which mutants survived."""
-    tried = list(mutants(module))
+    """Return a module's row, and which mutants survived.
+
+    Args:
+        survived: the mutants that are tested, by name, where the others were killed before; None:
+            all are tested.
+    """
+    every = list(mutants(module))
+    tried = [each for each in every if survived is None or each.name in survived]
     explained = {name for name in equivalent if name.startswith(f"{module}.")}
-    if gone := explained - {mutant.name for mutant in tried}:
+    if gone := explained - {mutant.name for mutant in every}:
         sys.exit("listed as equivalent, but there is no\n" + "\n".join(gone))
     alive = []
     known = [mutant.name in explained for mutant in tried]
     found = pool.map(survives, tried, [module] * len(tried), known)
-    for mutant, survived in zip(tried, found, strict=True):
-        if survived:
+    for mutant, lives in zip(tried, found, strict=True):
+        if lives:
             alive.append(mutant.name)
-        if survived and mutant.name not in explained:
+        if lives and mutant.name not in explained:
             print(f"SURVIVED: {mutant.name}", flush=True)
-        if not survived and mutant.name in explained:
+        if not lives and mutant.name in explained:
             print(f"KILLED, though listed as equivalent: {mutant.name}", flush=True)
     left = [name for name in alive if name not in explained]
+    same = len(explained) if survived is not None else len(alive) - len(left)
     day = time.strftime("%Y-%m-%d")
-    return (len(tried), len(tried) - len(alive), len(alive) - len(left), day), left
+    return (len(every), len(every) - len(left) - same, same, day), left
+
+
+def survivors(text: str) -> list[str]:
+    """Return the names of the mutants that survived by a result."""
+    return re.findall(r"^- `(.+)`$", text.partition("## Survivors")[2], re.MULTILINE)
 
 
 def kept(path: Path | None, modules: Collection[str]) -> tuple[dict[str, Row], list[str]]:
@@ -372,8 +396,7 @@ def kept(path: Path | None, modules: Collection[str]) -> tuple[dict[str, Row], l
         for name, a, b, c, day in row.findall(text)
         if name in others
     }
-    left = re.findall(r"^- `(.+)`$", text.partition("## Survivors")[2], re.MULTILINE)
-    return rows, [name for name in left if name.partition(".")[0] in others]
+    return rows, [name for name in survivors(text) if name.partition(".")[0] in others]
 
 
 def document(rows, unexplained, equivalent) -> str:
