@@ -49,6 +49,23 @@ def test_every_use_gives_the_values_of_its_sentence_and_a_state_where_there_are_
     assert used.keys() | said_otherwise | outside | {"UNKNOWN"} == ROWS.keys()
 
 
+def test_what_stops_from_outside_has_rows():
+    outside = {code for code, row in TABLE.items() if row.sentence == "{text}"}
+    assert outside == {
+        *("device_fault", "proposer_fault", "link_lost", "run_failed", "robot_refused"),
+        *("log_lost", "not_ready", "evidence_lost", "interrupted", "disarmed"),
+    }
+
+
+def test_what_ends_an_episode_and_what_ends_a_run():
+    assert {Check.ENVELOPE, Check.BUDGET, Check.FAMILIARITY} == reasons.OF_THE_EPISODE
+
+
+def test_a_code_that_ends_as_another_one_is_another_one():
+    assert find("interrupted") is TABLE["interrupted"]
+    assert find("twice_interrupted") is reasons.UNKNOWN
+
+
 def test_a_row_makes_a_reason():
     assert reasons.CLOCK_BACKWARDS(back_s=0.25) == Reason(
         Check.FRESH, "clock_backwards", State.STOPPED, "the clock went back by 0.250 s"
