@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -21,8 +21,26 @@ from holdfast import expressions, plain
 from holdfast.errors import ContractError
 from holdfast.expressions import CostExpression, SignalSpec
 from holdfast.plain import shown
-from holdfast.schema import NAME, NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
-from holdfast.signals import APPLIED_ACTION, CATALOGUE, EPISODE_LEFT, TRANSFORMS, Array, Signal
+from holdfast.schema import (
+    ASCENDING,
+    NAME,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    check,
+    later,
+    read,
+    to_plain,
+)
+from holdfast.signals import (
+    BUDGET_LEFT,
+    CATALOGUE,
+    OWN_SIGNALS,
+    TRANSFORMS,
+    Array,
+    Signal,
+)
 
 FORMAT = 2
 """Format 1 named cost functions of this package where format 2 has expressions."""
@@ -37,8 +55,6 @@ MAX_COSTS, MAX_CHANNELS, MAX_SIGNALS = 64, 1000, 1000
 
 MAX_SIZE = 100_000
 """Values of a signal, or of a channel; more than this is no robot's."""
-
-T = TypeVar("T")
 
 
 def _require(condition: bool, message: str, place: tuple[str | int, ...] = ()) -> None:
@@ -73,7 +89,7 @@ class DeclaredSignal:
             "be no word of Python",
         )
         _require(
-            self.name not in (APPLIED_ACTION, EPISODE_LEFT),
+            self.name not in OWN_SIGNALS,
             f"{where}: the name is taken; choose another",
         )
         _require(
@@ -155,6 +171,8 @@ class Cost:
         gamma, lam: discount and GAE lambda used in training.
         at_most: largest cost of one step; None if it has no known bound, as in a simulation that
             has costs of its own. Such a policy moves no robot.
+        limit_range: lowest and highest limit that the policy was trained for; None: `limit` alone.
+            `holdfast.bundle.limit_range` puts one of them in force.
     """
 
     name: str
@@ -164,6 +182,7 @@ class Cost:
     gamma: Annotated[float, SHARE]
     lam: Annotated[float, SHARE]
     at_most: Annotated[float, POSITIVE] | None = 1.0
+    limit_range: Annotated[tuple[Annotated[float, POSITIVE], float], ASCENDING] | None = later(None)
 
     def __post_init__(self) -> None:
         where = f"cost '{self.name}'"
@@ -171,6 +190,11 @@ class Cost:
         _require(
             self.episode_cap >= self.limit,
             f"{where}: episode_cap {self.episode_cap} should be at least the limit {self.limit}",
+        )
+        low, high = self.limit_range or (self.limit, self.limit)
+        _require(
+            low <= self.limit <= high,
+            f"{where}: limit should be in limit_range [{low:g}, {high:g}], received {self.limit:g}",
         )
 
 
@@ -245,7 +269,12 @@ class Contract:
                 f"{size} values that another channel says, received {channel.signal_size}",
                 place,
             )
-
+        ranged = any(cost.limit_range is not None for cost in self.costs)
+        _require(
+            BUDGET_LEFT in sizes or not ranged,
+            f"contract: a cost with limit_range needs an observation channel of '{BUDGET_LEFT}'",
+            ("observation",),
+        )
         _ = self.cost_expressions, self.reward_expression
 
     def _check_action_units(self) -> None:
@@ -267,16 +296,15 @@ class Contract:
             (*place, "transform"),
         )
         size: int | None
-        if channel.signal == APPLIED_ACTION:
-            size, unit = len(self.action), "1"
-        elif channel.signal == EPISODE_LEFT:
-            size, unit = 1, "1"
+        own = zip(OWN_SIGNALS, (len(self.action), 1, len(self.costs)), strict=True)
+        if channel.signal in (sizes := dict(own)):
+            size, unit = sizes[channel.signal], "1"
         else:
             known = self.known_signals
             _require(
                 channel.signal in known,
-                f"{where}: signal should be one of {', '.join(known)}, "
-                f"{APPLIED_ACTION}, {EPISODE_LEFT}; received '{shown(channel.signal)}'",
+                f"{where}: signal should be one of {', '.join((*known, *OWN_SIGNALS))}; received "
+                f"'{shown(channel.signal)}'",
                 (*place, "signal"),
             )
             size, unit = known[channel.signal].size, known[channel.signal].unit
@@ -468,12 +496,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
-
-
-def strict(cls: type[T], data: Any, where: str) -> T:
-    """Build a frozen dataclass from plain data; every key must be there and known.
-
-    Raises:
-        ContractError: names the place, what was found and what would be right.
-    """
-    return read(cls, data, where, ContractError, complete=True)

@@ -235,7 +235,7 @@ def _record(kind: Any, data: Any, place: Place, complete: bool) -> Any:
     missing = [
         name
         for name, field in fields.items()
-        if name not in data and (complete or _is_required(field))
+        if name not in data and (_is_required(field) or (complete and not _is_later(field)))
     ]
     if unknown := [name for name in data if name not in fields]:
         guess = meant(unknown[0], missing) or meant(unknown[0], fields)
@@ -258,6 +258,23 @@ def _record(kind: Any, data: Any, place: Place, complete: bool) -> Any:
         raise MismatchError((*place, *inner), str(wrong), named=True) from None
     except ValueError as wrong:
         raise MismatchError(place, str(wrong)) from None
+
+
+def later(default: T) -> T:
+    """Return a dataclass's field that its format gained later.
+
+    Complete data may lack it, and plain data that is written has it only where it is not the
+    default. So files from before are read as ever, and their text and hash are as they were.
+    """
+    made: T = dataclasses.field(default=default, metadata={_LATER: True})
+    return made
+
+
+_LATER = "later"
+
+
+def _is_later(field: dataclasses.Field[Any]) -> bool:
+    return _LATER in field.metadata
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
@@ -363,6 +380,7 @@ def _plain(kind: Any, value: Any) -> Any:
         return {
             field.name: _plain(hints[field.name], getattr(value, field.name))
             for field in dataclasses.fields(value)
+            if not (_is_later(field) and getattr(value, field.name) == field.default)
         }
     if isinstance(value, Mapping):
         return {k: _plain(arguments[1] if arguments else type(v), v) for k, v in value.items()}

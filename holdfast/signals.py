@@ -24,6 +24,14 @@ EPISODE_LEFT = "episode_left"
 from the count of steps. With it, the remaining costs of the episode are a function of the
 observation, which a critic can learn and a monitor can use."""
 
+BUDGET_LEFT = "budget_left"
+"""What the episode may still cost, as a signal: for each cost the limit in force less what was
+spent, below 0 where more was spent; of the costs' number. The observed state itself is not billed
+yet. By this signal a policy that was trained for a range of limits knows which one is in force."""
+
+OWN_SIGNALS = (APPLIED_ACTION, EPISODE_LEFT, BUDGET_LEFT)
+"""Signals that no sensor measures: simulator and monitor compute them from their own accounts."""
+
 
 @dataclass(frozen=True)
 class Signal:

@@ -12,7 +12,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ import onnxruntime
 
 from holdfast import files, plain
 from holdfast.bundle.graph import ROWS, check_graph, input_size
+from holdfast.bundle.limit_range import under
 from holdfast.bundle.onnx_file import Message, read_model
 from holdfast.bundle.timing import require_quick_costs
 from holdfast.contract import Contract
@@ -110,6 +111,14 @@ class Bundle:
     _session: Any = field(repr=False, compare=False)
     row_s: float = field(default=0.0, compare=False)
     state_size: int = 0
+
+    def under(self, limits: Sequence[float]) -> Bundle:
+        """Return the bundle with its contract under limits of its ranges.
+
+        Raises:
+            ContractError: see `holdfast.bundle.limit_range.under`.
+        """
+        return replace(self, contract=under(self.contract, limits))
 
     @property
     def has_critics(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.contract import Contract
 from holdfast.observer import Observer
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
+from holdfast.signals import APPLIED_ACTION, BUDGET_LEFT, EPISODE_LEFT, Array
 
 SPANS: Mapping[str, float] = {
     "m": 10.0,
@@ -53,6 +53,8 @@ def _signals(contract: Contract, count: int, rng: np.random.Generator) -> dict[s
 def _range(contract: Contract, name: str) -> tuple[float, float]:
     if name in (APPLIED_ACTION, EPISODE_LEFT):
         span = 1.0
+    elif name == BUDGET_LEFT:
+        span = max(cost.episode_cap for cost in contract.costs)
     else:
         span = SPANS.get(contract.known_signals[name].unit, 10.0)
     least = 0.0 if name in NOT_NEGATIVE else -span

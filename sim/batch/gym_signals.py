@@ -8,7 +8,7 @@ import numpy as np
 
 from holdfast.contract import Contract, ObservationChannel
 from holdfast.errors import TrainingError
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, TRANSFORMS, Array
+from holdfast.signals import OWN_SIGNALS, TRANSFORMS, Array
 
 TOLERANCE = 1e-4
 """Largest difference of an observed value from the one that its signal gives, relative beyond 1.
@@ -31,7 +31,7 @@ INVERSES: Mapping[str, Callable[[Array], Array]] = {"identity": _identity, "cos_
 class SignalReader:
     """Reads the signals out of observations that a contract's channels describe, in their order.
 
-    The share of the episode that is left is no part of the environment's observation.
+    What simulator and monitor compute themselves is no part of the environment's observation.
 
     Args:
         where: names the environment in errors.
@@ -43,7 +43,7 @@ class SignalReader:
 
     def __init__(self, where: str, contract: Contract) -> None:
         self._where = where
-        self._channels = [c for c in contract.observation if c.signal != EPISODE_LEFT]
+        self._channels = [c for c in contract.observation if c.signal not in OWN_SIGNALS]
         self.size = sum(channel.size for channel in self._channels)
 
     def __call__(self, observation: Array) -> dict[str, Array]:
@@ -74,7 +74,7 @@ class SignalReader:
 def require_readable(channel: ObservationChannel) -> None:
     """Raise TrainingError unless a channel's signal can be read out of its values."""
     said = f"observation channel '{channel.name}'"
-    if channel.signal in (APPLIED_ACTION, EPISODE_LEFT):
+    if channel.signal in OWN_SIGNALS:
         raise TrainingError(f"{said}: should be of a measured signal, received '{channel.signal}'")
     if channel.history != 1 or channel.clip is not None:
         raise TrainingError(
