@@ -31,6 +31,7 @@ class Rollout:
         final_observation: (E, n), the last observation of each episode that ended, in the order
             of `ended`'s true values.
         last_observation: (N, n), after the last step, before any reset.
+        limit: (T, N, m), the limits in force.
     """
 
     observation: NDArray[np.float32]
@@ -42,6 +43,7 @@ class Rollout:
     ended: NDArray[np.bool_]
     final_observation: NDArray[np.float32]
     last_observation: NDArray[np.float32]
+    limit: Array
 
     def episode_sums(self, values: Array, episodes: int) -> Array:
         """Return the sums (N · episodes, k) of values (T, N, k) over each copy's first episodes.
@@ -84,7 +86,7 @@ class Collector:
         n, a = contract.observation_size, contract.action_size
         observations = np.empty((steps, copies, n), np.float32)
         finals = []
-        rewards, costs = np.empty((steps, copies)), np.empty((steps, copies, m))
+        rewards, (costs, limits) = np.empty((steps, copies)), np.empty((2, steps, copies, m))
         terminated, ended = np.empty((2, steps, copies), bool)
         noise = torch.randn((steps, copies, a), generator=self.generator)
         u = noise * torch.exp(policy.log_std)
@@ -92,7 +94,7 @@ class Collector:
         for t in range(steps):
             if self.before is not None:
                 self.before(t)
-            observations[t] = observation
+            observations[t], limits[t] = observation, batch.limit
             u[t] += mean(normaliser(torch.from_numpy(observations[t])))
             step = batch.step(contract.action_center + contract.action_half_range * u[t].numpy())
             observation, rewards[t], costs[t] = step.observation, step.reward, step.costs
@@ -101,7 +103,7 @@ class Collector:
         return Rollout(
             observations, u.numpy(), policy.log_prob_of(noise).numpy(), rewards, costs, terminated,
             ended, np.concatenate(finals).astype(np.float32),
-            step.final_observation.astype(np.float32),
+            step.final_observation.astype(np.float32), limits,
         )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class Batch(Protocol):
         contract: observation, action and costs.
         copies: N.
         rng: generator of resets. After `reset` the generator is the only state of the past.
+        limit: (N, costs), the limits in force in each copy's episode.
         restores: whether `snapshot`, `load`, `state` and `restore` work; without, they raise
             TrainingError.
     """
@@ -58,6 +59,9 @@ class Batch(Protocol):
     copies: int
     rng: np.random.Generator
     restores: bool
+
+    @property
+    def limit(self) -> Array: ...
 
     def reset(self) -> Array:
         """Start an episode in every copy; return the observations (N, n)."""

@@ -17,8 +17,9 @@ from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.signals import EPISODE_LEFT, Array
+from holdfast.signals import BUDGET_LEFT, EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
+from holdfast.sim.batch.budgets import Budgets
 from holdfast.sim.batch.gym_signals import SignalReader
 
 SEEDS = 2**31
@@ -140,7 +141,13 @@ class GymBatch:
         self._read = SignalReader(where, contract)
         self._elapsed = np.zeros(copies, dtype=np.int64)
         self._applied = np.zeros((copies, contract.action_size))
+        self._budgets = Budgets(contract, copies)
         self._seen = np.zeros((copies, self._read.size))
+
+    @property
+    def limit(self) -> Array:
+        """See `Batch`."""
+        return self._budgets.limit
 
     def reset(self) -> Array:
         """See `Batch`."""
@@ -152,10 +159,12 @@ class GymBatch:
             self._seen[i] = self._copies[i].reset(seed)
         self._elapsed[which] = 0
         self._applied[which] = 0.0
+        self._budgets.begin(which, self.rng)
 
     def _observation(self) -> Array:
         left = 1.0 - self._elapsed / self.contract.episode_steps
-        return self._observe({**self._read(self._seen), EPISODE_LEFT: left[:, None]})
+        own = {EPISODE_LEFT: left[:, None], BUDGET_LEFT: self._budgets.left()}
+        return self._observe({**self._read(self._seen), **own})
 
     def step(self, action: Array) -> Step:
         """See `Batch`."""
@@ -167,8 +176,9 @@ class GymBatch:
         self._seen[:] = [outcome.observation for outcome in outcomes]
         reward = np.array([outcome.reward for outcome in outcomes])
         reported = np.array([self._ordered(outcome.costs) for outcome in outcomes])
-        observation = final = self._observation()
         costs = self._cost_model({**self._read(self._seen), "reported_cost": reported})
+        self._budgets.follow(costs)
+        observation = final = self._observation()
         self._require_sound(final, reward, costs)
         terminated = np.array([outcome.terminated for outcome in outcomes])
         truncated = np.array([outcome.truncated for outcome in outcomes])

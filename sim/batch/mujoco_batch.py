@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array
+from holdfast.signals import APPLIED_ACTION, BUDGET_LEFT, EPISODE_LEFT, Array
 from holdfast.sim.batch.batch import Snapshot, Step
+from holdfast.sim.batch.budgets import Budgets
 from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
 from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.parameters.robots import Robots
@@ -75,6 +76,7 @@ class MujocoBatch:
         self._state = np.tile(self._blank, (copies, 1))
         self.applied = np.zeros((copies, self.contract.action_size))
         self.elapsed = np.zeros(copies, dtype=np.int64)
+        self.budgets = Budgets(self.contract, copies)
         self._readings = np.zeros((copies, model.nsensordata))
         self._senses = bool(task.robot.sensed(self._readings))
         self._scratch = mujoco.MjData(model)
@@ -89,7 +91,14 @@ class MujocoBatch:
         }
         if self._senses:
             self._rows["readings"] = self._readings
+        if BUDGET_LEFT in self._own:
+            self._rows |= self.budgets.rows
         self._place(np.arange(copies), *start)
+
+    @property
+    def limit(self) -> Array:
+        """See `Batch`."""
+        return self.budgets.limit
 
     @property
     def qpos(self) -> Array:
@@ -111,6 +120,7 @@ class MujocoBatch:
         self._state[which, 1 : 1 + self._nq + self._nv] = np.concatenate((raised, qvel), axis=1)
         self.applied[which] = 0.0
         self.elapsed[which] = 0
+        self.budgets.begin(which, self.rng)
         self._physics.refresh(which)
         if self._senses:
             self._readings[which] = [self._first_reading(copy) for copy in which.tolist()]
@@ -153,6 +163,8 @@ class MujocoBatch:
         if EPISODE_LEFT in self._own:
             left = 1.0 - self.elapsed[which] / self.contract.episode_steps
             own[EPISODE_LEFT] = left[:, None]
+        if BUDGET_LEFT in self._own:
+            own[BUDGET_LEFT] = self.budgets.left(which)
         perceived = self._robots.perceived(signals, self.elapsed[which], which)
         return self.observe({**perceived, **own})
 
@@ -182,6 +194,7 @@ class MujocoBatch:
     def _account(self, signals: dict[str, Array]) -> Step:
         """Compute reward, costs and observation of the step just made, and reset ended copies."""
         reward, costs = self.task.reward(signals), self.cost_model(signals)
+        self.budgets.follow(costs)
         observation = final = self._observation(signals)
         for name, values in (("reward", reward), ("cost", costs), ("observation", final)):
             if not np.isfinite(values).all():

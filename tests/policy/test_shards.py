@@ -64,7 +64,7 @@ def test_side_by_side_by_hand():
         steps = base + np.arange(4.0).reshape(2, 2)
         final = (10 * steps)[ended][:, None].astype(np.float32)
         wide = steps[..., None].astype(np.float32)
-        return Rollout(wide, wide, steps, steps, wide, ended, ended, final, wide[-1])
+        return Rollout(wide, wide, steps, steps, wide, ended, ended, final, wide[-1], wide)
 
     one = part(0, np.array([[False, True], [True, True]]))
     two = part(4, np.array([[True, False], [False, True]]))
@@ -72,6 +72,7 @@ def test_side_by_side_by_hand():
     np.testing.assert_array_equal(whole.reward, [[0, 1, 4, 5], [2, 3, 6, 7]])
     np.testing.assert_array_equal(whole.final_observation.ravel(), 10 * whole.reward[whole.ended])
     np.testing.assert_array_equal(whole.last_observation.ravel(), [2, 3, 6, 7])
+    np.testing.assert_array_equal(whole.limit[..., 0], whole.reward)
     assert whole.final_observation.dtype == np.float32
 
 
