@@ -20,18 +20,23 @@ def list_with_something_in_it(info: PrimitiveTypeInfo) -> PrimitiveConstructorSp
     of = PrimitiveTypeInfo.make(get_args(info.type)[0], set(info.markers))
     one = ConstructorRegistry.get_primitive_spec(of)
     assert isinstance(one, PrimitiveConstructorSpec)
-    assert one.nargs == 1
+    size = one.nargs
+    assert isinstance(size, int)
 
     def read(words: list[str]) -> tuple[Any, ...]:
-        if not words:
-            raise ValueError("it should have one value at least")
-        return tuple(one.instance_from_str([word]) for word in words)
+        if not words or len(words) % size:
+            wanted = "one value" if size == 1 else f"{size} values for each item, one item"
+            raise ValueError(f"it should have {wanted} at least")
+        parts = (words[i : i + size] for i in range(0, len(words), size))
+        return tuple(one.instance_from_str(part) for part in parts)
 
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar=f"{one.metavar} [{one.metavar} ...]",
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, tuple) and all(map(one.is_instance, value)),
-        str_from_instance=lambda values: [one.str_from_instance(value)[0] for value in values],
+        str_from_instance=lambda values: [
+            word for value in values for word in one.str_from_instance(value)
+        ],
         choices=one.choices,
     )

@@ -99,6 +99,8 @@ def command(
             raise TrainingError(
                 "a probe begins with random weights; leave --demonstrations and --start-from out"
             )
+        if settings.limit_range:
+            raise TrainingError("a probe is to choose limits by; leave --limit-range out")
         from holdfast.policy.probe import probe as run_probe  # draws, with slow imports
 
         run_probe(settings, out, console)
@@ -269,9 +271,11 @@ def outcome(
     count = min(LAST, len(records))
     reward, costs = last_means(records)
     yield f"last {count} iterations: return {reward:.1f} per episode"
-    for cost in contract.costs:
-        mean, limit = costs[cost.name], cost.limit
-        text = f"{cost.name} {mean:.2f} per episode, limit d = {limit:g}"
+    rows = [(cost.name, costs[cost.name], cost.limit) for cost in contract.costs]
+    if "by_limit" in records[-1]:
+        rows = [(name, *_last_at(records, name)) for name in records[-1]["by_limit"]]
+    for name, mean, limit in rows:
+        text = f"{name} {mean:.2f} per episode, limit d = {limit:g}"
         if is_met(mean, limit):
             yield f"  {text}"
         elif ALGORITHMS[algorithm].meets_limit:
@@ -280,6 +284,13 @@ def outcome(
             )
         else:
             yield f"  {text}, which {algorithm} does not look at"
+
+
+def _last_at(records: Sequence[Mapping[str, Any]], knot: str) -> tuple[float, float]:
+    """Return mean cost and mean limit of the last iterations near a knot of a range."""
+    tail = [record["by_limit"][knot] for record in records[-LAST:]]
+    cost, limit = (float(np.mean([each[key] for each in tail])) for key in ("cost", "limit"))
+    return cost, float(f"{limit:.3g}")
 
 
 def origin(first: Mapping[str, Any]) -> Iterator[str]:

@@ -24,6 +24,8 @@ from holdfast.sim.batch.batch import Batch
 class BatchEstimate:
     """Means over the whole episodes of a batch, for m costs; with shaping, for the shaped costs.
 
+    A cost with a range of limits counts as a cost at each knot of it (`policy.learn.ranges`).
+
     Attributes:
         cost: (m,), J_C, mean undiscounted sum of each cost. limit: (m,), d of each cost.
         length: T, mean number of steps of an episode.
@@ -96,6 +98,7 @@ class Setup:
         more: makes another batch of the same task with the given number of copies.
         steps: simulated steps of a rollout, all copies together.
         gamma, lam: discount and GAE λ of the reward.
+        costs: m, number of limits: of each cost one, or one at each knot of its range.
         sharded: rollouts run in shards, perhaps on other machines, not in `batch` itself.
         resumed: the networks will be restored from a checkpoint.
     """
@@ -107,13 +110,9 @@ class Setup:
     steps: int
     gamma: float
     lam: float
+    costs: int
     sharded: bool = False
     resumed: bool = False
-
-    @property
-    def costs(self) -> int:
-        """Number of costs, m."""
-        return len(self.networks.contract.costs)
 
 
 @dataclass(frozen=True)

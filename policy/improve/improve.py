@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from holdfast.bundle.limit_range import limits_of
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
 from holdfast.log.episodes import runs
@@ -118,6 +119,11 @@ def improve(
     if out.resolve() == parent.resolve():
         raise TrainingError(f"{out}: the child should not overwrite its parent")
     held, _, _, before = opened(parent, task)
+    if limits_of(held.contract):
+        raise TrainingError(
+            f"{parent}: improve trains for one limit, and this policy has a range; train on with "
+            "holdfast train --limit-range LOW HIGH --randomise PROFILE --start-from CHECKPOINT"
+        )
     source = checkpoint_of(parent)
     origin = [{"run": run.info.run, "sha256": run.sha256()} for run in runs(logs, held.contract)]
     robots = profile.wider(settings.wider)

@@ -17,6 +17,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import BatchEstimate, Collected, Setup, UpdateResult
 from holdfast.policy.learn.fitting import BackgroundFit
+from holdfast.policy.learn.knots import Knots
 from holdfast.policy.learn.settings import (
     TrainSettings,
     contract_of,
@@ -44,7 +45,7 @@ class Learner:
 
     Attributes:
         limit: (costs,), what updates hold each mean cost to: the contract's limits d, unless a
-            caller who wants a margin lowers them.
+            caller who wants a margin lowers them. Limits of a range are lowered by the same share.
         demonstrations: the logs that the policy was cloned from before the first iteration, and
             the clone's quality; None: there were none.
         started_from: iteration and contract of the checkpoint whose networks training began with;
@@ -60,6 +61,7 @@ class Learner:
         self.settings = settings
         self.contract = contract_of(settings)
         self.limit = self.contract.limits
+        self.knots = Knots.of(self.contract)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self._networks = Networks.build(
             self.contract, settings.hidden, settings.initial_std, self.generator
@@ -79,6 +81,7 @@ class Learner:
             self.batch_steps,
             settings.gamma,
             settings.lam,
+            len(self.knots.owner),
             sharded=settings.shards > 0,
             resumed=resumed,
         )
@@ -185,10 +188,15 @@ class Learner:
         advantages = samples.advantages - samples.advantages.mean(0)
         scale = advantages[:, 0].std() + 1e-8
         advantages[:, 0] /= scale
+        cost, limit = sums.shaped.mean(axis=0), self.limit
+        if self.knots.several:
+            each, owner = evaluated.rollout.limit, self.knots.owner
+            advantages = self.knots.advantages(advantages, each.reshape(-1, each.shape[-1]))
+            share, aim = self.knots.shares(sums.limit), limit / self.contract.limits
+            cost = (share * sums.shaped[:, owner]).mean(axis=0)
+            limit = (share * (aim * sums.limit)[:, owner]).mean(axis=0)
         samples = dataclasses.replace(samples, advantages=advantages)
-        batch_estimate = BatchEstimate(
-            sums.shaped.mean(axis=0), self.limit, float(sums.length.mean()), float(scale)
-        )
+        batch_estimate = BatchEstimate(cost, limit, float(sums.length.mean()), float(scale))
         return self.algorithm.update(samples, batch_estimate)
 
     def _record(
@@ -197,10 +205,13 @@ class Learner:
         sums, extra = evaluated.sums, self.algorithm.extra_steps
         size = len(evaluated.x) + extra
         self.steps += size
-        names = [cost.name for cost in self.contract.costs]
+        names, limits = [cost.name for cost in self.contract.costs], self.contract.limits
 
         def by_name(values: Any) -> dict[str, float]:
             return dict(zip(names, map(float, values), strict=False))
+
+        def by_knot(values: Any) -> dict[str, float]:
+            return dict(zip(self.knots.names, map(float, values), strict=False))
 
         explained = evaluated.estimates.explained_variance()
         shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
@@ -212,7 +223,8 @@ class Learner:
             **({"branch_steps": extra} if extra else {}),
             "return": float(sums.reward.mean()),
             "costs": by_name(sums.costs.mean(axis=0)),
-            "limits": by_name([cost.limit for cost in self.contract.costs]),
+            "limits": by_name(sums.limit.mean(axis=0) if self.knots.several else limits),
+            **({"by_limit": self._by_limit(sums)} if self.knots.several else {}),
             "cost_spread": by_name(sums.costs.std(axis=0)),
             **shaped,
             "episode_steps": float(sums.length.mean()),
@@ -227,12 +239,25 @@ class Learner:
             "reason": result.reason,
             "kl": result.kl,
             "lam": result.lam,
-            "nu": by_name(result.nu),
+            "nu": by_knot(result.nu),
             "reward_change": result.reward_change,
-            "cost_change": by_name(result.cost_change),
-            **{k: by_name(v) if isinstance(v, tuple) else v for k, v in result.more.items()},
+            "cost_change": by_knot(result.cost_change),
+            **{k: by_knot(v) if isinstance(v, tuple) else v for k, v in result.more.items()},
             "steps_per_s": size / clock.total,
             "seconds": clock.laps,
+        }
+
+    def _by_limit(self, sums: EpisodeSums) -> dict[str, dict[str, float]]:
+        """Return mean limit, cost and return at each knot, by its name."""
+        values = np.column_stack((sums.limit, sums.costs, sums.reward))
+        means, m = self.knots.means(values, sums.limit), sums.limit.shape[1]
+        return {
+            name: {
+                "limit": float(mean[i]),
+                "cost": float(mean[m + i]),
+                "return": float(mean[-1]),
+            }
+            for name, i, mean in zip(self.knots.names, self.knots.owner, means, strict=True)
         }
 
     def _trained(self) -> dict[str, str]:
@@ -302,12 +327,14 @@ class EpisodeSums:
 
     Attributes:
         reward, length: (episodes,). costs, shaped: (episodes, m).
+        limit: (episodes, m), the limits in force; no sum.
     """
 
     reward: Array
     length: Array
     costs: Array
     shaped: Array
+    limit: Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,9 +356,10 @@ class EvaluatedRollout:
 def _episode_sums(rollout: Rollout, shaped: Array, episodes: int) -> EpisodeSums:
     m = shaped.shape[-1]
     ones = np.ones((*rollout.ended.shape, 1))
-    together = (rollout.reward[..., None], ones, rollout.costs, shaped)
+    together = (rollout.reward[..., None], ones, rollout.costs, shaped, rollout.limit)
     sums = rollout.episode_sums(np.concatenate(together, axis=-1), episodes)
-    return EpisodeSums(sums[:, 0], sums[:, 1], sums[:, 2 : 2 + m], sums[:, 2 + m :])
+    reward, length, costs, shaped, limit = np.split(sums, (1, 2, 2 + m, 2 + 2 * m), axis=1)
+    return EpisodeSums(reward[:, 0], length[:, 0], costs, shaped, limit / length)
 
 
 class Stopwatch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,24 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from holdfast import plain
-from holdfast.contract import Contract
-from holdfast.errors import HoldfastError, TrainingError
+from holdfast.bundle.limit_range import covers, limits_of, ranged, with_limit
+from holdfast.contract import Contract, Cost, ObservationChannel
+from holdfast.errors import ContractError, HoldfastError, TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import OwnSettings
 from holdfast.policy.learn.shaping import ShapingSettings
-from holdfast.safety_monitor.costs import CostModel
-from holdfast.schema import NOT_NEGATIVE, POSITIVE, SHARE, Range, check, read, to_plain
+from holdfast.schema import (
+    ASCENDING,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    check,
+    later,
+    read,
+    to_plain,
+)
+from holdfast.signals import BUDGET_LEFT
 from holdfast.sim.batch.physics import PhysicsName
 from holdfast.sim.file_task_spec import moved
 from holdfast.sim.parameters import catalogue
@@ -59,6 +69,9 @@ TaskOption = Annotated[TaskSpec | None, TASK_ID, TASK_FLAGS]
 """An option --task, or --task-file, that may be left out."""
 
 
+LimitRange = Annotated[tuple[Annotated[float, POSITIVE], Annotated[float, POSITIVE]], ASCENDING]
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """Settings of training.
@@ -79,6 +92,9 @@ class TrainSettings:
             different machines (see --ray). 0: one batch, which is faster on one machine.
         limit: d, expected cost per episode, for each cost in the contract's order. Default: the
             task's own.
+        limit_range: lowest and highest limit, for each cost in the contract's order. The policy
+            observes the cost that it may still have, and is trained for all limits of the range,
+            one of which `deploy --limit` puts in force. Default: the one limit d.
         randomise: YAML file with ranges of mass, friction, gains, delay, noise and bias, which
             each simulated robot draws at an episode's start. Default: no randomisation.
         physics: mujoco: MuJoCo on this machine's cores. warp: MuJoCo Warp on its GPU, for
@@ -108,6 +124,7 @@ class TrainSettings:
     episodes: Annotated[int, Range(1)] = 1
     shards: Annotated[int, Range(0)] = 0
     limit: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
+    limit_range: tuple[LimitRange, ...] = later(())
     randomise: Annotated[Parameters | None, RANDOMISATION_FILE] = None
     physics: PhysicsName = "mujoco"
     hidden: tuple[Annotated[int, Range(1)], ...] = (64, 64)
@@ -165,6 +182,20 @@ def placed(data: Mapping[str, Any], start: Path, to: Path) -> dict[str, Any]:
     if not isinstance(task, str):  # `settings_from` says what is wrong
         return dict(data)
     return {**data, "settings": {**settings, "task": moved(task, start, to)}}
+
+
+def under_limits(data: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
+    """Return a checkpoint's data whose policy is one for a contract's limits alone.
+
+    Args:
+        contract: the checkpoint's, under limits of its ranges; without ranges nothing changes.
+    """
+    if not limits_of(contract):
+        return dict(data)
+    limits = contract.limits.tolist()
+    ranges = [[limit, limit] for limit in limits]
+    settings = {**data["settings"], "limit": limits, "limit_range": ranges}
+    return {**data, "settings": settings, "contract": contract.to_json()}
 
 
 def settings_of(path: Path, data: Mapping[str, Any], task: TaskSpec | None = None) -> TrainSettings:
@@ -271,34 +302,53 @@ def contract_of(settings: TrainSettings) -> Contract:
     """
     contract = settings.task.contract
     names = [cost.name for cost in contract.costs]
-    if len(settings.limit) not in (0, len(names)):
-        raise TrainingError(
-            f"limit should have a value for each cost of {contract.task}, "
-            f"{', '.join(names)}; received {len(settings.limit)}"
-        )
+    for option, given, what in (
+        ("limit", settings.limit, "a value"),
+        ("limit-range", settings.limit_range, "two values"),
+    ):
+        if len(given) not in (0, len(names)):
+            raise TrainingError(
+                f"{option} should have {what} for each cost of {contract.task}, "
+                f"{', '.join(names)}; received {len(given)}"
+            )
+    algorithm = ALGORITHMS[settings.algorithm]
+    if settings.limit_range and not algorithm.meets_limit:
+        raise TrainingError(f"{settings.algorithm} ignores limits; leave --limit-range out")
     unlimited = not (settings.task.has_limits or settings.limit)
-    if unlimited and ALGORITHMS[settings.algorithm].meets_limit:
+    if unlimited and algorithm.meets_limit:
         raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
-    costs = list(contract.costs)
-    for i, cost in enumerate(costs):
-        changes: dict[str, Any] = {"gamma": settings.cost_gamma, "lam": settings.cost_lam}
-        if settings.limit:
-            # The episode cap keeps its ratio to the limit, but allows at least one step's cost.
-            limit = settings.limit[i]
-            changes["limit"] = limit
-            budget = limit * cost.episode_cap / cost.limit if cost.limit else cost.episode_cap
-            dearest = CostModel(contract).largest[i]
-            affordable = dearest if math.isfinite(dearest) else 0.0
-            changes["episode_cap"] = max(budget, limit, affordable)
-        costs[i] = dataclasses.replace(
-            cost, **{name: value for name, value in changes.items() if value is not None}
+    both = {"gamma": settings.cost_gamma, "lam": settings.cost_lam}
+    changes: dict[str, Any] = {name: value for name, value in both.items() if value is not None}
+    try:
+        costs = tuple(
+            dataclasses.replace(_limited(cost, i, settings), **changes)
+            for i, cost in enumerate(contract.costs)
         )
-    return dataclasses.replace(contract, costs=tuple(costs))
+        observation = contract.observation
+        if settings.limit_range:
+            left = ObservationChannel(BUDGET_LEFT, len(costs), "1", BUDGET_LEFT)
+            observation = (*observation, left)
+        return dataclasses.replace(contract, costs=costs, observation=observation)
+    except ContractError as error:
+        raise TrainingError(str(error)) from None
+
+
+def _limited(cost: Cost, i: int, settings: TrainSettings) -> Cost:
+    """Return the i-th cost under the settings' limit and range."""
+    if settings.limit:
+        cost = with_limit(cost, settings.limit[i])
+    return ranged(cost, cost.limit, settings.limit_range[i]) if settings.limit_range else cost
 
 
 def require_same(settings: TrainSettings, contract: Contract) -> None:
-    """Raise TrainingError unless a task has the contract that a policy was trained under."""
-    now, then = (json.loads(c.to_json()) for c in (contract_of(settings), contract))
+    """Raise TrainingError unless a task has the contract that a policy was trained under.
+
+    The contract may be under limits of its ranges.
+    """
+    own = contract_of(settings)
+    if covers(own, contract):
+        return
+    now, then = (json.loads(c.to_json()) for c in (own, contract))
     if changed := [name for name in then if now[name] != then[name]]:
         raise TrainingError(
             f"{settings.task}: its contract is not the one that the policy was trained under; "

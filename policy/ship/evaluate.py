@@ -65,6 +65,8 @@ class Evaluation:
 def evaluate(networks: Networks, settings: TrainSettings, episodes: int, seed: int) -> Evaluation:
     """Run full episodes with sampled actions, on the task and with the randomisation of training.
 
+    Each episode draws its limits from the contract's ranges.
+
     The physics is MuJoCo's, also for a policy that was trained in MuJoCo Warp.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import logging
@@ -27,6 +28,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, FileError, TrainingError
+from holdfast.policy.learn.knots import along
 from holdfast.policy.learn.settings import TaskOption, placed, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
@@ -126,12 +128,21 @@ def command(
             file names is not run, so such a task has to be given. The file may have moved.
     """
     files.require_output(out, (".onnx",), [source])
-    measured = export(source, out, episodes, task=task, require_met=not anyway)["measured"]
-    contract = bundle.load(out).contract
-    Console(soft_wrap=True, highlight=False, markup=False).print(
+    provenance = export(source, out, episodes, task=task, require_met=not anyway)
+    steps = zip(along(bundle.load(out).contract), _along(provenance), strict=True)
+    lines = [
         f"{out}: return {measured['return']['mean']:.1f}, {_beside_limits(measured, contract)} "
-        f"per episode in simulation; SHA-256 {file_hash(out)[:16]}"
-    )
+        "per episode in simulation"
+        for contract, measured in steps
+    ]
+    lines[-1] += f"; SHA-256 {file_hash(out)[:16]}"
+    Console(soft_wrap=True, highlight=False, markup=False).print("\n".join(lines))
+
+
+def _along(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what was measured under each contract of `along`."""
+    found: list[Mapping[str, Any]] = provenance.get("measured_along", [provenance["measured"]])
+    return found
 
 
 def _beside_limits(measured: Mapping[str, Any], contract: Contract) -> str:
@@ -181,8 +192,18 @@ def export(
         data, state = there, checkpoint.content(tensors, there)
     seed = settings.seed
     evaluation = evaluate(networks, settings, episodes, seed)
+    steps = along(networks.contract)
+    held = (
+        [evaluation]
+        if len(steps) == 1
+        else [
+            evaluate(dataclasses.replace(networks, contract=step), settings, episodes, seed)
+            for step in steps
+        ]
+    )
     if require_met and (settings.task.has_limits or settings.limit):
-        _require_met(source, evaluation, networks.contract)
+        for step, found in zip(steps, held, strict=True):
+            _require_met(source, found, step)
     cost_to_go, half, contract = (
         predict_costs(networks, evaluation),
         episodes // 2,
@@ -207,6 +228,7 @@ def export(
         },
         "evaluation_episodes": episodes,
         "measured": evaluation.summary(),
+        **({"measured_along": [each.summary() for each in held]} if len(held) > 1 else {}),
         "prediction": prediction_errors(
             contract, cost_to_go[:half], evaluation.costs[:half], prediction
         ),

@@ -33,4 +33,5 @@ def setup_of(policy, seed, steps=1000):
     batch = resolve("PointCircle-v0").batch(1, 0)
     networks = Networks(batch.contract, policy, None, Normaliser(batch.contract.observation_size))
     generator = torch.Generator().manual_seed(seed)
-    return Setup(networks, generator, batch, lambda copies: batch, steps, gamma=1.0, lam=1.0)
+    m = len(networks.contract.costs)
+    return Setup(networks, generator, batch, lambda copies: batch, steps, 1.0, 1.0, m)
