@@ -56,7 +56,7 @@ from holdfast.safety_monitor.reasons import (
 )
 from holdfast.safety_monitor.recovery import RecoveryController
 from holdfast.safety_monitor.standing import Standing
-from holdfast.signals import APPLIED_ACTION, EPISODE_LEFT, Array, Signals
+from holdfast.signals import APPLIED_ACTION, BUDGET_LEFT, EPISODE_LEFT, Array, Signals
 
 
 class Monitor:
@@ -225,6 +225,7 @@ class Monitor:
         own = {
             APPLIED_ACTION: self._contract.normalised(self._applied),
             EPISODE_LEFT: np.array([max(left, 0.0)]),
+            BUDGET_LEFT: self._contract.limits - self._budget.spent,
         }
         return {**self._unknown, **measured, **own}
 

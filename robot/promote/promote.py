@@ -206,7 +206,7 @@ def _admitted(
         raise BundleError(str(error)) from None
     signed = signing.find(policy) if registry.trusted else None
     registry.allow(registry.state, signing.digest(data), signed, purpose, policy)
-    held = bundles.from_bytes(data, policy)
+    held = bundles.from_bytes(data, policy).under(())
     require_a_robot(held.contract)
     robot.require_fit(held.contract)
     return held, data, signed

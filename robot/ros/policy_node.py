@@ -14,7 +14,7 @@ import numpy as np
 from holdfast.bundle import reader as bundles
 from holdfast.errors import BundleError
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
-from holdfast.robot.run.admission import admit
+from holdfast.robot.run.admission import admit, parse_limits
 from holdfast.robot.topics.fields import ActionCodec
 from holdfast.robot.topics.graph import COMMAND, STATUS
 from holdfast.robot.topics.message_types import ARRAY, TEXT, Float64MultiArray
@@ -23,6 +23,7 @@ from holdfast.robot.topics.proposers import OBSERVATION, POLICY, Question, intro
 OPTIONS = (
     Option("policy", "", "bundle to run, an .onnx file"),
     Option("robot_config", "", "configuration file of the robot; empty: the installed file"),
+    Option("limit", [""], "limit d in force, for each cost that the policy has a range of"),
     Option("explore", False, "sample actions, to learn from the log; false: the mean action"),
     Option("seed", 0, "random seed of the sampled actions", 0, 2**31 - 1),
 )
@@ -37,7 +38,8 @@ class PolicyNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the bundle and find the topics."""
-        admission = admit(Path(self.text("policy")), self.path("robot_config"))
+        limits = parse_limits(self.texts("limit"))
+        admission = admit(Path(self.text("policy")), self.path("robot_config"), limits)
         if admission.bundle is None:
             raise BundleError(f"{self.text('policy')}: should be a bundle, an .onnx file")
         self._bundle = bundle = admission.bundle

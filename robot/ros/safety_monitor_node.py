@@ -17,6 +17,7 @@ from holdfast.log.writer import Recorder
 from holdfast.registry.signing import CANARY
 from holdfast.robot.ros.markers import Markers
 from holdfast.robot.ros.node import Health, ManagedNode, Option, run
+from holdfast.robot.run.admission import parse_limits
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
 from holdfast.robot.run.by_request import EpisodesByRequest
 from holdfast.robot.run.loop import Loop, Proposer
@@ -59,6 +60,7 @@ OPTIONS = (
         1,
         1_000_000,
     ),
+    Option("limit", [""], "limit d in force, for each cost that the policy has a range of"),
     Option("episode_cap", [""], "NAME=VALUE for each cost whose episode cap is tightened"),
     Option("evidence", "", "file with the evidence of all runs on the mean cost; empty: none"),
     Option("record", True, "write the log of the run"),
@@ -123,6 +125,7 @@ class SafetyMonitorNode(ManagedNode):
             self.texts("episode_cap"),
             self.path("evidence"),
             dry=not self.flag("enable_motion"),
+            limit=parse_limits(self.texts("limit")),
         )
 
     def _find_proposer(self, assembly: Assembly) -> Proposer:

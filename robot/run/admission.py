@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import files, plain
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.contract_file import load_contract
+from holdfast.bundle.limit_range import under
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import (
@@ -157,12 +158,13 @@ def _ending(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def admit(policy: Path, config: Path | None) -> Admission:
+def admit(policy: Path, config: Path | None, limits: Sequence[float] = ()) -> Admission:
     """Find a policy and the robot's configuration, and check that the policy may run there.
 
     Args:
         policy: `promoted` or `canary`; a bundle; or the YAML file of a contract.
         config: the robot's configuration file; None: the installed file of the contract's robot.
+        limits: in force, for each cost with a range; empty: the contract's own.
 
     Raises:
         BundleError: the registry refuses the bundle, or it is missing, damaged or no bundle.
@@ -171,9 +173,14 @@ def admit(policy: Path, config: Path | None) -> Admission:
     """
     robot = None if config is None else configs.load(config)
     if name := SLOTS.get(str(policy)):
+        if limits:
+            raise ConfigError(
+                f"the {name} policy runs under its contract's own limit, under which it was tried; "
+                "leave --limit out"
+            )
         return _from_slot(name, robot)
     if policy.suffix != BUNDLE_SUFFIX:
-        contract = load_contract(policy)
+        contract = under(load_contract(policy), limits)
         return Admission(contract, None, robot or _installed(contract))
     registry = None if robot is None else robot.open_registry()
     try:
@@ -184,7 +191,7 @@ def admit(policy: Path, config: Path | None) -> Admission:
     if registry is not None:
         signed = signing.find(policy) if registry.trusted else None
         registry.allow(registry.state, signing.digest(data), signed, PROMOTED, policy)
-    bundle = bundles.from_bytes(data, policy)
+    bundle = bundles.from_bytes(data, policy).under(limits)
     if registry is not None:
         require_no_alarm(registry, bundle)
     if robot is None:
@@ -214,5 +221,17 @@ def _from_slot(name: Purpose, robot: RobotConfig | None) -> Admission:
     slot = state.slot(name)
     data, path = registry.read(slot.bundle), registry.bundle(slot.bundle)
     registry.allow(state, slot.bundle, slot.signed, name, path)
-    bundle = bundles.from_bytes(data, path)
+    bundle = bundles.from_bytes(data, path).under(())
     return Admission(bundle.contract, bundle, robot, slot, name, slot.signed, registry)
+
+
+def parse_limits(texts: Sequence[str]) -> tuple[float, ...]:
+    """Read limits in force from a node's parameter.
+
+    Raises:
+        ConfigError: a text is no number.
+    """
+    try:
+        return tuple(plain.finite(text) for text in texts)
+    except ValueError:
+        raise ConfigError(f"parameter limit should be numbers, received {list(texts)}") from None

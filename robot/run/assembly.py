@@ -80,6 +80,7 @@ def assemble(
     episode_cap: Sequence[str],
     evidence: Path | None,
     dry: bool = False,
+    limit: Sequence[float] = (),
 ) -> Assembly:
     """Load and check the parts of a run.
 
@@ -90,12 +91,13 @@ def assemble(
         episode_cap: NAME=VALUE for each cost whose episode cap is tightened.
         evidence: the file of the evidence; None: no evidence is kept.
         dry: no command will be sent, so the robot is not expected to follow any.
+        limit: d in force, for each cost with a range; empty: the contract's own.
 
     Raises:
         BundleError, ContractError, ConfigError: a part is wrong, or does not fit another part.
         RegistryError: nothing is in the slot.
     """
-    admission = admit(policy, config)
+    admission = admit(policy, config, limit)
     bundle, contract, robot_config = admission.bundle, admission.contract, admission.config
     require_a_robot(contract)
     robot_config.require_fit(contract)

@@ -72,6 +72,9 @@ class Settings:
         out: directory for log and summary; must hold no log yet. Default:
             runs/<task>-<date>-<time>.
         config: the robot's configuration file. Default: config/<robot>.yaml.
+        limit: limit d in force, for each cost that the policy was trained for a range of limits
+            of, in the contract's order. Episode caps keep their ratio to it. Default: the
+            contract's own.
         episode_cap: NAME=VALUE for each cost whose episode cap is tightened, in cost units.
         evidence: file with the evidence of all runs of this robot under this contract on the mean
             cost; made if missing. Once it is evident that the mean is above its limit d, or that
@@ -89,6 +92,7 @@ class Settings:
     seed: Annotated[int, Range(0, 2**53)] = 0
     out: Path | None = None
     config: Path | None = None
+    limit: tuple[float, ...] = ()
     episode_cap: tuple[str, ...] = ()
     evidence: Path | None = None
     prompt: bool = True
@@ -115,7 +119,11 @@ def command(settings: Settings) -> int:
     ended the run; 130 after Ctrl-C. The robot is stopped in each case.
     """
     assembly = assemble(
-        settings.wanted, _config_path(settings), settings.episode_cap, settings.evidence
+        settings.wanted,
+        _config_path(settings),
+        settings.episode_cap,
+        settings.evidence,
+        limit=settings.limit,
     )
     admission, trial = assembly.admission, Trial.of(assembly)
     bundle, contract, config = assembly.bundle, assembly.contract, assembly.config

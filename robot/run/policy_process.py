@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import json
 import math
 import select
 import signal
@@ -24,6 +25,7 @@ import numpy as np
 
 from holdfast import child, files
 from holdfast.bundle import reader as bundles
+from holdfast.bundle.limit_range import limits_of
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, FileError, RunError
 from holdfast.safety_monitor.messages import Proposal
@@ -71,7 +73,8 @@ class PolicyProcess:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         mode = "explore" if explore else "mean"
-        arguments = (str(bundle.path), bundle.hash, str(theirs.fileno()), mode)
+        limits = json.dumps(limits_of(bundle.contract))
+        arguments = (str(bundle.path), bundle.hash, limits, str(theirs.fileno()), mode)
         self._process = child.start(
             "holdfast.robot.run.policy_process",
             *arguments,
@@ -168,7 +171,7 @@ class PolicyProcess:
         return data or None
 
 
-def main(path: str, sha256: str, descriptor: str, mode: str, seed: str) -> int:
+def main(path: str, sha256: str, limits: str, descriptor: str, mode: str, seed: str) -> int:
     """Load a bundle and answer questions until the channel is closed.
 
     A file that is not the checked one is not parsed: it may be one that the robot refuses.
@@ -180,7 +183,7 @@ def main(path: str, sha256: str, descriptor: str, mode: str, seed: str) -> int:
         if found.hexdigest() != sha256:
             channel.send(_HELLO.pack(bytes(32), found.digest()))
             return 1
-        bundle = bundles.from_bytes(data, Path(path))
+        bundle = bundles.from_bytes(data, Path(path)).under(json.loads(limits))
     except (BundleError, FileError) as error:
         print(f"policy process: {error}", file=sys.stderr)
         return 1
