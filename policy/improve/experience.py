@@ -54,11 +54,13 @@ class Read:
     Attributes:
         logs: run, hash and remarks of each log, as JSON data.
         disobeyed: number of excluded episodes, in which the device may have ignored commands.
+        contract: of the logs: the bundle's, under the limits that were in force.
     """
 
     trajectories: tuple[Trajectory, ...]
     logs: tuple[Mapping[str, str], ...]
     disobeyed: int
+    contract: Contract
 
 
 def read(
@@ -78,13 +80,20 @@ def read(
 
     Raises:
         LogError: a path is no log; a run is given twice; contract or bundle differ; the policy
-            did not explore; the task pays for a signal that the log lacks; or log-probabilities,
-            costs or readings are impossible.
+            did not explore; the logs are of different limits; the task pays for a signal that the
+            log lacks; or log-probabilities, costs or readings are impossible.
     """
     makers = {bundle.hash: bundle for bundle in (held, *others)}
     trajectories: list[Trajectory] = []
-    logs, disobeyed = [], 0
+    logs: list[Mapping[str, str]] = []
+    disobeyed, contract = 0, held.contract
     for run in runs(paths, held.contract):
+        if logs and run.info.contract.hash != contract.hash:
+            raise LogError(
+                f"{run.path}: its limit in force is {_limits(run.info.contract)}, that of the log "
+                f"before {_limits(contract)}; give logs of one limit"
+            )
+        contract = run.info.contract
         if not run.info.exploring:
             raise LogError(
                 f"{run.path}: its actions were not sampled; record with deploy --explore"
@@ -101,7 +110,11 @@ def read(
             elif len(episode):
                 trajectories.append(_trajectory(episode, held.contract))
         logs.append({"run": run.info.run, "sha256": run.sha256(), "remarks": run.remarks.strip()})
-    return Read(tuple(trajectories), tuple(logs), disobeyed)
+    return Read(tuple(trajectories), tuple(logs), disobeyed, contract)
+
+
+def _limits(contract: Contract) -> str:
+    return ", ".join(f"{limit:g}" for limit in contract.limits)
 
 
 def _trajectory(episode: LoggedEpisode, contract: Contract) -> Trajectory:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,7 @@ from holdfast.policy.learn.settings import (
     placed,
     require_same,
     settings_of,
+    under_limits,
 )
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import fit_critic
@@ -258,9 +259,10 @@ def finetune(
         raise TrainingError(f"{out}: the child should not overwrite its parent")
     held, networks, data, trained = opened(parent, task)
     made = read(logs, held, trained.task.make(), [bundle.load(other) for other in others])
+    networks = replace(networks, contract=made.contract)  # under the limits in force
     tuner = Finetuner(
         networks,
-        Experience.of(made.trajectories, held.contract),
+        Experience.of(made.trajectories, made.contract),
         settings,
         trained.gamma,
         trained.lam,
@@ -273,6 +275,7 @@ def finetune(
     child = out.with_suffix(".checkpoint.safetensors")
     known = [t.known for t in made.trajectories if len(t.known)]
     tensors |= checkpoint.module_tensors(networks.modules) | checkpoint.known_tensors(known)
+    data = under_limits(data, made.contract)
     checkpoint.save(child, tensors, placed(data, parent.parent, child.parent))
     extra = {
         "parent": held.hash,

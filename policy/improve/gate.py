@@ -313,14 +313,17 @@ def command(
         files.require_output(json_out, (".json",), given)
     torch.set_num_threads(1)
     held, networks, _, trained = opened(child, task)
-    simulated = None
-    if profile is not None:
-        found, robot = catalogue.load_profile(profile), trained.task.make().robot
-        require_fit(found, robot, held.contract, str(profile))
-        identified = replace(trained, randomise=found)
-        simulated = evaluate(networks, identified, EPISODES, settings.seed).cost_returns
     makers: list[Bundle] = [bundles.load(each) for each in policy]
+    parameters = None
+    if profile is not None:
+        parameters = catalogue.load_profile(profile)
+        require_fit(parameters, trained.task.make().robot, held.contract, str(profile))
     made = read(log, held, trained.task.make(), makers, anybody=True)
+    networks = replace(networks, contract=made.contract)  # under the limits in force
+    simulated = None
+    if parameters is not None:
+        identified = replace(trained, randomise=parameters)
+        simulated = evaluate(networks, identified, EPISODES, settings.seed).cost_returns
     reasons = gate(
         networks,
         held.familiarity,
