@@ -36,13 +36,14 @@ ARGUMENTS = {
     "explore": ("", "sample actions, to learn from the log; default: false, the mean action"),
     "seed": ("", "random seed of the sampled actions"),
     "episodes": ("", "number of episodes that follow one another after an arming"),
+    "limit": ("", "limit d in force, for each cost with a range; default: the contract's own"),
     "evidence": ("", "file with the evidence of all runs on the mean cost; default: none"),
     "log_dir": ("", "directory of the log; default: runs/<task>-<date>-<time>"),
     "hardware_id": ("", "name of this unit; default: the robot's name and namespace"),
 }
 MONITOR = (
     *("policy", "robot_config", "use_sim_time", "enable_motion", "proposals", "explore", "seed"),
-    *("episodes", "evidence", "log_dir", "hardware_id"),
+    *("episodes", "limit", "evidence", "log_dir", "hardware_id"),
 )
 
 
@@ -56,7 +57,8 @@ def nodes(context: LaunchContext) -> list[Action]:
         everyone.insert(0, vital[0])
     said = filed(context, "safety_monitor_node", "proposals") or "policy"
     if given(context, ("proposals",)).get("proposals", said) == "policy":
-        policy = given(context, ("policy", "robot_config", "explore", "seed", "use_sim_time"))
+        shared = ("policy", "robot_config", "limit", "explore", "seed", "use_sim_time")
+        policy = given(context, shared)
         everyone.append(node("policy_node", policy))
     return bring_up(everyone, vital)
 

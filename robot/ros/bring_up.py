@@ -39,6 +39,7 @@ TEXTS = frozenset(
         "robot_config",
         "port",
         "proposals",
+        "limit",
         "evidence",
         "log_dir",
         "hardware_id",

@@ -23,7 +23,7 @@ from holdfast.robot.topics.proposers import OBSERVATION, POLICY, Question, intro
 OPTIONS = (
     Option("policy", "", "bundle to run, an .onnx file"),
     Option("robot_config", "", "configuration file of the robot; empty: the installed file"),
-    Option("limit", [""], "limit d in force, for each cost that the policy has a range of"),
+    Option("limit", "", "limit d in force, for each cost with a range; empty: the contract's own"),
     Option("explore", False, "sample actions, to learn from the log; false: the mean action"),
     Option("seed", 0, "random seed of the sampled actions", 0, 2**31 - 1),
 )
@@ -38,7 +38,7 @@ class PolicyNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the bundle and find the topics."""
-        limits = parse_limits(self.texts("limit"))
+        limits = parse_limits(self.text("limit"))
         admission = admit(Path(self.text("policy")), self.path("robot_config"), limits)
         if admission.bundle is None:
             raise BundleError(f"{self.text('policy')}: should be a bundle, an .onnx file")

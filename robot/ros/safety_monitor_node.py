@@ -60,7 +60,7 @@ OPTIONS = (
         1,
         1_000_000,
     ),
-    Option("limit", [""], "limit d in force, for each cost that the policy has a range of"),
+    Option("limit", "", "limit d in force, for each cost with a range; empty: the contract's own"),
     Option("episode_cap", [""], "NAME=VALUE for each cost whose episode cap is tightened"),
     Option("evidence", "", "file with the evidence of all runs on the mean cost; empty: none"),
     Option("record", True, "write the log of the run"),
@@ -125,7 +125,7 @@ class SafetyMonitorNode(ManagedNode):
             self.texts("episode_cap"),
             self.path("evidence"),
             dry=not self.flag("enable_motion"),
-            limit=parse_limits(self.texts("limit")),
+            limit=parse_limits(self.text("limit")),
         )
 
     def _find_proposer(self, assembly: Assembly) -> Proposer:

@@ -225,13 +225,15 @@ def _from_slot(name: Purpose, robot: RobotConfig | None) -> Admission:
     return Admission(bundle.contract, bundle, robot, slot, name, slot.signed, registry)
 
 
-def parse_limits(texts: Sequence[str]) -> tuple[float, ...]:
-    """Read limits in force from a node's parameter.
+def parse_limits(text: str) -> tuple[float, ...]:
+    """Read limits in force from a node's parameter: numbers with spaces between them.
 
     Raises:
-        ConfigError: a text is no number.
+        ConfigError: the text is something else.
     """
     try:
-        return tuple(plain.finite(text) for text in texts)
+        return tuple(plain.finite(word) for word in text.split())
     except ValueError:
-        raise ConfigError(f"parameter limit should be numbers, received {list(texts)}") from None
+        raise ConfigError(
+            f"parameter limit should be numbers with spaces between them, received '{text}'"
+        ) from None

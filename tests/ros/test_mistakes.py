@@ -47,6 +47,14 @@ MISTAKES = [
         "parameter proposals should be 'policy' or 'external', received 'me'",
     ),
     (
+        {"policy": "circle.onnx", "limit": "five"},
+        "parameter limit should be numbers with spaces between them, received 'five'",
+    ),
+    (
+        {"policy": "circle.onnx", "limit": "5"},
+        "limit: the policy was trained for one limit alone",
+    ),
+    (
         {"policy": "circle.onnx", "robot_config": "wrong_field.yaml"},
         "pose.pose.position.q: there is no such field in Odometry",
     ),
@@ -65,7 +73,7 @@ def monitor(folder):
     client.close()
 
 
-DEFAULTS = {"policy": "", "proposals": "policy", "robot_config": "", "log_dir": ""}
+DEFAULTS = {"policy": "", "proposals": "policy", "robot_config": "", "log_dir": "", "limit": ""}
 
 
 @pytest.mark.parametrize(("given", "sentence"), MISTAKES, ids=lambda v: str(v)[:50])
