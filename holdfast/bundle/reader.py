@@ -97,6 +97,7 @@ class Bundle:
         provenance: versions, seeds, hashes, parent and the measurements of training.
         names: the graph's outputs, in the order of `OUTPUTS`, then next_state.
         state_size: k, number of values that a recurrent policy remembers; 0: it remembers none.
+        trained: the contract in the file, if `contract` is it under a limit of its ranges.
         row_s: median time for the outputs for one observation on this machine, s.
     """
 
@@ -111,14 +112,22 @@ class Bundle:
     _session: Any = field(repr=False, compare=False)
     row_s: float = field(default=0.0, compare=False)
     state_size: int = 0
+    trained: Contract | None = None
 
     def under(self, limits: Sequence[float]) -> Bundle:
-        """Return the bundle with its contract under limits of its ranges.
+        """Return the bundle with the contract in its file under limits of its ranges.
 
         Raises:
             ContractError: see `holdfast.bundle.limit_range.under`.
         """
-        return replace(self, contract=under(self.contract, limits))
+        trained = self.trained or self.contract
+        return replace(self, contract=under(trained, limits), trained=trained)
+
+    @property
+    def ranged(self) -> tuple[str, ...]:
+        """Names of the costs that `under` takes a limit of."""
+        costs = self.contract.costs
+        return tuple(cost.name for cost in costs if cost.limit_range is not None)
 
     @property
     def has_critics(self) -> bool:

@@ -76,14 +76,12 @@ class Registry:
 
     def evidence(self, slot: Slot) -> Path:
         """Return the path of the evidence of a policy, run as its slot says."""
-        how = "-explore" if slot.explore else ""
+        how = "-explore" * slot.explore + "".join(f"-{limit!r}" for limit in slot.limit)
         return self.folder / "evidence" / f"{slot.bundle}{how}.json"
 
     def evidences(self, sha256: str) -> list[Path]:
         """Return the paths of the evidence of a bundle, however it ran."""
-        folder = self.folder / "evidence"
-        paths = (folder / f"{sha256}{how}.json" for how in ("", "-explore"))
-        return [path for path in paths if path.exists()]
+        return sorted((self.folder / "evidence").glob(f"{sha256}*.json"))
 
     def known(self) -> list[str]:
         """Return the SHA-256 of every bundle that is kept here."""

@@ -22,7 +22,7 @@ from holdfast.registry.signing import (
     Signed,
     is_signed,
 )
-from holdfast.schema import NAME, POSITIVE, Matching, Range, check, to_plain
+from holdfast.schema import NAME, POSITIVE, Matching, Range, check, later, to_plain
 
 FORMAT = 1
 
@@ -48,6 +48,7 @@ class Slot:
             holds for these caps alone, so a promoted policy keeps the caps of its trial.
         explore: whether its actions are sampled; likewise.
         allowance: most episodes of its trial; 0 for a policy that had none.
+        limit: limits in force, for each cost with a range; likewise. Empty: the contract's own.
     """
 
     bundle: Digest
@@ -55,6 +56,7 @@ class Slot:
     episode_cap: Mapping[str, Annotated[float, POSITIVE]]
     explore: bool
     allowance: Annotated[int, Range(0)]
+    limit: tuple[float, ...] = later(())
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -38,6 +39,7 @@ def promote(
     policy: Positional[Path],
     config: Path,
     canary: bool = False,
+    limit: tuple[float, ...] = (),
     episode_cap: tuple[str, ...] = (),
     allowance: int = ALLOWANCE,
     explore: bool = False,
@@ -54,6 +56,8 @@ def promote(
             it.
         config: the robot's configuration file, with a section `registry`.
         canary: place the policy as canary, in place of an earlier canary.
+        limit: limit d in force, for each cost that the policy was trained for a range of limits
+            of. The promoted policy keeps the limit of its trial. Default: the contract's own.
         episode_cap: NAME=VALUE for each cost whose episode cap is tightened, in cost units. The
             promoted policy keeps the caps of its trial. Default: twice the limit d, if the
             contract's episode cap is not lower.
@@ -74,15 +78,16 @@ def promote(
     held, data, signed = _admitted(policy, robot, registry, CANARY if canary else PROMOTED)
     placed = registry.state.canary
     if canary or placed is None or placed.bundle != held.hash:
+        held = held.under(limit)
         caps = tightened(held.contract) | parse_budget(episode_cap)
-        slot = Slot(held.hash, signed, caps, explore, allowance if canary else 0)
+        slot = Slot(held.hash, signed, caps, explore, allowance if canary else 0, limit)
     else:
-        if episode_cap or explore:
+        if episode_cap or explore or limit:
             raise ConfigError(
-                f"{held.hash[:12]} is promoted as it was tried; give neither --episode-cap nor "
-                "--explore"
+                f"{held.hash[:12]} is promoted as it was tried; give neither --limit, "
+                "--episode-cap nor --explore"
             )
-        slot = Slot(held.hash, signed, placed.episode_cap, placed.explore, placed.allowance)
+        held, slot = held.under(placed.limit), replace(placed, signed=signed)
     evidence = _evidence(registry, slot, held.contract)
     require_no_alarm(registry, held)
     why = anyway
@@ -100,9 +105,10 @@ def promote(
     entry = registry.add(action, held.hash, change, by=by, signed=signed, why=why)
     _tell_new(registry, entry)
     caps_text = ", ".join(f"{name} {value:g}" for name, value in slot.episode_cap.items())
+    limits_text = "".join(f"limit {limit:g} and " for limit in slot.limit)
     print(
-        f"{registry.hardware_id}: {purpose} is {held.hash[:12]}, with episode caps {caps_text} "
-        f"(receipt {entry.number})"
+        f"{registry.hardware_id}: {purpose} is {held.hash[:12]}, with {limits_text}episode caps "
+        f"{caps_text} (receipt {entry.number})"
     )
 
 
@@ -206,7 +212,7 @@ def _admitted(
         raise BundleError(str(error)) from None
     signed = signing.find(policy) if registry.trusted else None
     registry.allow(registry.state, signing.digest(data), signed, purpose, policy)
-    held = bundles.from_bytes(data, policy).under(())
+    held = bundles.from_bytes(data, policy)
     require_a_robot(held.contract)
     robot.require_fit(held.contract)
     return held, data, signed

@@ -175,8 +175,7 @@ def admit(policy: Path, config: Path | None, limits: Sequence[float] = ()) -> Ad
     if name := SLOTS.get(str(policy)):
         if limits:
             raise ConfigError(
-                f"the {name} policy runs under its contract's own limit, under which it was tried; "
-                "leave --limit out"
+                f"the {name} policy has its limit in the robot's registry; leave --limit out"
             )
         return _from_slot(name, robot)
     if policy.suffix != BUNDLE_SUFFIX:
@@ -221,7 +220,7 @@ def _from_slot(name: Purpose, robot: RobotConfig | None) -> Admission:
     slot = state.slot(name)
     data, path = registry.read(slot.bundle), registry.bundle(slot.bundle)
     registry.allow(state, slot.bundle, slot.signed, name, path)
-    bundle = bundles.from_bytes(data, path).under(())
+    bundle = bundles.from_bytes(data, path).under(slot.limit)
     return Admission(bundle.contract, bundle, robot, slot, name, slot.signed, registry)
 
 

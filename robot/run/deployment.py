@@ -41,9 +41,10 @@ def require_no_alarm(registry: Registry, bundle: Bundle) -> None:
         saved = plain.read_json(path, ConfigError)
         try:
             caps = {cost["name"]: cost["episode_cap"] for cost in saved["evidence"]["costs"]}
+            limits = [saved["limit"][name] for name in bundle.ranged]
         except (TypeError, KeyError):
-            caps = {}  # malformed, as is told below
-        evidence = Deployment(path, Evidence(bundle.contract, caps)).evidence
+            caps, limits = {}, []  # malformed, as is told below
+        evidence = Deployment(path, Evidence(bundle.under(limits).contract, caps)).evidence
         if said := alarms(evidence):
             raise BundleError(
                 f"{bundle.hash[:12]} is held on {registry.hardware_id}: alarm after "
@@ -138,7 +139,11 @@ class Deployment:
         self._save()
 
     def _save(self) -> None:
-        data = {"hardware_id": self._hardware_id, "evidence": self.evidence.to_mapping()}
+        data = {
+            "hardware_id": self._hardware_id,
+            "limit": {cost.name: cost.limit for cost in self.evidence.costs},
+            "evidence": self.evidence.to_mapping(),
+        }
         try:
             files.write(self.path, json.dumps(data, indent=1) + "\n")
         except FileError as error:
