@@ -161,7 +161,7 @@ def networks_of(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, An
 def start_from(path: Path, networks: Networks) -> dict[str, Any]:
     """Copy a checkpoint's weights and normaliser into networks of the same contract and size.
 
-    The contracts may differ in their costs' limits, discounts and λ.
+    The contracts may differ in their costs' limits, their ranges, discounts and λ.
 
     Returns:
         The checkpoint's iteration, and the SHA-256 of its contract.
@@ -186,7 +186,8 @@ def start_from(path: Path, networks: Networks) -> dict[str, Any]:
 
 
 def _but_for_limits(contract: Contract) -> Contract:
-    free: dict[str, Any] = {"limit": 0.0, "episode_cap": 0.0, "gamma": 1.0, "lam": 1.0}
+    limits: dict[str, Any] = {"limit": 0.0, "limit_range": None, "episode_cap": 0.0}
+    free = {**limits, "gamma": 1.0, "lam": 1.0}
     costs = tuple(dataclasses.replace(cost, **free) for cost in contract.costs)
     return dataclasses.replace(contract, costs=costs)
 

@@ -16,6 +16,7 @@ from holdfast.policy.algorithms.algorithm import OwnSettings
 from holdfast.policy.learn.knots import Knots, along, at_knots, knots
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of, settings_from
+from holdfast.policy.models.checkpoint import start_from
 from holdfast.policy.train import outcome
 from holdfast.sim.registry import resolve
 
@@ -175,6 +176,20 @@ def test_a_training_goes_on_bit_for_bit(trained, tmp_path):
     again.close()
     for key in ("return", "costs", "by_limit", "kl", "nu"):
         assert second[key] == records[1][key]
+
+
+def test_another_range_begins_with_its_networks(trained, tmp_path):
+    learner, _ = trained
+    learner.save(tmp_path / "checkpoint.safetensors")
+    other = Learner(dataclasses.replace(RANGE, limit=(5.0,), limit_range=((5.0, 9.0),)))
+    start_from(tmp_path / "checkpoint.safetensors", other.networks)
+    for name, tensor in learner.policy.state_dict().items():
+        assert torch.equal(tensor, other.policy.state_dict()[name])
+    alone = Learner(dataclasses.replace(RANGE, limit_range=()))
+    with pytest.raises(TrainingError, match="was trained under another contract"):
+        start_from(tmp_path / "checkpoint.safetensors", alone.networks)
+    for each in (other, alone):
+        each.close()
 
 
 @pytest.mark.parametrize("algorithm", ["pcpo", "focops", "pdo", "ppo-lagrangian"])
