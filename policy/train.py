@@ -268,7 +268,7 @@ def outcome(
     records: Sequence[Mapping[str, Any]], contract: Contract, algorithm: str
 ) -> Iterator[str | Text]:
     """Yield lines with the means of the last iterations, and with each limit that is not met."""
-    count = min(LAST, len(records))
+    count = len(_last(records))
     reward, costs = last_means(records)
     yield f"last {count} iterations: return {reward:.1f} per episode"
     rows = [(cost.name, costs[cost.name], cost.limit) for cost in contract.costs]
@@ -280,7 +280,9 @@ def outcome(
             yield f"  {text}"
         elif ALGORITHMS[algorithm].meets_limit:
             yield Text(
-                f"  {text}: not met. holdfast train --probe shows what it asks", style="yellow"
+                f"  {text}: not met. Train on with --resume and more --iterations, or choose "
+                "another limit with holdfast train --probe",
+                style="yellow",
             )
         else:
             yield f"  {text}, which {algorithm} does not look at"
@@ -288,7 +290,7 @@ def outcome(
 
 def _last_at(records: Sequence[Mapping[str, Any]], knot: str) -> tuple[float, float]:
     """Return mean cost and mean limit of the last iterations near a knot of a range."""
-    tail = [record["by_limit"][knot] for record in records[-LAST:]]
+    tail = [record["by_limit"][knot] for record in _last(records)]
     cost, limit = (float(np.mean([each[key] for each in tail])) for key in ("cost", "limit"))
     return cost, float(f"{limit:.3g}")
 
@@ -409,8 +411,14 @@ def _forget_after(path: Path, iteration: int) -> list[dict[str, Any]]:
     return kept
 
 
+def _last(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the last iterations: `LAST` of them, but not more than a third of all, because a short
+    training begins with a policy that is nothing like its last one."""
+    return records[-min(LAST, max(len(records) // 3, 1)) :]
+
+
 def last_means(records: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
     """Return mean return and mean costs of the last iterations."""
-    tail = records[-LAST:]
+    tail = _last(records)
     costs = {name: float(np.mean([r["costs"][name] for r in tail])) for name in tail[0]["costs"]}
     return float(np.mean([record["return"] for record in tail])), costs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from holdfast.errors import ConfigError
+from holdfast.plain import meant
 from holdfast.sim.file_task_spec import FileTaskSpec, split
 from holdfast.sim.robots.drive import Drive
 from holdfast.sim.robots.legged import Ant, Humanoid
@@ -133,8 +134,9 @@ def resolve(task_id: str) -> TaskSpec:
 def _registered(task_id: str, others: str) -> TaskSpec:
     if full_name(task_id) not in TASKS:
         why = ": code that a file names is not run" if is_program(task_id) else ""
+        guess = why or meant(full_name(task_id), TASKS)
         raise ConfigError(
-            f"task should be one of {', '.join(TASKS)}{others}; received '{task_id}'{why}"
+            f"task should be one of {', '.join(TASKS)}{others}; received '{task_id}'{guess}"
         )
     return RegisteredTaskSpec(task_id)
 

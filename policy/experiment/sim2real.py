@@ -40,7 +40,12 @@ OURS = ("gaps_drive.yaml", "gaps_drive_beyond.yaml")
 def command(name: Positional[Literal["sim2real"]], settings: ExperimentSettings) -> None:
     """Measure what each part of the loop is worth, on twins that differ from the simulator.
 
-    The results are a table, sim2real.md and sim2real.svg in the output folder.
+    `holdfast experiment sim2real` draws robots, and compares on each: a policy of the nominal
+    simulator, one of randomised simulators, this one fine-tuned on its own log, this one retrained
+    in the simulator that was identified from the log, both, and a policy trained on the robot
+    itself. Each robot takes about ten minutes of processor time on DriveCircle. The experiment may
+    be broken off, and goes on with the next robot. The results are a table, sim2real.md, and
+    sim2real.svg in the output folder.
 
     Args:
         name: the experiment.

@@ -128,6 +128,7 @@ def command(
             file names is not run, so such a task has to be given. The file may have moved.
     """
     files.require_output(out, (".onnx",), [source])
+    print(f"{source}: is measured over {episodes} simulated episodes, which may take a minute")
     provenance = export(source, out, episodes, task=task, require_met=not anyway)
     steps = zip(along(bundle.load(out).contract), _along(provenance), strict=True)
     lines = [

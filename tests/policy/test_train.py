@@ -258,11 +258,11 @@ def records(*costs):
 @pytest.mark.parametrize(
     ("costs", "algorithm", "words"),
     [
-        ([5.4] * 20, "cpo", "5.40 per episode, limit d = 5"),
-        ([50.0] * 5 + [5.0] * 20, "cpo", "outside_corridor 5.00"),
-        ([6.0] * 20, "cpo", "not met"),
-        ([6.0] * 20, "pdo", "not met"),
-        ([6.0] * 20, "trpo", "which trpo does not look at"),
+        ([5.4] * 60, "cpo", "5.40 per episode, limit d = 5"),
+        ([50.0] * 40 + [5.0] * 20, "cpo", "outside_corridor 5.00"),
+        ([6.0] * 60, "cpo", "not met"),
+        ([6.0] * 60, "pdo", "not met"),
+        ([6.0] * 60, "trpo", "which trpo does not look at"),
     ],
 )
 def test_the_end_says_whether_the_limit_is_met(costs, algorithm, words):
@@ -271,6 +271,13 @@ def test_the_end_says_whether_the_limit_is_met(costs, algorithm, words):
     assert told[0] == "last 20 iterations: return 1.0 per episode"
     assert words in told[1]
     assert ("not met" in told[1]) == (words == "not met")
+
+
+def test_of_a_short_training_the_last_third_counts():
+    """A training of five iterations begins with a policy that is nothing like its last one."""
+    told = list(outcome(records(90.0, 0.0, 0.0, 0.0, 50.0), contract_of(SMALL), "cpo"))
+    assert told[0].startswith("last 1 iterations: ")
+    assert "outside_corridor 50.00" in told[1]
 
 
 def test_the_end_speaks_of_every_cost(two_costs):
