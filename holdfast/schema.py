@@ -109,6 +109,9 @@ NAME = Matching(plain.NAME, "made of letters, digits, _ and - alone")
 """A name that may become part of a path."""
 
 
+PATH = Matching(re.compile(r"[^\0]*"), "a path, which holds no NUL character")
+
+
 class _Ascending(Rule):
     """Two numbers, the first at most the second."""
 

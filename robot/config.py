@@ -15,7 +15,7 @@ from holdfast.registry.signing import PUBLIC_KEY
 from holdfast.robot import plausible
 from holdfast.robot.topics.config import RosSection
 from holdfast.safety_monitor.limits import Limits
-from holdfast.schema import NAME, POSITIVE
+from holdfast.schema import NAME, PATH, POSITIVE
 from holdfast.yaml_file import Document
 
 EXTENDS = "extends"
@@ -38,12 +38,12 @@ class RegistrySection:
             its receipts; "": they are not signed. Its path is like that of the folder.
     """
 
-    folder: str
+    folder: Annotated[str, PATH]
     hardware_id: str
     trusted_keys: Mapping[Annotated[str, NAME], Annotated[str, PUBLIC_KEY]] = field(
         default_factory=dict
     )
-    receipts_key: str = ""
+    receipts_key: Annotated[str, PATH] = ""
 
 
 @dataclass(frozen=True)

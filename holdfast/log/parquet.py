@@ -32,7 +32,8 @@ class EpisodeTable:
             ("reward_return", pa.float64()),
             *((name, pa.string()) for name in ENDS),
         ])  # fmt: skip
-        self._writer: Any = parquet.ParquetWriter(path, self._schema)
+        self._file = path.open("wb")  # a path's bytes need not be characters, which pyarrow needs
+        self._writer: Any = parquet.ParquetWriter(self._file, self._schema)
 
     def add(self, run: Run) -> None:
         """Write a run's episodes."""
@@ -50,3 +51,4 @@ class EpisodeTable:
     def close(self) -> None:
         """Finish the file."""
         self._writer.close()
+        self._file.close()

@@ -192,9 +192,10 @@ def test_parquet(tmp_path, monkeypatch, capsys):
     parquet = pytest.importorskip("pyarrow.parquet")
     record(tmp_path / "logs" / "one")
     record_stop(tmp_path / "logs" / "two", 20)
-    out = tmp_path / "episodes.parquet"
+    out = tmp_path / "episodes\udcff.parquet"  # a name of bytes that are no characters
     assert main(["logs", str(tmp_path / "logs"), "--parquet", str(out)]) == 0
-    rows = parquet.read_table(out).to_pylist()
+    with out.open("rb") as file:
+        rows = parquet.read_table(file).to_pylist()
     assert [(row["run"], row["episode"], row["steps"]) for row in rows] == [
         ("one", 0, 6),
         ("one", 1, 4),

@@ -37,6 +37,10 @@ def test_the_drive_robots_file_is_good():
     [
         ({"proposal_wait_s": -0.1}, r"line \d+: proposal_wait_s should be above 0, received -0.1"),
         ({"proposal_wait_s": float("nan")}, r"proposal_wait_s should be a finite"),
+        (
+            {"registry": {"folder": "a\0b", "hardware_id": "drive-7"}},
+            r"registry.folder should be a path, which holds no NUL character, received ",
+        ),
         ({"ready_wait_s": "3"}, r"ready_wait_s should be a number, received '3'"),
         (
             {"familiarity": "warn"},
