@@ -24,7 +24,7 @@ from holdfast.sim.batch.batch import Batch
 class BatchEstimate:
     """Means over the whole episodes of a batch, for m costs; with shaping, for the shaped costs.
 
-    A cost with a range of limits counts as a cost at each knot of it (`policy.learn.ranges`).
+    A cost with a range of limits counts as a cost at each knot of it (`policy.learn.knots`).
 
     Attributes:
         cost: (m,), J_C, mean undiscounted sum of each cost. limit: (m,), d of each cost.
