@@ -155,9 +155,12 @@ def test_loading_is_deaf_to_no_signal(tmp_path, number):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.5)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=5.0)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=5.0)
+    finally:
+        process.kill()
     assert process.returncode == -number
     assert not err or err.splitlines()[-1] == "KeyboardInterrupt"
