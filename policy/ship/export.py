@@ -28,6 +28,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, FileError, TrainingError
+from holdfast.plain import written
 from holdfast.policy.learn.knots import along
 from holdfast.policy.learn.settings import TaskOption, placed, settings_of
 from holdfast.policy.models import checkpoint
@@ -179,7 +180,9 @@ def export(
         FileError: a file cannot be written; earlier files are unchanged.
     """
     if episodes < GOLDEN_PAIRS:
-        raise ConfigError(f"episodes should be at least {GOLDEN_PAIRS}, received {episodes}")
+        raise ConfigError(
+            f"episodes should be at least {GOLDEN_PAIRS}, received {written(episodes)}"
+        )
     if episodes > MOST_EPISODES:
         raise ConfigError(f"episodes should be at most {MOST_EPISODES}, received {episodes}")
     state = checkpoint.read(source)  # once, as training may replace the file meanwhile

@@ -5,8 +5,8 @@ It gets the model once, and then reads poses from memory that it shares with the
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 
 import mujoco
+import numpy as np
 
 from holdfast import child
 from holdfast.errors import ConfigError, HoldfastError
@@ -23,6 +24,7 @@ from holdfast.sim.view.poses import Poses
 from holdfast.sim.view.watched_twin import WatchedTwin
 
 HOST, PORT = "127.0.0.1", 8766
+FILE = "model.mjb"
 FRAME_S = 0.04
 """Least time between two poses that are shown."""
 
@@ -65,7 +67,8 @@ class Viewer:
                 pass_fds=(file.fileno(),),
                 start_new_session=True,  # Ctrl-C is the simulation's
             )
-            self._process.stdin.write(pickle.dumps((model, base, dict(about))))
+            self._process.stdin.write(json.dumps([base, dict(about)]).encode() + b"\n")
+            self._process.stdin.write(_binary(model))
             self._process.stdin.close()
             self.url = self._process.stdout.readline().decode().strip()
         if not self.url.startswith("http"):
@@ -100,11 +103,19 @@ class Viewer:
         self._process.stdout.close()
 
 
+def _binary(model: mujoco.MjModel) -> bytes:
+    """Return a model as MuJoCo writes it to a file."""
+    content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    return content.tobytes()
+
+
 def main() -> None:
     """Serve the page; print its address, or why it cannot be served."""
     os.nice(NICE)
     _, fd, host, port = sys.argv
-    model, base, about = pickle.load(sys.stdin.buffer)
+    base, about = json.loads(sys.stdin.buffer.readline())
+    model = mujoco.MjModel.from_binary_path(FILE, {FILE: sys.stdin.buffer.read()})
     watched = WatchedTwin(Poses(int(fd), model), model, about, base)
     try:
         server = Server(watched, host, int(port))
