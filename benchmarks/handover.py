@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.slowed import Bench, stopped, table, worth
+from benchmarks.slowed import Bench, stopped, worth
+from holdfast.policy.page import markdown_table
 
 RULES = ("go_on", "slow", "recover", "stop")
 SEEDS = 3
@@ -69,7 +70,7 @@ def page(found: Mapping[str, list[Worth]], caps: Mapping[str, list[int]], episod
             ]
         )
     head = ("rule", "cost", "return", "cost beside `go_on`", "share of its return", "hit the cap")
-    return "\n".join(table(head, rows))
+    return "\n".join(markdown_table(head, rows))
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from holdfast.log import reader as log
 from holdfast.log.reader import Log
 from holdfast.policy.improve.finetune import FinetuneSettings, finetune
 from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.page import markdown_table
 from holdfast.policy.ship.evaluate import COVERAGES
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, train
@@ -171,15 +172,6 @@ def mean(runs: Sequence[Log], what: str) -> str:
     return f"{np.mean(values):.1f} [{min(values):.1f}, {max(values):.1f}]"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(head) + " |",
-        "|" + " --- |" * len(head),
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-    ]
-
-
 def prediction(benches: Sequence[Bench]) -> list[str]:
     covered = []
     for bench in benches:
@@ -216,11 +208,11 @@ def prediction(benches: Sequence[Bench]) -> list[str]:
         "The share of 100 simulated episodes that cost no more than was predicted at any of their",
         "steps; the prediction was calibrated on 100 others:",
         "",
-        *table(["seed", *(f"asked {c:g}" for c in COVERAGES)], covered),
+        *markdown_table(["seed", *(f"asked {c:g}" for c in COVERAGES)], covered),
         "What a robot is slowed by it that is left to itself otherwise. Slowed and stopped by",
         "seed; cost and return per episode, mean over seeds and its range:",
         "",
-        *table(
+        *markdown_table(
             ["twin", "coverage", "slowed", "stopped by the episode cap", "cost", "return"], rows
         ),
         "On this task slowing does not help: at half its speed a robot is outside of the corridor",
@@ -276,14 +268,16 @@ def familiarity(benches: Sequence[Bench]) -> list[str]:
         "Of a policy from the simulator, and of its child that was fine-tuned on 80 episodes of",
         "the twin with the demo's gap. By seed, but for the share of steps:",
         "",
-        *table(["policy", "twin", "slowed", "of steps", "stopped"], rows),
+        *markdown_table(["policy", "twin", "slowed", "of steps", "stopped"], rows),
         "So what a policy knows from the simulator alone may keep a robot that differs from going",
         "at all, and what it has learned of the robot lets it go: `config/drive.yaml` says",
         "`logged`.",
         "",
         "The child on twins that were changed further, beyond the demo's gap:",
         "",
-        *table(["twin", "slowed", "stopped by it", "stopped by the episode cap", "cost"], changed),
+        *markdown_table(
+            ["twin", "slowed", "stopped by it", "stopped by the episode cap", "cost"], changed
+        ),
         "Episodes that another check stops early leave less to notice. A change shows where it",
         "brings the robot to observations that are far from all it knew; one that only makes it",
         "miss the corridor is the budget's to notice.",

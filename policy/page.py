@@ -1,4 +1,4 @@
-"""The page beside a profile or a plan: a title, texts, tables and figures in one file."""
+"""Pages of results: HTML in one file, and tables in Markdown."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{cell}</th>" for cell in cells[0])
     body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in cells[1:])
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown, with an empty line after it."""
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + " --- |" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]

@@ -89,7 +89,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         gap = folder / "gap.yaml"
         files.write(gap, yaml.safe_dump(self.gap.to_plain()))
-        # Of a run that was cut short; a registry and logs hold on to what they have.
+        # A run that was cut short left these. Its registry and logs stay: each run has its own.
         for left in (*folder.glob("*.onnx"), *folder.glob("*.safetensors")):
             left.unlink()
         home = folder / f"robot_{len([*folder.glob('robot_*')])}"
@@ -169,15 +169,10 @@ class Bench:
     def _monitored(self, run: Path) -> dict[str, Any]:
         """Return what a run behind the monitor was worth, by the twin's truth."""
         read = log.read(run)
-        over = [
-            sum(cost > read.info.episode_cap[name] for cost in costs)
-            for name, costs in zip(
-                read.info.episode_cap,
-                np.array([each.result.costs for each in read.episodes]).T.tolist(),
-                strict=True,
-            )
-        ]
-        return row(read, truth_of(run), self.task) | {"over_cap": int(sum(over))}
+        caps = [read.info.episode_cap[cost.name] for cost in read.info.contract.costs]
+        costs = np.array([each.result.costs for each in read.episodes])
+        over = int((costs > caps).any(axis=1).sum())
+        return row(read, truth_of(run), self.task) | {"over_cap": over}
 
     def _worth(self, policy: Path) -> dict[str, Any]:
         _, networks, _, trained = opened(policy, self.task)

@@ -13,6 +13,7 @@ from holdfast import files
 from holdfast.contract import Contract
 from holdfast.policy.experiment.arms import ARMS, EPISODES
 from holdfast.policy.figures import LIMIT, svg
+from holdfast.policy.page import markdown_table
 from holdfast.signals import Array
 
 PAGE, PICTURE = "sim2real.md", "sim2real.svg"
@@ -27,9 +28,13 @@ def line(result: Result) -> str:
     """Return a robot's results in one line."""
     told = []
     for name, worth in result["arms"].items():
-        costs = ", ".join(f"{cost['mean']:.1f}" for cost in worth["costs"].values())
-        told.append(f"{name} {costs} / {worth['return']['mean']:.0f}")
+        told.append(f"{name} {_cell(worth)}")
     return f"robot {result['gap']}, cost / return: {'; '.join(told)}"
+
+
+def _cell(worth: Mapping[str, Any]) -> str:
+    costs = ", ".join(f"{cost['mean']:.1f}" for cost in worth["costs"].values())
+    return f"{costs} / {worth['return']['mean']:.0f}"
 
 
 def write(folder: Path, results: Sequence[Result], contract: Contract) -> tuple[Path, Path]:
@@ -41,12 +46,12 @@ def write(folder: Path, results: Sequence[Result], contract: Contract) -> tuple[
         f"Cost and return per episode: {EPISODES} simulated episodes on the true robot without a "
         "monitor. A share of the return is of the yardstick's, which is trained on the true robot.",
         "",
-        *_table(("policy", *_over_head(contract)), _over_all(results, contract)),
+        *markdown_table(("policy", *_over_head(contract)), _over_all(results, contract)),
         *_counted(results, contract),
         "",
         "## By robot",
         "",
-        *_table(
+        *markdown_table(
             ("robot", "ranges", *ARMS, "gate", "trial", "episodes logged"),
             [_by_robot(result) for result in results],
         ),
@@ -120,8 +125,7 @@ def _by_robot(result: Result) -> list[str]:
         if worth is None:
             cells.append("-")
             continue
-        costs = ", ".join(f"{cost['mean']:.1f}" for cost in worth["costs"].values())
-        cells.append(f"{costs} / {worth['return']['mean']:.0f}")
+        cells.append(_cell(worth))
     logged = sum(run["episodes"] for run in result["monitored"].values())
     return [
         str(result["gap"]), result["ranges"], *cells,
@@ -168,12 +172,3 @@ def _shares(results: Sequence[Result], name: str) -> Array:
 def _spread(values: Array, digits: str) -> str:
     low, high = values.min(), values.max()
     return f"{values.mean():{digits}} [{low:{digits}}, {high:{digits}}]"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(head) + " |",
-        "|" + " --- |" * len(head),
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-    ]

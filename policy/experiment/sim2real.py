@@ -27,6 +27,7 @@ from holdfast.policy.train import CHECKPOINT, train
 from holdfast.schema import to_plain
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.parameters.catalogue import Parameters
+from holdfast.sim.parameters.robots import require_fit
 from holdfast.sim.twin.serve import require_config
 
 SETTINGS = "settings.json"
@@ -53,7 +54,9 @@ def command(name: Positional[Literal["sim2real"]], settings: ExperimentSettings)
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     results = list(Experiment(settings, console).run())
-    page, _ = report.write(settings.out, results, contract_of(TrainSettings(task=settings.task)))
+    contract = contract_of(TrainSettings(task=settings.task))
+    with plain.well_formed(settings.out, TrainingError):
+        page, _ = report.write(settings.out, results, contract)
     console.print(page.read_text(encoding="utf-8"))
     console.print(f"{page}")
 
@@ -77,12 +80,15 @@ class Experiment:
         folder = share.folder() / "config"
         self.files = settings.gaps or tuple(folder / name for name in OURS)
         self.ranges = [catalogue.load(path) for path in self.files]
-        self.known = catalogue.load(settings.randomise or folder / "randomise_demo.yaml")
+        known = settings.randomise or folder / "randomise_demo.yaml"
+        self.known = catalogue.load(known)
         self.parameters = settings.parameters or (PARAMETERS if ours else ())
-        for parameters in (self.known, *self.ranges):
-            settings.task.batch(1, 0, randomise=parameters).close()  # refuses what is not its own
+        made = settings.task.make()
+        given = zip((known, *self.files), (self.known, *self.ranges), strict=True)
+        for path, parameters in given:
+            require_fit(parameters, made.robot, made.contract, str(path))
         if settings.config:
-            require_config(settings.task.make(), settings.config)
+            require_config(made, settings.config)
         self._claim()
 
     def _claim(self) -> None:
@@ -119,7 +125,8 @@ class Experiment:
                 found["seconds"] = time.monotonic() - begun
                 files.write(path, json.dumps(found, indent=1) + "\n")
             found = plain.read_json(path, TrainingError)
-            self.console.print(report.line(found))
+            with plain.well_formed(path, TrainingError):
+                self.console.print(report.line(found))
             yield found
 
     def _policy(self, name: str, randomise: Parameters | None) -> Path:

@@ -15,7 +15,7 @@ from holdfast.robot.view.watched import Watched, age_s
 from holdfast.schema import FINITE, NOT_NEGATIVE, WHOLE, Range, Rule
 
 LAST = 20
-"""Number of iterations whose mean the page compares with the limits, as `holdfast train` does."""
+"""Number of iterations whose mean the page compares with the limits."""
 
 NUMBERS: Mapping[str, Rule] = {
     "steps": NOT_NEGATIVE,

@@ -142,7 +142,7 @@ def test_what_a_plan_tells_is_found_in_its_motion(found, expected):
 
 
 def test_one_speed_tells_less(plan, found, tmp_path):
-    """The same twin for as long: what was expected to be missed is missed."""
+    """Driven for as long at one speed, the twin tells less, as the plan says before."""
     rows, contract = table(plan), registered(TASK).make().contract
     same = tmp_path / "constant.csv"
     with same.open("w") as file:

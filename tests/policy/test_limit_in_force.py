@@ -139,7 +139,7 @@ def test_the_child_is_one_for_the_limit_of_its_logs(run, policy, tmp_path, capsy
     assert main(["verify", "--policy", str(child)]) == 0
     assert main(["gate", str(child), "--log", str(run), "--policy", str(policy)]) == 1
     assert "at most d 5" in " ".join(capsys.readouterr().out.split())
-    # Its parent's logs teach it again, and no other limit may be put in force.
+    # The child learns from the parent's logs again, and no other limit may be put in force.
     grandchild = tmp_path / "grandchild.onnx"
     line = ["finetune", "--policy", str(child), "--other-policy", str(policy), "--log", str(run)]
     assert main([*line, "--out", str(grandchild)]) == 0

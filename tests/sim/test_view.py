@@ -200,7 +200,7 @@ def test_physics_are_the_same_with_and_without_a_viewer():
 
 
 def test_the_viewer_is_shown_the_twin_s_own_robot(model):
-    """Its true pose, and the size that the gap gives its wheels; not the nominal model's."""
+    """The page shows the true pose, and wheels of the size that the gap gives them."""
     board = board_of(parameters(size={"left_tyre": 1.25, "right_tyre": 1.25}))
     with tempfile.TemporaryFile() as file:
         reader = Poses(file.fileno(), board.model)
