@@ -214,7 +214,8 @@ class Progress:
     def follow(self, run: EpisodesByCount, trial: Trial | None) -> int:
         """Run the episodes, write the summary in any case, and return the exit status."""
         task, robot = self._info.contract.task, self._info.identity["hardware_id"]
-        self._console.print(f"{self._episodes} episodes of {task} on {robot}")
+        counted = "1 episode" if self._episodes == 1 else f"{self._episodes} episodes"
+        self._console.print(f"{counted} of {task} on {robot}")
         status, error = 0, ""
         try:
             run.run(self._episodes, (lambda: False) if trial is None else trial.decided)

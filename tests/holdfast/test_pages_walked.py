@@ -80,10 +80,13 @@ def test_a_policy_from_elsewhere(tmp_path, twin):
     assert "every verdict is as logged" in walk.output("holdfast replay")
 
 
-def test_choosing_a_limit(first_run):
+def test_choosing_a_limit(twin, first_run):
     shorter = {
         "--task DriveCircle-v0 --probe": f"--task PointCircle-v0 --probe --iterations 1 {SMALL}",
         "--limit 5 ": "--limit 5 --iterations 1 --batch 1000 --critic-steps 2 ",
+        "--batch 40000 --iterations 100": "--iterations 1 --batch 1000 --critic-steps 2",
+        "--out runs/many/policy.onnx": "--out runs/many/policy.onnx --episodes 8 --anyway",
+        BOARD: twin.address,
     }
     walk = Walk(first_run.folder, shorter, page=DOCS / "guides/LIMITS.md")()
     policies = json.loads((walk.folder / "runs/probe/probe.json").read_text())["policies"]
@@ -94,6 +97,7 @@ def test_choosing_a_limit(first_run):
         json.loads(line) for line in (walk.folder / "runs/stricter/progress.jsonl").open()
     )
     assert stricter["started_from"]["iteration"] == 1
+    assert "outside_corridor 0 (d 5, " in walk.output("holdfast deploy")
 
 
 def test_reading_a_verdict(two_runs):
