@@ -246,11 +246,11 @@ def _run(name: str, command: Command, options: Sequence[str]) -> int:
     try:
         import tyro
 
-        from holdfast.options import RULES
+        from holdfast.options import rules
 
         flat = (tyro.conf.OmitArgPrefixes,)  # options have short names: --seed, not --settings.seed
         function = command.prepared(options)
-        with RULES:
+        with rules(command.load()):
             status = tyro.cli(function, prog=f"holdfast {name}", args=options, config=flat)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
@@ -267,11 +267,11 @@ def _complete(arguments: Sequence[str]) -> int:
     """Let tyro make the completion of all commands for a shell; it exits by itself."""
     import tyro
 
-    from holdfast.options import RULES
+    from holdfast.options import rules
 
     functions = {name: _completed(command) for name, command in COMMANDS.items()}
     flat = (tyro.conf.OmitArgPrefixes,)
-    with RULES:
+    with rules():
         tyro.extras.subcommand_cli_from_dict(
             functions, prog="holdfast", args=arguments, config=flat
         )

@@ -106,7 +106,7 @@ class Settings:
             logs. Default: the policy cannot explore.
     """
 
-    policy: Annotated[Path, tyro.conf.Positional]
+    policy: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
     contract: Path
     out: Path
     normaliser: Path | None = None

@@ -17,9 +17,9 @@ from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
 from holdfast import files
 from holdfast.bundle import reader as bundles
@@ -281,7 +281,7 @@ def answer_of(reasons: Sequence[Reason]) -> Answer:
 
 
 def command(
-    child: Positional[Path],
+    child: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHILD")],
     log: tuple[Path, ...],
     policy: tuple[Path, ...] = (),
     profile: Path | None = None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+import tyro
 
 from holdfast import files
 from holdfast.bundle import reader as bundles
@@ -36,7 +37,7 @@ TIGHTENED = 2.0
 
 
 def promote(
-    policy: Positional[Path],
+    policy: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")],
     config: Path,
     canary: bool = False,
     limit: tuple[float, ...] = (),
@@ -113,7 +114,7 @@ def promote(
 
 
 def hold(
-    policy: Positional[str],
+    policy: tyro.conf.Positional[str],
     config: Path,
     why: str,
     release: bool = False,

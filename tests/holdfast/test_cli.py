@@ -116,6 +116,28 @@ def test_a_list_that_is_given_has_something_in_it(outcomes, capsys, arguments):
     assert f"Error parsing {arguments[0]}: it should have one value at least" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["gate", "--log", "runs/a"],
+            "--log: it should have one value at least, and CHILD a value of its own",
+        ),
+        (
+            ["promote", "--config", "robot.yaml", "--limit", "5"],
+            "--limit: it should have one value at least, and POLICY a value of its own",
+        ),
+    ],
+)
+def test_what_took_the_only_value_of_a_list_is_named(capsys, arguments, sentence):
+    """The child of `gate` has no option, so without a child it takes the log."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    said = " ".join(capsys.readouterr().err.translate(str.maketrans("│", " ")).split())
+    assert f"Error parsing {sentence}" in said
+
+
 def test_lists_are_read_as_what_they_are_of(outcomes, capsys):
     assert main(["outcomes", "--outcome", "lists", "--sizes", "4", "5", "--names", "a"]) == 0
     assert capsys.readouterr().out == "('a',) (4, 5)\n"
