@@ -208,4 +208,6 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _told(error: OSError) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "it should be a file, not a folder"
     return error.strerror or str(error)

@@ -96,6 +96,8 @@ def run_file(path: Path) -> ModuleType:
     Raises:
         ConfigError: there is no such file, or the file fails.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} should be a Python file, not a folder")
     if not path.is_file():
         raise ConfigError(f"there is no file {path}, looked for from {Path.cwd()}")
     folder = str(path.resolve().parent)

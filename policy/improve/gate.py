@@ -24,7 +24,7 @@ from rich.table import Table
 from holdfast import files
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
-from holdfast.errors import TrainingError
+from holdfast.errors import BundleError, TrainingError
 from holdfast.policy.improve.experience import Experience, Trajectory, read
 from holdfast.policy.improve.finetune import CostEstimate, Finetuner, FinetuneSettings, opened
 from holdfast.policy.learn.settings import TaskOption
@@ -312,6 +312,8 @@ def command(
         given = (child, *log, *policy, *([] if profile is None else [profile]))
         files.require_output(json_out, (".json",), given)
     torch.set_num_threads(1)
+    if child.is_dir():  # of two logs, the second one is read as CHILD where that is missing
+        raise BundleError(f"CHILD should be the child's bundle, a file; {child} is a folder")
     held, networks, _, trained = opened(child, task)
     makers: list[Bundle] = [bundles.load(each) for each in policy]
     parameters = None

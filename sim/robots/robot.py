@@ -20,6 +20,9 @@ from holdfast.sim.robots.base import FreeBody, find_base
 
 ASSETS = Path(__file__).parent / "assets"
 
+MODEL_SUFFIXES = (".xml", ".urdf", ".mjz", ".zip")
+"""How names of models end that MuJoCo reads: MJCF, URDF, and archives with an MJCF file."""
+
 
 def _warn(text: str) -> None:
     """Print a warning of MuJoCo's once; by itself it fills MUJOCO_LOG.TXT in the working folder."""
@@ -285,10 +288,16 @@ def compiled(file: Path, spec: Callable[[], mujoco.MjSpec]) -> mujoco.MjModel:
         ConfigError: there is no such file, or MuJoCo cannot load it.
     """
     if not file.is_file():
-        raise ConfigError(f"{file}: there is no such file")
+        wrong = "should be a file, not a folder" if file.is_dir() else "there is no such file"
+        raise ConfigError(f"{file}: {wrong}")
     try:
         return spec().compile()
     except (ValueError, mujoco.FatalError) as error:
+        if file.suffix not in MODEL_SUFFIXES:
+            raise ConfigError(
+                f"{file}: should be a model that MuJoCo reads: an MJCF file, whose name ends in "
+                ".xml, or a URDF file, whose name ends in .urdf"
+            ) from None
         said = " ".join(str(error).split()).removeprefix("XML ").removeprefix("Error: ")
         raise ConfigError(f"{file}: MuJoCo cannot load it ({said})") from None
 

@@ -102,7 +102,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, capsys, command):
         file.truncate(10 * 2**30)
     robot = ["--robot", "serial:/nowhere"] if command == "deploy" else []
     for name, sentence in (
-        ("folder.onnx", "cannot be read (Is a directory)"),
+        ("folder.onnx", "cannot be read (it should be a file, not a folder)"),
         ("pipe.onnx", "cannot be read (it should be a file)"),
         ("empty.onnx", "not a Holdfast bundle: it holds no digest"),
         ("sparse.onnx", "should have at most 67108864 bytes, it has 10737418240"),

@@ -269,6 +269,10 @@ def test_requests_that_cannot_be(exported, run, tmp_path, capsys):
         ([str(tmp_path / "no.onnx"), "--log", str(run)], "no.onnx: cannot be read"),
         ([str(exported), "--log", str(run), str(run)], "are the same run; give it once"),
         ([str(exported), "--log", str(tmp_path)], "should hold one log"),
+        (
+            ["--log", str(exported), str(run)],
+            f"CHILD should be the child's bundle, a file; {run} is",
+        ),
     ):
         assert main(["gate", *words]) == 1
         assert sentence in capsys.readouterr().err

@@ -143,3 +143,17 @@ def test_what_cannot_be_begun_from_is_refused(tmp_path, capsys, robot, text, sen
     assert sentence in said
     assert said.count("\n") == 1
     assert not (tmp_path / "mine").exists()
+
+
+def test_what_is_no_model_is_told_what_a_model_is(tmp_path, capsys):
+    (tmp_path / "robot.yaml").write_text("wheels: 4\n")
+    (tmp_path / "robots").mkdir()
+    for name, sentence in (
+        (
+            "robot.yaml",
+            "should be a model that MuJoCo reads: an MJCF file, whose name ends in .xml",
+        ),
+        ("robots", "should be a file, not a folder"),
+    ):
+        assert main(["init", "two", "--model", str(tmp_path / name)]) == 1
+        assert capsys.readouterr().err.startswith(f"holdfast: {tmp_path / name}: {sentence}")

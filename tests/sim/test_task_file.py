@@ -105,6 +105,7 @@ def test_a_file_that_changed_is_read_again(folder):
     ("where", "sentence"),
     [
         ("none.py:Mine", "there is no file none.py, looked for from {folder}"),
+        ("room.py:Mine", "room.py should be a Python file, not a folder"),
         ("mine.py:Yours", "mine.py: has no 'Yours'; its tasks are Mine, Ours, Odd"),
         ("helper.py:Mine", "helper.py: has no 'Mine'; its tasks are none"),
         (
@@ -123,6 +124,7 @@ def test_a_file_that_changed_is_read_again(folder):
 )
 def test_what_is_wrong_is_told_in_a_sentence(folder, where, sentence):
     fails = 1 + GOOD.splitlines().index("    return 1 / 0")
+    (folder / "room.py").mkdir()
     with pytest.raises(ConfigError) as caught:
         resolve(where).make()
     assert str(caught.value).startswith(sentence.format(folder=folder, fails=fails))
