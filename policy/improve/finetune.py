@@ -25,6 +25,7 @@ from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import UpdateResult
 from holdfast.policy.algorithms.cpo import NO_STEP, cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
+from holdfast.policy.improve.reach import divergence, effective_share
 from holdfast.policy.learn.settings import (
     TaskOption,
     TrainSettings,
@@ -35,7 +36,6 @@ from holdfast.policy.learn.settings import (
 )
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.critic import fit_critic
-from holdfast.policy.models.gaussian import kl
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.sampling.samples import Samples
@@ -57,8 +57,9 @@ class FinetuneSettings:
         target: goal for the upper cost bounds, as a share of the limits d; below 1, because the
             surrogate underestimates the cost of a changed policy.
         bound: standard errors added to each estimated cost, which give the upper cost bound.
-        max_kl: largest KL(behaviour ‖ new), nats per step.
-        min_share: least effective sample size, (Σρ)²/Σρ², as a share of the samples.
+        max_kl: largest KL(behaviour ‖ new), nats per step, E[ρ − 1 − ln ρ] over the logged
+            actions that are not masked, as `holdfast gate` measures it.
+        min_share: least effective sample size, (Σρ)²/Σρ², as a share of these actions.
         steps: maximum number of constrained steps; they end as soon as the upper cost bounds meet
             the target.
         critic_steps: Adam steps on the critics.
@@ -129,8 +130,6 @@ class Finetuner:
         costs = (experience.costs * experience.valid[..., None]).sum(axis=1)
         self.episode_costs = costs + np.where(cut_off, np.maximum(to_go, 0.0), 0.0)
         self.length = float(experience.valid.sum(axis=1).mean())
-        self.behaviour_mean = networks.policy.means(self.samples.x)
-        self.behaviour_log_std = networks.policy.log_std.detach().clone()
 
     def _fit_critics(self, gamma: float, lam: float) -> None:
         """Fit the critics, trained in simulation, to the log; each pass has new targets."""
@@ -177,20 +176,14 @@ class Finetuner:
         error = episodes.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else math.inf
         return CostEstimate(episodes.mean(axis=0), np.broadcast_to(error, self.limit.shape))
 
-    def divergence(self) -> float:
-        """Return KL(behaviour ‖ policy), mean over logged states."""
-        policy = self.networks.policy
-        mean, log_std = policy.means(self.samples.x), policy.log_std.detach()
-        return float(kl(self.behaviour_mean, self.behaviour_log_std, mean, log_std))
-
-    def effective_share(self) -> float:
-        """Return the effective sample size as a share of the steps that are not masked."""
-        ratio = self.ratio()[self.samples.weight > 0]
-        return float(ratio.sum() ** 2 / (len(ratio) * (ratio * ratio).sum()))
+    def unmasked_ratio(self) -> Array:
+        """Return the importance weights of the steps that are not masked."""
+        ratio: Array = self.ratio()[self.samples.weight > 0].double().numpy()
+        return ratio
 
     def _trusted(self) -> bool:
-        s = self.settings
-        return self.divergence() <= s.max_kl and self.effective_share() >= s.min_share
+        s, ratio = self.settings, self.unmasked_ratio()
+        return divergence(ratio) <= s.max_kl and effective_share(ratio) >= s.min_share
 
     def run(self) -> dict[str, Any]:
         """Take steps until the upper cost bounds meet the target, or no step is possible."""
@@ -214,8 +207,8 @@ class Finetuner:
             "costs_before": before.by_name(names),
             "costs_after": self.cost().by_name(names),
             "targets": dict(zip(names, target.tolist(), strict=True)),
-            "kl": self.divergence(),
-            "effective_share": self.effective_share(),
+            "kl": divergence(self.unmasked_ratio()),
+            "effective_share": effective_share(self.unmasked_ratio()),
             "samples": len(self.samples),
             "masked": int((self.samples.weight == 0).sum()),
             "episodes": len(self.episode_costs),
@@ -382,7 +375,7 @@ def command(
             f"{settings.bound:g} standard error{'' if met else ', not met'})"
         )
     console.print(
-        f"KL {learned['kl']:.3f}, effective samples {learned['effective_share']:.0%}, "
-        f"{learned['steps']} steps: {learned['ended']}"
+        f"KL from the behaviour policy {learned['kl']:.3f} nats, effective samples "
+        f"{learned['effective_share']:.0%}, {learned['steps']} steps: {learned['ended']}"
     )
     console.print(f"{out}: child of {json.dumps(provenance['parent'][:16])}")

@@ -27,6 +27,7 @@ from holdfast.bundle.reader import Bundle
 from holdfast.errors import BundleError, TrainingError
 from holdfast.policy.improve.experience import Experience, Trajectory, read
 from holdfast.policy.improve.finetune import CostEstimate, Finetuner, FinetuneSettings, opened
+from holdfast.policy.improve.reach import divergence, effective_share
 from holdfast.policy.learn.settings import TaskOption
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import evaluate
@@ -101,7 +102,7 @@ class Case:
 
     Attributes:
         names, limit: the costs' names, and their limits d (costs,).
-        ratio: (steps,), importance weights ρ of the logged actions.
+        ratio: (steps,), importance weights ρ of the logged actions that are not masked.
         cost: the child's estimated costs.
         observations: of each episode, (K + 1, n).
         familiarity: the child's, or None.
@@ -120,15 +121,13 @@ class Case:
 
     @property
     def kl(self) -> float:
-        """KL(behaviour ‖ child) = E[ρ − 1 − ln ρ] over the logged actions, each term at least 0."""
-        with np.errstate(divide="ignore"):
-            return float(np.mean(self.ratio - 1.0 - np.log(self.ratio)))
+        """KL(behaviour ‖ child) over the logged actions."""
+        return divergence(self.ratio)
 
     @property
     def share(self) -> float:
-        """Effective sample size (Kong 1992), as a share of the steps."""
-        squares = float(self.ratio @ self.ratio)
-        return float(self.ratio.sum()) ** 2 / (len(self.ratio) * squares) if squares else 0.0
+        """Effective sample size, as a share of the steps."""
+        return effective_share(self.ratio)
 
     @property
     def near(self) -> bool:
@@ -136,7 +135,7 @@ class Case:
         return self.kl <= self.settings.max_kl and self.share >= self.settings.min_share
 
 
-def divergence(case: Case) -> Iterator[Reason]:
+def distance(case: Case) -> Iterator[Reason]:
     """How far the child is from the policies that made the logs."""
     most = case.settings.max_kl
     answer = Answer.CANARY if case.kl <= most else Answer.NOT_ENOUGH  # NaN is not enough
@@ -223,7 +222,7 @@ def simulated_costs(case: Case) -> Iterator[Reason]:
 
 
 CHECKS: tuple[Callable[[Case], Iterator[Reason]], ...] = (
-    divergence,
+    distance,
     sample_size,
     familiar_states,
     costs,
@@ -256,12 +255,11 @@ def gate(
     contract = networks.contract
     experience = Experience.of(trajectories, contract)
     tuner = Finetuner(networks, experience, FinetuneSettings(seed=settings.seed), gamma, lam)
-    weight = tuner.samples.weight > 0
     case = Case(
         settings=settings,
         names=tuple(cost.name for cost in contract.costs),
         limit=contract.limits,
-        ratio=tuner.ratio()[weight].double().numpy(),
+        ratio=tuner.unmasked_ratio(),
         cost=tuner.cost(),
         observations=tuple(t.observation.astype(np.float64) for t in trajectories),
         familiarity=familiarity,

@@ -15,7 +15,8 @@ from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.log.writer import Recorder
 from holdfast.policy.improve import gate as gates
-from holdfast.policy.improve.finetune import CostEstimate
+from holdfast.policy.improve.experience import Experience
+from holdfast.policy.improve.finetune import CostEstimate, Finetuner, FinetuneSettings
 from holdfast.policy.improve.gate import Answer, Case, GateSettings, answer_of, gate
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
@@ -106,6 +107,27 @@ def test_a_child_near_the_behaviour_policy_is_tried(behaviour, logged):
     ]
 
 
+def test_finetune_and_gate_measure_one_distance(behaviour, logged):
+    """A child at the edge of what fine-tuning allows is within what the gate allows.
+
+    The monitor overrode some steps, which neither of the two counts.
+    """
+    child = copy.deepcopy(behaviour.networks)
+    trajectories = [
+        dataclasses.replace(t, overridden=t.observation[:-1, 0] > np.median(t.observation[:, 0]))
+        for t in billed(logged, 0.5)
+    ]
+    experience = Experience.of(trajectories, child.contract)
+    tuned = Finetuner(child, experience, FinetuneSettings(), 0.99, 0.95).run()
+    assert tuned["steps"] > 0
+    reasons = gate(child, None, trajectories, GateSettings(), 0.99, 0.95)
+    found = {reason.what: reason for reason in reasons}
+    divergence, share = found["KL from the behaviour policy"], found["effective sample size"]
+    assert divergence.found == f"{tuned['kl']:.3f} nats"
+    assert divergence.answer is Answer.CANARY
+    assert share.found.startswith(f"{tuned['effective_share']:.0%} of ")
+
+
 def test_a_child_that_costs_too_much_is_rejected(behaviour, logged):
     """65 steps of which half cost 1, of a limit d of 5."""
     answer, each = answers(moved(behaviour.networks, 1e-3), billed(logged, 0.5))
@@ -179,10 +201,10 @@ def test_the_estimate_moves_with_the_child(behaviour, logged):
 def test_what_is_not_a_number_is_never_tried():
     nan = np.array([np.nan])
     case = Case(GateSettings(), ("c",), np.array([5.0]), nan, CostEstimate(nan, nan), (), None)
-    for check in (gates.divergence, gates.costs):
+    for check in (gates.distance, gates.costs):
         assert answer_of(list(check(case))) is Answer.NOT_ENOUGH
     zero = dataclasses.replace(case, ratio=np.zeros(3))
-    assert answer_of(list(gates.divergence(zero))) is Answer.NOT_ENOUGH
+    assert answer_of(list(gates.distance(zero))) is Answer.NOT_ENOUGH
     assert answer_of(list(gates.sample_size(zero))) is Answer.NOT_ENOUGH
     endless = dataclasses.replace(case, cost=CostEstimate(np.zeros(1), np.array([np.inf])))
     assert answer_of(list(gates.costs(endless))) is Answer.NOT_ENOUGH
