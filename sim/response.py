@@ -22,7 +22,8 @@ from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import CATALOGUE, Array
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.registry import resolve
-from holdfast.sim.robots.robot import FreeBase
+from holdfast.sim.robots.robot import FreeBase, physics_steps
+from holdfast.sim.scraping import scraping
 from holdfast.sim.task_spec import MujocoTaskSpec
 from holdfast.sim.tasks.task import Task
 
@@ -141,6 +142,7 @@ class Trial:
         labels: the recorded values' names: those of the robot's own signals, with their parts.
         record: (periods, copies, values).
         alive: (periods, copies), whether the copy's first episode went on until then.
+        moments: qpos, qvel and controls of all copies, in the last quarter of the held periods.
 
     Raises:
         ConfigError: a signal became NaN or infinite.
@@ -162,6 +164,7 @@ class Trial:
         actions, rng = self.actions(), np.random.default_rng(0)
         low, high = task.contract.action_low, task.contract.action_high
         rows, alive, going = [], [], np.ones(len(actions), dtype=bool)
+        self.moments: list[tuple[Array, Array, Array]] = []
         for k in range(2 * self.held):
             if k == self.held:
                 actions[:-1] = 0.0
@@ -171,6 +174,9 @@ class Trial:
             going = going & ~(step.terminated | step.truncated)
             rows.append(self._values(batch, k))
             alive.append(going)
+            if self.held - self.quarter <= k < self.held:
+                told = task.robot.control(batch.applied)
+                self.moments.append((batch.qpos.copy(), batch.qvel.copy(), told))
         batch.close()
         self.record, self.alive = np.array(rows), np.array(alive)
 
@@ -286,6 +292,12 @@ class Trial:
             wanted = f"{kind.get(channel.unit, '')}[{channel.name}]"
         return wanted if wanted in self.labels else ""
 
+    def scraped(self, i: int) -> str:
+        """Return what scrapes over the ground while copy i is told so; "" for nothing."""
+        model = self.task.robot.load_model()
+        moments = ((qpos[i], qvel[i], told[i]) for qpos, qvel, told in self.moments)
+        return scraping(model, moments, physics_steps(model, self.task.contract.period_s))
+
     def of(self, label: str, i: int) -> Array:
         """Return a value over the periods (T,) in which copy i's episode went on."""
         values: Array = self.record[self.alive[:, i], i, self.labels.index(label)]
@@ -302,6 +314,7 @@ def implausible(trial: Trial, responses: list[Response]) -> Iterator[str]:
             yield from _wrong_answer(trial, i, response, answer)
         if answer in SPEEDS:
             yield from _astray(trial, i, response)
+    yield from _held_back(trial, responses)
     yield from _tilting(trial)
     yield from _too_fast(trial)
     yield from _at_rest(trial)
@@ -323,13 +336,33 @@ def _wrong_answer(trial: Trial, i: int, response: Response, answer: str) -> Iter
         return
     if by * value < 0.0 and abs(by) > trial.least(answer):
         yield f"under {told}, {answer} changes the other way, by {by:+.3g} {unit}"
-    elif abs(by) < TOO_SLOW * abs(value) and response.moved:
+    elif _slow(trial, i, response, answer):
         yield f"under {told}, {answer} changes by no more than {by:+.3g} {unit}"
     after = float(trial.changed(i, 2 * trial.held)[k])
     if answer in SPEEDS and abs(after) > max(STILL * abs(value), trial.least(answer)):
         yield (
             f"{SETTLE_S:g} s and more after {told} is back at 0, {answer} is still {after:+.3g} "
             f"{unit}"
+        )
+
+
+def _slow(trial: Trial, i: int, response: Response, answer: str) -> bool:
+    by = float(trial.changed(i, trial.held)[trial.labels.index(answer)])
+    return abs(by) < TOO_SLOW * abs(response.value) and bool(response.moved)
+
+
+def _held_back(trial: Trial, responses: list[Response]) -> Iterator[str]:
+    """What scrapes over the ground while a speed stays low."""
+    scraped: dict[str, list[str]] = {}
+    for i, response in enumerate(responses, start=1):
+        answer = trial.answer(response.channel)
+        if answer in SPEEDS and _slow(trial, i, response, answer) and (what := trial.scraped(i)):
+            scraped.setdefault(what, []).append(command_text(response.channel, response.value))
+    for what, told in scraped.items():
+        yield (
+            f"under {', '.join(told)}, the base is held back by {what}: a caster should have "
+            "little friction; a wheel that does not steer should slip to its side, and be told a "
+            "wider turn by `control` (docs/guides/OWN_TASKS.md#wheels-that-scrape)"
         )
 
 

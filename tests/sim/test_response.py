@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from holdfast.sim.response import Trial, implausible
 from holdfast.sim.robots.skid import Skid
 from tests.helpers.robots.carts import ACTUATORS, CRATE, RADIUS_M, SKID, TRACK_M, Cart, Laps, mjcf
 
+MODELS = Path(__file__).parents[1] / "helpers" / "models"
 CASTERS = SKID + SKID.replace("-0.13", "0.13")  # one before and one behind: it does not nod
 
 
@@ -168,6 +170,46 @@ WRONG = {
 def test_what_is_implausible_is_said(task, kind, text, sentence):
     _, wrong = found(task(kind, text))
     assert any(said.startswith(sentence) for said in wrong), wrong
+
+
+def test_casters_that_grip_are_named(task):
+    """The contacts of a motor that is too weak do not scrape, so they are not blamed."""
+    _, wrong = found(task(Cart, mjcf(DRAGGED.replace("<geom", '<geom name="skid"', 1))))
+    (said,) = [each for each in wrong if "is held back by" in each]
+    assert "the base is held back by skid, a geom of body 'base', " in said
+    assert ", which scrape over a geom of body 'world' (friction 1): a caster should have" in said
+    _, wrong = found(task(Cart, mjcf(CASTERS, actuators=LOOSE)))
+    assert "held back" not in " ".join(wrong)
+
+
+TYRE = 'type="ellipsoid" size="0.12 0.12 0.03"'
+TREAD = 'type="capsule" size="0.12 0.01" contype="0" conaffinity="0"'
+PAIR = '<pair geom1="floor" geom2="{}_tyre" condim="3" friction="0.4 0.8 0.005 0.0001 0.0001"/>'
+CORNERS = ("front_left", "front_right", "rear_left", "rear_right")
+
+
+def test_a_rover_s_tyres_are_named_and_what_is_advised_helps(tmp_path, capsys, monkeypatch):
+    """docs/guides/OWN_TASKS.md advises it: capsules, pairs of contacts, and a wider turn."""
+    monkeypatch.chdir(tmp_path)
+    model = (MODELS / "four_wheels.xml").read_text()
+    (tmp_path / "rover.xml").write_text(model)
+    assert main(["init", "rover", "--model", "rover.xml"]) == 0
+    assert main(["check", "--task", "rover.py:RoverTask"]) == 1
+    tyres = ", ".join(f"{corner}_tyre" for corner in CORNERS)
+    said = (
+        f"the base is held back by {tyres}, which scrape over floor (friction 1): a caster should"
+    )
+    assert said in capsys.readouterr().out
+
+    pairs = "".join(map(PAIR.format, CORNERS))
+    model = model.replace(TYRE, TREAD).replace(
+        "<actuator>", f"<contact>{pairs}</contact><actuator>"
+    )
+    (tmp_path / "rover.xml").write_text(model)
+    task = (tmp_path / "rover.py").read_text()
+    assert "turn * SIDE_M" in task
+    (tmp_path / "rover.py").write_text(task.replace("turn * SIDE_M", "2.4 * turn * SIDE_M"))
+    assert main(["check", "--task", "rover.py:RoverTask"]) == 0
 
 
 def test_a_robot_that_goes_on_after_the_command_is_told_so(task):
