@@ -250,5 +250,5 @@ def _check_step(batch: Batch, step: Step, age: NDArray[np.int64]) -> None:
 
 def _same(a: Step, a_rows: NDArray[np.intp], b: Step, b_rows: NDArray[np.intp]) -> bool:
     """Return whether rows of two steps are equal, apart from start states after a reset."""
-    parts = ("final_observation", "reward", "costs", "terminated", "truncated")
+    parts = ("final_observation", "reward", "costs", "terminated", "truncated", "disagreement")
     return all(np.array_equal(getattr(a, p)[a_rows], getattr(b, p)[b_rows]) for p in parts)

@@ -107,10 +107,16 @@ class GymTaskSpec(TaskSpec):
         contract: Contract | None = None,
         randomise: Parameters | None = None,
         physics: PhysicsName = "mujoco",
+        alternatives: int = 0,
     ) -> Batch:
         """See `TaskSpec`."""
         if randomise is not None:
             raise ConfigError(f"{self.id}: has no model that could be randomised")
+        if alternatives:
+            raise ConfigError(
+                f"{self.id}: has no model that could be randomised, as pessimism needs; leave "
+                "--pessimism out"
+            )
         if physics != "mujoco":
             raise ConfigError(f"{self.id}: brings its own physics; leave --physics out")
         return GymBatch(self.id, self.maker, contract or self.contract, copies, seed)

@@ -77,6 +77,7 @@ class TaskSpec(ABC):
         contract: Contract | None = None,
         randomise: Parameters | None = None,
         physics: PhysicsName = "mujoco",
+        alternatives: int = 0,
     ) -> Batch:
         """Return simulated copies of the task.
 
@@ -87,10 +88,11 @@ class TaskSpec(ABC):
             contract: the contract with other limits than the task's own; None: the task's own.
             randomise: ranges of the parameters that each copy draws.
             physics: MuJoCo's on this machine's cores, or MuJoCo Warp's on its GPU.
+            alternatives: other robots for each copy, whose disagreement is measured.
 
         Raises:
             ConfigError: a parameter cannot be randomised in this task; or there is no GPU, or
-                MuJoCo Warp cannot simulate the robot.
+                MuJoCo Warp cannot simulate the robot; or there can be no alternatives.
         """
 
     @abstractmethod
@@ -118,13 +120,14 @@ class MujocoTaskSpec(TaskSpec):
         contract: Contract | None = None,
         randomise: Parameters | None = None,
         physics: PhysicsName = "mujoco",
+        alternatives: int = 0,
     ) -> Batch:
         """See `TaskSpec`."""
         task = self.make()
         if contract is not None:
             task.contract = contract
         device = "cuda" if physics == "warp" else ""
-        return MujocoBatch(task, copies, seed, threads, randomise, device)
+        return MujocoBatch(task, copies, seed, threads, randomise, device, alternatives)
 
     def check(self) -> None:
         """See `TaskSpec`."""

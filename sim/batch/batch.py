@@ -22,6 +22,7 @@ class Step:
         final_observation: (N, n), before resets; differs where an episode just ended.
         reward: (N,); costs: (N, costs).
         terminated, truncated: (N,) bool; the task, or the length, ended the episode.
+        disagreement: (N,), how far a copy and its alternatives are apart; 0 without alternatives.
     """
 
     observation: Array
@@ -30,6 +31,7 @@ class Step:
     costs: Array
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    disagreement: Array
 
 
 @dataclass(frozen=True)

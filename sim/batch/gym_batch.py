@@ -186,7 +186,8 @@ class GymBatch:
         if (ended := np.flatnonzero(terminated | truncated)).size:
             self._start(ended)
             observation = self._observation()
-        return Step(observation, final, reward, costs, terminated, truncated)
+        none = np.zeros(self.copies)
+        return Step(observation, final, reward, costs, terminated, truncated, none)
 
     def _require_sound(self, observation: Array, reward: Array, costs: Array) -> None:
         for name, values in (("observation", observation), ("reward", reward), ("cost", costs)):

@@ -16,6 +16,7 @@ from holdfast.errors import ConfigError, TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import APPLIED_ACTION, BUDGET_LEFT, EPISODE_LEFT, Array
+from holdfast.sim.batch.alternatives import Alternatives, usual_change
 from holdfast.sim.batch.batch import Snapshot, Step
 from holdfast.sim.batch.budgets import Budgets
 from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
@@ -35,10 +36,13 @@ class MujocoBatch:
         threads: threads of MuJoCo's physics; 0: one per core.
         randomise: the parameters that each copy draws with each start state.
         warp: MuJoCo Warp's device for the physics; empty: MuJoCo.
+        alternatives: other robots for each copy, whose disagreement about each next state is
+            measured; 0: none.
 
     Raises:
         ConfigError: a parameter cannot be randomised in this task; or Warp has no such device, or
-            cannot simulate the robot; or the contract's observation has a history.
+            cannot simulate the robot; or the contract's observation has a history; or there can be
+            no alternatives.
     """
 
     restores = True
@@ -51,6 +55,7 @@ class MujocoBatch:
         threads: int = 0,
         randomise: Parameters | None = None,
         warp: str = "",
+        alternatives: int = 0,
     ) -> None:
         self.task, self.copies = task, copies
         self.contract = task.contract
@@ -70,6 +75,11 @@ class MujocoBatch:
             randomise or Parameters(), model, rest, observed, copies, self.contract.period_s
         )
         self._physics = _physics(task, self._robots.variants, threads, warp)
+        self._alternatives = (
+            _alternatives(task, randomise, copies, alternatives, threads, warp)
+            if alternatives
+            else None
+        )
         self._nq, self._nv = model.nq, model.nv
         self._blank = np.empty(mujoco.mj_stateSize(model, STATE))
         mujoco.mj_getState(model, mujoco.MjData(model), self._blank, STATE)
@@ -93,6 +103,9 @@ class MujocoBatch:
             self._rows["readings"] = self._readings
         if BUDGET_LEFT in self._own:
             self._rows |= self.budgets.rows
+        if self._alternatives:
+            theirs = self._alternatives.rows.items()
+            self._rows |= {f"alternatives.{name}": array for name, array in theirs}
         self._place(np.arange(copies), *start)
 
     @property
@@ -115,6 +128,8 @@ class MujocoBatch:
 
     def _place(self, which: NDArray[np.intp], qpos: Array, qvel: Array, world: World) -> None:
         self._robots.draw(which, self.rng)
+        if self._alternatives:
+            self._alternatives.draw(which, self.rng)
         raised = self._robots.place(which, qpos)
         self._state[which] = self._blank
         self._state[which, 1 : 1 + self._nq + self._nv] = np.concatenate((raised, qvel), axis=1)
@@ -180,6 +195,7 @@ class MujocoBatch:
             raise TrainingError(
                 f"{self.contract.task}: control should return finite numbers, received {target}"
             )
+        before = self._state.copy()
         readings = self._physics.advance(self._state, self._robots.act(target, self.elapsed))
         if self._senses:
             self._readings[:] = readings
@@ -189,9 +205,14 @@ class MujocoBatch:
         signals = {**body, **self.task.surroundings(body, self.world)}
         if self._robots.remembers:
             self._robots.notice(signals, self.elapsed, slice(None))
-        return self._account(signals)
+        disagreement = np.zeros(self.copies)
+        if self._alternatives:
+            disagreement = self._alternatives.disagreement(
+                before, target, self.elapsed - 1, signals, self.world
+            )
+        return self._account(signals, disagreement)
 
-    def _account(self, signals: dict[str, Array]) -> Step:
+    def _account(self, signals: dict[str, Array], disagreement: Array) -> Step:
         """Compute reward, costs and observation of the step just made, and reset ended copies."""
         reward, costs = self.task.reward(signals), self.cost_model(signals)
         self.budgets.follow(costs)
@@ -209,7 +230,7 @@ class MujocoBatch:
             self._place(ended, *self.task.reset(self.rng, len(ended)))
             observation = final.copy()
             observation[ended] = self._observation(self.signals(ended), ended)
-        return Step(observation, final, reward, costs, terminated, truncated)
+        return Step(observation, final, reward, costs, terminated, truncated, disagreement)
 
     def _require_billable(self, costs: Array) -> None:
         """Raise TrainingError if a step costs what stops a robot."""
@@ -232,6 +253,8 @@ class MujocoBatch:
         for name, array in self._rows.items():
             array[:] = snapshot.rows[name][rows]
         self._robots.build(np.arange(self.copies))
+        if self._alternatives:
+            self._alternatives.build()
         self._physics.refresh(np.arange(self.copies))
         return self._observation(self.signals())
 
@@ -249,6 +272,8 @@ class MujocoBatch:
     def close(self) -> None:
         """See `Batch`."""
         self._physics.close()
+        if self._alternatives:
+            self._alternatives.close()
 
 
 def _physics(task: Task, variants: Variants, threads: int, warp: str) -> Physics:
@@ -257,3 +282,17 @@ def _physics(task: Task, variants: Variants, threads: int, warp: str) -> Physics
     from holdfast.sim.batch.warp_physics import WarpPhysics  # needs the extra [warp]
 
     return WarpPhysics(task, variants, warp)
+
+
+def _alternatives(
+    task: Task, randomise: Parameters | None, copies: int, each: int, threads: int, warp: str
+) -> Alternatives:
+    if warp:
+        raise ConfigError(
+            f"{task.contract.task}: pessimism is computed by MuJoCo on this machine's cores; leave "
+            "--physics warp or --pessimism out"
+        )
+    nominal = MujocoBatch(task, 16, 0, threads)
+    usual = usual_change(nominal)
+    nominal.close()
+    return Alternatives(task, randomise, copies, each, threads, usual)

@@ -143,6 +143,18 @@ class Parameters:
         }
         return dataclasses.replace(self, **found)
 
+    def moving(self) -> Parameters:
+        """Return the parameters of how a robot moves, without those of its sensors."""
+        late = {COMMAND: self.delay.by_target[COMMAND]} if COMMAND in self.delay.by_target else {}
+        sensors = {"scale": _NONE, "bias": _NONE, "noise": _NONE, "drift": _NONE}
+        return dataclasses.replace(self, delay=Amounts(late), pose="known", **sensors)
+
+    @property
+    def varies(self) -> bool:
+        """Whether two robots that are drawn from these may differ."""
+        amounts = (amount for _, _, each in self.given() for _, amount in each.items())
+        return any(amount.low < amount.high for amount in amounts)
+
     def to_plain(self) -> dict[str, Any]:
         """Return what differs, as a file has it."""
         found: dict[str, Any] = {name: to_plain(amounts) for name, _, amounts in self.given()}
