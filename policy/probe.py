@@ -113,7 +113,8 @@ def unconstrained(settings: TrainSettings) -> TrainSettings:
     own = defaults(settings.preset, settings.task, "trpo").own
     if isinstance(settings.own, TRPOSettings):
         own = TRPOSettings(settings.own.step)
-    return dataclasses.replace(settings, algorithm="trpo", own=own, shaping=ShapingSettings())
+    free = ShapingSettings()
+    return dataclasses.replace(settings, algorithm="trpo", own=own, shaping=free, pessimism=0.0)
 
 
 def constrained(settings: TrainSettings, limit: tuple[float, ...]) -> TrainSettings:

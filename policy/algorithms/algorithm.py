@@ -22,7 +22,7 @@ from holdfast.sim.batch.batch import Batch
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """Means over the whole episodes of a batch, for m costs; with shaping, for the shaped costs.
+    """Means over the whole episodes of a batch, for m costs, with what shaping and pessimism add.
 
     A cost with a range of limits counts as a cost at each knot of it (`policy.learn.knots`).
 

@@ -127,7 +127,9 @@ def improve(
     source = checkpoint_of(parent)
     origin = [{"run": run.info.run, "sha256": run.sha256()} for run in runs(logs, held.contract)]
     robots = profile.wider(settings.wider)
-    trained = dataclasses.replace(before, seed=settings.seed, randomise=robots, shards=0)
+    trained = dataclasses.replace(
+        before, seed=settings.seed, randomise=robots, shards=0, pessimism=0.0
+    )
     first = _begun(trained, source, settings.iterations)
     worth = evaluate(first.networks, first.settings, settings.episodes, settings.seed)
     say(f"parent in the identified simulator: {_told(worth, held.contract)}")

@@ -76,7 +76,8 @@ class Worker:
                 "install the same holdfast everywhere"
             )
         copies = own_settings.copies(made) // own_settings.shards
-        self.batch = own_settings.task.batch(copies, 0, 1, made, own_settings.randomise)
+        s = own_settings
+        self.batch = s.task.batch(copies, 0, 1, made, s.randomise, alternatives=s.alternatives)
 
     def run(self, weights: tuple[GaussianPolicy, Normaliser], steps: int, shard: Shard) -> Rollout:
         """Run a shard."""

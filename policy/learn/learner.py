@@ -18,6 +18,7 @@ from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import BatchEstimate, Collected, Setup, UpdateResult
 from holdfast.policy.learn.fitting import BackgroundFit
 from holdfast.policy.learn.knots import Knots
+from holdfast.policy.learn.pessimism import addition
 from holdfast.policy.learn.settings import (
     TrainSettings,
     contract_of,
@@ -104,6 +105,7 @@ class Learner:
             contract=self.contract,
             randomise=s.randomise,
             physics=s.physics,
+            alternatives=s.alternatives,
         )
 
     @property
@@ -151,6 +153,8 @@ class Learner:
             self.normaliser.update(flat)
         x = self.normaliser(flat)
         shaped = self.predictor.shaped(rollout.costs, x) if self.predictor else rollout.costs
+        if s.pessimism:
+            shaped = shaped + addition(rollout, s.pessimism, self.contract.episode_steps)
         critic = self.networks.critic
         estimates = estimate(
             rollout, shaped, critic, self.normaliser, self.contract, s.gamma, s.lam
@@ -214,7 +218,11 @@ class Learner:
             return dict(zip(self.knots.names, map(float, values), strict=False))
 
         explained = evaluated.estimates.explained_variance()
-        shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))} if self.predictor else {}
+        shaped: dict[str, Any] = {}
+        if self.predictor or self.settings.pessimism:
+            shaped = {"shaped_costs": by_name(sums.shaped.mean(axis=0))}
+        if self.settings.pessimism:
+            shaped |= {"disagreement": float(evaluated.rollout.disagreement.mean())}
         return {
             "iteration": self.iteration,
             "iterations": self.settings.iterations,

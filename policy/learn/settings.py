@@ -18,6 +18,7 @@ from holdfast.contract import Contract, Cost, ObservationChannel
 from holdfast.errors import ContractError, HoldfastError, TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import OwnSettings
+from holdfast.policy.learn.pessimism import ALTERNATIVES
 from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.schema import (
     ASCENDING,
@@ -97,6 +98,10 @@ class TrainSettings:
             one of which `deploy --limit` puts in force. Default: the one limit d.
         randomise: YAML file with ranges of mass, friction, gains, delay, noise and bias, which
             each simulated robot draws at an episode's start. Default: no randomisation.
+        pessimism: factor on the disagreement of randomised robots about the next state, which is
+            added to the cost that the limit bounds, as a share of the limit. The policy keeps away
+            from what the ranges of --randomise leave open, so that it keeps its limit on a robot
+            that nobody has measured. 0: none. Reports and bundles contain the true cost.
         physics: mujoco: MuJoCo on this machine's cores. warp: MuJoCo Warp on its GPU, for
             thousands of copies. Policies are always evaluated in MuJoCo.
         hidden: units per hidden layer of the policy and of the critics.
@@ -126,6 +131,7 @@ class TrainSettings:
     limit: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
     limit_range: tuple[LimitRange, ...] = later(())
     randomise: Annotated[Parameters | None, RANDOMISATION_FILE] = None
+    pessimism: Annotated[float, NOT_NEGATIVE] = later(0.0)
     physics: PhysicsName = "mujoco"
     hidden: tuple[Annotated[int, Range(1)], ...] = (64, 64)
     initial_std: Annotated[float, POSITIVE] = 1.0
@@ -154,6 +160,11 @@ class TrainSettings:
                 f"own should be {kind.__name__} for {self.algorithm}, "
                 f"received {type(self.own).__name__}"
             )
+
+    @property
+    def alternatives(self) -> int:
+        """Number of other robots in which each step of a copy is simulated too."""
+        return ALTERNATIVES if self.pessimism else 0
 
     def to_data(self) -> dict[str, Any]:
         """Return the settings as JSON data, the task as its id; `settings_from` reads them."""
@@ -314,6 +325,8 @@ def contract_of(settings: TrainSettings) -> Contract:
     algorithm = ALGORITHMS[settings.algorithm]
     if settings.limit_range and not algorithm.meets_limit:
         raise TrainingError(f"{settings.algorithm} ignores limits; leave --limit-range out")
+    if settings.pessimism and not algorithm.meets_limit:
+        raise TrainingError(f"{settings.algorithm} ignores limits; leave --pessimism out")
     unlimited = not (settings.task.has_limits or settings.limit)
     if unlimited and algorithm.meets_limit:
         raise TrainingError(f"{settings.task}: has no limit of its own; give one with --limit")
@@ -328,9 +341,12 @@ def contract_of(settings: TrainSettings) -> Contract:
         if settings.limit_range:
             left = ObservationChannel(BUDGET_LEFT, len(costs), "1", BUDGET_LEFT)
             observation = (*observation, left)
-        return dataclasses.replace(contract, costs=costs, observation=observation)
+        limited = dataclasses.replace(contract, costs=costs, observation=observation)
     except ContractError as error:
         raise TrainingError(str(error)) from None
+    if settings.pessimism and not limited.limits.all():
+        raise TrainingError("pessimism adds a share of the limit; give a --limit above 0")
+    return limited
 
 
 def _limited(cost: Cost, i: int, settings: TrainSettings) -> Cost:

@@ -32,6 +32,7 @@ class Rollout:
             of `ended`'s true values.
         last_observation: (N, n), after the last step, before any reset.
         limit: (T, N, m), the limits in force.
+        disagreement: (T, N), see `Step`.
     """
 
     observation: NDArray[np.float32]
@@ -44,6 +45,7 @@ class Rollout:
     final_observation: NDArray[np.float32]
     last_observation: NDArray[np.float32]
     limit: Array
+    disagreement: Array
 
     def episode_sums(self, values: Array, episodes: int) -> Array:
         """Return the sums (N · episodes, k) of values (T, N, k) over each copy's first episodes.
@@ -86,7 +88,8 @@ class Collector:
         n, a = contract.observation_size, contract.action_size
         observations = np.empty((steps, copies, n), np.float32)
         finals = []
-        rewards, (costs, limits) = np.empty((steps, copies)), np.empty((2, steps, copies, m))
+        rewards, disagreement = np.empty((2, steps, copies))
+        costs, limits = np.empty((2, steps, copies, m))
         terminated, ended = np.empty((2, steps, copies), bool)
         noise = torch.randn((steps, copies, a), generator=self.generator)
         u = noise * torch.exp(policy.log_std)
@@ -98,12 +101,13 @@ class Collector:
             u[t] += mean(normaliser(torch.from_numpy(observations[t])))
             step = batch.step(contract.action_center + contract.action_half_range * u[t].numpy())
             observation, rewards[t], costs[t] = step.observation, step.reward, step.costs
+            disagreement[t] = step.disagreement
             terminated[t], ended[t] = step.terminated, step.terminated | step.truncated
             finals.append(step.final_observation[ended[t]])
         return Rollout(
             observations, u.numpy(), policy.log_prob_of(noise).numpy(), rewards, costs, terminated,
             ended, np.concatenate(finals).astype(np.float32),
-            step.final_observation.astype(np.float32), limits,
+            step.final_observation.astype(np.float32), limits, disagreement,
         )  # fmt: skip
 
 
@@ -155,7 +159,8 @@ def estimate(
     the value after the last step is 0 by definition.
 
     Args:
-        shaped: discounted costs (T, N, m) with cost shaping; without, the rollout's costs.
+        shaped: discounted costs (T, N, m) with cost shaping and pessimism; without, the rollout's
+            costs.
     """
 
     def values(observations: NDArray[np.float32]) -> Array:

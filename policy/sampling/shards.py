@@ -94,7 +94,10 @@ def side_by_side(parts: Sequence[Rollout]) -> Rollout:
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts], axis=1)
 
-    per_step = ("observation", "u", "log_prob", "reward", "costs", "terminated", "ended", "limit")
+    per_step = (
+        *("observation", "u", "log_prob", "reward", "costs"),
+        *("terminated", "ended", "limit", "disagreement"),
+    )
     # In the order of the joined `ended`: by step, then by part, then by copy.
     when = np.concatenate([np.nonzero(part.ended)[0] for part in parts])
     final = np.concatenate([part.final_observation for part in parts])

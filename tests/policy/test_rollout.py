@@ -16,7 +16,7 @@ def rollout(ended):
     steps, copies = ended.shape
     blank = np.zeros((steps, copies, 1), np.float32)
     none = np.zeros((steps, copies))
-    return Rollout(blank, blank, none, none, blank, ended, ended, blank[0], blank[0], blank)
+    return Rollout(blank, blank, none, none, blank, ended, ended, blank[0], blank[0], blank, none)
 
 
 def test_episode_sums_by_hand():

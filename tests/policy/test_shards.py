@@ -64,7 +64,7 @@ def test_side_by_side_by_hand():
         steps = base + np.arange(4.0).reshape(2, 2)
         final = (10 * steps)[ended][:, None].astype(np.float32)
         wide = steps[..., None].astype(np.float32)
-        return Rollout(wide, wide, steps, steps, wide, ended, ended, final, wide[-1], wide)
+        return Rollout(wide, wide, steps, steps, wide, ended, ended, final, wide[-1], wide, steps)
 
     one = part(0, np.array([[False, True], [True, True]]))
     two = part(4, np.array([[True, False], [False, True]]))
