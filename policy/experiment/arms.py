@@ -49,6 +49,7 @@ PATIENCE = 2
 ARMS: Mapping[str, str] = {
     "nominal": "trained in the nominal simulator",
     "randomised": "trained in randomised simulators",
+    "pessimistic": "trained in randomised simulators, with pessimism",
     "logs": "randomised, fine-tuned on its own log",
     "identified": "retrained in the simulator identified from this log",
     "both": "retrained, then fine-tuned on the log of its trial",
@@ -63,7 +64,7 @@ class Bench:
     Args:
         gap: how the robot differs.
         parameters: what identification searches for.
-        policies: the bundles of the arms "nominal" and "randomised".
+        policies: the bundles of the arms "nominal", "randomised" and "pessimistic".
     """
 
     def __init__(

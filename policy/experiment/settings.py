@@ -29,6 +29,8 @@ class ExperimentSettings:
             Default: config/gaps_drive.yaml and config/gaps_drive_beyond.yaml.
         randomise: YAML file with the ranges of the randomised policy. Default:
             config/randomise_demo.yaml.
+        pessimism: factor of the pessimistic policy, which is trained in the ranges of the
+            randomised one.
         parameters: what identification searches for, as in `holdfast identify`. Default: six
             numbers of robot `drive`; all that apply to another robot.
         count: number of robots.
@@ -50,6 +52,7 @@ class ExperimentSettings:
     config: Path | None = None
     gaps: tuple[Path, ...] = ()
     randomise: Path | None = None
+    pessimism: Annotated[float, POSITIVE] = 1.0
     parameters: tuple[str, ...] = ()
     count: Annotated[int, Range(1)] = 20
     seed: Annotated[int, Range(0)] = 0

@@ -42,11 +42,11 @@ def command(name: Positional[Literal["sim2real"]], settings: ExperimentSettings)
     """Measure what each part of the loop is worth, on twins that differ from the simulator.
 
     `holdfast experiment sim2real` draws robots, and compares on each: a policy of the nominal
-    simulator, one of randomised simulators, this one fine-tuned on its own log, this one retrained
-    in the simulator that was identified from the log, both, and a policy trained on the robot
-    itself. Each robot takes about ten minutes of processor time on DriveCircle. The experiment may
-    be broken off, and goes on with the next robot. The results are a table, sim2real.md, and
-    sim2real.svg in the output folder.
+    simulator, one of randomised simulators, one of these simulators with pessimism, the randomised
+    one fine-tuned on its own log, the randomised one retrained in the simulator that was identified
+    from the log, both, and a policy trained on the robot itself. Each robot takes about ten minutes
+    of processor time on DriveCircle. The experiment may be broken off, and goes on with the next
+    robot. The results are a table, sim2real.md, and sim2real.svg in the output folder.
 
     Args:
         name: the experiment.
@@ -110,8 +110,9 @@ class Experiment:
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield the results of each robot."""
         policies = {
-            name: self._policy(name, randomise)
-            for name, randomise in (("nominal", None), ("randomised", self.known))
+            "nominal": self._policy("nominal", None),
+            "randomised": self._policy("randomised", self.known),
+            "pessimistic": self._policy("pessimistic", self.known, self.settings.pessimism),
         }
         for number in range(self.settings.count):
             folder = self.settings.out / f"gap_{number:02d}"
@@ -129,13 +130,14 @@ class Experiment:
                 self.console.print(report.line(found))
             yield found
 
-    def _policy(self, name: str, randomise: Parameters | None) -> Path:
+    def _policy(self, name: str, randomise: Parameters | None, pessimism: float = 0.0) -> Path:
         """Return a policy that was trained before anything was known of the robots."""
         s, out = self.settings, self.settings.out / f"{name}.onnx"
         if not out.exists():
             settings = TrainSettings(
-                task=s.task, seed=s.seed, iterations=s.iterations, randomise=randomise
-            )
+                task=s.task, seed=s.seed, iterations=s.iterations, randomise=randomise,
+                pessimism=pessimism,
+            )  # fmt: skip
             folder = s.out / f"train_{name}"
             train(settings, folder, folder.exists(), 10, self.console)[0].close()
             export(folder / CHECKPOINT, out, EPISODES, task=s.own_task)

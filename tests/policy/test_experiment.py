@@ -11,6 +11,8 @@ from holdfast.cli import main
 from holdfast.policy.experiment import report
 from holdfast.policy.experiment.arms import ARMS
 from holdfast.policy.experiment.sim2real import RESULT, SETTINGS
+from holdfast.policy.models import checkpoint
+from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.parameters import catalogue
 from tests.helpers.data.bundles import drive_contract
 
@@ -52,7 +54,12 @@ def out(line, tmp_path_factory):
 def test_each_arm_is_measured_on_the_true_robot(out):
     found = json.loads((out / "gap_00" / RESULT).read_text())
     assert found["arms"].keys() | found["failed"].keys() == {*ARMS}
-    assert {"nominal", "randomised", "identified", "yardstick"} <= found["arms"].keys()
+    first = {"nominal", "randomised", "pessimistic"}
+    assert {*first, "identified", "yardstick"} <= found["arms"].keys()
+    _, data = checkpoint.load(out / "train_pessimistic" / CHECKPOINT)
+    assert data["settings"]["pessimism"] == 1.0
+    _, data = checkpoint.load(out / "train_randomised" / CHECKPOINT)
+    assert "pessimism" not in data["settings"]
     assert all(worth["episodes"] == 200 for worth in found["arms"].values())
     robot = found["robot"]
     assert 0.9 <= robot["gain"]["all"] <= 1.0
@@ -130,5 +137,5 @@ def test_the_page_counts(tmp_path):
     assert "In 2 of 320 episodes behind the monitor the cost exceeded the episode cap." in text
     assert "truly costs 16.0 per episode" in text
     assert "Robot 3, logs: no log-probabilities" in text
-    assert "| 0 | gaps.yaml | 30.0 / 50 | - | - | 8.0 / 190 | - | 9.0 / 200 |" in text
+    assert "| 0 | gaps.yaml | 30.0 / 50 | - | - | - | 8.0 / 190 | - | 9.0 / 200 |" in text
     assert re.search(r"identified", picture.read_text())
