@@ -21,7 +21,7 @@ from holdfast.bundle.limit_range import under
 from holdfast.contract import Contract, Cost
 from holdfast.signals import Array
 
-SPACING = 2.2
+SPACING = 1.5
 """Largest ratio of two neighbouring knots."""
 
 

@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 from holdfast.contract import Contract
 from holdfast.signals import Array
 
+ENDS = 0.1
+"""Share of the episodes that begin with the lowest limit of a range, and with the highest.
+
+Limits near an end lie on one side of it; without these episodes their mean would be no limit's own.
+"""
+
 
 class Budgets:
     """Limits and accounts of N copies.
@@ -29,13 +35,14 @@ class Budgets:
     def begin(self, which: NDArray[np.intp], rng: np.random.Generator) -> None:
         """Start an episode in some copies: nothing is spent, and limits are drawn.
 
-        Limits are uniform in the logarithm, one in each of as many equal parts as copies begin, so
-        that no batch lacks the limits of a part of the range.
+        Between the ends limits are uniform in the logarithm, one in each of as many equal parts as
+        copies begin, so that no batch lacks the limits of a part of the range.
         """
         self.spent[which] = self._present[which] = 0.0
         n = len(which)
         for i, low, high in self._ranges:
             share = (rng.permutation(n) + rng.random(n)) / n
+            share = np.clip((share - ENDS) / (1.0 - 2.0 * ENDS), 0.0, 1.0)
             self.limit[which, i] = low * (high / low) ** share
 
     def follow(self, costs: Array) -> None:

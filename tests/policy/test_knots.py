@@ -58,8 +58,9 @@ def test_settings_of_before_have_no_range():
 
 
 def test_names_and_owners():
-    assert KNOTS.names == tuple(f"outside_corridor at {d}" for d in ("2", "4.31", "9.28", "20"))
-    assert KNOTS.owner.tolist() == [0, 0, 0, 0]
+    places = ("2", "2.94", "4.31", "6.32", "9.28", "13.6", "20")
+    assert KNOTS.names == tuple(f"outside_corridor at {d}" for d in places)
+    assert KNOTS.owner.tolist() == [0] * 7
     assert KNOTS.several
     one = Knots.of(DRIVE.contract)
     assert (one.names, one.several) == (("outside_corridor",), False)
@@ -71,32 +72,32 @@ def test_advantages_of_each_knot_by_hand():
     found = KNOTS.advantages(given, limit)
     assert found[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
     assert found[:, 1].tolist() == [-1.0, 1.0, 0.0, 0.0]
-    assert found[:, 4].tolist() == [0.0, 0.0, 3.0, -3.0]
-    np.testing.assert_allclose(found[:, 2:4], 0.0, atol=1e-6)
+    assert found[:, 7].tolist() == [0.0, 0.0, 3.0, -3.0]
+    np.testing.assert_allclose(found[:, 2:7], 0.0, atol=1e-6)
 
 
 def test_means_at_each_knot_by_hand():
-    limit, between = np.array([[2.0], [20.0], [0.0]]), np.sqrt(2.0 * 4.30886938)
+    limit, between = np.array([[2.0], [20.0], [0.0]]), 2.0 * 10.0 ** (1.0 / 12.0)
     limit[2] = between
     values = np.array([[4.0], [30.0], [10.0]])
     found = KNOTS.means(values, limit)[:, 0]
-    np.testing.assert_allclose(found, [6.0, 10.0, 0.0, 30.0], atol=1e-6)
+    np.testing.assert_allclose(found, [6.0, 10.0, 0.0, 0.0, 0.0, 0.0, 30.0], atol=1e-6)
 
 
 def test_knots_of_a_range():
     (cost,) = CONTRACT.costs
-    np.testing.assert_allclose(knots(cost), [2.0, 4.30887, 9.283178, 20.0], rtol=1e-6)
+    np.testing.assert_allclose(knots(cost), 2.0 * 10.0 ** (np.arange(7) / 6.0))
     assert knots(OUTSIDE).tolist() == [10.0]
     assert knots(dataclasses.replace(OUTSIDE, limit=0.0)).tolist() == [0.0]
     assert knots(under(CONTRACT, (5.0,)).costs[0]).tolist() == [5.0]
-    assert len(knots(dataclasses.replace(OUTSIDE, limit_range=(5.0, 11.0)))) == 2
-    assert len(knots(dataclasses.replace(OUTSIDE, limit_range=(5.0, 11.1)))) == 3
+    assert len(knots(dataclasses.replace(OUTSIDE, limit_range=(7.0, 10.5)))) == 2
+    assert len(knots(dataclasses.replace(OUTSIDE, limit_range=(7.0, 10.6)))) == 3
 
 
 def test_shares_of_knots():
     (cost,) = CONTRACT.costs
     limits = np.array([[2.0], [np.sqrt(2.0 * knots(cost)[1])], [20.0]])[:, 0]
-    expected = [[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    expected = [[1.0, *[0.0] * 6], [0.5, 0.5, *[0.0] * 5], [*[0.0] * 6, 1.0]]
     np.testing.assert_allclose(at_knots(cost, limits), expected, atol=1e-12)
     anywhere = np.geomspace(2.0, 20.0, 60).reshape(3, 20)
     np.testing.assert_allclose(at_knots(cost, anywhere).sum(axis=-1), 1.0)
@@ -120,7 +121,7 @@ def test_contracts_along_a_range():
         ),
     )
     ends = [each.limits.tolist() for each in along(two)]
-    assert (ends[0], ends[-1], len(ends)) == ([2.0, 1.0, 1.0], [20.0, 1.0, 2.0], 4)
+    assert (ends[0], ends[-1], len(ends)) == ([2.0, 1.0, 1.0], [20.0, 1.0, 2.0], 7)
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +148,9 @@ def test_an_update_holds_the_excess_of_each_knot(trained, monkeypatch):
     np.testing.assert_allclose(sums.limit, rollout.limit[0])
     np.testing.assert_allclose(estimate.cost, (share * sums.costs).mean(axis=0))
     np.testing.assert_allclose(estimate.limit, 0.5 * (share * sums.limit).mean(axis=0))
-    assert samples.advantages.shape == (2000, 5)
+    assert samples.advantages.shape == (2000, 8)
     np.testing.assert_allclose(samples.advantages.mean(0), 0.0, atol=1e-4)
-    assert not torch.equal(samples.advantages[:, 1], samples.advantages[:, 4])
+    assert not torch.equal(samples.advantages[:, 1], samples.advantages[:, 7])
     learner.close()
 
 
@@ -158,10 +159,10 @@ def test_the_record_has_a_row_for_each_knot(trained):
     assert list(first["by_limit"]) == list(KNOTS.names) == list(first["nu"])
     limits = [row["limit"] for row in first["by_limit"].values()]
     assert limits == sorted(limits)
-    assert 2.0 <= limits[0] < 4.31
+    assert 2.0 <= limits[0] < 2.94
     assert first["limits"]["outside_corridor"] == pytest.approx(18.0 / np.log(10.0), rel=0.1)
     lines = [str(line) for line in outcome([first], CONTRACT, "cpo")]
-    assert len(lines) == 5
+    assert len(lines) == 8
     assert "outside_corridor at 2" in lines[1]
 
 

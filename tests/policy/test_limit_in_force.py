@@ -63,7 +63,7 @@ def test_the_bundle_holds_the_range_and_what_it_costs_along_it(policy):
     held = reader.load(policy)
     (cost,) = held.contract.costs
     assert (cost.limit, cost.limit_range) == (10.0, (2.0, 20.0))
-    assert len(held.provenance["measured_along"]) == 4
+    assert len(held.provenance["measured_along"]) == 7
     assert main(["verify", "--policy", str(policy)]) == 0
 
 

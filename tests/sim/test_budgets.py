@@ -36,16 +36,19 @@ def test_what_is_left_is_the_limit_less_what_was_billed_before():
     step = copies.step(np.tile(OUT, (8, 1)))  # the last one: the next episode has its own limit
     np.testing.assert_array_equal(step.final_observation[:, -1], limit - spent)
     np.testing.assert_array_equal(step.observation[:, -1], copies.limit[:, 0])
-    assert (copies.limit[:, 0] != limit).all()
+    assert (copies.limit[:, 0] != limit).any()
     copies.close()
 
 
-def test_each_part_of_the_range_has_a_copy():
-    copies = batch(copies=10)
+def test_each_part_of_the_range_has_a_copy_and_each_end_a_tenth_of_them():
+    copies = batch(copies=20)
     for _ in range(3):
         copies.reset()
-        place = np.log(copies.limit[:, 0] / 2.0) / np.log(10.0)
-        assert sorted((10 * place).astype(int)) == list(range(10))
+        limit = np.sort(copies.limit[:, 0])
+        assert limit[:2].tolist() == [2.0, 2.0]
+        assert limit[-2:].tolist() == [20.0, 20.0]
+        place = np.log(limit[2:-2] / 2.0) / np.log(10.0)
+        assert (16 * place).astype(int).tolist() == list(range(16))
     copies.close()
 
 
@@ -79,7 +82,7 @@ def test_limits_of_an_environment_of_gymnasiums_kind():
     copies = task.batch(4, 0, contract=contract)
     first = copies.reset()[:, -1]
     np.testing.assert_array_equal(first, copies.limit[:, 0])
-    assert len(set(first)) == 4
+    assert len(set(first)) >= 3
     limit, spent = copies.limit.copy(), 0.0
     for _ in range(5):
         step = copies.step(np.ones((4, 1)))
