@@ -7,6 +7,8 @@ open loop's, over half of the batch's threads' and all of what its one Python th
 what a machine with two cores free would show; other work on the machine hardly touches it.
 Start states and actions are seeded. Memory is how much the process grew. With --randomise the
 batch's copies differ, the open loop's do not; a reset is in the time, once in PERIODS steps.
+From MuJoCo 3.17 on, this thread then does a part of the batch's physics, which is counted as
+Python's.
 
     python -m benchmarks.batch_speed [--tasks PointCircle-v0 ...] [--copies 64 256 1024]
         [--randomise config/randomise_drive.yaml]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from typing import Any, Literal, Protocol
@@ -20,6 +21,11 @@ from holdfast.sim.parameters.variants import Variants
 from holdfast.sim.robots.robot import physics_steps
 from holdfast.sim.tasks.task import Task
 
+try:
+    from mujoco.batch import Batch
+except ImportError:  # before MuJoCo 3.17
+    Batch = None
+
 PhysicsName = Literal["mujoco", "warp"]
 
 STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
@@ -28,7 +34,7 @@ warm start, so the next row follows from row, controls and model alone."""
 
 
 ROOM = 256_000_000
-"""Bytes that the copies' own models may take together."""
+"""Bytes that the copies' own models may take together, where copies cannot share one."""
 
 
 class Physics(Protocol):
@@ -58,29 +64,18 @@ class Physics(Protocol):
 class MujocoPhysics:
     """The `Physics` of MuJoCo; the number of threads does not change a bit of the result.
 
-    Where copies differ, each has a model of its own if these take no more than `ROOM`; else a few
-    models become one copy after another. A model with meshes of 30 MB would fill a memory.
-
     Args:
         task: the simulated task.
-        variants: models of the copies, which are read again in every period.
+        variants: models of the copies.
         threads: number of threads; 0: one per core.
     """
 
     def __init__(self, task: Task, variants: Variants, threads: int) -> None:
-        threads = threads or os.cpu_count() or 1
         model, copies = variants.nominal, variants.copies
-        self._task, self._variants = task, variants
-        self._models = [model] * copies
-        if variants.fields:
-            room = max(ROOM // mujoco.mj_sizeModel(model), 4 * threads)
-            self._models = [copy.copy(model) for _ in range(min(copies, room))]
-        self._data = [mujoco.MjData(model) for _ in range(threads)]
-        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._task = task
+        self._copies = _copies(variants, threads or os.cpu_count() or 1)
         self._steps = physics_steps(model, task.contract.period_s)
         self._least_s = (self._steps - 0.5) * float(model.opt.timestep)  # of time in a period
-        # Few chunks, as each wakes this thread; but several per thread, as copies differ in time.
-        self._chunk = -(-len(self._models) // (4 * threads))
         self._control = np.empty((copies, self._steps, model.nu))
         self._trajectory = np.empty((copies, self._steps, mujoco.mj_stateSize(model, STATE)))
         self._sensors = np.empty((copies, self._steps, model.nsensordata))
@@ -95,6 +90,50 @@ class MujocoPhysics:
     def attempt(self, state: Array, control: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Advance; return also which copies (N,) diverged and are at a start of MuJoCo's own."""
         self._control[:] = control[:, None]
+        self._copies.run(state, self._control, self._trajectory, self._sensors)
+        # MuJoCo restarts a diverged copy from time 0, and reports it on stderr alone.
+        lost = self._trajectory[:, -1, 0] < state[:, 0] + self._least_s
+        state[:] = self._trajectory[:, -1]
+        return self._sensors[:, -1], lost
+
+    def refresh(self, which: NDArray[np.integer[Any]]) -> None:
+        """See `Physics`."""
+        self._copies.refresh(which)
+
+    def close(self) -> None:
+        """See `Physics`."""
+        self._copies.close()
+
+
+class OwnModels:
+    """Copies of which each has a model of its own where the copies differ.
+
+    Where these models would take more than `ROOM`, a few become one copy after another.
+
+    Args:
+        variants: models of the copies.
+        threads: number of threads.
+    """
+
+    def __init__(self, variants: Variants, threads: int) -> None:
+        model, copies = variants.nominal, variants.copies
+        self._variants = variants
+        self._models = [model] * copies
+        if variants.fields:
+            room = max(ROOM // mujoco.mj_sizeModel(model), 4 * threads)
+            self._models = [copy.copy(model) for _ in range(min(copies, room))]
+        self._data = [mujoco.MjData(model) for _ in range(threads)]
+        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        # Few chunks, as each wakes this thread; but several per thread, as copies differ in time.
+        self._chunk = -(-len(self._models) // (4 * threads))
+
+    def run(self, state: Array, control: Array, trajectory: Array, sensors: Array) -> None:
+        """Run all copies from their states (N, size), and write down each physics step.
+
+        Args:
+            control: (N, steps, nu).
+            trajectory, sensors: filled with (N, steps, size) and (N, steps, nsensordata).
+        """
         at_once = len(self._models)
         for first in range(0, len(state), at_once):
             some = slice(first, min(first + at_once, len(state)))
@@ -105,17 +144,13 @@ class MujocoPhysics:
                 self._models[: some.stop - first],
                 self._data,
                 state[some],
-                self._control[some],
-                state=self._trajectory[some],
-                sensordata=self._sensors[some],
+                control[some],
+                state=trajectory[some],
+                sensordata=sensors[some],
                 skip_checks=True,
-                nstep=self._steps,
+                nstep=control.shape[1],
                 chunk_size=self._chunk,
             )
-        # MuJoCo restarts a diverged copy from time 0, and reports it on stderr alone.
-        lost = self._trajectory[:, -1, 0] < state[:, 0] + self._least_s
-        state[:] = self._trajectory[:, -1]
-        return self._sensors[:, -1], lost
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
         """See `Physics`."""
@@ -126,6 +161,59 @@ class MujocoPhysics:
     def close(self) -> None:
         """See `Physics`."""
         self._pool.close()
+
+
+class SharedModel:
+    """Copies of one model, whose meshes and all else in which they do not differ are there once.
+
+    Args:
+        variants: models of the copies.
+        threads: number of threads.
+
+    Raises:
+        ValueError: MuJoCo keeps more of such a model between steps than its state.
+    """
+
+    def __init__(self, variants: Variants, threads: int) -> None:
+        model = variants.nominal
+        self._batch = Batch(model, variants.copies, threads)
+        self._pairs = [(self._batch.expand(name), own) for name, own in variants.fields.items()]
+        self._columns = _columns(model)
+        self._warm_start = self._batch.bind("qacc_warmstart")
+
+    def run(self, state: Array, control: Array, trajectory: Array, sensors: Array) -> None:
+        """See `OwnModels`."""
+        self._batch.state[:, self._columns] = state
+        self._warm_start[:] = 0.0
+        out = {STATE: trajectory, "sensordata": sensors}
+        self._batch.rollout(control.shape[1], control, record=tuple(out), out=out)
+
+    def refresh(self, which: NDArray[np.integer[Any]]) -> None:
+        """See `Physics`."""
+        for theirs, own in self._pairs:
+            theirs[which] = own[which]
+
+    def close(self) -> None:
+        """See `Physics`: MuJoCo's threads end with the last reference to them."""
+        vars(self).clear()
+
+
+def _copies(variants: Variants, threads: int) -> OwnModels | SharedModel:
+    if variants.fields and Batch is not None:
+        with contextlib.suppress(ValueError):  # MuJoCo cannot share this model
+            return SharedModel(variants, threads)
+    return OwnModels(variants, threads)
+
+
+def _columns(model: mujoco.MjModel) -> NDArray[np.intp]:
+    """Return where the content of `STATE` is in a row with all that MuJoCo integrates."""
+    found: list[int] = []
+    at = 0
+    for bit in range(int(mujoco.mjtState.mjNSTATE)):
+        size = mujoco.mj_stateSize(model, 1 << bit)
+        found += range(at, at + size) if STATE >> bit & 1 else ()
+        at += size
+    return np.array(found, dtype=np.intp)
 
 
 def diverged(task: Task) -> TrainingError:

@@ -16,16 +16,22 @@ import numpy as np
 
 from holdfast.signals import Array
 
-GRAVITY = "opt.gravity"
+GRAVITY, VOLUMES = "opt.gravity", "bvh_aabb"
 
 
-def _arrays(model: mujoco.MjModel) -> Iterator[tuple[str, Array]]:
-    """Yield a model's arrays with their names."""
+def _part(model: mujoco.MjModel, name: str) -> Array:
+    """Return a model's array; of the bounding volumes those of bodies, which come first: those of
+    meshes are as large as the meshes, and alike in all copies."""
+    value: Array = attrgetter(name)(model)
+    return value[: model.body_bvhnum.sum()] if name == VOLUMES else value
+
+
+def _names(model: mujoco.MjModel) -> Iterator[str]:
+    """Yield the names of a model's arrays."""
     for name in dir(model):
-        value = None if name.startswith("_") else getattr(model, name)
-        if isinstance(value, np.ndarray):
-            yield name, value
-    yield GRAVITY, model.opt.gravity
+        if not name.startswith("_") and isinstance(getattr(model, name), np.ndarray):
+            yield name
+    yield GRAVITY
 
 
 class Variants:
@@ -47,19 +53,20 @@ class Variants:
         self.fields: dict[str, Array] = {}
         if example is None:
             return
-        for name, value in _arrays(nominal):
-            if not np.array_equal(value, attrgetter(name)(example)):
+        for name in _names(nominal):
+            value = _part(nominal, name)
+            if not np.array_equal(value, _part(example, name)):
                 self.fields[name] = np.repeat(value[None], copies, axis=0)
 
     def take(self, i: int, model: mujoco.MjModel) -> None:
         """Let a copy be as this model is."""
         for name, values in self.fields.items():
-            values[i] = attrgetter(name)(model)
+            values[i] = _part(model, name)
 
     def put(self, i: int, model: mujoco.MjModel) -> None:
         """Let a model be as this copy is."""
         for name, values in self.fields.items():
-            attrgetter(name)(model)[:] = values[i]
+            _part(model, name)[:] = values[i]
 
     def model(self, i: int) -> mujoco.MjModel:
         """Return a copy's model: the nominal one where none differs, else one that becomes the
