@@ -425,7 +425,12 @@ def _outside(code: str, against: Against, when: str) -> Kind:
     return _row(code, Check.EVENT, STOPPED, against, "{text}", when)
 
 
-DEVICE_FAULT = _outside("device_fault", ROBOT, "The robot says that something is wrong with it.")
+DEVICE_FAULT = _outside(
+    "device_fault", ROBOT,
+    "The robot says that something is wrong with it. If its watchdog acted, no command came in "
+    "time: the sentence says whether the computer was late (look at its load) or the cable lost "
+    "commands.",
+)  # fmt: skip
 PROPOSER_FAULT = _outside("proposer_fault", POLICY, "The policy's process ended, or hangs.")
 LINK_LOST = _outside("link_lost", ROBOT, "The connection to the robot was lost.")
 _outside("run_failed", ROBOT, "The run failed for another reason, which its sentence says.")

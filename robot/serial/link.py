@@ -102,6 +102,11 @@ class DeviceState:
         """The emergency stop is latched."""
         return bool(self.faults >> device.EMERGENCY_STOP & 1)
 
+    @property
+    def watchdog(self) -> bool:
+        """The watchdog acted, and is latched."""
+        return bool(self.faults >> device.WATCHDOG & 1)
+
     def fault_texts(self) -> tuple[str, ...]:
         """Return a sentence for each latched fault."""
         return tuple(fault_text(bit) for bit in range(16) if self.faults >> bit & 1)

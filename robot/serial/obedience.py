@@ -8,6 +8,38 @@ from typing import NamedTuple
 
 from holdfast.robot.serial import device, link
 
+LATE = 0.9
+"""Share of the watchdog's time from which a pause explains that the watchdog acted."""
+
+
+class Pace:
+    """The longest pause between this program's commands since it armed the device."""
+
+    def __init__(self) -> None:
+        self._newest_s = math.nan
+        self._longest_s = 0.0
+
+    def armed(self, now_s: float) -> None:
+        """Begin to count: arming feeds the watchdog as a command does."""
+        self._newest_s, self._longest_s = now_s, 0.0
+
+    def commanded(self, now_s: float) -> None:
+        """Count the pause before a command."""
+        self._longest_s = max(self._longest_s, now_s - self._newest_s)
+        self._newest_s = now_s
+
+    def explain(self, now_s: float, watchdog_s: float) -> str:
+        """Return why the device's watchdog acted, and where to look; "" if it was not armed."""
+        longest_s = max(self._longest_s, now_s - self._newest_s)
+        if math.isnan(self._newest_s):
+            return ""
+        late = longest_s >= LATE * watchdog_s
+        return (
+            f"; this computer sent none for up to {longest_s:.3f} s, and the device waits for "
+            f"{watchdog_s:g} s: "
+            + ("the computer was late, see what else it ran" if late else "look at the cable")
+        )
+
 
 class _Command(NamedTuple):
     crc: int

@@ -19,7 +19,7 @@ from holdfast.plain import shown
 from holdfast.robot.base import Identity
 from holdfast.robot.config import RobotConfig
 from holdfast.robot.serial import device, link
-from holdfast.robot.serial.obedience import Obedience
+from holdfast.robot.serial.obedience import Obedience, Pace
 from holdfast.robot.serial.port import ClockOffset, claim, open_port, parse_address, release
 from holdfast.safety_monitor.messages import Reading
 from holdfast.signals import CATALOGUE, Array
@@ -61,6 +61,7 @@ class SerialRobot:
         self._reading: Reading | None = None
         self._refusal: link.Fault | None = None  # the newest
         self._obedience = Obedience()
+        self._pace, self._why = Pace(), ""  # why the device's watchdog acted
         self._awaited = (0, 0)  # lockstep: what STATE has yet to answer, and the one before it
         self._lost = ""
         self._greet()
@@ -152,8 +153,9 @@ class SerialRobot:
         """Return a sentence for each fault that the device has latched, and one if it does not
         obey this program, or another program too: that is kept until `reset`."""
         self._pump(0.0)
-        problem = self._obedience.problem
-        return (*self._newest.fault_texts(), *((problem,) if problem else ()))
+        problem, acted = self._obedience.problem, link.fault_text(device.WATCHDOG)
+        latched = (t + self._why if t == acted else t for t in self._newest.fault_texts())
+        return (*latched, *((problem,) if problem else ()))
 
     def arm(self) -> None:
         """Allow motion.
@@ -165,6 +167,7 @@ class SerialRobot:
             self._refuse("arm", self.faults())
         claim(self._fd)
         self._exchange(device.ARM, "arm", lambda state, n: state.armed and state.obeyed == n)
+        self._pace.armed(self._clock_s)
 
     def send(self, action: Array, valid_for_s: float) -> None:
         """Command an action; the device obeys it for `valid_for_s` at the most.
@@ -185,6 +188,7 @@ class SerialRobot:
         # Not before: a device that takes nothing in for so long says that its watchdog acted.
         overdue_s = self.now_s() + self.identity.watchdog_s
         self._obedience.commanded(self._ask(device.COMMAND, payload), payload, overdue_s)
+        self._pace.commanded(self._clock_s)
 
     def disarm(self) -> None:
         """Stop and forbid motion; needs no reset.
@@ -230,6 +234,13 @@ class SerialRobot:
             self._lost = f"{self._name}: the link was closed"
 
     # Below: bytes and time.
+
+    @property
+    def _clock_s(self) -> float:
+        """The clock that the device's watchdog runs on, as far as this program knows."""
+        assert self._hello is not None
+        lockstep = self._hello.identity.lockstep
+        return self._newest.time_us / 1e6 if lockstep else time.monotonic()
 
     @property
     def _newest(self) -> link.DeviceState:
@@ -377,7 +388,10 @@ class SerialRobot:
         if self._state is not None and state.sequence <= self._state.sequence:
             return  # a repeated one is no news, and no sign of life
         self._heard_s = host_s
+        acted_before = self._state is not None and self._state.watchdog
         self._state = state
+        if state.watchdog and not acted_before:
+            self._why = self._pace.explain(self._clock_s, self._hello.identity.watchdog_s)
         device_s = state.time_us / 1e6
         lockstep = self._hello.identity.lockstep
         self._reading = Reading(

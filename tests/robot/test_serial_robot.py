@@ -13,7 +13,7 @@ import threading
 import time
 import tty
 import zlib
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.serial import device
 from holdfast.robot.serial import robot as serial_robot
 from holdfast.robot.serial.robot import SerialRobot
+from tests.helpers.faults.faulty_line import served
 from tests.helpers.robots import runs
 from tests.helpers.robots.twins import DRIVER, GAP, connected, running_twin
 
@@ -210,7 +211,10 @@ def test_without_commands_the_watchdog_acts_and_a_reset_mends_it(robot):
     robot.arm()
     robot.send(ACTION, 0.1)
     robot.wait(robot.now_s() + 0.3)
-    assert robot.faults() == ("watchdog: no valid command arrived in time",)
+    (said,) = robot.faults()
+    assert said.startswith(
+        "watchdog: no valid command arrived in time; this computer sent none for"
+    )
     with pytest.raises(LinkError, match="refused to arm: the device holds a latched fault"):
         robot.arm()
     robot.reset()
@@ -303,6 +307,46 @@ def test_in_real_time_stamps_are_of_this_hosts_clock():
         robot.arm()
         robot.wait(robot.now_s() + 0.1)
         assert robot.read().stamp_s > old.stamp_s
+
+
+WATCHDOG = "watchdog: no valid command arrived in time; this computer sent none for up to "
+
+
+def slowly_watched(twin):
+    """Connect to a robot whose watchdog waits for a second: longer than this computer is busy."""
+    twin.board.watchdog_ms = 1000
+    robot = SerialRobot.connect(twin.address)
+    robot.reset()
+    robot.arm()
+    return robot
+
+
+def test_a_computer_that_was_late_is_told_so():
+    """The sentence stays as it is while the robot stands."""
+    with served(0) as twin, closing(slowly_watched(twin)) as robot:
+        robot.send(ACTION, 0.2)
+        time.sleep(1.5)
+        runs.until(robot.faults)
+        (said,) = robot.faults()
+        assert said.startswith(f"{WATCHDOG}1.")
+        assert "the device waits for 1 s: the computer was late, see what else it ran" in said
+        robot.wait(robot.now_s() + 0.1)
+        assert robot.faults() == (said,)
+        robot.reset()
+        assert robot.faults() == ()
+
+
+def test_a_cable_that_loses_commands_is_told_from_a_late_computer():
+    with served(0) as twin, closing(slowly_watched(twin)) as robot:
+        twin.line.flips = (1.0, 0.0)
+        until_s = time.monotonic() + 10.0
+        while not robot.faults() and time.monotonic() < until_s:
+            robot.send(ACTION, 0.2)
+            robot.wait(robot.now_s() + PERIOD_S)
+        (said,) = robot.faults()
+        assert said.startswith(f"{WATCHDOG}0.")
+        assert said.endswith("the device waits for 1 s: look at the cable")
+        twin.line.flips = (0.0, 0.0)
 
 
 # Losing one end or the other.
