@@ -126,8 +126,8 @@ def command(
 ) -> None:
     """Serve a simulated robot on a serial port, until Ctrl-C.
 
-    Prints the robot's address, "serial:/dev/pts/N" or "dds:ROBOT", as its first line, and with
-    --view the address of the page as its second.
+    Prints the robot's address as its first line: "serial:LINK", "serial:/dev/pts/N" without a link,
+    or "dds:ROBOT". With --view its second line is the address of the page.
 
     Args:
         task: task with the robot and the start poses, as FILE.py:NAME for a task of your own.
@@ -201,8 +201,8 @@ def _serve_port(
     twin = Twin(board, master, slave)
     if link:
         _symlink(link, port, stack)
-    time_is = "lockstep" if board.lockstep else "real time"
-    _announce(f"serial:{port}", f"a twin of robot '{board.robot}' in {time_is}", board, truth)
+    what = f"a twin of robot '{board.robot}' in {'lockstep' if board.lockstep else 'real time'}"
+    _announce(f"serial:{link or port}", f"{what}, on port {port}", board, truth)
     twin.serve()
 
 
@@ -289,6 +289,9 @@ def _symlink(path: Path, port: str, stack: ExitStack) -> None:
                     f"link {path}: should be new, or lead to a port, it leads to {old}"
                 )
             path.unlink()
+        elif path.exists():
+            is_now = "a folder" if path.is_dir() else "a file"
+            raise ConfigError(f"link {path}: should be new, or lead to a port; it is {is_now}")
         path.symlink_to(port)
     except OSError as error:
         raise ConfigError(f"link {path}: cannot be made ({error.strerror})") from None

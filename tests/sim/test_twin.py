@@ -293,8 +293,9 @@ def test_it_ends_cleanly_and_takes_its_link_with_it(tmp_path):
     path.symlink_to("/dev/pts/99999")  # left by a killed twin
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         with running_twin("--link", path, "--truth", truth, "--realtime-factor", 0) as served:
-            assert served.address == f"serial:{os.readlink(path)}"
-            robot = SerialRobot.connect(f"serial:{path}")
+            assert served.address == f"serial:{path}"  # what the user asked for, and copies
+            assert path.is_char_device()
+            robot = SerialRobot.connect(served.address)
             robot.arm()
             robot.send(np.zeros(2), 0.1)
             robot.wait(0.05)
@@ -381,14 +382,20 @@ def test_a_link_that_is_something_else_is_left_alone(tmp_path):
             twin.command(link=latest)
         assert os.readlink(latest) == str(target)
         latest.unlink()
+    latest.touch()
+    for path, what in ((latest, "a file"), (folder, "a folder")):
+        with pytest.raises(ConfigError, match=f"should be new, or lead to a port; it is {what}"):
+            twin.command(link=path)
 
 
 def test_a_twin_that_ends_leaves_the_link_of_the_next_one(tmp_path):
     path = tmp_path / "port"
     with running_twin("--link", path) as first, running_twin("--link", path) as second:
+        assert first.address == second.address == f"serial:{path}"
+        port = os.readlink(path)  # the second one's
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(10) == 0
-        assert f"serial:{os.readlink(path)}" == second.address
+        assert os.readlink(path) == port
         second.process.send_signal(signal.SIGTERM)
         assert second.process.wait(10) == 0
     assert not path.is_symlink()
