@@ -43,15 +43,14 @@ function line(pen, xs, ys, at, shade, width) {
   pen.stroke();
 }
 
-// Draw lines {ys, shade, width} over xs, with bounds {y, label} and the moment shown. What is above
-// `ceiling` is out of view. `ends` labels both ends of the axis; without it, xs are times.
-function chart(canvas, xs, lines, bounds, cursor, ceiling, ends) {
+// Draw lines {ys, shade, width} over xs, with bounds {y, label} and the moment shown; all of them
+// are in view. `ends` labels both ends of the axis; without it, xs are times.
+function chart(canvas, xs, lines, bounds, cursor, ends) {
   const { pen, wide, high } = surface(canvas);
   const left = 52, top = 8, bottom = high - 18, right = wide - 8;
   let low = Infinity, most = -Infinity;
   for (const each of lines) for (const y of each.ys) if (known(y)) { low = Math.min(low, y); most = Math.max(most, y); }
   for (const { y } of bounds) if (known(y)) { low = Math.min(low, y); most = Math.max(most, y); }
-  if (known(ceiling)) most = Math.max(Math.min(most, ceiling), low);
   [low, most] = range(low, most);
   const [begin, end] = [xs[0], xs[xs.length - 1]];
   const span = known(end - begin) && end > begin ? end - begin : 1;

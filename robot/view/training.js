@@ -51,7 +51,7 @@ function render() {
   if (!records.length || !about) return;
   const xs = records.map((each) => each.iteration);
   const ends = [`iteration ${xs[0]}`, String(xs[xs.length - 1])];
-  const draw = (box, of, bounds) => chart(box.querySelector("canvas"), xs, [{ ys: records.map(of), shade: "--accent", width: 1.6 }], bounds, shown.cursor, undefined, ends);
+  const draw = (box, of, bounds) => chart(box.querySelector("canvas"), xs, [{ ys: records.map(of), shade: "--accent", width: 1.6 }], bounds, shown.cursor, ends);
   draw($("return"), (each) => each.return, []);
   about.costs.forEach(({ name, limit }, i) => draw($("costs").children[i], (each) => each.costs[name], [{ y: limit, label: "limit d" }]));
   draw($("kl"), (each) => each.kl, []);

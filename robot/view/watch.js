@@ -156,7 +156,7 @@ function render() {
     [{ y: each.low }, { y: each.high }], cursor));
   about.costs.forEach((each, i) => chart($("costs").children[i].querySelector("canvas"), rows.t,
     [{ ys: rows.predicted[i], shade: "--proposed", width: 1.2 }, { ys: rows.spent[i], shade: "--accent", width: 1.8 }],
-    [{ y: each.limit, label: "limit d" }, { y: each.cap, label: "episode cap" }], cursor, 1.5 * Math.max(each.cap, each.limit)));
+    [{ y: each.limit, label: "limit d" }, { y: each.cap, label: "episode cap" }], cursor));
   rates(rows, cursor);
 }
 

@@ -91,6 +91,34 @@ def test_the_canvases_are_drawn(browser, page):
     assert min(drawn) > 2
 
 
+def colours(browser, selector):
+    """Return how many pixels of a canvas have each opaque colour, as "r,g,b"."""
+    return browser.run(
+        f"""
+        const canvas = document.querySelector({selector!r}), counts = {{}};
+        const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        for (let i = 0; i < data.length; i += 4) {{
+          const key = [data[i], data[i + 1], data[i + 2]].join();
+          if (data[i + 3] === 255) counts[key] = (counts[key] || 0) + 1;
+        }}
+        return counts;
+        """
+    )
+
+
+PROPOSED = "217,119,6"  # --proposed, as a light page has it
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_large_prediction_stays_in_view(browser, tmp_path, width):
+    """It is far above the limit and the episode cap, all the while."""
+    log = logs.record(tmp_path / "run", cost_to_go=200.0)
+    log.close()
+    with watched(tmp_path / "run") as url:
+        opened(browser, url, width)
+        assert colours(browser, "#costs canvas").get(PROPOSED, 0) > 100
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_hostile_log_runs_nothing_and_breaks_nothing(browser, tmp_path, width):
     logs.hostile(tmp_path / "run").close()

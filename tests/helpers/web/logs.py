@@ -52,7 +52,9 @@ def stopping(one: Tick, code: str = CODE, text: str = SENTENCE) -> Tick:
     return dataclasses.replace(one, verdict=verdict, final=True)
 
 
-def record(folder: Path, about: RunInfo | None = None, steps: int = 120) -> Recorder:
+def record(
+    folder: Path, about: RunInfo | None = None, steps: int = 120, cost_to_go: float | None = None
+) -> Recorder:
     """Record a completed episode and one that is stopped; the log is left open."""
     about = about or drive_info()
     log, scan = Recorder(folder, about), "lidar" in about.sources
@@ -60,6 +62,8 @@ def record(folder: Path, about: RunInfo | None = None, steps: int = 120) -> Reco
         spent = 0.0
         for step in range(steps + 1):
             one = circling(episode, step, scan)
+            if cost_to_go is not None:
+                one = dataclasses.replace(one, cost_to_go=np.array([cost_to_go]))
             spent += one.verdict.costs[0]
             last = step == steps
             log.step(stopping(one) if last and ended == STOPPED else one)
