@@ -91,8 +91,9 @@ function short(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// Draw path, geofence, scan and robot. `rows` has position and may have heading and scan.
-function drawMap(canvas, rows, cursor, about) {
+// Draw places without a cost, path, geofence, scan and robot. `rows` has position and may have heading
+// and scan. Return the view in metres; nothing if there is no place to show.
+function drawMap(canvas, rows, cursor, about, ground) {
   const { pen, wide, high } = surface(canvas, Math.min(Math.max(0.75 * canvas.clientWidth, 240), 430));
   const [xs, ys] = rows.position || [[], []];
   const fence = about.fence;
@@ -115,6 +116,7 @@ function drawMap(canvas, rows, cursor, about) {
   if (!(scale > 0) || !isFinite(scale)) return;
   const midX = (box[0] + box[2]) / 2, midY = (box[1] + box[3]) / 2;
   const at = (x, y) => [wide / 2 + (x - midX) * scale, high / 2 - 14 - (y - midY) * scale];
+  if (ground && ground.free) drawGround(pen, ground, at);
   for (const polygon of corners) {
     pen.beginPath();
     polygon.forEach(([x, y], i) => (i ? pen.lineTo(...at(x, y)) : pen.moveTo(...at(x, y))));
@@ -129,11 +131,28 @@ function drawMap(canvas, rows, cursor, about) {
   pen.globalAlpha = 1;
   drawPath(pen, rows, cursor, at);
   scaleBar(pen, scale, high);
+  const view = { left: midX - wide / 2 / scale, right: midX + wide / 2 / scale, bottom: midY - (high / 2 + 14) / scale, top: midY + (high / 2 - 14) / scale };
   const [x, y] = [xs[cursor], ys[cursor]];
-  if (!known(x) || !known(y)) return;
+  if (!known(x) || !known(y)) return view;
   const heading = rows.heading ? rows.heading[0][cursor] : null;
   if (rows.scan) drawScan(pen, rows.scan[cursor], x, y, heading || 0, at);
   drawRobot(pen, at(x, y), heading, (about.radius_m || 0) * scale);
+  return view;
+}
+
+// Fill the places at which no cost is billed; a stretch of free cells in a row is one piece.
+function drawGround(pen, ground, at) {
+  const rows = ground.free.length, cells = ground.free[0].length;
+  const x = (cell) => at(ground.left + (ground.right - ground.left) * cell / cells, 0)[0];
+  const y = (row) => at(0, ground.bottom + (ground.top - ground.bottom) * row / rows)[1];
+  pen.fillStyle = css("--active");
+  pen.globalAlpha = 0.25;
+  pen.beginPath();
+  ground.free.forEach((row, k) => {
+    for (const { 0: stretch, index } of row.matchAll(/1+/g)) pen.rect(x(index), y(k + 1), x(index + stretch.length) - x(index), y(k) - y(k + 1));
+  });
+  pen.fill();
+  pen.globalAlpha = 1;
 }
 
 function drawPath(pen, rows, cursor, at) {

@@ -2,11 +2,13 @@
 
 const TAIL = 1500, RATE_ROWS = 200;
 const run = { about: null, status: null, tail: null, episodes: [], stops: [], codes: [] };
+const ground = { known: null, asked: false }; // where no cost is billed, as the viewer last told it
 const shown = { kind: "live", item: null, rows: null, cursor: 0, playing: 0, wanted: 0 };
 
 // What the server tells.
 
 function forget() {
+  ground.known = null;
   run.about = run.tail = null;
   run.episodes = []; run.stops = []; run.codes = [];
 }
@@ -110,6 +112,24 @@ function advance() {
   requestAnimationFrame(advance);
 }
 
+// Ask where no cost is billed, for a wider view than the map's, unless that is known.
+async function survey(view) {
+  const near = ground.known;
+  if (!view || ground.asked || (near && !near.free)) return;
+  const [wide, high] = [view.right - view.left, view.top - view.bottom];
+  const holds = near && near.left <= view.left && near.bottom <= view.bottom && near.right >= view.right && near.top >= view.top;
+  if (holds && near.right - near.left < 2 * wide) return;
+  const wider = { left: view.left - 0.2 * wide, bottom: view.bottom - 0.2 * high, right: view.right + 0.2 * wide, top: view.top + 0.2 * high };
+  if (!Object.values(wider).every((each) => Math.abs(each) < run.about.farthest_m)) return;
+  ground.asked = true;
+  try {
+    const answer = await fetch(`places?${new URLSearchParams(wider)}`);
+    if (!answer.ok) return;
+    ground.known = await answer.json();
+    render();
+  } finally { ground.asked = false; }
+}
+
 // What is shown.
 
 function introduce() {
@@ -148,7 +168,8 @@ function render() {
   moment(rows, cursor);
   monitor(rows, cursor);
   budget(rows, cursor);
-  drawMap($("map"), rows, cursor, about);
+  survey(drawMap($("map"), rows, cursor, about, ground.known));
+  document.querySelector(".key.free").hidden = !(ground.known && ground.known.free);
   document.querySelector(".key.scan").hidden = !rows.scan;
   document.querySelector(".key.fence").hidden = !about.fence;
   about.actions.forEach((each, i) => chart($("actions").children[i].querySelector("canvas"), rows.t,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError, ContractError
+from holdfast.expressions import places
 from holdfast.log.evidence import count
 from holdfast.log.format import NO_STEP, STOPPED, EpisodeResult, RunInfo, signal_sizes
 from holdfast.log.reader import Event, Follower, News
@@ -31,6 +32,12 @@ RUNNING = "running"
 BEFORE_A_STOP_S = 10.0
 MOST_ROWS = 4000
 """Largest number of periods in one answer; of more, every second, third, … is sent."""
+
+CELLS = 240
+"""Rows and columns of the places without a cost, in one answer."""
+
+FARTHEST_M = 1e6
+"""Largest coordinate of a place that a page may ask for."""
 
 TAIL_ROWS = 1500
 """Number of periods that a page is given at its start: half a minute at 50 Hz."""
@@ -242,7 +249,10 @@ class WatchedRun(Watched):
             yield message
 
     def answer(self, path: str, query: Mapping[str, list[str]]) -> dict[str, Any] | None:
-        """Return the periods that `/rows?first=…&last=…` asks for."""
+        """Return the periods that `/rows?first=…&last=…` asks for, or the places that
+        `/places?left=…&bottom=…&right=…&top=…` does."""
+        if path == "/places":
+            return self._places(query)
         if path != "/rows":
             return None
         try:
@@ -250,6 +260,33 @@ class WatchedRun(Watched):
         except (KeyError, ValueError):
             raise ValueError("first and last should be whole numbers") from None
         return self.rows(first, last)
+
+    def _places(self, query: Mapping[str, list[str]]) -> dict[str, Any] | None:
+        """Return at which places no cost is billed that depends on the position alone.
+
+        `free` has rows from the bottom to the top, of "1" where a place is free; it is null where
+        no cost depends on the position alone.
+        """
+        names = ("left", "bottom", "right", "top")
+        try:
+            box = left, bottom, right, top = [float(query[name][0][:24]) for name in names]
+        except (KeyError, ValueError):
+            raise ValueError(f"{', '.join(names)} should be numbers") from None
+        if not (
+            -FARTHEST_M <= left < right <= FARTHEST_M and -FARTHEST_M <= bottom < top <= FARTHEST_M
+        ):
+            raise ValueError(f"left to right and bottom to top should be within {FARTHEST_M:g} m")
+        with self.changed:
+            info = self._info
+        if info is None:
+            return None
+        middles = (np.arange(CELLS) + 0.5) / CELLS
+        x, y = left + (right - left) * middles, bottom + (top - bottom) * middles
+        billed = places.billed(info.contract, np.stack(np.meshgrid(x, y), axis=-1))
+        free = (
+            None if billed is None else ["".join("01"[not each] for each in row) for row in billed]
+        )
+        return {**dict(zip(names, box, strict=True)), "free": free}
 
     def about(self) -> dict[str, Any] | None:
         """Return the settings of the run; None until they were read."""
@@ -283,6 +320,7 @@ class WatchedRun(Watched):
                 for each in contract.action
             ],
             "fence": None if fence is None else asdict(fence),
+            "farthest_m": FARTHEST_M,
             "radius_m": None if body is None else body.footprint_radius_m,
             "limits_known": limits is not None,
             "states": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 
@@ -117,6 +118,51 @@ def test_a_large_prediction_stays_in_view(browser, tmp_path, width):
     with watched(tmp_path / "run") as url:
         opened(browser, url, width)
         assert colours(browser, "#costs canvas").get(PROPOSED, 0) > 100
+
+
+SHADED = """
+    const canvas = document.querySelector("#map");
+    const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let left = Infinity, right = -Infinity;
+    for (let i = 0; i < all.length; i += 4) {
+      const [r, g, b, alpha] = all.slice(i, i + 4);
+      if (alpha < 55 || alpha > 75 || g < r + 50 || g < b + 40) continue; // not a quarter of green
+      const x = (i / 4) % canvas.width;
+      left = Math.min(left, x); right = Math.max(right, x);
+    }
+    return right < left ? null : [left / canvas.width, right / canvas.width];
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_corridor_is_on_the_map(browser, page, width):
+    """It is 1.8 m wide, about the middle of a fence of 6 m."""
+    opened(browser, page, width)
+    browser.until(lambda: browser.run(SHADED) is not None)
+    left, right = browser.run(SHADED)
+    assert (left + right) / 2 == pytest.approx(0.5, abs=0.02)
+    assert 0.15 < right - left < 0.25
+    assert "places without a cost" in browser.text("#map-card")
+    browser.click("#episodes button:first-child")  # what is known is not asked for again
+    assert browser.run(SHADED) == [left, right]
+    assert browser.overflow() == []
+
+
+def test_a_cost_of_more_than_the_place_has_no_place(browser, tmp_path):
+    contract = logs.drive_info().contract
+    costs = (dataclasses.replace(contract.costs[0], expression="abs(forward_speed) > 0.9"),)
+    about = logs.drive_info(contract=dataclasses.replace(contract, costs=costs))
+    logs.record(tmp_path / "run", about).close()
+    with watched(tmp_path / "run") as url:
+        opened(browser, url)
+        names = "performance.getEntriesByType('resource').map((each) => each.name)"
+        asked = f"return {names}.filter((name) => name.includes('/places')).length"
+        browser.until(lambda: browser.run(asked) == 1)
+        time.sleep(0.3)
+        browser.click("#episodes button:first-child")
+        assert browser.run(asked) == 1
+        assert browser.run(SHADED) is None
+        assert "places without a cost" not in browser.text("#map-card")
 
 
 @pytest.mark.parametrize("width", [1280, 400])
