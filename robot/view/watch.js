@@ -134,8 +134,8 @@ async function survey(view) {
 
 function introduce() {
   const about = run.about;
-  document.title = `${about.run} · Holdfast`;
-  $("run").textContent = about.run;
+  document.title = `${about.name} · Holdfast`;
+  $("run").textContent = about.name;
   $("about").textContent = `${about.task} on ${about.hardware_id || about.robot}, ${short(1 / about.period_s)} periods a second`
     + (about.exploring ? ", actions sampled" : "") + (about.lockstep ? ", a simulation in lockstep" : "");
   $("facts").textContent = `Contract ${about.contract_hash.slice(0, 12)}, bundle ${about.bundle_hash.slice(0, 12) || "none"}, seed ${about.seed}.`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -299,6 +300,7 @@ class WatchedRun(Watched):
         contract = info.contract
         return {
             "run": info.run,
+            "name": _name(self._follower.paths[0], info.run),
             "robot": contract.robot,
             "hardware_id": str(info.identity.get("hardware_id", "")),
             "lockstep": info.identity.get("lockstep") is True,
@@ -414,3 +416,9 @@ class WatchedRun(Watched):
         if "scan" in self._place:
             data["scan"] = plain_numbers(steps["signals"][:, self._place["scan"]], 2)
         return data
+
+
+def _name(log: Path, run: str) -> str:
+    """Return a run's name with the folder around the run's own: many a run is called "log"."""
+    around = Path(os.path.abspath(log)).parent.parent.name
+    return run if around in ("", "runs") else f"{around}/{run}"

@@ -53,6 +53,8 @@ def test_an_old_log_says_how_it_ended(browser, page, width, dark):
     assert logs.SENTENCE in browser.text("#monitor").replace("Position", "position")
     assert "reset releases the stop" in browser.text("#release")
     assert browser.text("#life") == "The run is over"
+    assert browser.run("return document.title").endswith("/monday · Holdfast")
+    assert browser.text("#run").endswith("/monday")
     assert "limit d 10" in browser.text("#bars")
     assert "episode cap 30" in browser.text("#bars")
     assert browser.overflow() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +102,20 @@ def test_a_stop_between_episodes_is_told(tmp_path):
     assert sorted(told) == sorted(("the battery is empty", logs.SENTENCE))
     assert told["the battery is empty"]["episode"] is None
     assert told["the battery is empty"]["against"] == "robot"
+
+
+def test_a_run_s_name_tells_it_from_others(tmp_path, monkeypatch):
+    """Many a run's folder is called "log"."""
+    for place in ("runs/first/log", "runs/monday"):
+        logs.record(tmp_path / place, logs.drive_info(run=place.rpartition("/")[2])).close()
+    monkeypatch.chdir(tmp_path / "runs" / "first" / "log")
+    for path, name in (
+        (tmp_path / "runs" / "first" / "log", "first/log"),
+        (Path(), "first/log"),
+        (Path("log_0.mcap"), "first/log"),
+        (tmp_path / "runs" / "monday", "monday"),
+    ):
+        assert whole(path).about()["name"] == name
 
 
 def test_a_new_episode_begins_with_nothing_spent(tmp_path):
