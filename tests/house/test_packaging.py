@@ -217,16 +217,6 @@ def test_package_xml_asks_for_nothing_else():
     }
 
 
-def test_other_installers_name_extras_that_exist():
-    extras = set(metadata.metadata(DISTRIBUTION).get_all("Provides-Extra"))
-    for name in ("Dockerfile", "pixi.toml"):
-        text = (ROOT / name).read_text()
-        found = re.findall(r"\[(\w+)\]'|extras = \[\"(\w+)\"\]", text)
-        assert found
-        assert {first or second for first, second in found} <= extras
-        assert DISTRIBUTION in text
-
-
 def test_the_limit_on_numpy_is_the_next_major_version(run):
     """The page asks the Python that ROS runs under; this Python stands for it here."""
     page = (ROOT / "docs" / "start" / "ROBOT.md").read_text()
