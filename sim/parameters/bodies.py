@@ -120,6 +120,8 @@ class Bodies:
         }
         self._free: FreeBodies | None = None
         if "size" in self._kinds:
+            # MuJoCo would look for contacts in bounding volumes of the nominal sizes.
+            self._nominal.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
             self._free = FreeBodies(self._nominal)
             self.rows["lift"] = np.zeros((copies, len(self._free.heights)))
         self.variants = Variants(self._nominal, copies)

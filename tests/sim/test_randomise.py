@@ -25,7 +25,7 @@ from holdfast.sim.parameters.senses import gaussian
 from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
 from tests.helpers.robots.carts import Cart, Laps, mjcf
-from tests.helpers.robots.meshes import write_cart
+from tests.helpers.robots.meshes import CASTER, write_cart
 from tests.helpers.robots.parameters import parameters
 
 DRIVE_FILE = Path(__file__).parents[2] / "config" / "randomise_drive.yaml"
@@ -273,6 +273,19 @@ def three_ways(task, copies, threads, randomise, monkeypatch):
     plenty = makes()
     monkeypatch.setattr(physics, "ROOM", 0)
     return shared, plenty, makes()
+
+
+@pytest.mark.parametrize("kinds", [{}, {"mass": 1.1}])
+def test_a_larger_geom_of_a_body_with_several_touches_sooner(tmp_path, kinds):
+    robot = Cart(tmp_path / "cart.xml", mjcf(CASTER))
+    larger = parameters(size={"caster": 1.5}, **kinds)
+    model = MujocoBatch(Laps(robot), 2, 0, 1, larger)._robots.variants.model(1)
+    data = mujoco.MjData(model)
+    data.qpos[2] = 0.055  # the caster's nominal lowest point is 5 mm above the floor
+    mujoco.mj_forward(model, data)
+    caster = model.geom("caster").id
+    depths = [-contact.dist for contact in data.contact if caster in contact.geom]
+    assert depths == pytest.approx([0.005])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
