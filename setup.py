@@ -57,7 +57,7 @@ WARP = ["mujoco-warp>=3.17"]  # older ones do not sum in one order on a GPU
 DOCS = ["sphinx>=8", "myst-parser>=4", "furo"]
 DEV = [
     *DOCS,
-    *DDS,
+    *(f"{each}; python_version < '3.14'" for each in DDS),  # later ones have no wheel of it
     *RAY,
     *SIGN,
     *PARQUET,

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.errors import LogError
 from holdfast.log.reader import read
 from holdfast.log.writer import Recorder

@@ -15,6 +15,8 @@ import time
 
 import pytest
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.log.writer import CHUNK_S
 from holdfast.robot.run.replay import replay
 from holdfast.robot.topics.fields import set_stamp

@@ -14,6 +14,8 @@ import sys
 import numpy as np
 import pytest
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast import share
 from holdfast.robot.run.replay import replay
 from holdfast.safety_monitor.messages import State

@@ -370,6 +370,7 @@ def test_what_contradicts_is_refused_at_the_start(tmp_path, twin, limits, option
 
 
 def test_topics_that_lack_what_only_the_limits_need(tmp_path):
+    pytest.importorskip("cyclonedds")
     policy = write_bundle(tmp_path / "policy.onnx")
     data = yaml.safe_load(configs.find("drive").read_text())
     del data["ros"]["sources"]["imu"]

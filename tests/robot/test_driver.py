@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from test_second_writer import Impostor
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.errors import LinkError
 from holdfast.robot.serial import robot as serial_robot
 from holdfast.robot.serial.hardware import SerialHardware

@@ -70,6 +70,7 @@ def test_a_robot_runs_in_lockstep_as_it_is_and_with_a_gap(name, gap, tmp_path):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_robot_runs_in_a_ros_graph(name, tmp_path):
     """A stall of this computer may stop the robot, which is then tried again."""
+    pytest.importorskip("cyclonedds")
     policy = exploring_policy(name, tmp_path)
     robot = resolve(name).contract.robot
     with running_twin("--dds", "--task", name, "--seed", SEED) as served:

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.errors import ConfigError
 from holdfast.robot.dds.types import message_class
 from holdfast.robot.topics import fields

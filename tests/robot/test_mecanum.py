@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.contract import ActionChannel, Contract, Cost, ObservationChannel
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs

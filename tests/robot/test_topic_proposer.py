@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.bundle.reader import load, log_prob
 from holdfast.errors import ConfigError
 from holdfast.robot.topics.fields import ActionCodec

@@ -9,6 +9,8 @@ import time
 import numpy as np
 import pytest
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.topics.config import Ranges, SignalField, Source
 from holdfast.robot.topics.fields import set_stamp

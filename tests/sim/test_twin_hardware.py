@@ -8,6 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
+pytest.importorskip("cyclonedds", reason="without Cyclone DDS: pip install 'holdfast-robot[dds]'")
+
 from holdfast.errors import ConfigError
 from holdfast.robot import config as configs
 from holdfast.robot.dds.types import message_class
