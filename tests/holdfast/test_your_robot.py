@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from holdfast.bundle import reader
+from holdfast.cli import main
 from holdfast.log.reader import read
 from tests.helpers.robots.walk import PAGE, Walk, blocks
 
@@ -39,6 +41,21 @@ def walked(tmp_path_factory):
 def test_the_page_s_robot_is_not_part_of_the_package():
     files = {block.label for block in blocks(PAGE.read_text("utf-8")) if block.language != "sh"}
     assert files == {"cart.xml", "cart.py", "gap.yaml", "graph.yaml"}
+
+
+def test_the_check_says_of_casters_that_grip_what_the_page_says(tmp_path, monkeypatch, capsys):
+    page = PAGE.read_text("utf-8")
+    (model,) = (block.text for block in blocks(page) if block.label == "cart.xml")
+    caster = 'mass="0.1" contype="1" friction="0.01 0.005 0.0001"'
+    assert caster in model
+    (tmp_path / "cart.xml").write_text(model.replace(caster, 'mass="0.1" contype="1"'))
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "cart", "--model", "cart.xml"]) == 0
+    assert main(["check", "--task", "cart.py:CartTask"]) == 1
+    said = capsys.readouterr().out
+    story = " ".join(page.partition("While this page was written")[2].partition("\n\n")[0].split())
+    for quoted in re.findall(r'"([^"]+)"', story):
+        assert quoted in said
 
 
 @pytest.mark.slow

@@ -98,6 +98,13 @@ def test_make_targets_that_pages_name_exist():
         assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE), name
 
 
+@pytest.mark.parametrize("page", ["FIRST_RUN.md", "YOUR_ROBOT.md"])
+def test_a_page_of_commands_says_how_the_shell_finds_them(page):
+    text = (ROOT / "docs" / "start" / page).read_text("utf-8")
+    before = text.partition("```sh\nholdfast")[0]
+    assert "`. .venv/bin/activate`" in before
+
+
 def test_the_front_page_is_short():
     assert len(README.split()) <= 700
 
