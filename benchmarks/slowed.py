@@ -117,7 +117,7 @@ class Bench:
         shutil.rmtree(out, ignore_errors=True)  # of a run that was cut short
         data = yaml.safe_load((CONFIG / "drive.yaml").read_text())
         data["familiarity"] = changes.pop("familiarity", data["familiarity"])
-        data["monitor"]["budget"] |= changes
+        data["monitor"]["budget"] |= {"on_prediction": "slow"} | changes
         if recovery is not None:
             data["monitor"]["recovery"] = dict(recovery)
         config, gap_file = self.folder / f"{name}.yaml", None
@@ -217,9 +217,9 @@ def prediction(benches: Sequence[Bench]) -> list[str]:
         ),
         "On this task slowing does not help: at half its speed a robot is outside of the corridor",
         "for twice as long, and is billed by the period. At 0.8 and 0.9 more episodes are slowed",
-        "and more reach the episode cap than at 0.5, for no less cost and less return. So",
-        "`config/drive.yaml` asks for a coverage of 0.5; at 0.01 only the critics' expectation",
-        "itself slows a robot. It is another matter where a cost is one of speed.",
+        "and more reach the episode cap than at 0.5, for no less cost and less return; at 0.01",
+        "only the critics' expectation itself slows a robot. So no robot is slowed by it unless",
+        "its file says so. It is another matter where a cost is one of speed.",
         "",
     ]
 

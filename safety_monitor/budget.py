@@ -42,13 +42,13 @@ class BudgetLimits:
             that keeps to d lie above it, and slowing those would punish ordinary luck. The run
             budget is what is promised of every single episode.
         on_prediction: what the robot does when they exceed it: `go_on`, until the episode cap;
-            `slow`, as all robots did before there was a choice; `recover`, by its recovery
-            controller; or `stop`. docs/measured/SLOWED.md compares them.
+            `slow`; `recover`, by its recovery controller; or `stop`. docs/measured/SLOWED.md
+            compares them.
     """
 
     episode_coverage: float
     slowdown_budget: Mapping[str, float] | None = None
-    on_prediction: Literal["go_on", "slow", "recover", "stop"] = "slow"
+    on_prediction: Literal["go_on", "slow", "recover", "stop"] = "go_on"
 
     def __post_init__(self) -> None:
         if not 0.0 < self.episode_coverage < 1.0:
@@ -85,7 +85,7 @@ class Budget:
         episode_cap: Mapping[str, float] | None,
         slowdown_budget: Mapping[str, float] | None,
         margin: tuple[float, ...] | None = None,
-        on_prediction: str = "slow",
+        on_prediction: str = "go_on",
     ) -> None:
         self.names = tuple(cost.name for cost in contract.costs)
         self.largest = largest

@@ -354,8 +354,8 @@ EPISODE_CAP_SPENT = _row(
 SLOWDOWN_BUDGET = _row(
     "slowdown_budget", Check.BUDGET, (LIMITED, FALLBACK, STOPPED), EPISODE,
     "{cost}: {predicted:g} predicted for this episode, {budget:g} allowed",
-    "The episode's predicted cost exceeds its budget. The robot is slowed, or does what "
-    "`budget.on_prediction` says.",
+    "The episode's predicted cost exceeds its budget, and `budget.on_prediction` says more than "
+    "`go_on`; or the prediction is no finite number.",
 )  # fmt: skip
 MEAN_COST_EXCEEDED = _row(
     "mean_cost_exceeded", Check.BUDGET, STOPPED, POLICY,

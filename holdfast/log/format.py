@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 from holdfast.contract import Contract
@@ -217,7 +217,7 @@ class RunInfo:
             for f in fields(RunInfo)
         }
         try:
-            info = build(RunInfo, data, complete=True)
+            info = _as_it_ran(build(RunInfo, data, complete=True))
         except MismatchError as error:
             raise LogError(f"its metadata is malformed ({error.sentence('')})") from None
         if (total := sum(signal_sizes(info.sources).values())) > MAX_SIGNAL:
@@ -227,6 +227,16 @@ class RunInfo:
         if info.contract.hash != entries.get("contract_hash"):
             raise LogError("its contract does not have the hash that it was logged under")
         return info
+
+
+def _as_it_ran(info: RunInfo) -> RunInfo:
+    """Return the settings of a run with what its limits left unsaid in its day."""
+    budget = info.limits.get("budget")
+    if not isinstance(budget, Mapping) or "on_prediction" in budget:
+        return info
+    # Until 2026-11-29 there was no choice: a robot was slowed.
+    told = {**info.limits, "budget": {**budget, "on_prediction": "slow"}}
+    return replace(info, limits=told)
 
 
 def _parsed(name: str, text: str) -> Any:

@@ -61,6 +61,13 @@ def test_episodes_come_back_as_they_were(run):
             np.testing.assert_array_equal(episode.signals[name], signals)
 
 
+@pytest.mark.parametrize(("told", "rule"), [({}, "slow"), ({"on_prediction": "stop"}, "stop")])
+def test_a_run_of_before_there_was_a_choice_was_slowed(told, rule):
+    limits = {"budget": {"episode_coverage": 0.5, **told}}
+    again = RunInfo.from_json(info(limits=limits).to_json())
+    assert again.limits == {"budget": {"episode_coverage": 0.5, "on_prediction": rule}}
+
+
 def test_steps_and_events_are_in_order(run):
     log = read(run[0])
     assert log.steps["step"].tolist() == [-1, 0, 1, 2, 3, 4, 5, 6, -1, 0, 1, 2, 3]

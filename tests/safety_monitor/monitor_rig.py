@@ -57,7 +57,7 @@ PLAIN_LIMITS = {
         "max_skipped": 3,
     },
     "ladder": {"trigger_steps": 1, "release_steps": 3, "fallback_max_s": 1.0},
-    "budget": {"episode_coverage": 0.5},
+    "budget": {"episode_coverage": 0.5, "on_prediction": "slow"},
     "envelope": {
         "forward_speed_m_s": {"limited": 1.25, "stopped": 1.5},
         "yaw_rate_rad_s": {"limited": 2.5, "stopped": 3.0},

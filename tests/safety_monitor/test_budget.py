@@ -10,8 +10,8 @@ from holdfast.safety_monitor.budget import Budget
 LARGEST = (1.0, 1.0)
 
 
-def budget(run=None, episode=None, largest=LARGEST, margin=None, **more):
-    return Budget(CONTRACT, largest, run, episode, margin, **more)
+def budget(run=None, episode=None, largest=LARGEST, margin=None, on_prediction="slow"):
+    return Budget(CONTRACT, largest, run, episode, margin, on_prediction)
 
 
 def test_the_contract_s_episode_caps_hold_unless_tightened():

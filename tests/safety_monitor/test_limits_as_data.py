@@ -161,6 +161,9 @@ def test_every_key_of_a_block_must_be_there_or_mean_that_nothing_is_checked(bloc
     if block == "envelope":
         assert getattr(Limits.from_mapping(data).checks[block], name) is None
         return
+    if name == "on_prediction":
+        assert Limits.from_mapping(data).budget.on_prediction == "go_on"
+        return
     with pytest.raises(ConfigError, match=rf"^monitor limits\.{block}: missing {name}$"):
         Limits.from_mapping(data)
 
