@@ -26,12 +26,15 @@ from tests.helpers.web import logs
 
 
 @contextmanager
-def served(folder):
-    """A server of a run, in this process."""
-    server = Server(WatchedRun(folder), "127.0.0.1", 0)
+def served(folder, read=False):
+    """A server of a run, in this process; if `read`, one that has read the run's settings."""
+    run = WatchedRun(folder)
+    server = Server(run, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
+        while read and run.about() is None:
+            time.sleep(0.01)
         yield server
     finally:
         server.shutdown()
@@ -41,7 +44,7 @@ def served(folder):
 @pytest.fixture
 def server(tmp_path):
     logs.record(tmp_path / "run").close()
-    with served(tmp_path / "run") as one:
+    with served(tmp_path / "run", read=True) as one:
         yield one
 
 

@@ -355,6 +355,7 @@ def test_a_wrong_option_is_told_in_a_sentence(options, sentence):
 
 
 def test_a_twin_that_is_refused_leaves_an_older_truth_alone(tmp_path):
+    pytest.importorskip("cyclonedds")
     truth = tmp_path / "truth.jsonl"
     known = '{"episode": 0, "seed": 1}\n'
     truth.write_text(known)
