@@ -56,6 +56,8 @@ def test_each_arm_is_measured_on_the_true_robot(out):
     assert found["arms"].keys() | found["failed"].keys() == {*ARMS}
     first = {"nominal", "randomised", "pessimistic"}
     assert {*first, "identified", "yardstick"} <= found["arms"].keys()
+    kept = json.loads((out / "gap_00" / "yardstick.json").read_text())
+    assert kept == {"worth": found["arms"]["yardstick"], "iterations": 2}
     _, data = checkpoint.load(out / "train_pessimistic" / CHECKPOINT)
     assert data["settings"]["pessimism"] == 1.0
     _, data = checkpoint.load(out / "train_randomised" / CHECKPOINT)
