@@ -69,14 +69,20 @@ def read_json(path: Path, error: type[HoldfastError]) -> Any:
 def read_json_lines(path: Path, error: type[HoldfastError]) -> list[Any]:
     """Return the mappings of a JSON Lines file, one per line.
 
+    A last line that is cut off is left out: whoever wrote the file was killed.
+
     Args:
         error: raised if the file cannot be read or a line is not a JSON mapping.
     """
-    found = []
-    for number, line in enumerate(read_text(path, error).splitlines(), 1):
+    found: list[Any] = []
+    text = read_text(path, error)
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             found.append(from_json(line))
         except ValueError as wrong:
+            if number == len(lines) and not text.endswith("\n"):
+                break
             raise error(f"{path}, line {number}: should be JSON ({wrong})") from None
         if not isinstance(found[-1], dict):
             raise error(f"{path}, line {number}: should be a JSON mapping")

@@ -85,7 +85,8 @@ def command(
     """Train with CPO, PCPO, FOCOPS, TRPO, primal-dual methods and fixed penalties; draw the curves.
 
     Runs lie in `out`/task/algorithm/seed. A finished run is not repeated, and an interrupted run
-    is resumed, so that the command with more seeds adds runs. What is left is printed first.
+    is resumed, so that the command with more seeds adds runs. What is left is printed first, and
+    after each run.
 
     Args:
         tasks: tasks to train on, among the five of the default.
@@ -104,9 +105,11 @@ def command(
         for task in tasks
         for name, settings in STUDIES[task].runs(task).items()
     ]
+    unfinished = [run for run in runs if done(*run) < run[0].iterations]
     console.print(left(runs))
-    for settings, place in runs:
+    for settings, place in unfinished:
         complete(settings, place, console)
+        console.print(left(runs))
     console.print(f"{write(out, tasks, seeds)}")
 
 

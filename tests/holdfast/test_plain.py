@@ -199,6 +199,20 @@ def test_a_line_that_is_wrong_is_named(tmp_path):
         plain.read_json_lines(tmp_path / "p.jsonl", ConfigError)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [('{"a": 1}\n{"a"', [1]), ('{"a', []), ('{"a": 1}\n{"a": 2}', [1, 2]), ("", [])],
+)
+def test_a_last_line_that_is_cut_off_is_left_out(tmp_path, text, found):
+    (tmp_path / "p.jsonl").write_text(text)
+    lines = plain.read_json_lines(tmp_path / "p.jsonl", ConfigError)
+    assert [line["a"] for line in lines] == found
+    (tmp_path / "p.jsonl").write_text(text + "\n{}\n")
+    if not text.endswith("}"):
+        with pytest.raises(ConfigError, match=r"p\.jsonl, line \d: should be JSON"):
+            plain.read_json_lines(tmp_path / "p.jsonl", ConfigError)
+
+
 # Names.
 
 

@@ -1,14 +1,21 @@
 """The comparison of algorithms, small: its runs are real."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from holdfast.cli import main
+from holdfast.log.format import PROGRESS
 from holdfast.policy import reproduce
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import defaults
 from holdfast.policy.reproduce import STUDIES, Study, folder, last, records
+from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.registry import resolve
+from tests.helpers.robots import runs
 
 TASK = "holdfast/PointCircle-v0"
 SMALL = Study(iterations=3, prices=(2.0,), batch=150, algorithms=("cpo",))
@@ -81,6 +88,44 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(out, monkeypatch, capsys
     assert ran == [0, 1, 2, 3, 2, 3], "the third is run again, the first two are not"
     assert [record["iteration"] for record in records(place)] == [1, 2, 3, 4]
     assert records(place)[:2] == begun[:2]
+
+
+BROKEN_OFF = """
+import sys
+from holdfast.cli import main
+from holdfast.policy import reproduce
+reproduce.STUDIES = {"holdfast/PointCircle-v0": reproduce.Study(16, (), 150, ("cpo", "pcpo"))}
+reproduce.CHECKPOINT_EVERY = 3
+sys.exit(main(["reproduce", "--tasks", *reproduce.STUDIES, "--seeds", "1", "--out", sys.argv[1]]))
+"""
+
+
+def test_a_comparison_that_was_killed_goes_on_where_it_was(out, monkeypatch, capsys):
+    """SIGKILL in the second run, between two checkpoints, and in the middle of a line."""
+    process = subprocess.Popen([sys.executable, "-c", BROKEN_OFF, str(out)])
+    progress = folder(out, TASK, "pcpo", 0) / PROGRESS
+    try:
+        runs.until(lambda: progress.exists() and progress.read_text().count("\n") > 3, limit_s=120)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    begun = len(records(progress.parent))
+    assert begun < 16
+    with progress.open("rb+") as file:
+        file.truncate(progress.stat().st_size - 20)
+    assert len(records(progress.parent)) == begun - 1
+    saved = Learner.load(progress.parent / CHECKPOINT).iteration
+    assert 3 <= saved <= begun
+    monkeypatch.setitem(reproduce.STUDIES, TASK, Study(16, (), 150, ("cpo", "pcpo")))
+    assert run(out, "--seeds", "1") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left: ")]
+    assert told == [
+        f"left: 1 of 2 runs, {16 - saved} of 32 iterations",
+        "left: 0 of 2 runs, 0 of 32 iterations",
+    ]
+    assert run(out.with_name("whole"), "--seeds", "1") == 0
+    for name in ("results.md", "PointCircle-v0.svg"):
+        assert (out / name).read_bytes() == (out.with_name("whole") / name).read_bytes()
 
 
 def test_the_last_fifth():
