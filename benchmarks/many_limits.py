@@ -2,11 +2,10 @@
 
     python -m benchmarks.many_limits --out runs/many_limits [--tasks DriveCircle-v0] [--seeds 3]
 
-Trains a policy for the highest limit and goes on from it for the range of limits, and trains one
-for each limit alone, over seeds; then runs each under each limit, for --episodes episodes with
-sampled actions, from the same starts, which no training saw. Prints a table, and writes
-docs/measured/results/many_limits.json. A run in the work folder that is finished is not repeated,
-and an interrupted one is resumed.
+Trains a policy for the range of limits, and one for each limit alone, over seeds; then runs each
+under each limit, for --episodes episodes with sampled actions, from the same starts, which no
+training saw. Prints a table, and writes docs/measured/results/many_limits.json. A run in the work
+folder that is finished is not repeated, and an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ STARTS = 10_000
 """First seed of the evaluations, which no training has."""
 
 
-def trained(settings: TrainSettings, place: Path, start_from: Path | None = None) -> Path:
+def trained(settings: TrainSettings, place: Path) -> Path:
     """Train, unless it was done already; return the checkpoint."""
-    complete(settings, place, Console(file=io.StringIO()), start_from)
+    complete(settings, place, Console(file=io.StringIO()))
     return place / CHECKPOINT
 
 
@@ -63,18 +62,14 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, list[dict[str
     rows: dict[str, list[dict[str, float]]] = {f"{limit:g}": [] for limit in LIMITS}
     for seed in range(arguments.seeds):
         settings = dataclasses.replace(base, seed=seed)
-        place = arguments.out / name / str(seed)
-        begin = dataclasses.replace(
-            settings, limit=(high,), limit_range=((high, high),), iterations=arguments.first
-        )
-        first = trained(begin, place / "first")
         many = dataclasses.replace(
             settings,
             limit_range=((low, high),),
             iterations=arguments.iterations,
             batch=arguments.batch,
         )
-        one = trained(many, place / "range", first)
+        place = arguments.out / name / str(seed)
+        one = trained(many, place / "range")
         for limit in LIMITS:
             alone = trained(dataclasses.replace(settings, limit=(limit,)), place / f"{limit:g}")
             both = (worth(path, limit, arguments.episodes, seed) for path in (one, alone))
@@ -118,8 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="*", default=["DriveCircle-v0", "PointCircle-v0"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first", type=int, default=40, help="iterations under the highest limit")
-    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--batch", type=int, default=40_000)
     parser.add_argument("--alone", type=int, default=70, help="iterations for one limit alone")
     parser.add_argument("--episodes", type=int, default=400)

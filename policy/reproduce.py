@@ -127,14 +127,11 @@ def folder(out: Path, task: str, name: str, seed: int) -> Path:
     return out / task.rpartition("/")[2] / name / str(seed)
 
 
-def complete(
-    settings: TrainSettings, place: Path, console: Console, start_from: Path | None = None
-) -> None:
-    """Run the remaining iterations of a run, which begins with another run's networks if given."""
+def complete(settings: TrainSettings, place: Path, console: Console) -> None:
+    """Run the remaining iterations of a run."""
     if done(settings, place) < settings.iterations:
         resume = (place / CHECKPOINT).exists()
-        start = None if resume else start_from
-        learner, _ = train(settings, place, resume, CHECKPOINT_EVERY, console, start_from=start)
+        learner, _ = train(settings, place, resume, CHECKPOINT_EVERY, console)
         learner.close()
 
 
