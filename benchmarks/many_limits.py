@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="*", default=["DriveCircle-v0", "PointCircle-v0"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--iterations", type=int, default=70)
     parser.add_argument("--batch", type=int, default=40_000)
     parser.add_argument("--alone", type=int, default=70, help="iterations for one limit alone")
     parser.add_argument("--episodes", type=int, default=400)
