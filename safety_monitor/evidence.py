@@ -120,13 +120,14 @@ class CostEvidence:
         keeps: evidence that it is below: reaching 1/alpha is the certificate.
         capped: evidence that the episode cap is hit more often than is tolerated. A capped
             cost hides how bad the worst episodes would have been; this shows that they are.
+        cap_hit_rate: how often it may be hit.
     """
 
     def __init__(
         self, name: str, limit: float, episode_cap: float, alpha: float, cap_hit_rate: float
     ) -> None:
         self.name, self.limit, self.episode_cap = name, limit, episode_cap
-        self.total = 0.0
+        self.cap_hit_rate, self.total = cap_hit_rate, 0.0
         share = limit / episode_cap  # above 1 where a deployment allows less than d: no alarm then
         self.exceeds = EProcess(share, alpha)
         self.keeps = EProcess(1.0 - share, alpha)
@@ -152,6 +153,15 @@ class CostEvidence:
         self.capped.restore(state.capped)
 
 
+def tolerated(rate: float, share: float) -> float:
+    """Return how often an episode cap may be hit that is a share of the contract's.
+
+    The same policy hits a lower cap more often. A cost with an exponential tail that reaches the
+    contract's cap at the rate r reaches this share of it at the rate r^share.
+    """
+    return math.pow(rate, share)
+
+
 @dataclass(frozen=True)
 class EvidenceState:
     """All that is remembered of a deployment."""
@@ -169,7 +179,7 @@ class Evidence:
         contract: names the costs, their limits d and episode caps.
         episode_cap: by cost name, as the monitor is given it; the same for all episodes.
         alpha: of each alarm and each certificate.
-        cap_hit_rate: how often the episode cap may be hit.
+        cap_hit_rate: how often the contract's episode cap may be hit; see `tolerated`.
 
     Raises:
         ContractError: as the monitor's episode cap.
@@ -189,7 +199,9 @@ class Evidence:
         self._contract_hash, self._alpha, self._cap_hit_rate = contract.hash, alpha, cap_hit_rate
         self._budget = Budget(contract, CostModel(contract).largest, episode_cap, None)
         self.costs = tuple(
-            CostEvidence(cost.name, cost.limit, run, alpha, cap_hit_rate)
+            CostEvidence(
+                cost.name, cost.limit, run, alpha, tolerated(cap_hit_rate, run / cost.episode_cap)
+            )
             for cost, run in zip(contract.costs, self._budget.cap, strict=True)
         )
 
@@ -230,7 +242,7 @@ class Evidence:
                     MEAN_COST_EXCEEDED(cost=cost.name, limit=cost.limit, episodes=episodes)
                 )
             if cost.capped.reached_at is not None:
-                rate, episodes = self._cap_hit_rate, cost.capped.reached_at
+                rate, episodes = cost.cap_hit_rate, cost.capped.reached_at
                 reasons.append(EPISODE_CAP_OFTEN_HIT(cost=cost.name, rate=rate, episodes=episodes))
 
     def to_mapping(self) -> dict[str, Any]:

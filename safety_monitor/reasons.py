@@ -364,7 +364,8 @@ MEAN_COST_EXCEEDED = _row(
 )  # fmt: skip
 EPISODE_CAP_OFTEN_HIT = _row(
     "episode_cap_often_hit", Check.BUDGET, STOPPED, POLICY,
-    "{cost}: more than {rate:g} of episodes hit the episode cap, evident after {episodes} episodes",
+    "{cost}: more than {rate:.3g} of episodes hit the episode cap, evident after {episodes} "
+    "episodes",
     "Over episodes it is evident that the episode cap is hit too often. Reset and arming are "
     "refused.",
 )  # fmt: skip

@@ -158,6 +158,15 @@ def test_a_hit_counts_as_one():
     assert second.capped.log_evidence == tolerated.log_evidence
 
 
+def test_a_lower_cap_may_be_hit_more_often_and_the_reason_says_how_often():
+    evidence = Evidence(CONTRACT, {"outside": 3.0})
+    for _ in range(8):
+        evidence.add((3.0, 0.0), True)
+    assert judged(evidence)["episode_cap_often_hit"].startswith(
+        "outside: more than 0.224 of episodes hit the episode cap, evident after "
+    )
+
+
 def test_what_one_more_step_could_break_has_hit_the_episode_cap():
     evidence = fed([(5.0, 2.0)])
     assert [math.exp(c.capped.log_evidence) < 1.0 for c in evidence.costs] == [True, True]
@@ -190,6 +199,9 @@ def test_a_tightened_episode_cap_is_the_bound():
     exceeds.add(0.25)
     cost.add(1.0, False, True)
     assert cost.exceeds.log_evidence == exceeds.log_evidence
+    hits = EProcess(0.05 ** (2.0 / 3.0), 0.05)  # of the contract's cap of 6
+    hits.add(0.0)
+    assert cost.capped.log_evidence == hits.log_evidence
     below = Evidence(CONTRACT, {"outside": 1.5}).costs[0]  # below d: no mean can exceed it
     for _ in range(50):
         below.add(1.5, False, True)
