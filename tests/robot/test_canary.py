@@ -138,24 +138,24 @@ def test_an_alarm_ends_the_trial_and_holds_the_policy(twin, config, tmp_path, ca
     place(policy, config)
     assert deploy(twin, config, tmp_path / "run", "--canary") == 0
     said = capsys.readouterr().out
-    assert "canary: alarm after 2 episodes: the episode cap of off_line is hit too often" in said
+    assert "canary: alarm after 3 episodes: the episode cap of off_line is hit too often" in said
     assert registry(config).state.canary is None
     assert deploy(twin, config, tmp_path / "more", "--canary") == 1
     assert "has no policy in the slot canary" in capsys.readouterr().err
     for options in (["--canary"], ["--anyway", "it looked good"]):
         assert run("promote", policy, "--config", config, *options) == 1
-        assert "is held on twin-1: alarm after 2 episodes" in capsys.readouterr().err
+        assert "is held on twin-1: alarm after 3 episodes" in capsys.readouterr().err
 
 
 def test_a_fault_does_not_hide_an_alarm(twin, config, tmp_path, capsys, monkeypatch):
-    """The third episode ends by a fault; the alarm of the second is a hold all the same."""
+    """The run ends by a fault after the third episode; its alarm is a hold all the same."""
     place(policy_of(tmp_path / "policy.onnx", EXCEEDS), config)
     episode, done = EpisodesByCount._episode, []
 
     def fails(self, number):
         episode(self, number)
         done.append(number)
-        if len(done) == 2:
+        if len(done) == 3:
             raise RunError("the link was cut", "link_lost")
 
     monkeypatch.setattr(EpisodesByCount, "_episode", fails)
