@@ -92,6 +92,7 @@ class Bench:
         """
         s, folder = self.settings, self.folder
         folder.mkdir(parents=True, exist_ok=True)
+        yardstick = self._kept()
         gap = folder / "gap.yaml"
         files.write(gap, yaml.safe_dump(self.gap.to_plain()))
         # A run that was cut short left these. Its registry and logs stay: each run has its own.
@@ -121,7 +122,7 @@ class Bench:
                     children["both"] = self._try(
                         "both", lambda out: self._tuned(out, child, logs["trial"])
                     )
-        yardstick = self._yardstick()
+        yardstick = yardstick or self._yardstick()
         worth = {
             name: self._worth(path) for name, path in {**self.policies, **children}.items() if path
         }
@@ -187,12 +188,25 @@ class Bench:
         settings = replace(trained, randomise=self.gap)
         return evaluate(networks, settings, EPISODES, self.settings.seed + 1)
 
+    def _kept(self) -> dict[str, Any] | None:
+        """Return what a run that was cut short found of the yardstick: half of a robot's time."""
+        path = self.folder / YARDSTICK
+        if not path.exists():
+            return None
+        made = plain.read_json(path, TrainingError)
+        with plain.well_formed(path, TrainingError):
+            worth = made["worth"]
+            names = [cost.name for cost in self.settings.task.contract.costs]
+            told = [made["iterations"], worth["return"]["mean"]]
+            told += [worth["costs"][name]["mean"] for name in names]
+            if not all(isinstance(each, (int, float)) for each in told):
+                raise TrainingError(f"{path}: means and iterations should be numbers")
+        return {"worth": worth, "iterations": made["iterations"]}
+
     def _yardstick(self) -> dict[str, Any]:
         """Train on the true robot until its policy no longer improves; return the best policy's
-        worth, and the iterations. It takes half of the robot's time, and is not made again."""
-        s, path = self.settings, self.folder / YARDSTICK
-        if path.exists():
-            return dict(plain.read_json(path, TrainingError))
+        worth, and the iterations, and keep them."""
+        s = self.settings
         settings = TrainSettings(
             task=s.task, seed=s.seed, iterations=s.yardstick, randomise=self.gap
         )
@@ -206,7 +220,7 @@ class Bench:
             best, since = (found, 0) if _better(found, best, limit) else (best, since + 1)
         learner.close()
         made = {"worth": best.summary(), "iterations": learner.iteration}
-        files.write(path, json.dumps(made, indent=1) + "\n")
+        files.write(self.folder / YARDSTICK, json.dumps(made, indent=1) + "\n")
         return made
 
 

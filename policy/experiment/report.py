@@ -40,7 +40,14 @@ def _cell(worth: Mapping[str, Any]) -> str:
 def write(folder: Path, results: Sequence[Result], contract: Contract) -> tuple[Path, Path]:
     """Write the page and its picture; return their paths."""
     page, picture = folder / PAGE, folder / PICTURE
-    text = [
+    files.write(picture, drawn(results, contract))
+    files.write(page, text(results, contract))
+    return page, picture
+
+
+def text(results: Sequence[Result], contract: Contract) -> str:
+    """Return the page, in Markdown."""
+    lines = [
         f"# Sim to real: {contract.task} on {len(results)} robots that differ",
         "",
         f"Cost and return per episode: {EPISODES} simulated episodes on the true robot without a "
@@ -58,9 +65,7 @@ def write(folder: Path, results: Sequence[Result], contract: Contract) -> tuple[
         "A cell is cost / return.",
         "",
     ]
-    files.write(picture, drawn(results, contract))
-    files.write(page, "\n".join(text))
-    return page, picture
+    return "\n".join(lines)
 
 
 def _over_head(contract: Contract) -> list[str]:
@@ -75,7 +80,7 @@ def _over_head(contract: Contract) -> list[str]:
 
 def _over_all(results: Sequence[Result], contract: Contract) -> list[list[str]]:
     rows = []
-    for name, text in ARMS.items():
+    for name, told in ARMS.items():
         made = [result for result in results if name in result["arms"]]
         if not made:
             continue
@@ -83,7 +88,7 @@ def _over_all(results: Sequence[Result], contract: Contract) -> list[list[str]]:
         shares = _shares(made, name)
         rows.append(
             [
-                f"**{name}**: {text}",
+                f"**{name}**: {told}",
                 *(_spread(each, ".1f") for each in costs.T),
                 f"{int(np.all(costs <= contract.limits, axis=1).sum())} of {len(results)}",
                 _spread(100.0 * shares, ".0f") + " %",
@@ -111,9 +116,9 @@ def _counted(results: Sequence[Result], contract: Contract) -> list[str]:
         f"- The randomised policy behind the monitor, before anything is learned, truly costs "
         f"{', '.join(f'{cost:.1f}' for cost in costs)} per episode.",
         *(
-            f"- Robot {result['gap']}, {name}: {text}"
+            f"- Robot {result['gap']}, {name}: {why}"
             for result in results
-            for name, text in result["failed"].items()
+            for name, why in result["failed"].items()
         ),
     ]
 

@@ -55,8 +55,7 @@ def command(name: Positional[Literal["sim2real"]], settings: ExperimentSettings)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     results = list(Experiment(settings, console).run())
     contract = contract_of(TrainSettings(task=settings.task))
-    with plain.well_formed(settings.out, TrainingError):
-        page, _ = report.write(settings.out, results, contract)
+    page, _ = report.write(settings.out, results, contract)
     console.print(page.read_text(encoding="utf-8"))
     console.print(f"{page}")
 
@@ -125,10 +124,18 @@ class Experiment:
                 found["ranges"] = self.files[number % len(self.files)].name
                 found["seconds"] = time.monotonic() - begun
                 files.write(path, json.dumps(found, indent=1) + "\n")
-            found = plain.read_json(path, TrainingError)
-            with plain.well_formed(path, TrainingError):
-                self.console.print(report.line(found))
-            yield found
+            yield self._read(path, number)
+
+    def _read(self, path: Path, number: int) -> dict[str, Any]:
+        """Return a robot's results from its file, which holds all that the page needs."""
+        found: dict[str, Any] = plain.read_json(path, TrainingError)
+        with plain.well_formed(path, TrainingError):
+            for name, own in (("format", FORMAT), ("gap", number)):
+                if found[name] != own:
+                    raise TrainingError(f"{path}: {name} should be {own}, received {found[name]}")
+            self.console.print(report.line(found))
+            report.text([found], self.settings.task.contract)
+        return found
 
     def _policy(self, name: str, randomise: Parameters | None, pessimism: float = 0.0) -> Path:
         """Return a policy that was trained before anything was known of the robots."""
@@ -139,8 +146,9 @@ class Experiment:
                 pessimism=pessimism,
             )  # fmt: skip
             folder = s.out / f"train_{name}"
-            train(settings, folder, folder.exists(), 10, self.console)[0].close()
-            export(folder / CHECKPOINT, out, EPISODES, task=s.own_task)
+            checkpoint = folder / CHECKPOINT
+            train(settings, folder, checkpoint.exists(), 10, self.console)[0].close()
+            export(checkpoint, out, EPISODES, task=s.own_task)
         return out
 
     def _drawn(self, number: int, nominal: Path) -> Parameters:

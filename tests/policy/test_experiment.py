@@ -82,6 +82,62 @@ def test_what_is_there_is_not_made_again(out, line, capsys):
     assert "robot 0, cost / return: nominal" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"gap": 7}, "gap should be 0, received 7"),
+        ({"format": 9}, "format should be 1, received 9"),
+        ({"monitored": {}}, "lacks 'before'"),
+    ],
+)
+def test_a_result_of_another_robot_or_format_is_not_counted(out, line, capsys, wrong, sentence):
+    path = out / "gap_00" / RESULT
+    kept = path.read_text()
+    path.write_text(json.dumps(json.loads(kept) | wrong))
+    assert main(line) == 1
+    assert f"{path}: {sentence}" in capsys.readouterr().err
+    path.write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("[]", "does not hold what it should"),
+        ('{"iterations": 2}', "lacks 'worth'"),
+        (
+            '{"iterations": 2, "worth": {"return": {"mean": 1}, "costs": {}}}',
+            "lacks 'outside_corridor'",
+        ),
+        (
+            '{"iterations": "2", "worth": {"return": {"mean": 1}, '
+            '"costs": {"outside_corridor": {"mean": 1}}}}',
+            "means and iterations should be numbers",
+        ),
+    ],
+)
+def test_a_damaged_yardstick_is_refused_before_the_robot_runs(out, line, capsys, wrong, sentence):
+    folder = out / "gap_00"
+    kept = {name: (folder / name).read_text() for name in (RESULT, "yardstick.json")}
+    (folder / RESULT).unlink()
+    (folder / "yardstick.json").write_text(wrong)
+    assert main(line) == 1
+    assert f"{folder / 'yardstick.json'}: {sentence}" in capsys.readouterr().err
+    assert [each.name for each in folder.glob("robot_*")] == ["robot_0"]
+    assert (folder / "both.onnx").exists() or (folder / "identified.onnx").exists()
+    for name, text in kept.items():
+        (folder / name).write_text(text)
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_begins_again(out, line):
+    policy, checkpoint_ = out / "nominal.onnx", out / "train_nominal" / CHECKPOINT
+    before = checkpoint_.read_bytes()
+    policy.unlink()
+    checkpoint_.unlink()
+    assert main(line) == 0
+    assert checkpoint_.read_bytes() == before
+    assert policy.exists()
+
+
 def test_other_settings_need_another_folder(out, line, capsys):
     settings = (out / SETTINGS).read_text()
     assert main([*line, "--seed", "3"]) == 1
