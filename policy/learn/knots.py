@@ -24,6 +24,9 @@ from holdfast.signals import Array
 SPACING = 1.5
 """Largest ratio of two neighbouring knots."""
 
+WIDEST = 1000.0
+"""Largest ratio of a range's ends: 19 knots, and the episodes near each are a 19th of a batch."""
+
 
 def knots(cost: Cost) -> Array:
     """Return the limits (k,) at which training holds a cost, evenly spaced in the logarithm."""

@@ -16,6 +16,10 @@ from holdfast.signals import Array
 ALTERNATIVES = 2
 """K, other robots in which each step of a copy is simulated too."""
 
+LARGEST = 1000.0
+"""Largest factor: a disagreement of a thousandth then leaves nothing of the limit. Beyond float32's
+numbers updates end in NaN."""
+
 
 def addition(rollout: Rollout, factor: float, episode_steps: int) -> Array:
     """Return what pessimism adds to the costs (T, N, m) of a rollout."""

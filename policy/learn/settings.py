@@ -18,7 +18,8 @@ from holdfast.contract import Contract, Cost, ObservationChannel
 from holdfast.errors import ContractError, HoldfastError, TrainingError
 from holdfast.policy.algorithms import ALGORITHMS
 from holdfast.policy.algorithms.algorithm import OwnSettings
-from holdfast.policy.learn.pessimism import ALTERNATIVES
+from holdfast.policy.learn.knots import WIDEST
+from holdfast.policy.learn.pessimism import ALTERNATIVES, LARGEST
 from holdfast.policy.learn.shaping import ShapingSettings
 from holdfast.schema import (
     ASCENDING,
@@ -131,7 +132,7 @@ class TrainSettings:
     limit: tuple[Annotated[float, NOT_NEGATIVE], ...] = ()
     limit_range: tuple[LimitRange, ...] = later(())
     randomise: Annotated[Parameters | None, RANDOMISATION_FILE] = None
-    pessimism: Annotated[float, NOT_NEGATIVE] = later(0.0)
+    pessimism: Annotated[float, Range(0.0, LARGEST)] = later(0.0)
     physics: PhysicsName = "mujoco"
     hidden: tuple[Annotated[int, Range(1)], ...] = (64, 64)
     initial_std: Annotated[float, POSITIVE] = 1.0
@@ -325,6 +326,12 @@ def contract_of(settings: TrainSettings) -> Contract:
     algorithm = ALGORITHMS[settings.algorithm]
     if settings.limit_range and not algorithm.meets_limit:
         raise TrainingError(f"{settings.algorithm} ignores limits; leave --limit-range out")
+    for low, high in settings.limit_range:
+        if high / WIDEST > low:
+            raise TrainingError(
+                f"limit-range should end at most {WIDEST:g} times as high as it begins, received "
+                f"{low:g} {high:g}"
+            )
     if settings.pessimism and not algorithm.meets_limit:
         raise TrainingError(f"{settings.algorithm} ignores limits; leave --pessimism out")
     unlimited = not (settings.task.has_limits or settings.limit)

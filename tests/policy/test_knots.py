@@ -42,6 +42,8 @@ def test_the_contract_of_a_range():
         ({"limit_range": ((2.0, 20.0),) * 2}, "limit-range should have two values for each cost"),
         ({"limit_range": ((2.0, 5.0),)}, r"should be in limit_range \[2, 5\], received 10"),
         ({"algorithm": "trpo"}, "trpo ignores limits; leave --limit-range out"),
+        ({"limit_range": ((1e-300, 1e300),)}, "limit-range should end at most 1000 times as high"),
+        ({"limit_range": ((1.0, 1001.0),)}, "at most 1000 times as high .* received 1 1001"),
     ],
 )
 def test_ranges_that_cannot_be_trained_for(changes, sentence):

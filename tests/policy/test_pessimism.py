@@ -141,7 +141,8 @@ def test_a_probe_of_the_task_without_limits_has_no_pessimism():
         ([], "pessimism needs randomised robots that move differently; give --randomise a file"),
         (["--algorithm", "trpo"], "trpo ignores limits; leave --pessimism out"),
         (["--limit", "0"], "pessimism adds a share of the limit; give a --limit above 0"),
-        (["--pessimism", "-1"], "pessimism should be at least 0, received -1"),
+        (["--pessimism", "-1"], "pessimism should be in [0, 1000], received -1"),
+        (["--pessimism", "1e308"], "pessimism should be in [0, 1000], received 1e+308"),
         (
             ["--task", "gym:tests.helpers.gym.gym_envs:Walk-v0", "--limit", "3"],
             "has no model that could be randomised, as pessimism needs; leave --pessimism out",
