@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from holdfast.errors import ConfigError
+from holdfast.policy.learn.pessimism import LARGEST
 from holdfast.policy.learn.settings import TASK_ID
 from holdfast.schema import POSITIVE, Range, check
 from holdfast.sim.registry import is_program, registered
@@ -52,7 +53,7 @@ class ExperimentSettings:
     config: Path | None = None
     gaps: tuple[Path, ...] = ()
     randomise: Path | None = None
-    pessimism: Annotated[float, POSITIVE] = 1.0
+    pessimism: Annotated[float, Range(0.0, LARGEST, above=True)] = 1.0
     parameters: tuple[str, ...] = ()
     count: Annotated[int, Range(1)] = 20
     seed: Annotated[int, Range(0)] = 0

@@ -157,6 +157,13 @@ def test_files_of_another_robot_are_refused_before_anything_is_trained(tmp_path,
     assert not out.exists()
 
 
+def test_a_factor_that_training_refuses_is_refused_before_anything_is_trained(tmp_path, capsys):
+    line = ["experiment", "sim2real", "--out", str(tmp_path / "out"), "--pessimism", "1001"]
+    assert main(line) == 1
+    assert "pessimism should be in (0, 1000], received 1001" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_robots_are_drawn_from_their_ranges_by_seed():
     ranges = catalogue.Parameters.from_plain(yaml.safe_load(RANGES))
     one, again, other = (ranges.drawn(np.random.default_rng(seed)) for seed in (1, 1, 2))
