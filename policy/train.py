@@ -273,7 +273,8 @@ def outcome(
     yield f"last {count} iterations: return {reward:.1f} per episode"
     rows = [(cost.name, costs[cost.name], cost.limit) for cost in contract.costs]
     if "by_limit" in records[-1]:
-        rows = [(name, *_last_at(records, name)) for name in records[-1]["by_limit"]]
+        knots = dict.fromkeys(name for record in _last(records) for name in record["by_limit"])
+        rows = [(name, *_last_at(records, name)) for name in knots]
     for name, mean, limit in rows:
         text = f"{name} {mean:.2f} per episode, limit d = {limit:g}"
         if is_met(mean, limit):
@@ -290,7 +291,7 @@ def outcome(
 
 def _last_at(records: Sequence[Mapping[str, Any]], knot: str) -> tuple[float, float]:
     """Return mean cost and mean limit of the last iterations near a knot of a range."""
-    tail = [record["by_limit"][knot] for record in _last(records)]
+    tail = [each["by_limit"][knot] for each in _last(records) if knot in each["by_limit"]]
     cost, limit = (float(np.mean([each[key] for each in tail])) for key in ("cost", "limit"))
     return cost, float(f"{limit:.3g}")
 

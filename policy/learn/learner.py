@@ -256,16 +256,20 @@ class Learner:
         }
 
     def _by_limit(self, sums: EpisodeSums) -> dict[str, dict[str, float]]:
-        """Return mean limit, cost and return at each knot, by its name."""
+        """Return mean limit, cost and return at each knot with episodes near it, by its name."""
         values = np.column_stack((sums.limit, sums.costs, sums.reward))
         means, m = self.knots.means(values, sums.limit), sums.limit.shape[1]
+        near = self.knots.shares(sums.limit).sum(axis=0) > 0.0
         return {
             name: {
                 "limit": float(mean[i]),
                 "cost": float(mean[m + i]),
                 "return": float(mean[-1]),
             }
-            for name, i, mean in zip(self.knots.names, self.knots.owner, means, strict=True)
+            for name, i, mean, some in zip(
+                self.knots.names, self.knots.owner, means, near, strict=True
+            )
+            if some
         }
 
     def _trained(self) -> dict[str, str]:

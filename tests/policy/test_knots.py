@@ -14,7 +14,7 @@ from holdfast.contract import Cost
 from holdfast.errors import TrainingError
 from holdfast.policy.algorithms.algorithm import OwnSettings
 from holdfast.policy.learn.knots import Knots, along, at_knots, knots
-from holdfast.policy.learn.learner import Learner
+from holdfast.policy.learn.learner import EpisodeSums, Learner
 from holdfast.policy.learn.settings import TrainSettings, contract_of, settings_from
 from holdfast.policy.models.checkpoint import start_from
 from holdfast.policy.train import outcome
@@ -166,6 +166,13 @@ def test_the_record_has_a_row_for_each_knot(trained):
     lines = [str(line) for line in outcome([first], CONTRACT, "cpo")]
     assert len(lines) == 8
     assert "outside_corridor at 2" in lines[1]
+
+
+def test_a_knot_without_episodes_has_no_row(trained):
+    learner, _ = trained
+    each = np.ones((3, 1))
+    sums = EpisodeSums(each[:, 0], each[:, 0], each, each, 2.0 * each)
+    assert list(learner._by_limit(sums)) == ["outside_corridor at 2"]
 
 
 def test_a_training_goes_on_bit_for_bit(trained, tmp_path):
