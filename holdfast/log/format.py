@@ -53,11 +53,6 @@ string info                    # a JSON object of texts, most of them JSON again
 STEP = messages.schema(
     """# One period of a run: what was seen, proposed and let through, and why. Version 1.
 # holdfast/run names signals, costs, actions and observation channels in order.
-uint8 STOPPED=0
-uint8 READY=1
-uint8 FALLBACK=2
-uint8 LIMITED=3
-uint8 ACTIVE=4
 builtin_interfaces/Time stamp  # now_s, on the wall clock
 uint64 sequence                # rises by one with every step of the run; a gap was lost
 uint32 episode                 # from 0
@@ -76,6 +71,11 @@ float64[] applied              # what the monitor let through, physical units
 float64 log_prob               # of the proposed action; NaN when the policy did not explore
 float64[] costs                # billed at this step, for the action before it
 float64[] cost_to_go           # predicted from here to the episode's end; NaN without critics
+uint8 STOPPED=0
+uint8 READY=1
+uint8 FALLBACK=2
+uint8 LIMITED=3
+uint8 ACTIVE=4
 uint8 state                    # the monitor's answer
 bool intervened                # the monitor changed more than the contract's limits do
 string contract_hash

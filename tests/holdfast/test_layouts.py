@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numbers
+import re
 
 import pytest
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
+from holdfast.log.format import SCHEMAS, STEP_TOPIC
 from holdfast.log.writer import Recorder
+from holdfast.safety_monitor.messages import State
 from tests.helpers.data import layouts
 from tests.helpers.data.recordings import info, record_episode
 
@@ -59,6 +62,13 @@ def test_plots_are_of_numbers(messages):
 def test_the_whole_log_is_shown_but_for_its_settings(messages):
     named = {topic for topic, _ in layouts.paths(layouts.load("log"))}
     assert named == set(messages) - {"holdfast/run"}
+
+
+def test_viewers_find_the_names_of_the_monitors_states():
+    """Lichtblick takes the constants directly before a field, of the field's type, for its names."""
+    _, definition = SCHEMAS[STEP_TOPIC]
+    (before,) = re.findall(r"((?:uint8 \w+=\d+\n)+)uint8 state ", definition)
+    assert dict(re.findall(r"(\w+)=(\d+)", before)) == {s.name: str(s.value) for s in State}
 
 
 def test_a_wrong_field_is_found(messages):
