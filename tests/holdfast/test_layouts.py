@@ -64,8 +64,13 @@ def test_the_whole_log_is_shown_but_for_its_settings(messages):
     assert named == set(messages) - {"holdfast/run"}
 
 
+def test_3d_panels_are_given_only_what_they_draw():
+    for topic in layouts.in_3d(layouts.load("log")):
+        assert SCHEMAS[topic][0] in layouts.DRAWN
+
+
 def test_viewers_find_the_names_of_the_monitors_states():
-    """Lichtblick takes the constants directly before a field, of the field's type, for its names."""
+    """Lichtblick takes the constants directly before a field, of its type, for its names."""
     _, definition = SCHEMAS[STEP_TOPIC]
     (before,) = re.findall(r"((?:uint8 \w+=\d+\n)+)uint8 state ", definition)
     assert dict(re.findall(r"(\w+)=(\d+)", before)) == {s.name: str(s.value) for s in State}

@@ -12,6 +12,9 @@ CONFIG = Path(__file__).resolve().parents[3] / "config"
 PATH = re.compile(r"(?P<topic>/?\w+(/\w+)*)(?P<fields>(\.\w+(\[\d+\])?)*)")
 """A message path, as far as the layouts use them: a topic, then fields."""
 
+DRAWN = ("visualization_msgs/msg/MarkerArray", "sensor_msgs/msg/LaserScan")
+"""Types of the layouts' topics that a 3D panel was seen to accept. Lichtblick draws no Odometry."""
+
 
 def load(name: str) -> dict[str, Any]:
     """Return a layout; a repeated key would hide a panel."""
@@ -42,6 +45,16 @@ def paths(layout: dict[str, Any]) -> list[tuple[str, str]]:
     found = [PATH.fullmatch(path) for path in named]
     assert all(found), named
     return [(match["topic"], match["fields"]) for match in found if match]
+
+
+def in_3d(layout: dict[str, Any]) -> list[str]:
+    """Return the topics that a 3D panel of a layout is to draw."""
+    return [
+        topic
+        for name, panel in layout["configById"].items()
+        if name.startswith("3D!")
+        for topic in panel["topics"]
+    ]
 
 
 def value(message: Any, fields: str) -> Any:
