@@ -21,9 +21,9 @@ from holdfast.errors import ConfigError
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import CATALOGUE, Array
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.friction import held_by
 from holdfast.sim.registry import resolve
 from holdfast.sim.robots.robot import FreeBase, physics_steps
-from holdfast.sim.scraping import scraping
 from holdfast.sim.task_spec import MujocoTaskSpec
 from holdfast.sim.tasks.task import Task
 
@@ -292,11 +292,11 @@ class Trial:
             wanted = f"{kind.get(channel.unit, '')}[{channel.name}]"
         return wanted if wanted in self.labels else ""
 
-    def scraped(self, i: int) -> str:
-        """Return what scrapes over the ground while copy i is told so; "" for nothing."""
+    def held_by(self, i: int) -> str:
+        """Return whose friction holds the robot while copy i is told so; "" for nothing's."""
         model = self.task.robot.load_model()
         moments = ((qpos[i], qvel[i], told[i]) for qpos, qvel, told in self.moments)
-        return scraping(model, moments, physics_steps(model, self.task.contract.period_s))
+        return held_by(model, moments, physics_steps(model, self.task.contract.period_s))
 
     def of(self, label: str, i: int) -> Array:
         """Return a value over the periods (T,) in which copy i's episode went on."""
@@ -352,17 +352,17 @@ def _slow(trial: Trial, i: int, response: Response, answer: str) -> bool:
 
 
 def _held_back(trial: Trial, responses: list[Response]) -> Iterator[str]:
-    """What scrapes over the ground while a speed stays low."""
-    scraped: dict[str, list[str]] = {}
+    """Whose friction on the ground is large while a speed stays low."""
+    found: dict[str, list[str]] = {}
     for i, response in enumerate(responses, start=1):
         answer = trial.answer(response.channel)
-        if answer in SPEEDS and _slow(trial, i, response, answer) and (what := trial.scraped(i)):
-            scraped.setdefault(what, []).append(command_text(response.channel, response.value))
-    for what, told in scraped.items():
+        if answer in SPEEDS and _slow(trial, i, response, answer) and (what := trial.held_by(i)):
+            found.setdefault(what, []).append(command_text(response.channel, response.value))
+    for what, told in found.items():
         yield (
-            f"under {', '.join(told)}, the base is held back by {what}: a caster should have "
-            "little friction; a wheel that does not steer should slip to its side, and be told a "
-            "wider turn by `control` (docs/guides/OWN_TASKS.md#wheels-that-scrape)"
+            f"under {', '.join(told)}, the base is held by the friction of {what}: a caster should "
+            "have little of it; a wheel that does not steer should slip to its side, and be told "
+            "a wider turn by `control` (docs/guides/OWN_TASKS.md#wheels-that-scrape)"
         )
 
 

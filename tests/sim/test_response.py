@@ -173,13 +173,13 @@ def test_what_is_implausible_is_said(task, kind, text, sentence):
 
 
 def test_casters_that_grip_are_named(task):
-    """The contacts of a motor that is too weak do not scrape, so they are not blamed."""
+    """The contacts of a motor that is too weak have no friction, so they are not blamed."""
     _, wrong = found(task(Cart, mjcf(DRAGGED.replace("<geom", '<geom name="skid"', 1))))
-    (said,) = [each for each in wrong if "is held back by" in each]
-    assert "the base is held back by skid, a geom of body 'base', " in said
-    assert ", which scrape over a geom of body 'world' (friction 1): a caster should have" in said
+    (said,) = [each for each in wrong if "is held by" in each]
+    assert "the base is held by the friction of skid, a geom of body 'base', " in said
+    assert " on a geom of body 'world' (friction 1): a caster should have little of it" in said
     _, wrong = found(task(Cart, mjcf(CASTERS, actuators=LOOSE)))
-    assert "held back" not in " ".join(wrong)
+    assert "is held by" not in " ".join(wrong)
 
 
 TYRE = 'type="ellipsoid" size="0.12 0.12 0.03"'
@@ -196,9 +196,7 @@ def test_a_rover_s_tyres_are_named_and_what_is_advised_helps(tmp_path, capsys, m
     assert main(["init", "rover", "--model", "rover.xml"]) == 0
     assert main(["check", "--task", "rover.py:RoverTask"]) == 1
     tyres = ", ".join(f"{corner}_tyre" for corner in CORNERS)
-    said = (
-        f"the base is held back by {tyres}, which scrape over floor (friction 1): a caster should"
-    )
+    said = f"the base is held by the friction of {tyres} on floor (friction 1): a caster should"
     assert said in capsys.readouterr().out
 
     pairs = "".join(map(PAIR.format, CORNERS))

@@ -1,4 +1,4 @@
-"""Which geoms of a simulated robot scrape over the ground, and so hold it back."""
+"""Which geoms of a simulated robot hold it back by their friction on the ground."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 from holdfast.signals import Array
 
 PART = 0.1
-"""A geom scrapes if friction takes so large a share of all lost power there."""
+"""Smallest share of all friction of a geom that is named."""
 
-LEAST = 0.02
-"""Wheels that roll lose no more power to friction, in W per N of the bodies' weight."""
+LEAST = 0.1
+"""Wheels that roll have less friction all together, in shares of the bodies' weight."""
 
 
-def scraping(
+def held_by(
     model: mujoco.MjModel, moments: Iterable[tuple[Array, Array, Array]], steps: int
 ) -> str:
-    """Return the geoms that scrape, as "left_tyre, which scrape over floor (friction 1)".
+    """Return the geoms with most friction, as "front_caster, left_tyre on floor (friction 1)".
 
     Args:
         moments: states qpos (nq,), qvel (nv,) with the controls (nu,) that hold in them.
         steps: physics steps that are simulated from each: a wheel that scrapes may hop.
 
     Returns:
-        "" where nothing scrapes.
+        "" where nothing holds the robot.
     """
-    lost: dict[tuple[int, int], float] = defaultdict(float)
+    force_n: dict[tuple[int, int], float] = defaultdict(float)
     friction: dict[tuple[int, int], float] = {}
-    count = 0
+    count, wrench = 0, np.zeros(6)
     for data in _simulated(model, moments, steps):
         count += 1
         for i, contact in enumerate(data.contact):
@@ -39,17 +39,17 @@ def scraping(
             if not _moves(model, own):
                 own, other = other, own
             if _moves(model, own) and not _moves(model, other):
-                lost[own, other] += _lost_w(model, data, i)
+                mujoco.mj_contactForce(model, data, i, wrench)
+                force_n[own, other] += float(np.linalg.norm(wrench[1:3]))
                 friction[own, other] = float(contact.friction[:2].max())
-    total = sum(lost.values())
+    total = sum(force_n.values())
     weight = float(model.body_subtreemass[0] * np.linalg.norm(model.opt.gravity))
     if total <= LEAST * weight * count:
         return ""
-    scraped = sorted(pair for pair, power in lost.items() if power > PART * total)
-    names = ", ".join(_name(model, own) for own, _ in scraped)
-    ground = ", ".join(dict.fromkeys(_name(model, other) for _, other in scraped))
-    worst = max(friction[pair] for pair in scraped)
-    return f"{names}, which scrape over {ground} (friction {worst:.3g})"
+    pairs = sorted(pair for pair, force in force_n.items() if force > PART * total)
+    names = ", ".join(_name(model, own) for own, _ in pairs)
+    ground = ", ".join(dict.fromkeys(_name(model, other) for _, other in pairs))
+    return f"{names} on {ground} (friction {max(friction[pair] for pair in pairs):.3g})"
 
 
 def _simulated(
@@ -66,23 +66,6 @@ def _simulated(
 
 def _moves(model: mujoco.MjModel, geom: int) -> bool:
     return int(model.body_weldid[model.geom_bodyid[geom]]) != 0
-
-
-def _lost_w(model: mujoco.MjModel, data: mujoco.MjData, i: int) -> float:
-    """Return the power that friction takes in contact i: force times speed, along the ground."""
-    contact, force = data.contact[i], np.zeros(6)
-    mujoco.mj_contactForce(model, data, i, force)
-    frame = contact.frame.reshape(3, 3)
-    first, second = (_velocity(model, data, int(geom), contact.pos) for geom in contact.geom)
-    return abs(float(force[1:3] @ (frame[1:] @ (second - first))))
-
-
-def _velocity(model: mujoco.MjModel, data: mujoco.MjData, geom: int, point: Array) -> Array:
-    """Return the velocity (3,) of a geom's body at a point, in world axes."""
-    body, moves = int(model.geom_bodyid[geom]), np.zeros(6)
-    mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_XBODY, body, moves, 0)
-    velocity: Array = moves[3:] + np.cross(moves[:3], point - data.xpos[body])
-    return velocity
 
 
 def _name(model: mujoco.MjModel, geom: int) -> str:
