@@ -1,7 +1,7 @@
 """What a copy would do next if it were another robot: how much the model does not know.
 
 A simulated copy is one robot that was drawn from the ranges of a randomisation. Its alternatives
-are other robots of these ranges in the copy's own state, told the same commands. The standard
+are other robots of these ranges in the copy's own state, told the same command. The standard
 deviation of their next states is the disagreement (As et al. 2025, "SPiDR", arXiv 2509.18648).
 """
 
@@ -33,10 +33,11 @@ class Alternatives:
     """K robots of other drawn parameters for each of N copies.
 
     A copy's alternatives are drawn with its start states, and kept for its episode. In each control
-    period they begin in the copy's state, with the commands that it was given, also those that are
-    under way. So they differ in all that moves a robot: masses, friction, sizes, gains and the
-    commands' delay. Sensors are left out: noise, bias, scale and the delay of a signal change no
-    state.
+    period they begin in the copy's state, and the command that reaches the copy reaches them. So
+    they differ in their physics: masses, friction, sizes, forces, gains. What lies on the way of
+    commands and of signals is left out. Noise, bias and scale of a sensor change no state. A delay
+    does: but while a policy explores, consecutive commands differ at random, and so would robots
+    of other delays, by more than by all else and whatever the policy does.
 
     Args:
         task: the simulated task.
@@ -50,7 +51,7 @@ class Alternatives:
         rows: named arrays (N, K, ...), one row per copy, from which all else follows.
 
     Raises:
-        ConfigError: nothing that moves a robot has a range, so that all robots would be alike.
+        ConfigError: no parameter of the physics has a range, so that all robots would be alike.
     """
 
     def __init__(
@@ -62,11 +63,11 @@ class Alternatives:
         threads: int,
         usual: Array,
     ) -> None:
-        moving = parameters.moving() if parameters else Parameters()
-        if not moving.varies:
+        physical = parameters.physical() if parameters else Parameters()
+        if not physical.varies:
             raise ConfigError(
-                f"{task.contract.task}: pessimism needs randomised robots that move differently; "
-                "give --randomise a file with a range of mass, friction, gain, delay or the like"
+                f"{task.contract.task}: pessimism needs randomised robots whose physics differ; "
+                "give --randomise a file with a range of mass, friction, gain or the like"
             )
         self._task, self._each, self._observe = task, each, Observer(task.contract)
         self._weight = np.divide(1.0, usual, out=np.zeros_like(usual), where=usual > 0.0)
@@ -74,7 +75,7 @@ class Alternatives:
         model = task.robot.load_model()
         rest = task.robot.control(np.zeros(task.contract.action_size))
         count = copies * each
-        self._robots = Robots(moving, model, rest, {}, count, task.contract.period_s)
+        self._robots = Robots(physical, model, rest, {}, count, task.contract.period_s)
         self._physics = MujocoPhysics(task, self._robots.variants, threads)
         self._q = slice(1, 1 + model.nq)
         self._v = slice(1 + model.nq, 1 + model.nq + model.nv)
@@ -100,8 +101,7 @@ class Alternatives:
     def disagreement(
         self,
         state: Array,
-        target: Array,
-        elapsed: NDArray[np.int64],
+        arrived: Array,
         signals: Signals,
         world: World,
     ) -> Array:
@@ -114,13 +114,11 @@ class Alternatives:
 
         Args:
             state: (N, size), the copies' rows of physics before the period.
-            target: (N, nu), the controls that were commanded for it.
-            elapsed: (N,), control periods before it.
+            arrived: (N, nu), the controls that reached the copies in it, before their gains.
             signals, world: the copies' own, after it.
         """
         ahead, robot = self._repeated(state), self._task.robot
-        controls = self._robots.act(self._repeated(target), self._repeated(elapsed))
-        readings = self._physics.advance(ahead, controls)
+        readings = self._physics.advance(ahead, self._robots.scaled(self._repeated(arrived)))
         body = {**robot.signals(ahead[:, self._q], ahead[:, self._v]), **robot.sensed(readings)}
         around = {name: self._repeated(array) for name, array in world.items()}
         theirs = self._observe({**body, **self._task.surroundings(body, around), **self._own})

@@ -195,8 +195,8 @@ class MujocoBatch:
             raise TrainingError(
                 f"{self.contract.task}: control should return finite numbers, received {target}"
             )
-        before = self._state.copy()
-        readings = self._physics.advance(self._state, self._robots.act(target, self.elapsed))
+        arrived, before = self._robots.arrived(target, self.elapsed), self._state.copy()
+        readings = self._physics.advance(self._state, self._robots.scaled(arrived))
         if self._senses:
             self._readings[:] = readings
         self.elapsed += 1
@@ -207,9 +207,7 @@ class MujocoBatch:
             self._robots.notice(signals, self.elapsed, slice(None))
         disagreement = np.zeros(self.copies)
         if self._alternatives:
-            disagreement = self._alternatives.disagreement(
-                before, target, self.elapsed - 1, signals, self.world
-            )
+            disagreement = self._alternatives.disagreement(before, arrived, signals, self.world)
         return self._account(signals, disagreement)
 
     def _account(self, signals: dict[str, Array], disagreement: Array) -> Step:

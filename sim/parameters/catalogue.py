@@ -143,11 +143,10 @@ class Parameters:
         }
         return dataclasses.replace(self, **found)
 
-    def moving(self) -> Parameters:
-        """Return the parameters of how a robot moves, without those of its sensors."""
-        late = {COMMAND: self.delay.by_target[COMMAND]} if COMMAND in self.delay.by_target else {}
-        sensors = {"scale": _NONE, "bias": _NONE, "noise": _NONE, "drift": _NONE}
-        return dataclasses.replace(self, delay=Amounts(late), pose="known", **sensors)
+    def physical(self) -> Parameters:
+        """Return the parameters of body and motors, without those of delays and sensors."""
+        rest = dict.fromkeys(("delay", "scale", "bias", "noise", "drift"), _NONE)
+        return dataclasses.replace(self, pose="known", **rest)
 
     @property
     def varies(self) -> bool:

@@ -61,13 +61,21 @@ class CommandPath:
             target: (N, nu), commanded controls.
             elapsed: (N,), number of earlier calls since the episode's start.
         """
+        return self.scaled(self.arrived(target, elapsed))
+
+    def arrived(self, target: Array, elapsed: NDArray[np.int64]) -> Array:
+        """Return the delayed controls (N, nu), before the gain; see `act`."""
         rows = self.rows
         if "sent" in rows:
             depth = rows["sent"].shape[1]
             rows["sent"][self._everyone, elapsed % depth] = target
             late = elapsed - rows["delay"] * self._ticks
             target = rows["sent"][self._everyone, late % depth]
-        return target * rows["gain"] if "gain" in rows else target
+        return target
+
+    def scaled(self, arrived: Array) -> Array:
+        """Return controls (N, nu) times the gain."""
+        return arrived * self.rows["gain"] if "gain" in self.rows else arrived
 
     def under_way(self) -> Array:
         """Return the controls (N, depth, nu) that may still reach the actuators."""

@@ -40,7 +40,7 @@ class Robots:
     Attributes:
         variants: models of the copies.
         rows: named arrays (N, ...), one row per copy, from which all else follows.
-        act: see `CommandPath.act`.
+        act, arrived, scaled: see `CommandPath`.
         perceived, notice: see `Senses`.
 
     Raises:
@@ -70,6 +70,7 @@ class Robots:
             **self._senses.rows,
         }
         self.act, self.under_way = self._path.act, self._path.under_way
+        self.arrived, self.scaled = self._path.arrived, self._path.scaled
         self.perceived = self._senses.perceived
         self.build, self.place = self._bodies.build, self._bodies.place
         self.remembers = self._senses.remembers

@@ -138,7 +138,7 @@ def test_a_probe_of_the_task_without_limits_has_no_pessimism():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "pessimism needs randomised robots that move differently; give --randomise a file"),
+        ([], "pessimism needs randomised robots whose physics differ; give --randomise a file"),
         (["--algorithm", "trpo"], "trpo ignores limits; leave --pessimism out"),
         (["--limit", "0"], "pessimism adds a share of the limit; give a --limit above 0"),
         (["--pessimism", "-1"], "pessimism should be in [0, 1000], received -1"),
