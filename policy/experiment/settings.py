@@ -53,7 +53,7 @@ class ExperimentSettings:
     config: Path | None = None
     gaps: tuple[Path, ...] = ()
     randomise: Path | None = None
-    pessimism: Annotated[float, Range(0.0, LARGEST, above=True)] = 25.0
+    pessimism: Annotated[float, Range(0.0, LARGEST, above=True)] = 5.0
     parameters: tuple[str, ...] = ()
     count: Annotated[int, Range(1)] = 20
     seed: Annotated[int, Range(0)] = 0

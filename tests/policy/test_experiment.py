@@ -59,7 +59,7 @@ def test_each_arm_is_measured_on_the_true_robot(out):
     kept = json.loads((out / "gap_00" / "yardstick.json").read_text())
     assert kept == {"worth": found["arms"]["yardstick"], "iterations": 2}
     _, data = checkpoint.load(out / "train_pessimistic" / CHECKPOINT)
-    assert data["settings"]["pessimism"] == 25.0
+    assert data["settings"]["pessimism"] == 5.0
     _, data = checkpoint.load(out / "train_randomised" / CHECKPOINT)
     assert "pessimism" not in data["settings"]
     assert all(worth["episodes"] == 200 for worth in found["arms"].values())
