@@ -83,6 +83,7 @@ class Comparison:
         task: the robot.
         pieces: T of them.
         names: names and sizes of the signals that are compared.
+        window_s: length of a window, s.
 
     Raises:
         LogError: there is nothing to compare.
@@ -94,8 +95,15 @@ class Comparison:
             shift of the window does not make alike.
     """
 
-    def __init__(self, task: Task, pieces: Sequence[Piece], names: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        pieces: Sequence[Piece],
+        names: Mapping[str, int],
+        window_s: float = WINDOW_S,
+    ) -> None:
         self.task, self.pieces, self.names = task, tuple(pieces), dict(names)
+        self.window_s = window_s
         self.period_s = task.contract.period_s
         longest = max(map(len, pieces))
         self.actions = np.zeros((len(pieces), longest, task.contract.action_size))
@@ -115,9 +123,9 @@ class Comparison:
                 "the recording holds less than two readings in each motion; nothing can be compared"
             )
 
-    def turns(self, every_s: float = WINDOW_S) -> Array:
+    def turns(self, every_s: float) -> Array:
         """Return the measured headings (T, K + 1) at the start of each piece, and then every so
-        many seconds, with the windows; NaN at other times.
+        many seconds; NaN at other times.
 
         A simulated robot is turned to them, so that it does not face elsewhere in the long run.
         """
@@ -132,7 +140,7 @@ class Comparison:
         return found
 
     def _windows(self) -> Windows:
-        width = round(WINDOW_S / self.period_s)
+        width = max(round(self.window_s / self.period_s), 2)
         if self.sparse:
             width = max(map(len, self.pieces)) + 1
         found = [

@@ -8,12 +8,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from holdfast.policy.identification import search
 from holdfast.policy.identification.certainty import Found, conclude, settle_whole
 from holdfast.policy.identification.compare import Comparison, compared
 from holdfast.policy.identification.fit import STEPS, Fit, select
 from holdfast.policy.identification.free import Free, chosen, strongest
 from holdfast.policy.identification.search import SearchSettings, Simulator, cross_entropy
-from holdfast.policy.identification.tracks import Piece, Recorded, pieces
+from holdfast.policy.identification.tracks import WINDOW_S, Piece, Recorded, is_sparse, pieces
 from holdfast.signals import Array
 from holdfast.sim.parameters.catalogue import Parameters, Pose
 
@@ -26,6 +27,12 @@ HELD_OUT = 5
 
 LEAST_SEARCHED = 4
 """Pieces that the search looks at, also where these are longer than it needs."""
+
+LEAST_BRIEF = 2
+"""Pieces that the first generations of the search look at."""
+
+ATTEMPTS = 3
+"""Most times that the fit begins again where one number has another value."""
 
 LEAST_NOISE = 1e-4
 """Noise that is worth a line of a profile, SI units."""
@@ -135,26 +142,41 @@ def identify(
     start = np.array([each.place(each.nominal) for each in free])
     simulators = []
 
-    def simulator(some: Sequence[Piece]) -> Simulator:
-        simulators.append(Simulator(free, Comparison(task, some, names), pose, threads))
+    def simulator(some: Sequence[Piece], window_s: float = WINDOW_S) -> Simulator:
+        simulators.append(Simulator(free, Comparison(task, some, names, window_s), pose, threads))
         return simulators[-1]
+
+    def coarse(some: Sequence[Piece]) -> tuple[Simulator, Simulator]:
+        """Return what the search looks at, a part of the motion and all of it."""
+        if is_sparse(some, period_s, search.WINDOW_S):
+            return (all_of_it := simulator(some)), all_of_it
+        part = _up_to(some, settings.search_s / period_s / 3.0, LEAST_BRIEF)
+        return simulator(part, search.WINDOW_S), simulator(some, search.WINDOW_S)
 
     try:
         searched, checked = (
-            simulator(_up_to(part, settings.search_s / period_s, LEAST_SEARCHED))
+            _up_to(part, settings.search_s / period_s, LEAST_SEARCHED)
             for part in (fitted[::2], fitted[1::2] or fitted)
         )
         say(f"searches {', '.join(each.name for each in free)}")
         strong = np.arange(len(free)) if words else strongest(free)
-        first = Fit(searched, cross_entropy(searched, settings, start, strong))
+        place = cross_entropy(*coarse(searched), settings, start, strong)
+        first = Fit(simulator(searched), place)
         moving = [int(i) for i in strong if not free[i].whole]
         say(f"search: {_told(free, first.place)}")
         moved = np.zeros(len(free))
         if len(strong) < len(free):
             first.refine(np.array(moving, np.intp), 6, STEPS[1:])
-            moving, moved = select(first, checked, moving, settings.clear, say)
+            moving, moved = select(first, simulator(checked), moving, settings.clear, say)
+        numbers = np.array(moving, np.intp)
         fit = Fit(simulator(_up_to(fitted, settings.fit_s / period_s)), first.place)
-        fit.refine(np.array(moving, np.intp), 6)
+        fit.refine(numbers, 6)
+        for _ in range(ATTEMPTS):
+            better = search.elsewhere(first.simulator, fit.place, numbers)
+            if better is None:
+                break
+            fit = Fit(fit.simulator, better)
+            fit.refine(numbers, 6)
         say(f"least squares: {_told(free, fit.place)}")
         sure = settle_whole(fit, moving, settings)
         found = conclude(fit, moving, moved, settings, sure)

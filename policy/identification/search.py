@@ -17,11 +17,23 @@ from holdfast.errors import ConfigError
 from holdfast.policy.identification import loss
 from holdfast.policy.identification.compare import Comparison, Mismatch
 from holdfast.policy.identification.free import Free, parameters_at, widest
-from holdfast.policy.identification.tracks import WINDOW_S
 from holdfast.schema import POSITIVE, PROPER_SHARE, Range, check
 from holdfast.signals import Array
 from holdfast.sim.batch.replay import Replay
 from holdfast.sim.parameters.catalogue import Pose
+
+WINDOW_S = 0.5
+"""Length of the windows of the search, s: short ones, because the path of a robot that slips is
+hardly told from one of another robot after a second."""
+
+WIDE = 8
+"""Candidates of the first generation, in usual generations."""
+
+VALUES = 15
+"""Values of each number that are tried once the search has ended."""
+
+EARLY = 0.4
+"""Share of the generations that look at a part of the motion."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,8 @@ class Simulator:
     """Simulates candidates on the pieces of a comparison, and counts.
 
     Attributes:
-        every_s: time after which a simulated robot is turned to the measured heading.
+        every_s: time after which a simulated robot is turned to the measured heading; None: with
+            each window.
         simulated: control periods so far.
     """
 
@@ -69,17 +82,18 @@ class Simulator:
     comparison: Comparison
     pose: Pose
     threads: int = 0
-    every_s: float = WINDOW_S
+    every_s: float | None = None
     simulated: int = 0
     _replays: dict[int, Replay] = field(default_factory=dict)
 
     def signals(self, places: Array) -> tuple[dict[str, Array], NDArray[np.bool_]]:
         """Return the signals (C, T, K + 1, size) of places (C, P), and which (C,) diverged."""
         count, comparison = len(places), self.comparison
+        every_s = comparison.window_s if self.every_s is None else self.every_s
         if count not in self._replays:
             self._replays[count] = Replay(
                 comparison.task, widest(self.free, self.pose), comparison.actions,
-                comparison.turns(self.every_s), comparison.names, count, self.threads,
+                comparison.turns(every_s), comparison.names, count, self.threads,
             )  # fmt: skip
         self.simulated += count * comparison.actions.shape[0] * comparison.actions.shape[1]
         given = [parameters_at(self.free, place, self.pose) for place in places]
@@ -106,36 +120,64 @@ class Simulator:
 
 
 def cross_entropy(
-    simulator: Simulator, settings: SearchSettings, start: Array, moving: NDArray[np.intp]
+    brief: Simulator,
+    simulator: Simulator,
+    settings: SearchSettings,
+    start: Array,
+    moving: NDArray[np.intp],
 ) -> Array:
     """Return the best place (P,) of a cross-entropy search (Rubinstein and Kroese 2004).
 
-    Half of the first generation is spread over all between the bounds, half about the start; each
-    next one is drawn about the best quarter of the one before.
+    A quarter of the first generation is spread about the start, the rest over all between the
+    bounds; each next one is drawn about the best of the one before. The first generation has eight
+    times as many candidates as usual, and the other early ones twice as many, all on little motion:
+    the region of the best is small, and a search that missed it at first never comes back.
 
     Args:
+        brief: with a part of the motion, for the early generations.
         moving: the numbers that are searched, as indices; the others stay.
     """
-    rng, p, count = np.random.default_rng(settings.seed), len(moving), settings.candidates
-    drawn = rng.uniform(0.0, 1.0, (count, p))
-    near = start[moving] + 0.15 * rng.standard_normal((count // 2, p))
-    drawn[: count // 2] = np.clip(near, 0.0, 1.0)
-    best, lowest = start, np.inf
-    mean, deviation = start[moving], np.full(p, 0.3)
-    whole = [
-        (simulator.free[i].whole, simulator.free[i].high - simulator.free[i].low) for i in moving
-    ]
-    least = np.array([0.4 / width if is_whole else 0.01 for is_whole, width in whole])
+    rng, count = np.random.default_rng(settings.seed), settings.candidates
+    early = max(round(EARLY * settings.generations), 1)
+    least = np.array([_least(simulator.free[i]) for i in moving])
+    drawn = rng.uniform(0.0, 1.0, (WIDE * count, len(moving)))
+    near = drawn[: len(drawn) // 4]
+    near[:] = start[moving] + 0.15 * rng.standard_normal(near.shape)
+    best, mean, deviation = start, start[moving], np.zeros(len(moving))
     for generation in range(settings.generations):
-        places = np.tile(best, (count, 1))
-        places[1:, moving] = drawn[1:]
-        losses = simulator.losses(places).sum(axis=1)
-        order = np.argsort(losses)[: max(count // 4, 2)]
-        if losses[order[0]] < lowest:
-            best, lowest = places[order[0]], losses[order[0]]
-        elite = places[order][:, moving]
+        places = np.tile(best, (len(drawn), 1))
+        places[1:, moving] = np.clip(drawn[1:], 0.0, 1.0)
+        elite = places[_order(brief if generation < early else simulator, places, count)]
+        elite = elite[: max(count // (2 if generation < early else 4), 2)]
+        best, kept = elite[0], elite[:, moving]
         share = 0.7 if generation else 1.0
-        mean = share * elite.mean(axis=0) + (1.0 - share) * mean
-        deviation = np.maximum(share * elite.std(axis=0) + (1.0 - share) * deviation, least)
-        drawn = np.clip(mean + deviation * rng.standard_normal((count, p)), 0.0, 1.0)
+        mean = share * kept.mean(axis=0) + (1.0 - share) * mean
+        deviation = np.maximum(share * kept.std(axis=0) + (1.0 - share) * deviation, least)
+        size = (2 * count if generation + 1 < early else count, len(moving))
+        drawn = mean + deviation * rng.standard_normal(size)
     return best
+
+
+def _least(free: Free) -> float:
+    """Return the least standard deviation that a number is drawn with."""
+    return 0.4 / (free.high - free.low) if free.whole else 0.01
+
+
+def _order(simulator: Simulator, places: Array, at_once: int) -> NDArray[np.intp]:
+    """Return places (C, P) by their losses, the least first, so many simulated at once."""
+    parts = [places[i : i + at_once] for i in range(0, len(places), at_once)]
+    return np.argsort(np.concatenate([simulator.losses(part).sum(axis=1) for part in parts]))
+
+
+def elsewhere(simulator: Simulator, place: Array, moving: NDArray[np.intp]) -> Array | None:
+    """Return the best of the places (P,) that differ from a place in one number, of many values
+    between its bounds; None: no other one fits better.
+
+    A search may end where one number says nothing, as friction does in a robot that never slips,
+    and least squares then have no slope to leave by.
+    """
+    values = (np.arange(VALUES) + 0.5) / VALUES
+    places = np.tile(place, (1 + VALUES * len(moving), 1))
+    places[np.arange(1, len(places)), np.repeat(moving, VALUES)] = np.tile(values, len(moving))
+    best = _order(simulator, places, VALUES + 1)[0]
+    return places[best] if best else None

@@ -220,11 +220,11 @@ def pieces(tracks: Sequence[Track], period_s: float, first_s: float | None) -> l
     return found
 
 
-def is_sparse(parts: Sequence[Track | Piece], period_s: float) -> bool:
-    """Return whether less than four poses were read in most windows of two seconds."""
+def is_sparse(parts: Sequence[Track | Piece], period_s: float, window_s: float = WINDOW_S) -> bool:
+    """Return whether less than four poses were read in most windows of a length."""
     name = "position" if "position" in parts[0].signals else next(iter(parts[0].signals))
     read = sum(int(np.isfinite(part.signals[name][:, 0]).sum()) for part in parts)
-    return read * WINDOW_S < LEAST_READ * sum(map(len, parts)) * period_s
+    return read * window_s < LEAST_READ * sum(map(len, parts)) * period_s
 
 
 def require_motion(recorded: Recorded, paths: str) -> None:
