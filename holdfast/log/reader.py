@@ -451,10 +451,13 @@ class Follower:
                 return False
             self.close()
             self._file, self._reader, self._size = self._waiting.pop(0).open("rb"), None, 0
-        size = os.fstat(self._file.fileno()).st_size
+        found = os.fstat(self._file.fileno())
+        size = found.st_size
         if size < self._size:
             raise LogError(f"should only grow, it became shorter ({self._size} to {size} bytes)")
         if size == self._size or size < len(MAGIC):
+            if not found.st_nlink and self.unfinished:
+                raise LogError("was deleted while it was read, before its end")
             return False
         self._size = size
         self._reader = self._reader or McapReader(self._file, _TOPICS)

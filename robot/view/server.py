@@ -27,6 +27,10 @@ POLL_S = 0.02
 MOST_STREAMS = 16
 """Pages that may be open at one time."""
 
+MOST_CONNECTIONS = 128
+"""Connections that may be open at one time, far below the files that a process may open: who opens
+more should not keep the viewer from reading what it watches."""
+
 SEND_LIMIT_S = 10.0
 """A page that takes nothing for so long is given up."""
 
@@ -78,6 +82,7 @@ class Server(ThreadingHTTPServer):
         self.watched, self.host = watched, host
         self.page, self.policy = page(watched.page)
         self.streams = threading.Semaphore(MOST_STREAMS)
+        self.connections = threading.Semaphore(MOST_CONNECTIONS)
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             self.address_family = found[0][0]
@@ -108,6 +113,20 @@ class Server(ThreadingHTTPServer):
         while not stop.is_set():
             if not self.watched.read():
                 stop.wait(POLL_S)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own; of too many, close it."""
+        if self.connections.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection, and make room for another."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a page that was closed while it was answered."""

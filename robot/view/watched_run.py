@@ -105,13 +105,11 @@ class WatchedRun(Watched):
             self._end_episode(result)
 
     def _begin(self, info: RunInfo) -> None:
-        self._info = info
         try:
-            self._limits = Limits.from_mapping(info.limits)
+            limits: Limits | None = Limits.from_mapping(info.limits)
         except ConfigError:  # limits of an older or a newer Holdfast: the page goes without
-            self._limits = None
-        contract, limits = info.contract, self._limits
-        margin = slowdown = None
+            limits = None
+        contract, margin, slowdown = info.contract, None, None
         if limits is not None:
             slowdown = limits.budget.slowdown_budget
             if info.prediction is not None:
@@ -119,14 +117,15 @@ class WatchedRun(Watched):
         largest = CostModel(contract).largest
         self._budget = Budget(contract, largest, info.episode_cap, slowdown, margin)
         if info.evidence is not None:
-            self._evidence = Evidence(contract, info.episode_cap)
-            self._evidence.restore(info.evidence)
-            self._enough = -math.log(info.evidence["alpha"])
+            evidence = Evidence(contract, info.episode_cap)
+            evidence.restore(info.evidence)
+            self._evidence, self._enough = evidence, -math.log(info.evidence["alpha"])
         self._place: dict[str, slice] = {}
         start = 0
         for (_, name), size in signal_sizes(info.sources).items():
             self._place.setdefault(name, slice(start, start + size))
             start += size
+        self._info, self._limits = info, limits  # last: a page is told of a run that has begun
 
     def _append(self, rows: NDArray[Any]) -> None:
         if not len(rows):

@@ -59,6 +59,8 @@ class WatchedTraining(Watched):
         except OSError as error:
             raise LogError(f"{self._path}: cannot be read ({error.strerror})") from None
         whole = lines.rfind(b"\n") + 1
+        if not whole and len(lines) == plain.MAX_BYTES:
+            raise LogError(f"{self._path}: should have shorter lines than {plain.MAX_BYTES} bytes")
         if not whole and not (renewed and self._shown):
             return False
         with self.changed:
@@ -92,7 +94,8 @@ class WatchedTraining(Watched):
             elif shown["costs"].keys() != self._shown[0]["costs"].keys():
                 raise ValueError("costs should be those of the first iteration")
             self._goal = None if goal is None else _whole(goal, "iterations", 1)
-            self._lasts_s = sum(_numbers(record["seconds"], "seconds").values())
+            lasts_s = sum(_numbers(record["seconds"], "seconds").values())
+            self._lasts_s = _number(lasts_s, "the sum of seconds")  # may be beyond all numbers
         self._shown.append(shown)
 
     # Answers, as JSON data.

@@ -162,6 +162,28 @@ def test_too_many_pages_are_refused_and_closed_ones_make_room(server):
     stream.close()
 
 
+def test_too_many_connections_are_closed_and_closed_ones_make_room(server):
+    """Whoever opens as many as a process may have files would keep the log from being read."""
+    address = ("127.0.0.1", server.server_address[1])
+    held = []
+    for _ in range(serving.MOST_CONNECTIONS + 1):
+        held.append(socket.create_connection(address, 20))
+        held[-1].sendall(b"GET ")  # slowly
+        time.sleep(0.002)
+    assert held.pop().recv(1) == b""
+    assert threading.active_count() < serving.MOST_CONNECTIONS + 10
+    for one in held:
+        one.close()
+    deadline_s = time.monotonic() + 20.0
+    while True:
+        assert time.monotonic() < deadline_s
+        try:
+            assert ask(server, "/")[0] == 200
+            break
+        except (ConnectionError, http.client.HTTPException):
+            time.sleep(0.1)
+
+
 def test_a_page_that_takes_nothing_holds_up_nobody(tmp_path, monkeypatch):
     monkeypatch.setattr(serving.Handler, "timeout", 1.0)
     log = logs.record(tmp_path / "run", logs.with_scan(), steps=800)

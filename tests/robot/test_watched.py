@@ -166,13 +166,39 @@ def test_a_hostile_log_is_told_as_json(tmp_path):
     assert "owned" in strict(run)
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"evidence": {}}, "saved evidence: missing contract_hash"),
+        ({"episode_cap": {"outside_corridor": 1e308}}, "episode cap should be at least what one"),
+        ({"episode_cap": {"other": 1.0}}, "episode cap: unknown cost other"),
+    ],
+)
+def test_settings_that_no_run_has_are_a_sentence_of_the_page(tmp_path, changes, sentence):
+    logs.record(tmp_path / "run", logs.drive_info(**changes)).close()
+    run = whole(tmp_path / "run")
+    assert sentence in run.problem
+    assert next(run.messages())["status"]["problem"] == run.problem
+    strict(run)
+
+
+def test_a_log_that_is_deleted_while_it_is_watched_is_told(tmp_path):
+    log = logs.record(tmp_path / "run")
+    run = whole(tmp_path / "run")
+    log.path.unlink()
+    assert run.read()
+    assert run.problem == f"{log.path}: was deleted while it was read, before its end"
+    strict(run)
+    log.close()
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_any_bytes_end_in_a_sentence_or_in_data(folder, seed):
     path = folder / "run_0.mcap"
     path.write_bytes(mutated_bytes(path.read_bytes(), random.Random(seed)))
     run = whole(folder)
     assert "\n" not in run.problem
-    assert "the log cannot be shown" not in run.problem  # an error that is not ours
+    assert "the file cannot be shown" not in run.problem  # an error that is not ours
     strict(run)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from holdfast import plain
 from holdfast.cli import main
 from holdfast.robot.view.watched_training import WatchedTraining
 from tests.helpers.web import browser as browsers
@@ -107,6 +108,10 @@ def test_records_of_an_older_version_have_no_limits(tmp_path):
         (json.dumps(record(2, iterations=0)), "iterations should be a whole number, at least 1, "),
         (json.dumps(record(2, costs=None)), "costs should be a mapping, received null"),
         (json.dumps(record(2, seconds={"step": None})), "seconds.step should be a finite number, "),
+        (
+            json.dumps(record(2, seconds={"a": 1e308, "b": 1e308})),
+            "sum of seconds should be a finite",
+        ),
         (json.dumps(record(2, kl=float("nan"))), "kl should be a finite number"),
         (json.dumps(record(2, costs={"other": 1.0})), "should be those of the first iteration"),
         ('{"\xff"', "iteration 2"),
@@ -122,6 +127,14 @@ def test_a_damaged_line_is_named(tmp_path, line, sentence):
     assert sentence in training.problem
     assert not training.read()
     assert training.status()["iteration"] == 1
+
+
+def test_a_line_without_an_end_is_not_waited_for(tmp_path):
+    with (tmp_path / "progress.jsonl").open("wb") as file:
+        file.truncate(plain.MAX_BYTES + 1)
+    training = WatchedTraining(tmp_path)
+    assert training.read()
+    assert "progress.jsonl: should have shorter lines than 67108864 bytes" in training.problem
 
 
 def test_a_training_with_a_damaged_line_is_not_over(tmp_path):
