@@ -33,6 +33,10 @@ STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
 warm start, so the next row follows from row, controls and model alone."""
 
 
+_SLEEP = int(getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0))
+"""Flag of models whose bodies may sleep. A row does not say which of them sleep, so a copy would
+find bodies asleep that slept in the copy that its thread simulated before."""
+
 ROOM = 256_000_000
 """Bytes that the copies' own models may take together, where copies cannot share one."""
 
@@ -51,7 +55,7 @@ class Physics(Protocol):
             (N, nsensordata), what the models' sensors read in the period's last physics step.
 
         Raises:
-            TrainingError: a copy diverged.
+            TrainingError: a copy diverged, or MuJoCo stopped with an error.
         """
 
     def refresh(self, which: NDArray[np.integer[Any]]) -> None:
@@ -68,10 +72,15 @@ class MujocoPhysics:
         task: the simulated task.
         variants: models of the copies.
         threads: number of threads; 0: one per core.
+
+    Raises:
+        TrainingError: the model's memory is too small for its first step.
     """
 
     def __init__(self, task: Task, variants: Variants, threads: int) -> None:
         model, copies = variants.nominal, variants.copies
+        model.opt.enableflags &= ~_SLEEP
+        _require_memory(task, model)
         self._task = task
         self._copies = _copies(variants, threads or os.cpu_count() or 1)
         self._steps = physics_steps(model, task.contract.period_s)
@@ -90,7 +99,10 @@ class MujocoPhysics:
     def attempt(self, state: Array, control: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Advance; return also which copies (N,) diverged and are at a start of MuJoCo's own."""
         self._control[:] = control[:, None]
-        self._copies.run(state, self._control, self._trajectory, self._sensors)
+        try:
+            self._copies.run(state, self._control, self._trajectory, self._sensors)
+        except RuntimeError as error:  # MuJoCo's
+            raise _stopped(self._task, error) from None
         # MuJoCo restarts a diverged copy from time 0, and reports it on stderr alone.
         lost = self._trajectory[:, -1, 0] < state[:, 0] + self._least_s
         state[:] = self._trajectory[:, -1]
@@ -180,6 +192,8 @@ class SharedModel:
         self._pairs = [(self._batch.expand(name), own) for name, own in variants.fields.items()]
         self._columns = _columns(model)
         self._warm_start = self._batch.bind("qacc_warmstart")
+        self._mocap_bodies = np.flatnonzero(model.body_mocapid >= 0)
+        self._mocap, self._places = self._batch.bind("mocap_pos"), variants.fields.get("body_pos")
 
     def run(self, state: Array, control: Array, trajectory: Array, sensors: Array) -> None:
         """See `OwnModels`."""
@@ -192,6 +206,8 @@ class SharedModel:
         """See `Physics`."""
         for theirs, own in self._pairs:
             theirs[which] = own[which]
+        if self._places is not None:  # mocap bodies stand where their model has them
+            self._mocap[which] = self._places[which][:, self._mocap_bodies]
 
     def close(self) -> None:
         """See `Physics`: MuJoCo's threads end with the last reference to them."""
@@ -214,6 +230,20 @@ def _columns(model: mujoco.MjModel) -> NDArray[np.intp]:
         found += range(at, at + size) if STATE >> bit & 1 else ()
         at += size
     return np.array(found, dtype=np.intp)
+
+
+def _require_memory(task: Task, model: mujoco.MjModel) -> None:
+    """Raise TrainingError if a model cannot simulate its start: in a thread of MuJoCo's this error
+    would end the process."""
+    try:
+        mujoco.mj_forward(model, mujoco.MjData(model))
+    except mujoco.FatalError as error:
+        raise _stopped(task, error) from None
+
+
+def _stopped(task: Task, error: Exception) -> TrainingError:
+    said = " ".join(str(error).split())
+    return TrainingError(f"{task.contract.task}: MuJoCo stopped the simulation ({said})")
 
 
 def diverged(task: Task) -> TrainingError:

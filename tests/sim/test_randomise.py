@@ -3,9 +3,6 @@
 import copy
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mujoco
@@ -17,7 +14,6 @@ from scipy import stats
 
 from holdfast.errors import ConfigError
 from holdfast.schema import read, to_plain
-from holdfast.sim.batch import physics
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.check import check_batch
 from holdfast.sim.parameters.catalogue import Parameters, load
@@ -25,15 +21,12 @@ from holdfast.sim.parameters.senses import gaussian
 from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
 from tests.helpers.robots.carts import Cart, Laps, mjcf
-from tests.helpers.robots.meshes import CASTER, write_cart
+from tests.helpers.robots.meshes import CASTER
 from tests.helpers.robots.parameters import parameters
 
 DRIVE_FILE = Path(__file__).parents[2] / "config" / "randomise_drive.yaml"
 DRIVE = load(DRIVE_FILE)
 BODY = parameters(mass=[0.7, 1.4], friction=[0.5, 1.2])
-SLEEP = '<option><flag sleep="enable"/></option>'
-HAS_BATCH = physics.Batch is not None
-"""Whether MuJoCo can share a model between copies: since 3.17."""
 
 
 def all_that_exists(task):
@@ -264,17 +257,6 @@ def test_models_follow_the_rows_and_share_nothing():
     assert one._robots.variants.fields == {}
 
 
-def three_ways(task, copies, threads, randomise, monkeypatch):
-    """Return equal batches: of one model that the copies share, where MuJoCo can; of a model of its
-    own for each copy; and of a few models that become all copies in turn."""
-    makes = lambda: MujocoBatch(task, copies, 3, threads, randomise)  # noqa: E731
-    shared = makes()
-    monkeypatch.setattr(physics, "Batch", None)
-    plenty = makes()
-    monkeypatch.setattr(physics, "ROOM", 0)
-    return shared, plenty, makes()
-
-
 @pytest.mark.parametrize("kinds", [{}, {"mass": 1.1}])
 def test_a_larger_geom_of_a_body_with_several_touches_sooner(tmp_path, kinds):
     robot = Cart(tmp_path / "cart.xml", mjcf(CASTER))
@@ -286,95 +268,6 @@ def test_a_larger_geom_of_a_body_with_several_touches_sooner(tmp_path, kinds):
     caster = model.geom("caster").id
     depths = [-contact.dist for contact in data.contact if caster in contact.geom]
     assert depths == pytest.approx([0.005])
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["DriveCircle-v0", "QuadrupedFollow-v0"])
-def test_how_copies_are_held_changes_nothing(name, threads, monkeypatch):
-    task = resolve(name).make()
-    task.contract = dataclasses.replace(task.contract, episode_steps=9)  # they start over
-    actions = drawn(task, 25, 11)
-    differ = parameters(mass=[0.7, 1.4], friction=[0.5, 1.2], slope={"x": [-0.05, 0.05]})
-    batches = shared, plenty, few = three_ways(task, 11, threads, differ, monkeypatch)
-    assert isinstance(shared._physics._copies, physics.SharedModel) == HAS_BATCH
-    assert len(plenty._physics._copies._models) == 11
-    assert len(few._physics._copies._models) == min(4 * threads, 11)
-    for action in actions:
-        first, *others = (batch.step(action) for batch in batches)
-        for part in vars(first):
-            for other in others:
-                np.testing.assert_array_equal(getattr(first, part), getattr(other, part))
-    kept = shared.snapshot()
-    for batch in batches:
-        batch.load(kept, np.arange(10, -1, -1))  # every copy becomes another
-    np.testing.assert_array_equal(*(batch.step(actions[0]).observation for batch in batches[:2]))
-
-
-def test_a_copy_that_diverges_is_the_same_however_copies_are_held(monkeypatch):
-    task = resolve("DriveCircle-v0").make()
-    told = []
-    for batch in three_ways(task, 4, 2, BODY, monkeypatch):
-        batch.qvel[2] = 1e9
-        control = task.robot.control(np.full((4, 2), 0.3))
-        for _ in range(2):  # the copy goes on from MuJoCo's own start
-            told.append((*batch._physics.attempt(batch._state, control), batch._state.copy()))
-    for one, *others in zip(told[:2], told[2:4], told[4:], strict=True):
-        for other in others:
-            for mine, theirs in zip(one, other, strict=True):
-                np.testing.assert_array_equal(mine, theirs)
-    assert told[0][1].tolist() == [False, False, True, False]
-
-
-@pytest.mark.skipif(not HAS_BATCH, reason="this MuJoCo shares no model")
-def test_a_model_that_keeps_more_than_its_state_is_not_shared(tmp_path):
-    """MuJoCo shares no model with sleeping bodies."""
-    file = tmp_path / "cart.xml"
-    robot = Cart(file, mjcf().replace("<worldbody>", SLEEP + "<worldbody>", 1))
-    batch = MujocoBatch(Laps(robot), 3, 0, 1, parameters(mass=[0.9, 1.1]))
-    assert isinstance(batch._physics._copies, physics.OwnModels)
-    assert np.isfinite(batch.step(np.zeros((3, 2))).observation).all()
-
-
-WEIGH = """
-import resource, sys
-from pathlib import Path
-import mujoco, numpy
-from tests.helpers.robots.carts import Cart, Laps
-from holdfast.sim.batch import physics
-from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from tests.helpers.robots.parameters import parameters
-robot, copies = Cart(Path("cart.xml"), None), int(sys.argv[1])
-if sys.argv[2] == "own":
-    physics.Batch = None
-drawn = parameters(mass=[0.9, 1.1], size={"caster": [0.9, 1.1]})
-batch = MujocoBatch(Laps(robot), copies, 0, 2, drawn)
-batch.step(numpy.zeros((copies, 2)))
-most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(mujoco.mj_sizeModel(robot.load_model()) / 1e6, most * 1024 / 1e6)
-"""
-
-
-def weighed(folder, copies, held):
-    """Return the size of a model, and the largest memory of a process with copies of it, MB."""
-    path = os.pathsep.join((str(Path(__file__).parents[1]), *sys.path))
-    ended = subprocess.run(
-        [sys.executable, "-c", WEIGH, str(copies), held], cwd=folder,
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    model_mb, most_mb = map(float, ended.stdout.split())
-    return model_mb, most_mb
-
-
-@pytest.mark.parametrize("held", ["shared", "own"])
-def test_copies_of_a_robot_with_heavy_meshes_do_not_copy_the_meshes(tmp_path, held):
-    write_cart(tmp_path, (204,))
-    model_mb, few_mb = weighed(tmp_path, 4, held)
-    _, many_mb = weighed(tmp_path, 204, held)
-    assert model_mb > 18.0
-    if held == "shared" and HAS_BATCH:
-        assert many_mb - few_mb < 0.1 * 200
-    else:
-        assert many_mb - few_mb < 256 + 50
 
 
 def test_the_same_seed_draws_the_same_whatever_the_threads():
