@@ -162,9 +162,13 @@ class Finetuner:
     @torch.no_grad()
     def ratio(self) -> Tensor:
         """Return the importance weights ρ (B,) of the present policy."""
+        return torch.exp(self._log_ratio())
+
+    @torch.no_grad()
+    def _log_ratio(self) -> Tensor:
         policy = self.networks.policy
         log_prob = policy.log_prob(policy.means(self.samples.x), self.samples.u)
-        return torch.exp(log_prob - self.samples.log_prob)
+        return log_prob - self.samples.log_prob
 
     def cost(self) -> CostEstimate:
         """Estimate the episode costs: an episode's logged cost, plus Σ_t (ρ_t − 1) A_C,t."""
@@ -176,14 +180,14 @@ class Finetuner:
         error = episodes.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else math.inf
         return CostEstimate(episodes.mean(axis=0), np.broadcast_to(error, self.limit.shape))
 
-    def unmasked_ratio(self) -> Array:
-        """Return the importance weights of the steps that are not masked."""
-        ratio: Array = self.ratio()[self.samples.weight > 0].double().numpy()
-        return ratio
+    def log_ratio(self) -> Array:
+        """Return ln ρ of the steps that are not masked."""
+        found: Array = self._log_ratio()[self.samples.weight > 0].double().numpy()
+        return found
 
     def _trusted(self) -> bool:
-        s, ratio = self.settings, self.unmasked_ratio()
-        return divergence(ratio) <= s.max_kl and effective_share(ratio) >= s.min_share
+        s, found = self.settings, self.log_ratio()
+        return divergence(found) <= s.max_kl and effective_share(found) >= s.min_share
 
     def run(self) -> dict[str, Any]:
         """Take steps until the upper cost bounds meet the target, or no step is possible."""
@@ -207,8 +211,8 @@ class Finetuner:
             "costs_before": before.by_name(names),
             "costs_after": self.cost().by_name(names),
             "targets": dict(zip(names, target.tolist(), strict=True)),
-            "kl": divergence(self.unmasked_ratio()),
-            "effective_share": effective_share(self.unmasked_ratio()),
+            "kl": divergence(self.log_ratio()),
+            "effective_share": effective_share(self.log_ratio()),
             "samples": len(self.samples),
             "masked": int((self.samples.weight == 0).sum()),
             "episodes": len(self.episode_costs),

@@ -41,6 +41,12 @@ EPISODES = 100
 """Episodes of the child in the identified simulator."""
 
 
+FAR = 10.0
+"""KL, nats per step, above which the logs tell nothing of a child: what it does is not in them."""
+
+_HARDLY = "the child would hardly ever take the logged actions"
+
+
 class Answer(IntEnum):
     """What the gate says, the worst last."""
 
@@ -102,7 +108,8 @@ class Case:
 
     Attributes:
         names, limit: the costs' names, and their limits d (costs,).
-        ratio: (steps,), importance weights ρ of the logged actions that are not masked.
+        log_ratio: (steps,), ln ρ of the importance weights of the logged actions that are not
+            masked.
         cost: the child's estimated costs.
         observations: of each episode, (K + 1, n).
         familiarity: the child's, or None.
@@ -113,7 +120,7 @@ class Case:
     settings: GateSettings
     names: tuple[str, ...]
     limit: Array
-    ratio: Array
+    log_ratio: Array
     cost: CostEstimate
     observations: tuple[Array, ...]
     familiarity: Familiarity | None
@@ -122,12 +129,12 @@ class Case:
     @property
     def kl(self) -> float:
         """KL(behaviour ‖ child) over the logged actions."""
-        return divergence(self.ratio)
+        return divergence(self.log_ratio)
 
     @property
     def share(self) -> float:
         """Effective sample size, as a share of the steps."""
-        return effective_share(self.ratio)
+        return effective_share(self.log_ratio)
 
     @property
     def near(self) -> bool:
@@ -139,15 +146,15 @@ def distance(case: Case) -> Iterator[Reason]:
     """How far the child is from the policies that made the logs."""
     most = case.settings.max_kl
     answer = Answer.CANARY if case.kl <= most else Answer.NOT_ENOUGH  # NaN is not enough
-    what, found = "KL from the behaviour policy", f"{case.kl:.3f} nats"
-    yield Reason(what, found, f"at most {most:g}", answer, About.REACH)
+    found = f"{case.kl:.3f} nats" if case.kl <= FAR else f"{case.kl:.3g} nats: {_HARDLY}"
+    yield Reason("KL from the behaviour policy", found, f"at most {most:g}", answer, About.REACH)
 
 
 def sample_size(case: Case) -> Iterator[Reason]:
     """Effective sample size, and the number of episodes."""
     least = case.settings.min_share
     answer = Answer.CANARY if case.share >= least else Answer.NOT_ENOUGH
-    found, wanted = f"{case.share:.0%} of {len(case.ratio)} steps", f"at least {least:.0%}"
+    found, wanted = f"{case.share:.0%} of {len(case.log_ratio)} steps", f"at least {least:.0%}"
     yield Reason("effective sample size", found, wanted, answer, About.REACH)
     count, fewest = len(case.observations), case.settings.min_episodes
     answer = Answer.CANARY if count >= fewest else Answer.NOT_ENOUGH
@@ -259,7 +266,7 @@ def gate(
         settings=settings,
         names=tuple(cost.name for cost in contract.costs),
         limit=contract.limits,
-        ratio=tuner.unmasked_ratio(),
+        log_ratio=tuner.log_ratio(),
         cost=tuner.cost(),
         observations=tuple(t.observation.astype(np.float64) for t in trajectories),
         familiarity=familiarity,

@@ -18,6 +18,7 @@ from holdfast.policy.improve import gate as gates
 from holdfast.policy.improve.experience import Experience
 from holdfast.policy.improve.finetune import CostEstimate, Finetuner, FinetuneSettings
 from holdfast.policy.improve.gate import Answer, Case, GateSettings, answer_of, gate
+from holdfast.policy.improve.reach import divergence, effective_share
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.safety_monitor.familiarity import Familiarity
@@ -203,11 +204,32 @@ def test_what_is_not_a_number_is_never_tried():
     case = Case(GateSettings(), ("c",), np.array([5.0]), nan, CostEstimate(nan, nan), (), None)
     for check in (gates.distance, gates.costs):
         assert answer_of(list(check(case))) is Answer.NOT_ENOUGH
-    zero = dataclasses.replace(case, ratio=np.zeros(3))
+    zero = dataclasses.replace(case, log_ratio=np.full(3, -np.inf))
     assert answer_of(list(gates.distance(zero))) is Answer.NOT_ENOUGH
     assert answer_of(list(gates.sample_size(zero))) is Answer.NOT_ENOUGH
     endless = dataclasses.replace(case, cost=CostEstimate(np.zeros(1), np.array([np.inf])))
     assert answer_of(list(gates.costs(endless))) is Answer.NOT_ENOUGH
+
+
+def test_a_child_far_from_the_logs_has_a_finite_distance_and_a_sentence(behaviour, logged):
+    """ρ of such actions is below all numbers of 32 bits, so that its logarithm was -∞."""
+    child = copy.deepcopy(behaviour.networks)
+    with torch.no_grad():
+        child.policy.log_std[:] -= 3.0
+    reasons = gate(child, familiarity_of(logged), logged, GateSettings(), 0.99, 0.95)
+    found = reasons[0].found
+    assert 100.0 < float(found.split()[0]) < 1000.0
+    assert found.endswith("nats: the child would hardly ever take the logged actions")
+    assert reasons[0].answer is Answer.NOT_ENOUGH
+    assert "inf" not in "".join(reason.found for reason in reasons)
+
+
+def test_distance_and_effective_share_by_hand():
+    log_ratio = np.log([0.5, 2.0, 1.0])
+    assert divergence(log_ratio) == pytest.approx((-0.5 + 1.0) / 3)
+    assert effective_share(log_ratio) == pytest.approx(3.5**2 / (3 * 5.25))
+    assert divergence(np.full(4, -2000.0)) == pytest.approx(1999.0)
+    assert effective_share(log_ratio - 2000.0) == pytest.approx(effective_share(log_ratio))
 
 
 @pytest.mark.parametrize("change", [{"max_kl": 0.0}, {"min_share": 1.0}, {"min_episodes": 1}])
