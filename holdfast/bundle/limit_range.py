@@ -59,8 +59,8 @@ def under(contract: Contract, limits: Sequence[float] = ()) -> Contract:
         low, high = cost.limit_range or (limit, limit)
         if not low <= limit <= high:  # NaN fails this comparison too
             raise ContractError(
-                f"limit of {cost.name} should be in [{low:g}, {high:g}], the range that the policy "
-                f"was trained for, received {limit:g}"
+                f"limit of {cost.name} should be in [{low:.12g}, {high:.12g}], the range that the "
+                f"policy was trained for, received {limit:.12g}"
             )
         narrowed[cost.name] = ranged(cost, limit, (limit, limit))
     if not costs:
@@ -81,3 +81,14 @@ def covers(contract: Contract, other: Contract) -> bool:
         return other.hash in (contract.hash, under(contract, limits_of(other)).hash)
     except ContractError:
         return False
+
+
+def titled(contract: Contract) -> str:
+    """Return what tells a contract from others in a sentence: hash, robot, task and limits d."""
+    limits = ", ".join(_limit_text(cost) for cost in contract.costs)
+    return f"{contract.hash[:12]} ({contract.robot}, {contract.task}, d = {limits})"
+
+
+def _limit_text(cost: Cost) -> str:
+    low, high = cost.limit_range or (cost.limit, cost.limit)
+    return f"{low:g} to {high:g}" if low < high else f"{cost.limit:g}"

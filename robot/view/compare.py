@@ -22,6 +22,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from holdfast.bundle.limit_range import titled
 from holdfast.errors import LogError
 from holdfast.robot.view.results import Results
 from holdfast.signals import Array
@@ -66,7 +67,7 @@ def compare(a: Results, b: Results) -> list[Tested]:
     if a.log.info.contract.hash != b.log.info.contract.hash:
         raise LogError(
             f"{a.log.path} and {b.log.path} should have one contract to be compared: theirs are "
-            f"{a.log.info.contract.hash[:12]} and {b.log.info.contract.hash[:12]}"
+            f"{titled(a.log.info.contract)} and {titled(b.log.info.contract)}"
         )
     for run in (a, b):
         if len(run) < LEAST_EPISODES:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ class Results:
     """What a run's episodes came to.
 
     Attributes:
+        name: what the run is called.
         log: the run's log.
         returns: reward return of each episode; None if the log does not have that of every one.
         costs: (episodes, costs), as billed.
@@ -30,6 +33,7 @@ class Results:
         timing: by name, a text with its unit.
     """
 
+    name: str
     log: Log
     returns: Array | None
     costs: Array
@@ -37,10 +41,6 @@ class Results:
     stops: Mapping[str, int]
     changed: Mapping[str, int]
     timing: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        return self.log.info.run
 
     def __len__(self) -> int:
         return len(self.costs)
@@ -58,6 +58,7 @@ def results(log: Log) -> Results:
     ends = [episode.result for episode in log.episodes]
     returns = [end.reward_return for end in ends if end.reward_return is not None]
     return Results(
+        name=log.info.run,
         log=log,
         returns=np.array(returns) if ends and len(returns) == len(ends) else None,
         costs=np.array([end.costs for end in ends]).reshape(-1, len(log.info.contract.costs)),
@@ -66,6 +67,28 @@ def results(log: Log) -> Results:
         changed=_changed(log),
         timing=_timing(log),
     )
+
+
+def told_apart(runs: Sequence[Results]) -> list[Results]:
+    """Return results of runs whose names differ: many a run is called "log".
+
+    Alike ones are called by the folders around their own too, by as many as it takes, and where
+    the folders are alike as well, are numbered.
+    """
+    around = [Path(os.path.abspath(run.log.path)).parent.parent.parts[1:] for run in runs]
+    names, count = [run.name for run in runs], 0
+    while (alike := _alike(names)) and any(count < len(around[i]) for i in alike):
+        count += 1
+        for i in alike:
+            names[i] = "/".join((*around[i][-count:], runs[i].name))
+    for i in alike:
+        names[i] += f" ({i + 1})"
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def _alike(names: Sequence[str]) -> list[int]:
+    """Return the positions of names that are there more than once."""
+    return [i for i, name in enumerate(names) if names.count(name) > 1]
 
 
 def mean_text(values: Array | None) -> str:

@@ -20,7 +20,7 @@ from holdfast.log.reader import Log
 from holdfast.plain import printable
 from holdfast.robot.view import compare as comparing
 from holdfast.robot.view import svg
-from holdfast.robot.view.results import Results, results, table
+from holdfast.robot.view.results import Results, results, table, told_apart
 
 PAGE = "show.html"
 MOST_LETTERS = 44
@@ -51,11 +51,11 @@ def command(
     if out is not None:
         files.require_output(out, (".html", ".htm"), paths)
     with np.errstate(all="ignore"):  # a log may hold any number
-        found = [results(log) for log in runs(paths)]
+        found = told_apart([results(log) for log in runs(paths)])
         tested = None
         if compare is not None:
             a, b = (found[paths.index(path)] for path in compare)
-            tested = comparing.compare(a, b), *_names(a, b)
+            tested = comparing.compare(a, b), a.name, b.name
         page = out or found[0].log.path.parent / PAGE
         files.write(page, write(found, tested))
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -65,11 +65,6 @@ def command(
         console.print(comparing.METHOD)
         console.print(printable(comparing.answer(*tested)))
     console.print(f"page: {page}")
-
-
-def _names(a: Results, b: Results) -> tuple[str, str]:
-    """Return the runs' names, told apart where they are alike."""
-    return (a.name, b.name) if a.name != b.name else (f"{a.name} (A)", f"{b.name} (B)")
 
 
 Test = tuple[Sequence[comparing.Tested], str, str]

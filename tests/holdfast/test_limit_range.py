@@ -87,6 +87,7 @@ def test_a_cap_allows_a_step_and_does_not_depend_on_the_way():
     [
         ((1.9,), r"limit of outside_corridor should be in \[2, 20\], the range .* received 1.9"),
         ((20.5,), "received 20.5"),
+        ((1.9999999,), "received 1.9999999"),  # not "2", which is in [2, 20]
         ((float("nan"),), "received nan"),
         ((5.0, 5.0), "limit should have a value for each cost with a range, outside_corridor; rec"),
     ],

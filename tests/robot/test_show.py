@@ -15,7 +15,7 @@ from holdfast.log.reader import read
 from holdfast.log.writer import Recorder
 from holdfast.robot.view import compare as comparing
 from holdfast.robot.view.compare import BETTER, OPEN, WORSE, compare, holm, permutation_p, planned
-from holdfast.robot.view.results import Results, results, rows
+from holdfast.robot.view.results import Results, results, rows, told_apart
 from tests.helpers.data.bundles import drive_contract
 from tests.helpers.data.recordings import info, tick
 from tests.helpers.web import logs
@@ -232,8 +232,30 @@ def test_other_contracts_and_too_few_episodes_are_refused(tmp_path):
     other = run_of(tmp_path, "other", [1, 2], contract=drive_contract(episode_steps=200))
     with pytest.raises(LogError, match="should have one contract"):
         compare(a, other)
+    cheap = dataclasses.replace(drive_contract().costs[0], limit=5.0, episode_cap=15.0)
+    stricter = run_of(tmp_path, "stricter", [1, 2], contract=drive_contract(costs=(cheap,)))
+    with pytest.raises(LogError, match=r"DriveCircle-v0, d = 10\) and \w+ \(.*, d = 5\)"):
+        compare(a, stricter)
     with pytest.raises(LogError, match="at least 2 episodes to be compared, received 1"):
         compare(a, run_of(tmp_path, "one", [1]))
+
+
+def test_runs_that_are_called_alike_are_told_apart(tmp_path, capsys):
+    for place, cost in (("first", 10), ("second", 2), ("other/second", 5)):
+        run_of(tmp_path / place, "log", [cost, cost + 1] * (5 + cost), seed=cost)
+    paths = [str(tmp_path / place / "log") for place in ("first", "second", "other/second")]
+    page = tmp_path / "page.html"
+    assert main(["show", "--compare", *paths[:2], "--out", str(page)]) == 0
+    assert "second/log is better than first/log in" in capsys.readouterr().out
+    assert "<title>first/log and second/log" in page.read_text()
+    above = tmp_path.name
+    assert main(["show", *paths, "--out", str(page)]) == 0
+    assert f"<title>first/log and {above}/second/log and other/second/log" in page.read_text()
+    names = [each.name for each in told_apart([results(read(paths[0]))] * 2)]
+    assert [name.removeprefix(f"{str(tmp_path)[1:]}/") for name in names] == [
+        "first/log (1)",
+        "first/log (2)",
+    ]
 
 
 def test_the_command_compares_and_writes_the_page(tmp_path, capsys):
