@@ -113,7 +113,8 @@ def command(
         console.print(f"{out / CHECKPOINT}: already at iteration {learner.iteration}")
         return
     console.print(f"{out / CHECKPOINT}")
-    for line in (*origin(records[0]), *outcome(records, learner.contract, settings.algorithm)):
+    lines = outcome(records, learner.contract, settings.algorithm)
+    for line in (*origin(records[0]), *lines, *too_careful(records, learner.contract, settings)):
         console.print(line)
 
 
@@ -287,6 +288,25 @@ def outcome(
             )
         else:
             yield f"  {text}, which {algorithm} does not look at"
+
+
+def too_careful(
+    records: Sequence[Mapping[str, Any]], contract: Contract, settings: TrainSettings
+) -> Iterator[Text]:
+    """Yield a warning if pessimism alone cost more than the limits in the last iterations."""
+    if not settings.pessimism:
+        return
+    steps = contract.episode_steps
+    tail = [each["disagreement"] * each["episode_steps"] / steps for each in _last(records)]
+    share = float(np.mean(tail))
+    if (spent := settings.pessimism * share) >= 1.0:
+        yield Text(
+            f"  warning: what the randomised robots disagree about costs {spent:.3g} times the "
+            f"limit d by itself, by the --pessimism {settings.pessimism:g}. A policy that meets "
+            f"the limit has to avoid it, as by standing still; a factor below {1.0 / share:.2g} "
+            "would leave room for the true cost",
+            style="yellow",
+        )
 
 
 def _last_at(records: Sequence[Mapping[str, Any]], knot: str) -> tuple[float, float]:

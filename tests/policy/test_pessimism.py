@@ -15,6 +15,7 @@ from holdfast.policy.models import checkpoint
 from holdfast.policy.probe import unconstrained
 from holdfast.policy.sampling.shards import Shard
 from holdfast.policy.ship.export import checkpoint_of, export
+from holdfast.policy.train import too_careful
 from holdfast.sim.registry import resolve
 from tests.helpers.robots.parameters import parameters
 
@@ -133,6 +134,29 @@ def test_bundles_are_measured_by_the_true_cost_and_a_child_is_trained_without(tm
 
 def test_a_probe_of_the_task_without_limits_has_no_pessimism():
     assert unconstrained(SETTINGS).pessimism == 0.0
+
+
+@pytest.mark.parametrize(("disagreement", "steps", "told"), [(0.08, 65, 1), (0.08, 32, 0)])
+def test_a_factor_that_leaves_nothing_of_the_limit_is_told(disagreement, steps, told):
+    """25 · 0.08 is twice the limit; in episodes of half the length, less than the limit."""
+    record = {"disagreement": disagreement, "episode_steps": float(steps)}
+    careful = dataclasses.replace(SETTINGS, pessimism=25.0)
+    found = [str(each) for each in too_careful([record], contract_of(careful), careful)]
+    assert len(found) == told
+    for sentence in found:
+        assert "robots disagree about costs 2 times the limit d by itself" in sentence
+        assert "a factor below 12 would" in sentence
+    plain = dataclasses.replace(SETTINGS, pessimism=0.0)
+    assert not [*too_careful([{}], contract_of(plain), plain)]
+
+
+def test_the_warning_is_the_last_word_of_a_training(tmp_path, capsys):
+    ranges = tmp_path / "ranges.yaml"
+    ranges.write_text("mass: [0.5, 2.0]\n")
+    options = ["--task", "PointCircle-v0", "--batch", "650", "--iterations", "1"]
+    options += ["--critic-steps", "2", "--randomise", str(ranges), "--pessimism", "1000"]
+    assert main(["train", *options, "--out", str(tmp_path / "run")]) == 0
+    assert "  warning: what the randomised robots" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
