@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import MET_WITHIN, Evaluation, evaluate
+from holdfast.policy.ship.export import checkpoint_of
 from holdfast.signals import Array
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.parameters.catalogue import Parameters
@@ -96,9 +98,11 @@ class Bench:
         gap = folder / "gap.yaml"
         files.write(gap, yaml.safe_dump(self.gap.to_plain()))
         # A run that was cut short left these. Its registry and logs stay: each run has its own.
-        for left in (*folder.glob("*.onnx"), *folder.glob("*.safetensors")):
-            left.unlink()
-        home = folder / f"robot_{len([*folder.glob('robot_*')])}"
+        for name in ARMS:
+            for left in (folder / f"{name}.onnx", checkpoint_of(folder / f"{name}.onnx")):
+                left.unlink(missing_ok=True)
+        homes = (folder / f"robot_{number}" for number in itertools.count())
+        home = next(each for each in homes if not each.exists())
         home.mkdir()
         twin = ["--gap", gap, "--task", s.task.id]
         quiet = Console(quiet=True)

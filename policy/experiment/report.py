@@ -51,9 +51,9 @@ def text(results: Sequence[Result], contract: Contract) -> str:
         f"# Sim to real: {contract.task} on {len(results)} robots that differ",
         "",
         f"Cost and return per episode: {EPISODES} simulated episodes on the true robot without a "
-        "monitor. A share of the return is of the yardstick's, which is trained on the true robot.",
+        f"monitor. {_SHARE if _has_shares(results) else _DIFFERENCE}",
         "",
-        *markdown_table(("policy", *_over_head(contract)), _over_all(results, contract)),
+        *markdown_table(("policy", *_over_head(results, contract)), _over_all(results, contract)),
         *_counted(results, contract),
         "",
         "## By robot",
@@ -68,13 +68,27 @@ def text(results: Sequence[Result], contract: Contract) -> str:
     return "\n".join(lines)
 
 
-def _over_head(contract: Contract) -> list[str]:
+_SHARE = "A share of the return is of the yardstick's, which is trained on the true robot."
+_DIFFERENCE = (
+    "Returns are compared by their difference from that of the yardstick, which is trained on the "
+    "true robot: a yardstick's return is not above 0, so that it has no shares."
+)
+
+
+def _has_shares(results: Sequence[Result]) -> bool:
+    """Return whether returns can be told as shares of the yardsticks': those are above 0."""
+    return all(each["arms"][YARDSTICK]["return"]["mean"] > 0.0 for each in results)
+
+
+def _over_head(results: Sequence[Result], contract: Contract) -> list[str]:
     costs = [f"{cost.name}: mean over robots [least, most]" for cost in contract.costs]
     limits = ", ".join(f"{cost.limit:g}" for cost in contract.costs)
     return [
         *costs,
         f"robots at or under d = {limits}",
-        "share of the yardstick's return [least, most]",
+        "share of the yardstick's return [least, most]"
+        if _has_shares(results)
+        else "return less the yardstick's [least, most]",
     ]
 
 
@@ -85,13 +99,13 @@ def _over_all(results: Sequence[Result], contract: Contract) -> list[list[str]]:
         if not made:
             continue
         costs = _costs(made, name)
-        shares = _shares(made, name)
+        compared = _compared(made, name, _has_shares(results))
         rows.append(
             [
                 f"**{name}**: {told}",
                 *(_spread(each, ".1f") for each in costs.T),
                 f"{int(np.all(costs <= contract.limits, axis=1).sum())} of {len(results)}",
-                _spread(100.0 * shares, ".0f") + " %",
+                _spread(compared, ".0f") + " %" * _has_shares(results),
             ]
         )
     return rows
@@ -101,14 +115,16 @@ def _counted(results: Sequence[Result], contract: Contract) -> list[str]:
     """Return sentences on the trials, on the caps, and on the whole loop."""
     certified = [result for result in results if result["certified"]]
     loop = [each for each in certified if (_costs([each], "identified") <= contract.limits).all()]
-    kept = sum(float(share) >= KEPT for share in _shares(loop, "identified"))
+    kept = ""
+    if _has_shares(results):
+        count = int((_compared(loop, "identified", True) >= 100.0 * KEPT).sum())
+        kept = f"; {count} of these policies keep at least {KEPT:.0%} of the yardstick's return"
     runs = [run for result in results for run in result["monitored"].values()]
     before = [result["monitored"]["before"]["true_costs"] for result in results]
     costs = [np.mean([each[cost.name]["mean"] for each in before]) for cost in contract.costs]
     return [
         f"- The whole loop ends in a certified policy at or under d on {len(loop)} of "
-        f"{len(results)} robots; {kept} of these policies keep at least {KEPT:.0%} of the "
-        "yardstick's return.",
+        f"{len(results)} robots{kept}.",
         f"- Of {len(certified)} certified policies, {len(certified) - len(loop)} truly cost more "
         "than d.",
         f"- In {sum(run['over_cap'] for run in runs)} of {sum(run['episodes'] for run in runs)} "
@@ -139,7 +155,8 @@ def _by_robot(result: Result) -> list[str]:
 
 
 def drawn(results: Sequence[Result], contract: Contract) -> str:
-    """Draw each arm's policies: cost as a share of the limit d, and share of the return."""
+    """Draw each arm's policies: cost as a share of the limit d, and return beside yardsticks'."""
+    shares = _has_shares(results)
     figure = Figure(figsize=(8.5, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for i, name in enumerate(ARMS):
@@ -149,11 +166,15 @@ def drawn(results: Sequence[Result], contract: Contract) -> str:
         beside = i + np.linspace(-0.25, 0.25, len(made))
         costs = (_costs(made, name) / np.maximum(contract.limits, 1e-9)).max(axis=1)
         left.plot(beside, costs, "o", markersize=3.5, color=f"C{i}")
-        right.plot(beside, 100.0 * _shares(made, name), "o", markersize=3.5, color=f"C{i}")
+        compared = _compared(made, name, shares)
+        right.plot(beside, compared, "o", markersize=3.5, color=f"C{i}")
     left.axhline(1.0, color=LIMIT, linestyle="--", label="limit d")
     left.set(ylabel="cost per episode / d", ylim=(0, None))
     left.legend(loc="upper right")
-    right.set(ylabel="return, % of the yardstick's", ylim=(0, None))
+    if shares:
+        right.set(ylabel="return, % of the yardstick's", ylim=(0, None))
+    else:
+        right.set(ylabel="return less the yardstick's")
     for axes in (left, right):
         axes.set_xticks(range(len(ARMS)), list(ARMS), rotation=30, ha="right")
     return svg(figure)
@@ -166,12 +187,14 @@ def _costs(results: Sequence[Result], name: str) -> Array:
     )
 
 
-def _shares(results: Sequence[Result], name: str) -> Array:
-    """Return the returns (robots,) of an arm's policies as shares of the yardsticks'."""
+def _compared(results: Sequence[Result], name: str, shares: bool) -> Array:
+    """Return the returns (robots,) of an arm's policies beside the yardsticks': as shares of them,
+    in percent, or as differences."""
     arms = [result["arms"] for result in results]
-    return np.array(
-        [each[name]["return"]["mean"] / each[YARDSTICK]["return"]["mean"] for each in arms]
-    )
+    found = np.array([each[name]["return"]["mean"] for each in arms])
+    yardstick = np.array([each[YARDSTICK]["return"]["mean"] for each in arms])
+    compared: Array = 100.0 * found / yardstick if shares else found - yardstick
+    return compared
 
 
 def _spread(values: Array, digits: str) -> str:

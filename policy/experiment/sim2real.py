@@ -32,6 +32,9 @@ from holdfast.sim.twin.serve import require_config
 
 SETTINGS = "settings.json"
 RESULT = "result.json"
+FIRST = "nominal"
+"""The policy that is made first."""
+
 DRAWS = 40
 """Robots that are looked at, at most, for each robot of the experiment."""
 
@@ -103,13 +106,20 @@ class Experiment:
             raise ConfigError(
                 f"{path}: is of an experiment with other settings; give another --out"
             )
+        if not path.exists() and (self.settings.out / f"{FIRST}.onnx").exists():
+            raise ConfigError(
+                f"{self.settings.out}: has policies of an experiment, but no {SETTINGS} that says "
+                "how they were made; give another --out"
+            )
+        for name in (report.PAGE, report.PICTURE):
+            files.require_output(self.settings.out / name, (".md", ".svg"))
         self.settings.out.mkdir(parents=True, exist_ok=True)
         files.write(path, json.dumps(told, indent=1) + "\n")
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield the results of each robot."""
         policies = {
-            "nominal": self._policy("nominal", None),
+            FIRST: self._policy(FIRST, None),
             "randomised": self._policy("randomised", self.known),
             "pessimistic": self._policy("pessimistic", self.known, self.settings.pessimism),
         }
@@ -118,7 +128,7 @@ class Experiment:
             path = folder / RESULT
             if not path.exists():
                 begun = time.monotonic()
-                gap = self._drawn(number, policies["nominal"])
+                gap = self._drawn(number, policies[FIRST])
                 found = Bench(self.settings, folder, gap, self.parameters, policies).run()
                 found |= {"gap": number, "robot": gap.to_plain()}
                 found["ranges"] = self.files[number % len(self.files)].name

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from holdfast.cli import main
-from holdfast.policy.experiment import report
+from holdfast.errors import ConfigError
+from holdfast.policy.experiment import arms, report
 from holdfast.policy.experiment.arms import ARMS
 from holdfast.policy.experiment.sim2real import RESULT, SETTINGS
 from holdfast.policy.models import checkpoint
@@ -138,6 +139,48 @@ def test_a_training_that_was_killed_before_its_first_checkpoint_begins_again(out
     assert policy.exists()
 
 
+def test_what_is_not_the_experiment_s_own_stays(out, line, capsys, monkeypatch):
+    """The folder of a robot whose run was cut short, with a person's files in it."""
+    folder = out / "gap_00"
+    kept = (folder / RESULT).read_text()
+    (folder / RESULT).unlink()
+    (folder / "mine.onnx").write_text("precious")
+    (folder / "robot_0").rename(folder / "robot_1")
+    found = []
+
+    def stop(home, *_):
+        found.append(home.name)
+        raise ConfigError("that is enough")
+
+    monkeypatch.setattr(arms, "demo_robot", stop)
+    assert main(line) == 1
+    assert "that is enough" in capsys.readouterr().err
+    assert found == ["robot_0"]
+    assert (folder / "mine.onnx").read_text() == "precious"
+    assert not (folder / "identified.onnx").exists()
+    (folder / RESULT).write_text(kept)
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_robots_run(out, line, capsys):
+    page = out / report.PAGE
+    page.unlink()
+    page.mkdir()
+    assert main(line) == 1
+    said = capsys.readouterr()
+    assert said.err == f"holdfast: {page}: cannot be written (it is a folder)\n"
+    assert "robot 0" not in said.out
+    page.rmdir()
+
+
+def test_policies_without_their_settings_are_not_taken_over(out, line, capsys):
+    settings = out / SETTINGS
+    kept = settings.read_text()
+    settings.unlink()
+    assert main(line) == 1
+    assert "has policies of an experiment, but no settings.json" in capsys.readouterr().err
+    settings.write_text(kept)
+
+
 def test_other_settings_need_another_folder(out, line, capsys):
     settings = (out / SETTINGS).read_text()
     assert main([*line, "--seed", "3"]) == 1
@@ -172,14 +215,14 @@ def test_robots_are_drawn_from_their_ranges_by_seed():
     assert one.to_plain()["noise"] == {"position": 0.01}
 
 
-def result(gap, cost, reward, *, certified, over=0, failed=None):
+def result(gap, cost, reward, *, certified, over=0, failed=None, yardstick=200.0):
     def worth(cost, reward):
         return {"costs": {"outside_corridor": {"mean": cost}}, "return": {"mean": reward}}
 
     run = {"episodes": 40, "over_cap": over, "true_costs": {"outside_corridor": {"mean": 16.0}}}
     arms = {"nominal": worth(30.0, 50.0), "identified": worth(cost, reward)}
     return {
-        "gap": gap, "ranges": "gaps.yaml", "arms": arms | {"yardstick": worth(9.0, 200.0)},
+        "gap": gap, "ranges": "gaps.yaml", "arms": arms | {"yardstick": worth(9.0, yardstick)},
         "failed": failed or {}, "monitored": {"before": run, "trial": run}, "gate": "try as canary",
         "trial": "certified" if certified else "alarm", "certified": certified,
     }  # fmt: skip
@@ -204,3 +247,21 @@ def test_the_page_counts(tmp_path):
     assert "Robot 3, logs: no log-probabilities" in text
     assert "| 0 | gaps.yaml | 30.0 / 50 | - | - | - | 8.0 / 190 | - | 9.0 / 200 |" in text
     assert re.search(r"identified", picture.read_text())
+
+
+@pytest.mark.parametrize("yardstick", [-20.0, 0.0])
+def test_a_yardstick_without_a_positive_return_has_no_shares(tmp_path, yardstick):
+    results = [
+        result(0, 8.0, 190.0, certified=True),
+        result(1, 9.0, -50.0, certified=True, yardstick=yardstick),
+    ]
+    page, picture = report.write(tmp_path, results, drive_contract())
+    text = page.read_text()
+    assert "a yardstick's return is not above 0, so that it has no shares" in text
+    assert "| return less the yardstick's [least, most] |" in text
+    least, most = sorted((-10.0, -50.0 - yardstick))
+    identified = next(row for row in text.splitlines() if row.startswith("| **identified**"))
+    assert identified.endswith(f"| {(least + most) / 2:.0f} [{least:.0f}, {most:.0f}] |")
+    assert "certified policy at or under d on 2 of 2 robots.\n" in text
+    assert "%" not in text
+    assert "return less the yardstick's" in picture.read_text()
