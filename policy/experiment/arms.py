@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from holdfast import files, plain
-from holdfast.errors import HoldfastError, TrainingError
+from holdfast.errors import FileError, HoldfastError, TrainingError
 from holdfast.log import reader as log
 from holdfast.log.evidence import CERTIFIED
 from holdfast.policy import identify as identification
@@ -146,6 +146,8 @@ class Bench:
         out = self.folder / f"{name}.onnx"
         try:
             make(out)
+        except FileError:  # a full disk says nothing of the arm
+            raise
         except HoldfastError as error:
             self.failed[name] = str(error)
             return None

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from holdfast.cli import main
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, FileError
 from holdfast.policy.experiment import arms, report
 from holdfast.policy.experiment.arms import ARMS
+from holdfast.policy.experiment.settings import ExperimentSettings
 from holdfast.policy.experiment.sim2real import RESULT, SETTINGS
 from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
@@ -159,6 +160,19 @@ def test_what_is_not_the_experiment_s_own_stays(out, line, capsys, monkeypatch):
     assert (folder / "mine.onnx").read_text() == "precious"
     assert not (folder / "identified.onnx").exists()
     (folder / RESULT).write_text(kept)
+
+
+def test_a_full_disk_is_no_result_of_an_arm(tmp_path):
+    bench = arms.Bench(ExperimentSettings(), tmp_path, None, (), {"randomised": tmp_path})
+
+    def fail(error):
+        raise error
+
+    assert bench._try("logs", lambda _: fail(ConfigError("no log-probabilities"))) is None
+    assert bench.failed == {"logs": "no log-probabilities"}
+    with pytest.raises(FileError, match="No space left"):
+        bench._try("both", lambda _: fail(FileError("cannot be written (No space left)")))
+    assert bench.failed.keys() == {"logs"}
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_robots_run(out, line, capsys):
