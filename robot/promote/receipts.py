@@ -124,7 +124,8 @@ def standing(state: State) -> list[str]:
     def shown(slot: Slot | None) -> str:
         if slot is None:
             return "none"
-        return slot.bundle[:12] + (" (held)" if slot.bundle in state.held else "")
+        held = " (held)" if slot.bundle in state.held else ""
+        return f"{slot.bundle[:12]}{_limits(slot)}{held}"
 
     slots = (("promoted", state.promoted), ("previous", state.previous), ("canary", state.canary))
     said = [f"{name}: {shown(slot)}" for name, slot in slots]
@@ -154,5 +155,12 @@ def _run_line(run: Run) -> str:
 def _change_line(entry: Entry, trusted: Mapping[str, str]) -> str:
     name = signer(entry.signed, trusted)
     signed, why = f", signed by {name}" if name else "", f": {entry.why}" if entry.why else ""
-    what = f"{entry.action} {entry.bundle[:12]} by {entry.by}{signed}{why}"
+    slot = {"canary": entry.state.canary, "promote": entry.state.promoted}.get(entry.action)
+    under = _limits(slot) if slot else ""
+    what = f"{entry.action} {entry.bundle[:12]}{under} by {entry.by}{signed}{why}"
     return f"receipt {entry.number}, {entry.at}: {what}"
+
+
+def _limits(slot: Slot) -> str:
+    """Return the limits in force in a slot as words; "" where they are the contract's own."""
+    return f" under limit {', '.join(f'{limit:g}' for limit in slot.limit)}" if slot.limit else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from holdfast import files, plain
 from holdfast.bundle.reader import Bundle
-from holdfast.errors import BundleError, ConfigError, FileError, RunError
+from holdfast.errors import BundleError, ConfigError, ContractError, FileError, RunError
 from holdfast.log.evidence import count
 from holdfast.log.format import EpisodeResult
 from holdfast.registry.registry import Registry
@@ -41,10 +41,10 @@ def require_no_alarm(registry: Registry, bundle: Bundle) -> None:
         saved = plain.read_json(path, ConfigError)
         try:
             caps = {cost["name"]: cost["episode_cap"] for cost in saved["evidence"]["costs"]}
-            limits = [saved["limit"][name] for name in bundle.ranged]
-        except (TypeError, KeyError):
-            caps, limits = {}, []  # malformed, as is told below
-        evidence = Deployment(path, Evidence(bundle.under(limits).contract, caps)).evidence
+            contract = bundle.under([saved["limit"][name] for name in bundle.ranged]).contract
+        except (TypeError, KeyError, ContractError):
+            caps, contract = {}, bundle.contract  # malformed, as is told below
+        evidence = Deployment(path, Evidence(contract, caps)).evidence
         if said := alarms(evidence):
             raise BundleError(
                 f"{bundle.hash[:12]} is held on {registry.hardware_id}: alarm after "

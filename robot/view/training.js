@@ -38,7 +38,7 @@ function introduce() {
   $("about").textContent = about.task ? `${about.task}, algorithm ${about.algorithm}` : "The records do not name the task.";
   const over = "over the iterations";
   $("return").replaceChildren(figure("sum of the rewards, mean of an iteration's episodes", over));
-  $("costs").replaceChildren(...about.costs.map((cost) => figure(cost.limit === null ? `${cost.name}; the records do not hold its limit` : cost.name, over)));
+  $("costs").replaceChildren(...about.costs.map((cost) => figure(cost.limit === null ? `${cost.name}; the records hold no one limit of it` : cost.name, over)));
   $("kl").replaceChildren(figure("KL divergence of the new policy from the old one [nats]", over));
   $("speed").replaceChildren(figure("simulated steps per second, with the updates", over));
   const head = element("tr");

@@ -90,7 +90,9 @@ class WatchedTraining(Watched):
             }
             if not self._shown:
                 self._first = {name: str(record.get(name, "")) for name in ("task", "algorithm")}
-                self._limits = _numbers(record.get("limits", {}), "limits")
+                limits = _numbers(record.get("limits", {}), "limits")
+                # Of a range of limits, a record holds the mean of those that were drawn.
+                self._limits = {} if "by_limit" in record else limits
             elif shown["costs"].keys() != self._shown[0]["costs"].keys():
                 raise ValueError("costs should be those of the first iteration")
             self._goal = None if goal is None else _whole(goal, "iterations", 1)

@@ -7,8 +7,12 @@ import json
 
 import pytest
 
+from holdfast.bundle import reader
 from holdfast.contract import Cost, ObservationChannel
+from holdfast.log.format import COMPLETED, EpisodeResult
 from holdfast.log.reader import read
+from holdfast.robot.run.deployment import Deployment
+from holdfast.safety_monitor.evidence import Evidence
 from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.robots import runs
 from tests.helpers.robots.registries import registry, robot_file, run
@@ -65,6 +69,13 @@ def test_a_limit_is_tried_and_promoted(robot, tmp_path, capsys):
     paths = registry(config).evidences(registry(config).state.slot("canary").bundle)
     assert [path.name[64:] for path in paths] == ["-5.0.json", "-8.0.json"]
     assert json.loads(paths[1].read_text())["limit"] == {"off_line": 8.0}
+    capsys.readouterr()
+    assert run("receipts", "--config", config) == 0
+    told = capsys.readouterr().out
+    for action, limit in (("canary", 5), ("promote", 5), ("canary", 8)):
+        assert f": {action} {paths[0].name[:12]} under limit {limit} by " in told
+    assert f"promoted: {paths[0].name[:12]} under limit 5\n" in told
+    assert f"canary: {paths[0].name[:12]} under limit 8\n" in told
     # A file of the policy runs under any limit, beside this evidence.
     assert deploy("file", "--policy", policy, "--limit", 3) == 0
 
@@ -95,3 +106,25 @@ def test_a_limit_out_of_the_range_is_not_promoted(robot, tmp_path, capsys):
     plain = write_bundle(tmp_path / "plain.onnx", drive_contract())
     assert run("promote", plain, "--config", config, "--anyway", "a test", "--limit", 5) == 1
     assert "the policy was trained for one limit alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "limit", [{"off_line": "5"}, {"off_line": 99.0}, {"off_line": None}, 5, []]
+)
+def test_evidence_of_a_limit_that_cannot_be_is_a_sentence(tmp_path, capsys, limit):
+    config = robot_file(tmp_path)
+    policy = policy_of(tmp_path / "policy.onnx", "abs(position.x) > 50.0")
+    assert run("promote", policy, "--config", config, "--canary", "--limit", 5) == 0
+    opened = registry(config)
+    slot = opened.state.slot("canary")
+    contract = reader.load(policy).under(slot.limit).contract
+    deployment = Deployment(opened.evidence(slot), Evidence(contract, slot.episode_cap))
+    deployment.claim(opened.hardware_id)
+    deployment.add(EpisodeResult(0, 40, (1.0,), 0, 0, COMPLETED))
+    path = opened.evidence(slot)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"limit": limit}))
+    capsys.readouterr()
+    assert run("promote", policy, "--config", config, "--canary", "--limit", 8) == 1
+    err = capsys.readouterr().err
+    assert f"{path}: " in err
+    assert err.count("\n") == 1

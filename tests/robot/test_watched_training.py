@@ -91,6 +91,16 @@ def test_records_of_an_older_version_have_no_limits(tmp_path):
     assert (message["status"]["iterations"], message["status"]["over"]) == (None, False)
 
 
+def test_a_training_for_a_range_has_no_one_limit(tmp_path):
+    """What a record says of such limits is the mean of those that its episodes drew."""
+    at = {"outside at 2": {"limit": 2.1, "cost": 9.0, "return": 2.0}}
+    write(tmp_path, record(1, limits={"outside": 8.56, "leaning": 2.2}, by_limit=at))
+    training = WatchedTraining(tmp_path)
+    training.read()
+    about = next(training.messages())["about"]
+    assert [cost["limit"] for cost in about["costs"]] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
