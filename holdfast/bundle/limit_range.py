@@ -81,14 +81,3 @@ def covers(contract: Contract, other: Contract) -> bool:
         return other.hash in (contract.hash, under(contract, limits_of(other)).hash)
     except ContractError:
         return False
-
-
-def titled(contract: Contract) -> str:
-    """Return what tells a contract from others in a sentence: hash, robot, task and limits d."""
-    limits = ", ".join(_limit_text(cost) for cost in contract.costs)
-    return f"{contract.hash[:12]} ({contract.robot}, {contract.task}, d = {limits})"
-
-
-def _limit_text(cost: Cost) -> str:
-    low, high = cost.limit_range or (cost.limit, cost.limit)
-    return f"{low:g} to {high:g}" if low < high else f"{cost.limit:g}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
-from holdfast.contract import Contract
+from holdfast.contract import Contract, Cost
 from holdfast.errors import LogError
 from holdfast.log import messages
 from holdfast.log.cdr import Layout
@@ -276,3 +276,14 @@ def layout(topic: str, info: RunInfo) -> Layout:
 def signal_sizes(sources: Mapping[str, Mapping[str, int]]) -> dict[tuple[str, str], int]:
     """Return the size of each (source, signal), in the order in which a step holds them."""
     return {(source, name): size for source, s in sources.items() for name, size in s.items()}
+
+
+def titled(contract: Contract) -> str:
+    """Return what tells a contract from others in a sentence: hash, robot, task and limits d."""
+    limits = ", ".join(_limit_text(cost) for cost in contract.costs)
+    return f"{contract.hash[:12]} ({contract.robot}, {contract.task}, d = {limits})"
+
+
+def _limit_text(cost: Cost) -> str:
+    low, high = cost.limit_range or (cost.limit, cost.limit)
+    return f"{low:g} to {high:g}" if low < high else f"{cost.limit:g}"

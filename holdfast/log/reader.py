@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.bundle.limit_range import covers, titled
+from holdfast.bundle.limit_range import covers
 from holdfast.contract import Contract
 from holdfast.errors import LogError
 from holdfast.log import format as log_format
@@ -237,7 +237,9 @@ def _started_ns(messages: Sequence[bytes]) -> int:
 
 def _require_contract(info: RunInfo, contract: Contract | None) -> None:
     if contract is not None and not covers(contract, info.contract):
-        raise LogError(f"its contract is {titled(info.contract)}, not {titled(contract)}")
+        raise LogError(
+            f"its contract is {log_format.titled(info.contract)}, not {log_format.titled(contract)}"
+        )
 
 
 def _steps(

@@ -22,8 +22,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from holdfast.bundle.limit_range import titled
 from holdfast.errors import LogError
+from holdfast.log.format import titled
 from holdfast.robot.view.results import Results
 from holdfast.signals import Array
 
