@@ -60,7 +60,7 @@ class ImproveSettings:
     iterations: Annotated[int, Range(1)] = 30
     anew: Annotated[int, Range(0)] = 150
     least_std: Annotated[float, POSITIVE] = 0.25
-    aim: Annotated[float, Range(0.0, 1.0, above=True)] = 0.75
+    aim: Annotated[float, Range(0.0, 1.0, above=True)] = 0.6
     wider: Annotated[float, Range(1.0, 10.0)] = 2.0
     bound: Annotated[float, NOT_NEGATIVE] = 1.645
     rounds: Annotated[int, Range(0, 10)] = 2
