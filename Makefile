@@ -15,11 +15,8 @@ INSTALLED := $(VENV)/.installed
 # Of a ROS 2 that is here, Python packages of another one would hide the libraries.
 EXTRAS := train,dev$(if $(AMENT_PREFIX_PATH)$(wildcard /opt/ros/*/setup.bash),,$(comma)ros)
 
-# Tests in real time, or with a cluster of their own: nothing else may run beside them.
-ALONE := tests/ros tests/house/test_how_to_add.py tests/policy/test_cluster.py \
-	tests/sim/test_twin.py tests/sim/test_twin_hardware.py \
-	$(patsubst %,tests/robot/test_%.py,by_request dds dds_faults dds_goal deploy deploy_faults driver \
-	every_robot mecanum policy_process second_writer serial_port serial_robot topic_proposer topic_robot)
+# The files that hold tests in real time, which are marked: nothing else may run beside them.
+ALONE = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests | sort)
 
 .PHONY: help demo test check docs mutants venv clean
 
@@ -34,8 +31,8 @@ test: $(INSTALLED)
 	$(BIN)/coverage run -m pytest -n 2 tests/safety_monitor
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/safety_monitor $(ALONE:%=--ignore=%)
-	$(BIN)/pytest $(ALONE)
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not alone' --ignore=tests/safety_monitor
+	$(BIN)/pytest -m alone $(ALONE)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -97,3 +97,10 @@ def test_test_files_have_different_names():
     """Files of one name in two folders without `__init__.py` cannot be collected together."""
     names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests" / "ros").glob("test_*.py")), ids=name_of)
+def test_tests_of_nodes_run_by_themselves(file: Path) -> None:
+    """Each of them is in real time."""
+    text = file.read_text(encoding="utf-8")
+    assert re.search(r"^pytestmark = pytest\.mark\.alone$", text, re.MULTILINE)

@@ -35,6 +35,8 @@ from tests.helpers.data.bundles import drive_contract
 from tests.helpers.robots.topic_rig import Body, call, section
 from tests.helpers.ros import graphs
 
+pytestmark = pytest.mark.alone
+
 SPEED = 0.4
 
 

@@ -27,6 +27,8 @@ from tests.helpers.robots import runs
 from tests.helpers.robots.topic_rig import ODOMETRY, Body, call
 from tests.helpers.ros import graphs
 
+pytestmark = pytest.mark.alone
+
 ADDRESS = "dds:drive"
 TWIST = "geometry_msgs/msg/TwistStamped"
 SPEED = 0.4

@@ -24,6 +24,8 @@ from tests.helpers.data.bundles import write_bundle
 from tests.helpers.robots import runs
 from tests.helpers.ros import graphs
 
+pytestmark = pytest.mark.alone
+
 CONFIG = share.folder() / "config" / "drive_lidar.yaml"
 SEED, STEPS = 7, 80
 

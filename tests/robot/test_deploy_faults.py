@@ -103,6 +103,7 @@ def test_sigterm_disarms(tmp_path, twin, policy):
     interrupt(twin, tmp_path, policy, 20, signal.SIGTERM)
 
 
+@pytest.mark.alone
 def test_ctrl_c_disarms_in_real_time(tmp_path, twin_in_real_time, policy):
     interrupt(twin_in_real_time, tmp_path, policy, 4, signal.SIGINT)
 
@@ -164,6 +165,7 @@ def test_a_killed_monitor(tmp_path, twin, policy):
     kill_monitor(twin, tmp_path, policy, 20)
 
 
+@pytest.mark.alone
 def test_a_killed_monitor_in_real_time(tmp_path, twin_in_real_time, policy):
     kill_monitor(twin_in_real_time, tmp_path, policy, 4)
 
@@ -233,7 +235,8 @@ def notice(folder, policy, lockstep, kind, sentence, *, sequence=1, payload=b"",
     return log
 
 
-IN_BOTH_TIMES = pytest.mark.parametrize("lockstep", [True, False], ids=["lockstep", "real time"])
+REAL_TIME = pytest.param(False, marks=pytest.mark.alone, id="real time")
+IN_BOTH_TIMES = pytest.mark.parametrize("lockstep", [pytest.param(True, id="lockstep"), REAL_TIME])
 
 
 @IN_BOTH_TIMES

@@ -23,6 +23,8 @@ from tests.helpers.robots.topic_rig import BOOL, IMU, ODOMETRY, call, section
 from tests.helpers.robots.twins import running_twin
 from tests.helpers.ros import graphs
 
+pytestmark = pytest.mark.alone
+
 JOINTS, TF = "sensor_msgs/msg/JointState", "tf2_msgs/msg/TFMessage"
 TIMEOUT_S = section().command_timeout_s
 

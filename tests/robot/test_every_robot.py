@@ -67,6 +67,7 @@ def test_a_robot_runs_in_lockstep_as_it_is_and_with_a_gap(name, gap, tmp_path):
     assert off_m.max() < 0.1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", TASKS)
 def test_a_robot_runs_in_a_ros_graph(name, tmp_path):
     """A stall of this computer may stop the robot, which is then tried again."""

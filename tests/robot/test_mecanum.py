@@ -28,6 +28,8 @@ from holdfast.schema import build, to_plain
 from tests.helpers.robots.topic_rig import ODOMETRY, call
 from tests.helpers.ros import graphs
 
+pytestmark = pytest.mark.alone
+
 COMMANDS = ("forward_speed", "lateral_speed", "yaw_rate")
 FIELDS = dict(zip(COMMANDS, ("linear.x", "linear.y", "angular.z"), strict=True))
 CONTRACT = Contract(

@@ -36,7 +36,7 @@ def go_on(robot, periods):
     return periods
 
 
-@pytest.mark.parametrize("realtime_factor", [0, 1])
+@pytest.mark.parametrize("realtime_factor", [0, pytest.param(1, marks=pytest.mark.alone)])
 @pytest.mark.parametrize(
     ("kind", "sequence", "payload", "sentence"),
     [
@@ -185,6 +185,7 @@ class Impostor:
         return device.encode(device.STATE, fields["sequence"], fields["time_us"], body)
 
 
+@pytest.mark.alone
 def test_an_honest_device_is_believed():
     """In every episode; also while it waits for the first command, and however busy all are: its
     watchdog may act then, and no other sentence is true."""
@@ -200,6 +201,7 @@ def test_an_honest_device_is_believed():
             assert not robot._obedience.problem
 
 
+@pytest.mark.alone
 def test_a_command_that_holds_for_less_than_its_way_was_not_disobeyed():
     """A driver's late command holds for what is left of its time."""
     with Impostor(late_s=0.03) as impostor, connected(impostor.address) as robot:
@@ -227,6 +229,7 @@ def always_faulty(fields):
     fields["faults"] |= 1 << device.OUT_OF_LIMIT
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("verb", "lie"),
     [
@@ -248,6 +251,7 @@ def test_a_message_counts_by_its_own_effect_alone(monkeypatch, verb, lie):
         getattr(robot, verb)()
 
 
+@pytest.mark.alone
 def test_a_state_that_is_repeated_is_no_sign_of_life(monkeypatch):
     monkeypatch.setattr(serial_robot, "SILENCE_LIMIT_S", 0.5)
     replayed = {}
@@ -266,6 +270,7 @@ def test_a_state_that_is_repeated_is_no_sign_of_life(monkeypatch):
             robot.read()
 
 
+@pytest.mark.alone
 def test_a_device_whose_time_stands_still_grows_stale():
     def freeze(fields):
         fields["time_us"] = 1
@@ -289,6 +294,7 @@ def test_a_twin_whose_time_stands_still_is_lost(monkeypatch):
         robot.wait(robot.now_s() + PERIOD_S)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("lockstep", [False, True])
 def test_a_device_that_restarts_is_lost_at_once(lockstep):
     """Its new self was not greeted, and says so to the first message."""

@@ -29,6 +29,8 @@ from tests.helpers.robots.twins import DRIVER, GAP, connected, running_twin
 
 ACTION = np.array([0.6, 0.4])
 PERIOD_S = 0.05
+REAL_TIME = pytest.param(1, marks=pytest.mark.alone)
+IN_BOTH_TIMES = pytest.mark.parametrize("realtime_factor", [0, REAL_TIME])
 
 
 def drive(robot, steps=100):
@@ -289,6 +291,7 @@ def test_lockstep_is_deterministic():
 # Time.
 
 
+@pytest.mark.alone
 def test_in_real_time_stamps_are_of_this_hosts_clock():
     """And a host that looked away sees that what waited in the buffer is old."""
     with running_twin() as twin, connected(twin.address) as robot:
@@ -321,6 +324,7 @@ def slowly_watched(twin):
     return robot
 
 
+@pytest.mark.alone
 def test_a_computer_that_was_late_is_told_so():
     """The sentence stays as it is while the robot stands."""
     with served(0) as twin, closing(slowly_watched(twin)) as robot:
@@ -336,6 +340,7 @@ def test_a_computer_that_was_late_is_told_so():
         assert robot.faults() == ()
 
 
+@pytest.mark.alone
 def test_a_cable_that_loses_commands_is_told_from_a_late_computer():
     with served(0) as twin, closing(slowly_watched(twin)) as robot:
         twin.line.flips = (1.0, 0.0)
@@ -352,7 +357,7 @@ def test_a_cable_that_loses_commands_is_told_from_a_late_computer():
 # Losing one end or the other.
 
 
-@pytest.mark.parametrize("realtime_factor", [0, 1])
+@IN_BOTH_TIMES
 def test_a_killed_host_ends_with_the_robot_stopped(tmp_path, realtime_factor):
     truth = tmp_path / "truth.jsonl"
     with running_twin("--realtime-factor", realtime_factor, "--truth", truth) as twin:
@@ -372,7 +377,7 @@ def test_a_killed_host_ends_with_the_robot_stopped(tmp_path, realtime_factor):
             assert abs(robot.read().signals["forward_speed"][0]) < 0.01
 
 
-@pytest.mark.parametrize("realtime_factor", [0, 1])
+@IN_BOTH_TIMES
 def test_a_pulled_port_is_a_link_error_and_stays_one(realtime_factor):
     with running_twin("--realtime-factor", realtime_factor) as twin:
         robot = SerialRobot.connect(twin.address)
@@ -391,7 +396,7 @@ def test_a_pulled_port_is_a_link_error_and_stays_one(realtime_factor):
         robot.close()
 
 
-@pytest.mark.parametrize("realtime_factor", [0, 1])
+@IN_BOTH_TIMES
 def test_a_device_that_hangs_is_a_link_error(monkeypatch, realtime_factor):
     monkeypatch.setattr(serial_robot, "LOCKSTEP_LIMIT_S", 0.5)
     with running_twin("--realtime-factor", realtime_factor) as twin:
@@ -407,6 +412,7 @@ def test_a_device_that_hangs_is_a_link_error(monkeypatch, realtime_factor):
             robot.close()
 
 
+@pytest.mark.alone
 def test_a_device_that_hangs_does_not_hold_up_a_stop(monkeypatch):
     monkeypatch.setattr(serial_robot, "ANSWER_LIMIT_S", 0.1)
     with running_twin() as twin:
@@ -419,6 +425,7 @@ def test_a_device_that_hangs_does_not_hold_up_a_stop(monkeypatch):
             os.kill(twin.process.pid, signal.SIGCONT)
 
 
+@pytest.mark.alone
 def test_a_device_that_takes_nothing_in_is_a_link_error():
     with running_twin() as twin:
         robot = SerialRobot.connect(twin.address)
@@ -430,6 +437,7 @@ def test_a_device_that_takes_nothing_in_is_a_link_error():
             os.kill(twin.process.pid, signal.SIGCONT)
 
 
+@pytest.mark.alone
 def test_an_unanswered_message_is_tried_again_but_acted_on_once(monkeypatch):
     """The first RESET's answer comes too late; the twin must not be placed twice."""
     options = ("--realtime-factor", 0, "--seed", 8)

@@ -29,6 +29,8 @@ from tests.helpers.data.bundles import write_bundle
 from tests.helpers.robots.topic_rig import CONTRACT, section
 from tests.helpers.ros import graphs
 
+pytestmark = pytest.mark.alone
+
 OBSERVED = np.linspace(-1.0, 1.0, CONTRACT.observation_size)
 HOLD_S = 0.25
 

@@ -20,6 +20,8 @@ from tests.helpers.robots import topic_rig
 from tests.helpers.robots.topic_rig import CONTRACT, Body, call, section
 from tests.helpers.ros import graphs
 
+pytestmark = pytest.mark.alone
+
 SCAN = "sensor_msgs/msg/LaserScan"
 FORWARD = np.array([0.5, 0.0])
 

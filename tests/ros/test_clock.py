@@ -17,6 +17,8 @@ from rosgraph_msgs.msg import Clock
 
 from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Node, system, until
 
+pytestmark = pytest.mark.alone
+
 CIRCLE = {"policy": "circle.onnx"}
 DRIVE = {**CIRCLE, "enable_motion": True, "record": False}
 

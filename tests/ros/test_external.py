@@ -14,6 +14,8 @@ from geometry_msgs.msg import TwistStamped
 
 from tests.helpers.ros.system import DRIVES, MONITOR, TWIN, system, until
 
+pytestmark = pytest.mark.alone
+
 
 class Teleoperation:
     """Somebody who steers, at 20 Hz."""

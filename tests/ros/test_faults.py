@@ -23,6 +23,8 @@ from tests.helpers.ros.system import (
     until,
 )
 
+pytestmark = pytest.mark.alone
+
 CIRCLE = {"policy": "circle.onnx"}
 DRIVE = {**CIRCLE, "enable_motion": True, "record": False}
 

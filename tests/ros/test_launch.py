@@ -13,6 +13,8 @@ import yaml
 
 from tests.helpers.ros.launching import launch, launched, until
 
+pytestmark = pytest.mark.alone
+
 MISTAKES = [
     ({}, "parameter policy should name a bundle or a contract, it is empty"),
     ({"policy": "circle.onnx", "port": "/dev/nowhere"}, "/dev/nowhere: there is no such port"),

@@ -44,6 +44,8 @@ from tests.helpers.ros.system import (
     until,
 )
 
+pytestmark = pytest.mark.alone
+
 LIMITS = configs.load(configs.find("drive")).monitor
 FENCE = Geofence(
     keep_in_m=((-3.0, -1.0), (3.0, -1.0), (3.0, 2.0), (-3.0, 2.0)),

@@ -8,6 +8,8 @@ pytest.importorskip("rclpy", reason="without ROS 2: pip install 'holdfast-robot[
 
 from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, Node, until
 
+pytestmark = pytest.mark.alone
+
 START = [
     (TWIN, {"task": 3}, "parameter task should be a text"),
     (TWIN, {"seed": -1}, "parameter seed should be a whole number from 0 to 2147483647"),

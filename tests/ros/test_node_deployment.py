@@ -18,6 +18,8 @@ from std_srvs.srv import Trigger
 
 from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Node, system, until
 
+pytestmark = pytest.mark.alone
+
 NAMESPACE = "fleet/one"
 
 

@@ -15,6 +15,8 @@ from holdfast.log.reader import read
 from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.ros.system import MONITOR, POLICY, TWIN, system
 
+pytestmark = pytest.mark.alone
+
 
 def test_both_nodes_are_told_the_limit(folder):
     plain = drive_contract(episode_steps=72_000)

@@ -12,6 +12,8 @@ from holdfast.robot.promote import receipts
 from tests.helpers.data.bundles import drive_contract, write_bundle
 from tests.helpers.ros.system import MONITOR, POLICY, TWIN, Client, Node, system, until
 
+pytestmark = pytest.mark.alone
+
 NAMESPACE = "promoted"
 
 

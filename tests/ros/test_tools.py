@@ -20,6 +20,8 @@ from tests.helpers.data.bundles import write_bundle
 from tests.helpers.ros import ros2
 from tests.helpers.ros.launching import launched, until
 
+pytestmark = pytest.mark.alone
+
 
 @contextmanager
 def robot(environment, folder, *deploy, episodes=20, twin=(), policy="circle.onnx"):
