@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from rich.console import Console
 from rich.text import Text
-from torch.utils.tensorboard import SummaryWriter
 
 from holdfast import files, plain
 from holdfast.contract import Contract
@@ -178,6 +177,8 @@ def train(
     records = _forget_after(out / PROGRESS, learner.iteration)
     if not going:
         return learner, []
+    from torch.utils.tensorboard import SummaryWriter  # not for commands that only read a training
+
     with (
         cluster or contextlib.nullcontext(),
         _interruption() as interrupted,

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from holdfast.policy.algorithms.algorithm import Algorithm, BatchEstimate, Setup, UpdateResult
@@ -121,6 +120,8 @@ def projection(s: Array, after: Array) -> Array:
     Args:
         s: (m, m), b_iᵀL⁻¹b_j. after: e (m,), c_i + b_iᵀy, excess after the step for the reward.
     """
+    from scipy.optimize import nnls  # takes 0.3 s, and no other algorithm needs it for one limit
+
     weights = np.zeros(len(after))
     moved = s.diagonal() > TINY  # a cost that no direction changes cannot be lowered
     if not moved.any():

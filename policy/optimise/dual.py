@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from scipy.optimize import nnls
 
 from holdfast.signals import Array
 
@@ -178,6 +177,8 @@ def _nearest(normals: Array, depth: Array) -> Array | None:
     unit vector, and u ≥ 0 the minimum of ‖Eu − e‖. The last value of e − Eu is 1/(1 + ‖y‖²), and
     w is u divided by this value.
     """
+    from scipy.optimize import nnls  # takes 0.3 s, and one limit does not need it
+
     matrix = np.vstack((-normals.T, -depth))
     length = np.maximum(np.linalg.norm(matrix, axis=0), TINY)
     target = np.zeros(len(matrix))
