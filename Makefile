@@ -18,6 +18,9 @@ EXTRAS := train,dev$(if $(AMENT_PREFIX_PATH)$(wildcard /opt/ros/*/setup.bash),,$
 # The files that hold tests in real time, which are marked: nothing else may run beside them.
 ALONE = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests | sort)
 
+# The tests start hundreds of processes: none of them should compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check docs mutants venv clean
 
 help:
