@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
 from holdfast.errors import ConfigError, LinkError
 from holdfast.robot.serial.port import ClockOffset, parse_address
 from holdfast.robot.serial.robot import SerialRobot
+from tests.helpers.robots import runs
 from tests.helpers.robots.twins import DRIVER, connected, running_twin
 
 
@@ -86,8 +86,7 @@ def test_no_other_program_can_open_the_port_meanwhile(ending):
             host.kill()
             host.wait()
             host.stdout.close()
-            time.sleep(1.5)
-        assert opened_by_nobody(twin.address) == ""
+        runs.until(lambda: opened_by_nobody(twin.address) == "", 5.0)
 
 
 def test_the_offset_is_the_least_of_its_window():
