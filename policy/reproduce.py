@@ -80,6 +80,7 @@ STUDIES: Mapping[str, Study] = {
 def command(
     tasks: tuple[str, ...] = tuple(STUDIES),
     seeds: int = 5,
+    algorithms: tuple[str, ...] = (),
     out: Path = Path("runs/reproduce"),
 ) -> None:
     """Train with CPO, PCPO, FOCOPS, TRPO, primal-dual methods and fixed penalties; draw the curves.
@@ -91,6 +92,8 @@ def command(
     Args:
         tasks: tasks to train on, among the five of the default.
         seeds: runs of each algorithm, with the seeds 0, 1, ...
+        algorithms: algorithms to train with, as the tables name them (trpo-penalty-0.3 is one).
+            Default: all of each task.
         out: folder for the runs, the page and its pictures.
     """
     for task in tasks:
@@ -98,19 +101,34 @@ def command(
             raise ConfigError(f"tasks should be of {', '.join(STUDIES)}, received '{task}'")
     if seeds < 1:
         raise ConfigError(f"seeds should be at least 1, received {seeds}")
+    chosen = {task: _chosen(task, algorithms) for task in tasks}
     console = Console(soft_wrap=True, highlight=False, markup=False)
     runs = [
         (dataclasses.replace(settings, seed=seed), folder(out, task, name, seed))
         for seed in range(seeds)  # outermost, so that algorithms can be compared early
-        for task in tasks
-        for name, settings in STUDIES[task].runs(task).items()
+        for task, made in chosen.items()
+        for name, settings in made.items()
     ]
     unfinished = [run for run in runs if done(*run) < run[0].iterations]
     console.print(left(runs))
     for settings, place in unfinished:
         complete(settings, place, console)
         console.print(left(runs))
-    console.print(f"{write(out, tasks, seeds)}")
+    console.print(f"{write(out, chosen, seeds)}")
+
+
+def _chosen(task: str, algorithms: Sequence[str]) -> dict[str, TrainSettings]:
+    """Return the settings of a task's runs, by name: of all algorithms, or of those named.
+
+    Raises:
+        ConfigError: the task has no run of such a name.
+    """
+    runs = STUDIES[task].runs(task)
+    for name in algorithms:
+        if name not in runs:
+            guess = plain.meant(name, runs) or f"; known are {', '.join(runs)}"
+            raise ConfigError(f"algorithms: {task} has no runs of '{plain.shown(name)}'{guess}")
+    return {name: runs[name] for name in algorithms or runs}
 
 
 def left(runs: Sequence[tuple[TrainSettings, Path]]) -> str:
@@ -170,15 +188,14 @@ def last(values: Array) -> Array:
     return np.asarray(values[:, -count:].mean(axis=1))
 
 
-def write(out: Path, tasks: Sequence[str], seeds: int) -> Path:
-    """Draw the curves and write the tables; return the page."""
+def write(out: Path, chosen: Mapping[str, Mapping[str, TrainSettings]], seeds: int) -> Path:
+    """Draw the curves and write the tables of runs, by task and name; return the page."""
     parts = [
         f"Means over the last fifth of training, ± standard deviation over {seeds} seeds. Shaped: "
         "the cost with the failure predictor's part, where there is a predictor. Limits are put on "
         "the shaped cost."
     ]
-    for task in tasks:
-        runs = STUDIES[task].runs(task)
+    for task, runs in chosen.items():
         (cost,) = contract_of(next(iter(runs.values()))).costs
         curves = {
             name: read([folder(out, task, name, seed) for seed in range(seeds)], cost)

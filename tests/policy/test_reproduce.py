@@ -68,6 +68,19 @@ def test_a_page_of_all_runs_of_which_none_is_run_twice(out, capsys):
     assert (out / "PointCircle-v0.svg").read_text().startswith("<svg")
 
 
+def test_named_algorithms_alone_are_trained_and_shown(out, capsys):
+    assert run(out, "--seeds", "1", "--algorithms", "trpo-penalty-2") == 0
+    assert "left: 1 of 1 runs" in capsys.readouterr().out
+    page = (out / "results.md").read_text()
+    assert "| trpo-penalty-2 |" in page
+    assert "| cpo |" not in page
+    assert run(out, "--algorithms", "trpo-penalty-3") == 1
+    assert (
+        f"algorithms: {TASK} has no runs of 'trpo-penalty-3'; did you mean 'trpo-penalty-2'?"
+        in capsys.readouterr().err
+    )
+
+
 def test_an_interrupted_run_goes_on_from_its_checkpoint(out, monkeypatch, capsys):
     monkeypatch.setitem(reproduce.STUDIES, TASK, Study(4, (), 150, ("cpo",)))
     monkeypatch.setattr(reproduce, "CHECKPOINT_EVERY", 2)
