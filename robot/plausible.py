@@ -41,6 +41,7 @@ OF_VALUES: Mapping[str, Range] = {
     "consistency.across_m": Range(0.0, 5.0),
     "consistency.creep_m_s": Range(0.0, 0.5),
     "consistency.creep_rad_s": Range(0.0, 1.0),
+    "following.way_share": Range(0.0, 0.5),
     "following.turn_share": Range(0.0, 1.0),
     "following.lag_s": Range(0.0, 5.0),
     "following.creep_m_s": Range(0.0, 1.0),

@@ -38,6 +38,7 @@ FIRST = "nominal"
 DRAWS = 40
 """Robots that are looked at, at most, for each robot of the experiment."""
 
+CONFIG = "drive_unmeasured.yaml"
 OURS = ("gaps_drive.yaml", "gaps_drive_beyond.yaml")
 
 
@@ -89,8 +90,9 @@ class Experiment:
         given = zip((known, *self.files), (self.known, *self.ranges), strict=True)
         for path, parameters in given:
             require_fit(parameters, made.robot, made.contract, str(path))
-        if settings.config:
-            require_config(made, settings.config)
+        self.config = settings.config or (folder / CONFIG if ours else None)
+        if self.config:
+            require_config(made, self.config)
         self._claim()
 
     def _claim(self) -> None:
@@ -123,13 +125,14 @@ class Experiment:
             "randomised": self._policy("randomised", self.known),
             "pessimistic": self._policy("pessimistic", self.known, self.settings.pessimism),
         }
+        own = replace(self.settings, config=self.config)
         for number in range(self.settings.count):
             folder = self.settings.out / f"gap_{number:02d}"
             path = folder / RESULT
             if not path.exists():
                 begun = time.monotonic()
                 gap = self._drawn(number, policies[FIRST])
-                found = Bench(self.settings, folder, gap, self.parameters, policies).run()
+                found = Bench(own, folder, gap, self.parameters, policies).run()
                 found |= {"gap": number, "robot": gap.to_plain()}
                 found["ranges"] = self.files[number % len(self.files)].name
                 found["seconds"] = time.monotonic() - begun

@@ -41,6 +41,8 @@ class FollowingLimits:
             the robot then.
         most_m, most_rad: largest remainder of the way, along each of the base's axes, and of the
             turn.
+        way_share: forgiven share of a commanded way: motors that are weaker or stronger than was
+            thought.
     """
 
     lag_s: float
@@ -52,9 +54,10 @@ class FollowingLimits:
     settle_s: float
     most_m: float
     most_rad: float
+    way_share: float = 0.0
 
     def __post_init__(self) -> None:
-        forgiven = ("creep_m_s", "creep_rad_s", "turn_share", "turn_rad_per_m")
+        forgiven = ("creep_m_s", "creep_rad_s", "way_share", "turn_share", "turn_rad_per_m")
         require_at_least_0(self, WHERE, ("lag_s", *forgiven, "settle_s"))
         require_above_0(self, WHERE, ("floor_m_s2", "most_m", "most_rad"))
 
@@ -86,7 +89,8 @@ class Way:
         self._most_m_s = max(self._most_m_s - change_m_s, *asked)
         if measured is not None:
             told = [self._least_m_s, self._most_m_s]
-            off_m_s = outside(measured[0], told) - allowed.creep_m_s
+            forgiven_m_s = allowed.creep_m_s + allowed.way_share * max(map(abs, asked))
+            off_m_s = outside(measured[0], told) - forgiven_m_s
             self.off_m = max(self.off_m + off_m_s * passed_s, 0.0)
 
 

@@ -146,6 +146,27 @@ def test_wheels_of_another_size_turn_the_robot_more():
         assert first(follows(), until_s=9.0, **told)[1] == expected
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize(
+    ("share", "seen_s"),
+    [(0.75, None), (1.25, None), (0.625, 4.0625), (1.375, 4.0625), (0.5, 1.375)],
+)
+def test_motors_that_are_weaker_or_stronger_are_forgiven_a_share(sign, share, seen_s):
+    """0.25 of a commanded way (`way_share`) and 0.0625 m/s, so that 0.0625 m/s are left of 0.375,
+    and 0.1875 m/s of 0.5."""
+    told = {"forward": sign * share, "yaw": 0.0, "applied": (sign, 0.0)}
+    expected = (seen_s, [FORWARD] if seen_s else [])
+    assert first(follows(way_share=0.25), until_s=9.0, **told) == expected
+
+
+def test_what_is_forgiven_of_a_way_is_a_share_of_the_fastest_command_in_force():
+    tracking = follows(way_share=0.25, floor_m_s2=99.0)
+    assert astray(tracking, 0.0, forward=0.0, yaw=0.0, applied=(-2.0, 0.0)) == []
+    assert astray(tracking, 0.25, forward=-2.5, yaw=0.0, applied=(0.0, 0.0)) == []
+    (way,) = tracking._ways
+    assert way.off_m == 0.0
+
+
 def test_while_wheels_may_slip_their_speed_is_judged():
     tracking = follows()
     assert astray(tracking, 0.0, forward=1.0, yaw=0.0) == []
