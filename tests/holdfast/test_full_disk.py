@@ -146,7 +146,8 @@ def test_a_full_disk_does_not_hide_why_a_training_ended(tmp_path):
 def test_a_folder_that_vanishes_under_a_training(tmp_path):
     """Whoever writes next says which file is missing: the training, or TensorBoard's thread."""
     running = subprocess.Popen(
-        [*CLI, "train", *SMALL, "--iterations", "100000", "--out", "run"],
+        [*CLI, "train", *SMALL, "--iterations", "100000", "--checkpoint-every", "100000",
+         "--out", "run"],  # a checkpoint would make the folder anew
         cwd=tmp_path, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -158,7 +159,7 @@ def test_a_folder_that_vanishes_under_a_training(tmp_path):
         running.wait()
     assert running.returncode == 1
     assert "No such file or directory" in complaint
-    assert all(line.startswith("holdfast: run/") for line in complaint.splitlines())
+    assert all(line.startswith("holdfast: run/") for line in complaint.splitlines()), complaint
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -100,7 +100,8 @@ def test_a_torn_file_is_read_up_to_the_tear(run):
 
 def test_another_contract_is_refused(run):
     other = drive_contract(task="holdfast/DriveGoal-v0")
-    with pytest.raises(LogError, match=rf"contract is .*DriveCircle-v0\), not {other.hash[:12]}"):
+    told = rf"contract is .*DriveCircle-v0, d = 10\), not {other.hash[:12]}"
+    with pytest.raises(LogError, match=told):
         read(run[0], contract=other)
 
 
