@@ -12,7 +12,7 @@ from holdfast.errors import LogError
 from holdfast.policy.identification import loss
 from holdfast.policy.identification.compare import FLOOR, Mismatch
 from holdfast.policy.identification.free import Free
-from holdfast.policy.identification.search import Simulator
+from holdfast.policy.identification.search import Simulator, elsewhere
 from holdfast.signals import Array
 
 PRIOR = 1.0 / np.sqrt(12.0)
@@ -24,6 +24,9 @@ mismatch rough on a fine scale, where a derivative says nothing of the way to th
 
 FURTHEST = 0.3
 """Furthest that a number is thought to move when its worth is judged by derivatives."""
+
+AGAIN = 3
+"""Most times that least squares begin again where one number has another value."""
 
 ATTEMPTS = 3
 """Parameters in turn that have to be found worthless before the selection ends."""
@@ -140,6 +143,20 @@ class Fit:
         found = loss.losses(self.simulator.comparison, squares, self.usual)[:, self.used]
         found[lost] = loss.LARGE
         return found
+
+
+def settle(simulator: Simulator, place: Array, moving: NDArray[np.intp]) -> Fit:
+    """Return the least squares from a place (P,), begun again wherever another value of one of the
+    moving numbers (indices) fits better."""
+    fit = Fit(simulator, place)
+    fit.refine(moving, 6)
+    for _ in range(AGAIN):
+        better = elsewhere(simulator, fit.place, moving)
+        if better is None:
+            break
+        fit = Fit(simulator, better)
+        fit.refine(moving, 6)
+    return fit
 
 
 def standard_errors(differences: Array) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.policy.identification import search
 from holdfast.policy.identification.certainty import Found, conclude, settle_whole
 from holdfast.policy.identification.compare import Comparison, compared
-from holdfast.policy.identification.fit import STEPS, Fit, select
+from holdfast.policy.identification.fit import STEPS, Fit, select, settle
 from holdfast.policy.identification.free import Free, chosen, strongest
 from holdfast.policy.identification.search import SearchSettings, Simulator, cross_entropy
 from holdfast.policy.identification.tracks import WINDOW_S, Piece, Recorded, is_sparse, pieces
@@ -30,9 +30,6 @@ LEAST_SEARCHED = 4
 
 LEAST_BRIEF = 2
 """Pieces that the first generations of the search look at."""
-
-ATTEMPTS = 3
-"""Most times that the fit begins again where one number has another value."""
 
 LEAST_NOISE = 1e-4
 """Noise that is worth a line of a profile, SI units."""
@@ -149,7 +146,8 @@ def identify(
     def coarse(some: Sequence[Piece]) -> tuple[Simulator, Simulator]:
         """Return what the search looks at, a part of the motion and all of it."""
         if is_sparse(some, period_s, search.WINDOW_S):
-            return (all_of_it := simulator(some)), all_of_it
+            whole = simulator(some)
+            return whole, whole
         part = _up_to(some, settings.search_s / period_s / 3.0, LEAST_BRIEF)
         return simulator(part, search.WINDOW_S), simulator(some, search.WINDOW_S)
 
@@ -168,15 +166,8 @@ def identify(
         if len(strong) < len(free):
             first.refine(np.array(moving, np.intp), 6, STEPS[1:])
             moving, moved = select(first, simulator(checked), moving, settings.clear, say)
-        numbers = np.array(moving, np.intp)
-        fit = Fit(simulator(_up_to(fitted, settings.fit_s / period_s)), first.place)
-        fit.refine(numbers, 6)
-        for _ in range(ATTEMPTS):
-            better = search.elsewhere(first.simulator, fit.place, numbers)
-            if better is None:
-                break
-            fit = Fit(fit.simulator, better)
-            fit.refine(numbers, 6)
+        fitting = simulator(_up_to(fitted, settings.fit_s / period_s))
+        fit = settle(fitting, first.place, np.array(moving, np.intp))
         say(f"least squares: {_told(free, fit.place)}")
         sure = settle_whole(fit, moving, settings)
         found = conclude(fit, moving, moved, settings, sure)

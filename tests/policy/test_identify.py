@@ -14,7 +14,7 @@ from holdfast.policy.identification.csv_file import from_csv
 from holdfast.policy.identification.fit import Fit, select
 from holdfast.policy.identification.free import chosen
 from holdfast.policy.identification.identify import identify
-from holdfast.policy.identification.search import SearchSettings, Simulator
+from holdfast.policy.identification.search import SearchSettings, Simulator, elsewhere
 from holdfast.policy.identification.tracks import pieces, require_motion
 from holdfast.policy.identify import error_table, parameter_table, remarks, write
 from holdfast.sim.batch.replay import Replay
@@ -158,6 +158,22 @@ def test_a_number_at_its_bound_is_said():
     result = run(motion, "gain=0.9..1.2")
     assert by_name(result)["gain"].at == "lower"
     assert "at its lower bound, 0.9" in " ".join(remarks(result))
+
+
+def test_elsewhere_is_the_best_value_of_one_number_over_its_whole_range():
+    gap = {"friction": {"left_tyre": 0.6, "right_tyre": 0.6}, "noise": NOISE}
+    motion = recorded("DriveCircle-v0", gap, episodes=4, steps=100)
+    free = chosen(("mass", "friction"), motion.task, {"position": 2, "heading": 1}, "known")
+    cut = pieces(motion.tracks, 0.05, None)
+    names = {"position": 2, "heading": 1, "yaw_rate": 1}
+    simulator = Simulator(free, Comparison(motion.task, cut, names), "known")
+    grips, true = (np.array([free[0].place(1.0), free[1].place(value)]) for value in (2.3, 0.6))
+    found = elsewhere(simulator, grips, np.array([0, 1]))
+    assert found[0] == grips[0]
+    assert free[1].value(found[1]) == pytest.approx(0.6, rel=0.1)
+    assert elsewhere(simulator, grips, np.array([0]))[1] == grips[1]
+    assert elsewhere(simulator, true, np.array([0, 1])) is None
+    simulator.close()
 
 
 def test_a_weak_number_moves_only_where_it_predicts_better():
