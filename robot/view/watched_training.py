@@ -91,7 +91,7 @@ class WatchedTraining(Watched):
             if not self._shown:
                 self._first = {name: str(record.get(name, "")) for name in ("task", "algorithm")}
                 limits = _numbers(record.get("limits", {}), "limits")
-                # Of a range of limits, a record holds the mean of those that were drawn.
+                # A training for a range of limits records the mean of the limits that it drew.
                 self._limits = {} if "by_limit" in record else limits
             elif shown["costs"].keys() != self._shown[0]["costs"].keys():
                 raise ValueError("costs should be those of the first iteration")

@@ -71,6 +71,7 @@ def test_each_arm_is_measured_on_the_true_robot(out):
     assert robot["delay"]["command"] in (1, 2, 3)
     assert robot["mass"]["all"] == 1.2
     assert yaml.safe_load((out / "gap_00" / "gap.yaml").read_text()) == robot
+    assert "drive_unmeasured" in (out / "gap_00" / "robot_0" / "robot.yaml").read_text()
     assert found["monitored"]["before"]["episodes"] == 4
     assert found["trial"] in ("certified", "alarm", "undecided")
     assert (out / report.PAGE).read_text().startswith("# Sim to real: mine/Circle-v0 on 1 robot")

@@ -161,7 +161,7 @@ def test_a_model_with_too_little_memory_is_one_sentence(tmp_path, ranges):
         MujocoBatch(task, 3, 0, 1, parameters(**ranges))
 
 
-@pytest.mark.skipif(not HAS_BATCH, reason="an error of these threads ends the process")
+@pytest.mark.skipif(not HAS_BATCH, reason="MuJoCo before 3.17 ends the process at an error")
 def test_an_error_of_mujoco_in_a_step_is_one_sentence(tmp_path):
     """Away from the spheres the memory is enough; among them it is not."""
     spheres = "".join(
