@@ -33,8 +33,8 @@ class ExperimentSettings:
             config/randomise_demo.yaml.
         pessimism: factor of the pessimistic policy, which is trained in the ranges of the
             randomised one.
-        parameters: what identification searches for, as in `holdfast identify`. Default: six
-            numbers of robot `drive`; all that apply to another robot.
+        parameters: what identification searches for, as in `holdfast identify`. Default:
+            twelve numbers of robot `drive`; all that apply to another robot.
         count: number of robots.
         seed: seed of trainings, twins, sampled actions, and of the robots that are drawn.
         least: least mean cost of the nominal policy on a robot, as a share of its limit d. Robots

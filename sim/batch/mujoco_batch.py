@@ -142,7 +142,7 @@ class MujocoBatch:
         for name, array in self.world.items():
             array[which] = world[name]
         if self._robots.remembers:
-            self._robots.notice(self.signals(which), self.elapsed[which], which)
+            self._notice(self.signals(which), which)
 
     def _first_reading(self, copy: int) -> Array:
         """Return what a copy's sensors read before its first step, while it is told to do nothing.
@@ -180,8 +180,13 @@ class MujocoBatch:
             own[EPISODE_LEFT] = left[:, None]
         if BUDGET_LEFT in self._own:
             own[BUDGET_LEFT] = self.budgets.left(which)
-        perceived = self._robots.perceived(signals, self.elapsed[which], which)
+        measured = self.task.robot.measured(signals)
+        perceived = self._robots.perceived(measured, self.elapsed[which], which)
         return self.observe({**perceived, **own})
+
+    def _notice(self, signals: dict[str, Array], which: NDArray[np.intp] | slice) -> None:
+        """Let the sensors remember what they measure of true signals."""
+        self._robots.notice(self.task.robot.measured(signals), self.elapsed[which], which)
 
     def step(self, action: Array) -> Step:
         """See `Batch`."""
@@ -204,7 +209,7 @@ class MujocoBatch:
         self.task.advance(body, self.world)
         signals = {**body, **self.task.surroundings(body, self.world)}
         if self._robots.remembers:
-            self._robots.notice(signals, self.elapsed, slice(None))
+            self._notice(signals, slice(None))
         disagreement = np.zeros(self.copies)
         if self._alternatives:
             disagreement = self._alternatives.disagreement(before, arrived, signals, self.world)

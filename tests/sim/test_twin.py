@@ -20,6 +20,7 @@ from holdfast.errors import ConfigError
 from holdfast.robot.serial import device, link
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.costs import CostModel
+from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.parameters.catalogue import Parameters, load_gap
 from holdfast.sim.registry import resolve
 from holdfast.sim.robots import drive
@@ -117,6 +118,23 @@ def test_the_gap_changes_the_model_as_it_says():
 def larger_wheels(scale):
     caster = 1.0 + 0.08 * (scale - 1.0) / 0.03  # so that the base stays level
     return {"size": {"left_tyre": scale, "right_tyre": scale, "caster": caster}}
+
+
+def test_training_sees_what_the_twins_sensors_say():
+    """Worn wheels that slip: a batch tells speed and pose by its wheels, as the twin does."""
+    gap = parameters(size={"left_tyre": 0.9, "right_tyre": 0.9}, friction=0.2, pose="reckoned")
+    board, batch = board_of(gap, seed=3), MujocoBatch(TASK, 1, 0, 1, gap)
+    batch.rng = np.random.default_rng([3, 0])  # of the twin's first start
+    batch.reset()
+    off = []
+    for action in [(1.0, 0.5)] * 30 + [(-0.5, -1.0)] * 30:
+        seen = batch.step(np.array([action])).observation[0]
+        true = go(board, tuple(batch.applied[0]), 1)
+        said = board.measured_signals()
+        assert seen[:2] == pytest.approx(said["position"], abs=0.02)
+        assert seen[4] == pytest.approx(said["forward_speed"][0], abs=1e-6)
+        off.append(said["forward_speed"][0] - true["forward_speed"][-1, 0])
+    assert np.abs(off).max() > 0.1  # it did slip
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.125])
