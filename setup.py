@@ -25,7 +25,6 @@ TRAIN = [
     "mujoco>=3.3,!=4.0.0",  # 4.0.0 has a wrong factor in the Newton solver's Hessian
     "gymnasium>=1.0",
     "onnx>=1.16",
-    "onnxscript>=0.5",
     "safetensors>=0.4",
     "matplotlib>=3.8",
     "pillow>=10",
@@ -62,6 +61,7 @@ DEV = [
     *SIGN,
     *PARQUET,
     *WARP,  # its tests run on Warp's own CPU device
+    "onnxscript>=0.5",  # torch.onnx needs it, by which tests make other people's policies
     "pytest>=8,<9",  # plugins that come with a sourced ROS 2 break on 9
     "pytest-timeout",
     "pytest-xdist>=3.5",

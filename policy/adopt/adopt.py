@@ -20,7 +20,6 @@ import holdfast
 from holdfast import files, yaml_file
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.contract_file import load_contract
-from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ConfigError
 from holdfast.policy.adopt import network as networks
@@ -32,7 +31,6 @@ from holdfast.safety_monitor.look import require_a_robot
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check, to_plain
 from holdfast.signals import Array
 
-IR_VERSION = 10
 PROBES = 256
 """Number of observations over the signals' ranges at which the outputs are compared."""
 
@@ -190,7 +188,9 @@ def adopt(settings: Settings) -> Adopted:
         states: Array = np.random.default_rng(1).uniform(-1.0, 1.0, (PROBES, size))
         states = states.astype(np.float32).astype(np.float64)
         made = {row.name: row.size for row in rows}
-        model = _model(write, contract, size, made, onnx.TensorProto.DOUBLE)
+        inputs = {"observation": contract.observation_size}
+        inputs |= {bundle.STATE: size} if size else {}
+        model = write.model(inputs, made, onnx.TensorProto.DOUBLE)
         difference = _compare(network, normaliser, known, states, _translated(model, list(made)))
         found = _run(model, known, states, raw.name)
     except BundleError as error:
@@ -202,7 +202,7 @@ def adopt(settings: Settings) -> Adopted:
     for after in rows[1:]:
         write.node("Cast", after.name, name=bundle.NEXT_STATE, to=onnx.TensorProto.FLOAT)
         outputs[bundle.NEXT_STATE] = after.size
-    model = _model(write, contract, size, outputs)
+    model = write.model(inputs, outputs)
     golden = _golden(model, known, states, list(outputs))
     content = _sealed(model, contract, golden, _provenance(settings, network, normaliser))
     held = bundle.from_bytes(content, settings.out)  # what a robot would refuse is not written
@@ -298,32 +298,9 @@ def _outputs(
     size = contract.action_size
     made = {bundle.OUTPUTS[0]: size}
     if explore_std is not None:
-        rows = write.node("Shape", "observation", start=0, end=1)
-        shape = write.node("Concat", rows, write.weight([size], np.int64), axis=0)
-        log_std = write.weight(np.full(size, math.log(explore_std)), np.float32)
-        write.node("Expand", log_std, shape, name=bundle.OUTPUTS[1])
+        write.repeated(np.full(size, math.log(explore_std)), bundle.OUTPUTS[1])
         made[bundle.OUTPUTS[1]] = size
     return made
-
-
-def _model(
-    write: Writer,
-    contract: Contract,
-    state: int,
-    outputs: dict[str, int],
-    dtype: int = onnx.TensorProto.FLOAT,
-) -> onnx.ModelProto:
-    value = helper.make_tensor_value_info
-    inputs = {"observation": contract.observation_size, **({bundle.STATE: state} if state else {})}
-    graph = helper.make_graph(
-        write.nodes,
-        "policy",
-        [value(name, onnx.TensorProto.FLOAT, ["batch", size]) for name, size in inputs.items()],
-        [value(name, dtype, ["batch", size]) for name, size in outputs.items()],
-        write.weights,
-    )
-    opset = helper.make_opsetid("", OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
 
 
 def _run(model: onnx.ModelProto, observations: Array, states: Array, name: str) -> Array:

@@ -12,10 +12,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from holdfast.bundle.graph import OPSET
 from holdfast.errors import BundleError
 
 Constant = NDArray[Any]
 Shape = tuple[int, ...]
+
+IR_VERSION = 10
 
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -112,6 +115,34 @@ class Writer:
         ends = (max(low, -_LARGEST), min(high, _LARGEST))
         names = (self.weight(np.array(end)) for end in ends)
         return Row(self.node("Clip", row.name, *names), row.shape)
+
+    def repeated(self, values: Constant, name: str) -> None:
+        """Write an output that has the same values (size,) for each observation, in float32."""
+        rows = self.node("Shape", "observation", start=0, end=1)
+        shape = self.node("Concat", rows, self.weight([len(values)], np.int64), axis=0)
+        self.node("Expand", self.weight(values, np.float32), shape, name=name)
+
+    def model(
+        self,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, int],
+        dtype: int = onnx.TensorProto.FLOAT,
+    ) -> onnx.ModelProto:
+        """Return the model of all that was written, with the sizes of inputs and outputs.
+
+        Args:
+            dtype: the outputs' type.
+        """
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            "policy",
+            [value(name, onnx.TensorProto.FLOAT, ["batch", n]) for name, n in inputs.items()],
+            [value(name, dtype, ["batch", n]) for name, n in outputs.items()],
+            self.weights,
+        )
+        opset = helper.make_opsetid("", OPSET)
+        return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
 
 
 @dataclass(frozen=True)

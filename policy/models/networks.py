@@ -12,6 +12,9 @@ from holdfast.contract import Contract
 from holdfast.policy.models.critic import Critic
 from holdfast.policy.models.gaussian import GaussianPolicy
 
+CLIP = 10.0
+"""Largest size of a normalised observation."""
+
 
 class Normaliser(nn.Module):
     """Running mean and standard deviation of observations (Chan et al. 1983), clipped at ±10."""
@@ -48,7 +51,7 @@ class Normaliser(nn.Module):
     def forward(self, observations: Tensor) -> Tensor:
         """Return scaled observations (B, n)."""
         scaled = (observations - self.mean.to(observations)) / self.std.to(observations)
-        return scaled.clamp(-10.0, 10.0)
+        return scaled.clamp(-CLIP, CLIP)
 
 
 @dataclass(frozen=True)

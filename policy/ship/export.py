@@ -6,10 +6,8 @@ import copy
 import dataclasses
 import hashlib
 import json
-import logging
 import math
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +23,6 @@ from torch import Tensor, nn
 import holdfast
 from holdfast import files
 from holdfast.bundle import reader as bundle
-from holdfast.bundle.graph import OPSET
 from holdfast.contract import Contract
 from holdfast.errors import ConfigError, FileError, TrainingError
 from holdfast.plain import written
@@ -40,6 +37,7 @@ from holdfast.policy.ship.evaluate import (
     predict_costs,
     prediction_errors,
 )
+from holdfast.policy.ship.graph import graph
 from holdfast.safety_monitor.familiarity import Familiarity, fit_familiarity
 from holdfast.safety_monitor.prediction import Prediction, fit_prediction
 from holdfast.schema import to_plain
@@ -60,14 +58,11 @@ LEAST_LOGGED = 20
 
 
 class Exported(nn.Module):
-    """The exported network: from a raw observation to action, log_std and cost-to-go.
+    """What an exported graph has to compute, by PyTorch; see `graph`."""
 
-    Inputs and outputs are float32, in physical units; the network computes in double precision.
-    So processors that sum in different orders agree to float32 precision.
-    """
-
-    def __init__(self, networks: Networks, contract: Contract) -> None:
+    def __init__(self, networks: Networks) -> None:
         super().__init__()
+        contract = networks.contract
         self.policy = copy.deepcopy(networks.policy).double()
         self.critic = copy.deepcopy(networks.critic).double()
         self.normaliser = copy.deepcopy(networks.normaliser)
@@ -76,7 +71,7 @@ class Exported(nn.Module):
         self.register_buffer("half_range", torch.from_numpy(contract.action_half_range))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the ONNX graph's three outputs."""
+        """Return the graph's three outputs for raw observations (B, n)."""
         x = self.normaliser(observation.double())
         mean = self.center + self.half_range * self.policy(x)
         log_std, costs = self.policy.log_std.expand_as(mean), self.critic(x)
@@ -268,13 +263,11 @@ def serialise(
     Args:
         episodes: observations (steps, n) of each simulated episode, also for golden pairs.
     """
-    contract = networks.contract
-    module = Exported(networks, contract).eval()
-    model = _graph(module, contract)
+    contract, model = networks.contract, graph(networks)
     entries = {
         "format": bundle.FORMAT,
         "contract": contract.to_json(),
-        "golden": json.dumps(_golden(module, np.concatenate(episodes))),
+        "golden": json.dumps(_golden(Exported(networks), np.concatenate(episodes))),
         "familiarity": json.dumps(to_plain(familiarity)),
         "prediction": json.dumps(to_plain(prediction)),
         "provenance": json.dumps(provenance, sort_keys=True),
@@ -288,39 +281,6 @@ def _rate(episodes: int, logged: Sequence[Array]) -> float:
     """Return the lowest false-alarm rate that both calibrations can show: 1 / half the episodes."""
     halves = (math.ceil(count / 2) for count in (episodes, len(logged)) if count)
     return max(LEAST_FALSE_ALARM_RATE, *(1.0 / half for half in halves))
-
-
-def _graph(module: nn.Module, contract: Contract) -> onnx.ModelProto:
-    example = torch.zeros(2, contract.observation_size)
-    batch = torch.export.Dim("batch", min=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            module,
-            (example,),
-            input_names=["observation"],
-            output_names=list(bundle.OUTPUTS),
-            dynamic_shapes={"observation": {0: batch}},
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    # The exporter's notes on itself and on this machine's files are no part of the policy.
-    for node in model.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for values in (model.graph.value_info, model.graph.input, model.graph.output):
-        for value in values:
-            value.ClearField("metadata_props")
-            value.ClearField("doc_string")
-    for item in (model, model.graph):
-        item.ClearField("metadata_props")
-        item.ClearField("doc_string")
-    return model
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ def check_parity(held: Bundle, state: bytes) -> str:
         raise BundleError("the training state has another contract than the bundle")
     x = observations(held).astype(np.float32)
     with torch.no_grad():
-        expected = Exported(networks, held.contract)(torch.from_numpy(x))
+        expected = Exported(networks)(torch.from_numpy(x))
     found = held.outputs(x.astype(np.float64))
     worst = 0.0
     for name, a, b in zip(bundle.OUTPUTS, found, expected, strict=True):

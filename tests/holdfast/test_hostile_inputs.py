@@ -63,11 +63,7 @@ class TookTooLong(BaseException):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with one good file of each kind.
-
-    It also exports once: an alarm during the first import of the exporter would leave half of
-    onnxscript in this process, and every later test that exports would fail.
-    """
+    """A folder with one good file of each kind."""
     folder = tmp_path_factory.mktemp("made")
     assert main(["train", *SMALL, "--out", str(folder / "train")]) == 0
     checkpoint = str(folder / "train" / "checkpoint.safetensors")
