@@ -122,10 +122,9 @@ class Replay:
         robot, q, v = self._task.robot, 1 + self._nq, 1 + self._nq + self._nv
         body = robot.signals(state[:, 1:q], state[:, q:v])
         said = robot.measured({**body, **robot.sensed(readings)})
-        true = {name: np.asarray(said[name]) for name in self._sizes}
         if self._robots.remembers:
-            self._robots.notice(true, elapsed, slice(None))
-        measured = self._robots.perceived(true, elapsed, slice(None))
+            self._robots.notice(said, elapsed, slice(None))
+        measured = self._robots.perceived(said, elapsed, slice(None))
         for name, values in found.items():
             values[:, row] = measured[name]
 

@@ -21,6 +21,7 @@ from holdfast.robot.serial import device, link
 from holdfast.robot.serial.robot import SerialRobot
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
+from holdfast.sim.batch.replay import Replay
 from holdfast.sim.parameters.catalogue import Parameters, load_gap
 from holdfast.sim.registry import resolve
 from holdfast.sim.robots import drive
@@ -135,6 +136,25 @@ def test_training_sees_what_the_twins_sensors_say():
         assert seen[4] == pytest.approx(said["forward_speed"][0], abs=1e-6)
         off.append(said["forward_speed"][0] - true["forward_speed"][-1, 0])
     assert np.abs(off).max() > 0.1  # it did slip
+
+
+def test_a_replayed_pose_is_reckoned_as_the_twin_reckons_it():
+    """The base's origin swings about the axle while the robot turns, of which its wheels tell."""
+    gap = parameters(size={"left_tyre": 0.9, "right_tyre": 0.9}, friction=0.4, pose="reckoned")
+    board = board_of(gap, seed=3)
+    start, seen = board.measured_signals(), []
+    actions = [(0.6, 1.5)] * 25 + [(0.2, -1.5)] * 25
+    for action in actions:
+        go(board, action, 1)
+        seen.append(board.measured_signals()["position"] - start["position"])
+    heading = np.full((1, len(actions) + 1), np.nan)
+    heading[0, 0] = start["heading"][0]
+    sizes = {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1}
+    replay = Replay(TASK, gap, np.array([actions]), heading, sizes, 1, 1)
+    found = replay.run([gap])[0]["position"][0, 0]
+    replay.close()
+    np.testing.assert_allclose(found[1:] - found[0], seen, atol=0.015)
+    assert np.ptp(seen, axis=0).max() > 0.2
 
 
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.125])
