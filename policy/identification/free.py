@@ -41,7 +41,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 }
 """Default bounds of the search, by kind. `friction_loss`: as a share of the largest force."""
 
-STRONG = ("delay", "gain", "size", "mass", "friction")
+STRONG = ("delay", "gain", "size", "mass", "friction", "slope")
 """Kinds that are searched from the start where nothing is named; the others are weak."""
 
 MOST_GAINS = 4
@@ -239,8 +239,10 @@ def _usual(model: mujoco.MjModel, signals: Mapping[str, int]) -> Iterator[Free]:
         if name in signals:
             yield Free("scale", (name,), *BOUNDS["scale"])
             yield Free("bias", (name,), *BOUNDS["bias"])
-    if {"position", "heading"} <= {*signals}:  # a marker or a lidar is never mounted straight
-        yield Free("bias", ("heading",), *BOUNDS["bias"])
+    if {"position", "heading"} <= {*signals}:
+        for axis in ("x", "y"):  # no floor is level
+            yield Free("slope", (axis,), *BOUNDS["slope"])
+        yield Free("bias", ("heading",), *BOUNDS["bias"])  # no marker or lidar is mounted straight
 
 
 def _beside(model: mujoco.MjModel, wheels: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from holdfast.policy.identification.certainty import information
 from holdfast.policy.identification.compare import Comparison
 from holdfast.policy.identification.csv_file import from_csv
 from holdfast.policy.identification.fit import Fit, select
-from holdfast.policy.identification.free import chosen
+from holdfast.policy.identification.free import chosen, strongest
 from holdfast.policy.identification.identify import identify
 from holdfast.policy.identification.search import SearchSettings, Simulator, elsewhere
 from holdfast.policy.identification.tracks import pieces, require_motion
@@ -225,9 +225,11 @@ def test_all_that_applies_is_tried_where_nothing_is_named():
     names = [f.name for f in chosen((), task, {"forward_speed": 1, "yaw_rate": 1}, "known")]
     assert names[:4] == ["delay", "gain:left_motor", "gain:right_motor", WHEELS]
     assert "track:left_wheel+right_wheel" in names
-    assert "bias:heading" not in names
-    posed = {"position": 2, "heading": 1}
-    assert "bias:heading" in [f.name for f in chosen((), task, posed, "known")]
+    with_pose = {"bias:heading", "slope:x", "slope:y"}
+    assert not with_pose & {*names}
+    posed = chosen((), task, {"position": 2, "heading": 1}, "known")
+    assert with_pose <= {f.name for f in posed}
+    assert {"slope:x", "slope:y"} <= {posed[i].name for i in strongest(posed)}
     assert {"mass", "friction", "force", "damping", "armature", "friction_loss"} <= {*names}
     point = registered("PointCircle-v0").make()
     without = [f.name for f in chosen((), point, {"position": 2}, "known")]
