@@ -92,6 +92,7 @@ def _check_task(task: Task) -> None:
     none_read = np.zeros((COPIES, model.nsensordata))
     signals = {**task.signals(qpos, qvel, world), **robot.sensed(none_read)}
     _check_signals(task, signals)
+    _check_measured(task, signals)
     _check_rewards(task, signals)
     for i in range(COPIES):
         one = {key: array[i : i + 1] for key, array in world.items()}
@@ -150,6 +151,27 @@ def _check_signals(task: Task, signals: Signals) -> None:
             if size is not None:
                 _require_shape(f"{name}: signal '{key}'", values, (COPIES, size))
             _require(np.isfinite(values).all(), f"{name}: signal '{key}' should be finite")
+
+
+def _check_measured(task: Task, signals: Signals) -> None:
+    """Check that sensors leave the true signals alone, and say of each what has its shape."""
+    where = f"{task.contract.task}: measured"
+    given = {key: values.copy() for key, values in signals.items()}
+    said = task.robot.measured(given)
+    for key, values in signals.items():
+        _require(key in said, f"{where} should include signal '{key}'")
+        _require_shape(f"{where}: signal '{key}'", said[key], np.shape(values))
+        _require(np.isfinite(said[key]).all(), f"{where}: signal '{key}' should be finite")
+        _require(
+            np.array_equal(given[key], values),
+            f"{where} should not change the true signal '{key}' that it is given",
+        )
+        for i in range(COPIES):
+            alone = task.robot.measured({k: v[i : i + 1] for k, v in signals.items()})
+            _require(
+                np.array_equal(alone[key][0], said[key][i]),
+                f"{where}: signal '{key}' of a copy should not depend on the other copies",
+            )
 
 
 def _check_rewards(task: Task, signals: Signals) -> None:

@@ -94,6 +94,22 @@ class Crowd(Point):
         return {"position": qpos - qpos.mean(axis=0), "linear_velocity": qvel}
 
 
+class Forgets(Point):
+    def measured(self, signals):
+        return {"position": signals["position"]}
+
+
+class Rounds(Point):
+    def measured(self, signals):
+        signals["position"] += 0.01
+        return signals
+
+
+class Compares(Point):
+    def measured(self, signals):
+        return {**signals, "position": signals["position"] - signals["position"].mean(axis=0)}
+
+
 class OnePayForAll(Good):
     def reward(self, signals):
         return super().reward(signals).sum()
@@ -157,6 +173,9 @@ class PaysNothingFinite(Good):
         (lambda: Good(Wide()), r"signal 'linear_velocity' should have shape \(5, 2\)"),
         (lambda: Good(Lost()), "signal 'linear_velocity' should be finite"),
         (lambda: Good(Crowd()), "signal 'position' of a copy should not depend on the other"),
+        (lambda: Good(Forgets()), "measured should include signal 'linear_velocity'"),
+        (lambda: Good(Rounds()), "measured should not change the true signal 'position'"),
+        (lambda: Good(Compares()), "measured: signal 'position' of a copy should not depend"),
         (OnePayForAll, r"reward of signals \(5,\) should have shape \(5,\), received \(\)"),
         (SumsEnd, "terminated should be bools, received float64"),
         (Unseeded, "a seed should give one start"),
