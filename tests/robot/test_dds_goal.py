@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from holdfast.safety_monitor.messages import State
 from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import write_bundle
 from tests.helpers.robots import runs
+from tests.helpers.robots.twins import running_twin
 from tests.helpers.ros import graphs
 
 pytestmark = pytest.mark.alone
@@ -43,22 +42,14 @@ def test_a_policy_goes_among_posts_to_a_goal(tmp_path):
     contract = dataclasses.replace(task.contract, episode_steps=STEPS)
     policy = write_bundle(tmp_path / "policy.onnx", contract, action=(0.05, 0.5))
     truth = tmp_path / "truth.jsonl"
-    line = ["twin", "--dds", "--task", "DriveGoal-v0", "--config", CONFIG, "--seed", SEED]
-    twin = subprocess.Popen(
-        [sys.executable, "-m", "holdfast", *map(str, line), "--truth", truth],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert twin.stdout.readline() == f"dds:{CONFIG}\n"
+    options = ["--dds", "--task", "DriveGoal-v0", "--config", CONFIG, "--seed", SEED]
+    with running_twin(*options, "--truth", truth) as twin:
+        assert twin.address == f"dds:{CONFIG}"
         with runs.deployment(tmp_path / "run", "dds:drive_lidar", policy, "--no-prompt") as run:
             status, out, err = run.end()
         assert (status, err) == (0, "")
         assert f"{STEPS} steps" in out
         log = run.log()
-    finally:
-        twin.terminate()
-        twin.communicate(timeout=10)
     assert not replay(log).differs(log).any()
     (episode,) = log.episodes
     assert State.ACTIVE in {State(int(state)) for state in episode.state}
