@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
-from holdfast.signals import APPLIED_ACTION, BUDGET_LEFT, EPISODE_LEFT, Array
+from holdfast.signals import APPLIED_ACTION, BUDGET_LEFT, EPISODE_LEFT, Array, Signals
 from holdfast.sim.batch.alternatives import Alternatives, usual_change
 from holdfast.sim.batch.batch import Snapshot, Step
 from holdfast.sim.batch.budgets import Budgets
@@ -172,6 +172,16 @@ class MujocoBatch:
     def _observation(
         self, signals: dict[str, Array], which: NDArray[np.intp] | slice = slice(None)
     ) -> Array:
+        return self._observed(self._perceived(signals, which), which)
+
+    def _perceived(
+        self, signals: dict[str, Array], which: NDArray[np.intp] | slice = slice(None)
+    ) -> Signals:
+        """Return what the sensors of some copies say of true signals."""
+        measured = self.task.robot.measured(signals)
+        return self._robots.perceived(measured, self.elapsed[which], which)
+
+    def _observed(self, perceived: Signals, which: NDArray[np.intp] | slice = slice(None)) -> Array:
         own = {}
         if APPLIED_ACTION in self._own:
             own[APPLIED_ACTION] = self.contract.normalised(self.applied[which])
@@ -180,8 +190,6 @@ class MujocoBatch:
             own[EPISODE_LEFT] = left[:, None]
         if BUDGET_LEFT in self._own:
             own[BUDGET_LEFT] = self.budgets.left(which)
-        measured = self.task.robot.measured(signals)
-        perceived = self._robots.perceived(measured, self.elapsed[which], which)
         return self.observe({**perceived, **own})
 
     def _notice(self, signals: dict[str, Array], which: NDArray[np.intp] | slice) -> None:
@@ -216,10 +224,16 @@ class MujocoBatch:
         return self._account(signals, disagreement)
 
     def _account(self, signals: dict[str, Array], disagreement: Array) -> Step:
-        """Compute reward, costs and observation of the step just made, and reset ended copies."""
-        reward, costs = self.task.reward(signals), self.cost_model(signals)
+        """Compute reward, costs and observation of the step just made, and reset ended copies.
+
+        A step costs what is true, or what a robot's monitor would bill, whichever is more: a policy
+        that keeps a centimetre from a limit is billed for it where its sensors are noisy, and truly
+        beyond it where they drift.
+        """
+        reward, perceived = self.task.reward(signals), self._perceived(signals)
+        costs = np.maximum(self.cost_model(signals), self.cost_model(perceived))
         self.budgets.follow(costs)
-        observation = final = self._observation(signals)
+        observation = final = self._observed(perceived)
         for name, values in (("reward", reward), ("cost", costs), ("observation", final)):
             if not np.isfinite(values).all():
                 raise TrainingError(

@@ -1,8 +1,8 @@
 """N robots that differ from their model: drawn for each episode, and applied.
 
 Amounts are drawn for every episode, so that a batch contains more robots than copies. The time for
-this is small beside an episode's physics (docs/reference/TASKS.md). Costs, rewards and ends of
-episodes are computed from true signals; what is wrong with a sensor changes only observations.
+this is small beside an episode's physics (docs/reference/TASKS.md). Rewards and ends of episodes
+are computed from true signals, costs from what is true and from what is measured.
 """
 
 from __future__ import annotations

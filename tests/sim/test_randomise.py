@@ -280,8 +280,8 @@ def test_the_same_seed_draws_the_same_whatever_the_threads():
     assert not np.array_equal(observations(one, actions), observations(other, actions))
 
 
-def test_costs_and_rewards_are_of_what_is_true():
-    """With sensors off by metres, a robot that stands still in the corridor is billed nothing."""
+def test_rewards_are_of_what_is_true_and_costs_of_what_is_billed_too():
+    """A robot outside the corridor pays, whatever its sensors say, and one whose sensors say so."""
     task = resolve("DriveCircle-v0").make()
     wild = parameters(noise={"position": 5.0, "forward_speed": 5.0}, bias={"position": [-5.0, 5.0]})
     batch, plain = (MujocoBatch(task, 50, 0, 0, r) for r in (wild, None))
@@ -289,7 +289,9 @@ def test_costs_and_rewards_are_of_what_is_true():
     for action in drawn(task, 30, 50):
         noisy, true = batch.step(action), plain.step(action)
         np.testing.assert_array_equal(noisy.reward, true.reward)
-        np.testing.assert_array_equal(noisy.costs, true.costs)
+        said = np.abs(noisy.observation[:, :1]) > 0.9
+        np.testing.assert_array_equal(noisy.costs, np.maximum(true.costs, said))
+        np.testing.assert_array_equal(plain.cost_model(plain.signals()), true.costs)
         assert np.abs(noisy.observation[:, :2] - true.observation[:, :2]).max() > 5.0
         np.testing.assert_array_equal(noisy.observation[:, 2:4], true.observation[:, 2:4])
         np.testing.assert_array_equal(noisy.observation[:, 6:], true.observation[:, 6:])
