@@ -44,7 +44,9 @@ from holdfast.sim.twin.board import TwinBoard
 from holdfast.sim.twin.serve import require_config
 from holdfast.sim.twin.truth import Truth
 
-PARAMETERS = ("delay", "gain:each", "size:left_tyre+right_tyre", "mass", "friction")
+PARAMETERS = (
+    "delay", "gain:each", "size:left_tyre+right_tyre", "size:caster", "mass", "friction",
+)  # fmt: skip
 """What identification searches for on robot `drive`: few numbers, which a log tells apart."""
 
 SEARCH = SearchSettings(fit_s=120.0)
