@@ -51,7 +51,8 @@ def text(results: Sequence[Result], contract: Contract) -> str:
         f"# Sim to real: {contract.task} on {len(results)} robots that differ",
         "",
         f"Cost and return per episode: {EPISODES} simulated episodes on the true robot without a "
-        f"monitor. {_SHARE if _has_shares(results) else _DIFFERENCE}",
+        "monitor. A step costs what is true or what the robot's sensors say, whichever is more. "
+        f"{_SHARE if _has_shares(results) else _DIFFERENCE}",
         "",
         *markdown_table(("policy", *_over_head(results, contract)), _over_all(results, contract)),
         *_counted(results, contract),
@@ -125,8 +126,7 @@ def _counted(results: Sequence[Result], contract: Contract) -> list[str]:
     return [
         f"- The whole loop ends in a certified policy at or under d on {len(loop)} of "
         f"{len(results)} robots{kept}.",
-        f"- Of {len(certified)} certified policies, {len(certified) - len(loop)} truly cost more "
-        "than d.",
+        f"- Of {len(certified)} certified policies, {len(certified) - len(loop)} cost more than d.",
         f"- In {sum(run['over_cap'] for run in runs)} of {sum(run['episodes'] for run in runs)} "
         "episodes behind the monitor the cost exceeded the episode cap.",
         f"- The randomised policy behind the monitor, before anything is learned, truly costs "

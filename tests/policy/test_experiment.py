@@ -256,7 +256,7 @@ def test_the_page_counts(tmp_path):
     identified = next(row for row in text.splitlines() if row.startswith("| **identified**"))
     assert "8.3 [5.0, 10.1] | 3 of 4 | 96 [85, 105] %" in identified
     assert "certified policy at or under d on 2 of 4 robots; 1 of these policies keep" in text
-    assert "Of 3 certified policies, 1 truly cost more than d." in text
+    assert "Of 3 certified policies, 1 cost more than d." in text
     assert "In 2 of 320 episodes behind the monitor the cost exceeded the episode cap." in text
     assert "truly costs 16.0 per episode" in text
     assert "Robot 3, logs: no log-probabilities" in text
