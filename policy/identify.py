@@ -185,6 +185,11 @@ def remarks(found: Identified) -> list[str]:
             f"not identifiable, nominal in the fit: {', '.join(still)}; other values predicted "
             "motion that was not fitted no better"
         )
+    for signal, (mean, spread) in found.drift.items():
+        said.append(
+            f"drift of {signal}: assumed, {mean:g} +- {spread:g} for each square root of a metre, "
+            "as no log without a pose from outside tells it; measure it, and write it here"
+        )
     for each in found.found:
         name = each.free.name
         if not each.known and each.moved:

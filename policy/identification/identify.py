@@ -51,6 +51,10 @@ NEEDS: Mapping[str, str] = {
 }
 """What a recording needs in order to tell a kind of parameter."""
 
+DRIFT: Mapping[str, tuple[float, float]] = {"position": (0.01, 0.005), "heading": (0.01, 0.005)}
+"""Drift (mean, spread) that is assumed of a pose that the robot reckons, m and rad for each square
+root of a metre of way: no log of the robot's own can tell it."""
+
 Errors = Mapping[float, Mapping[str, float]]
 """Root mean square of the errors of predictions, by horizon and signal."""
 
@@ -98,9 +102,17 @@ class Identified:
                 )
         worth = {n: v for n, v in self.noise.items() if v > LEAST_NOISE and n in self.observed}
         noise = {name: _short(value) for name, value in worth.items()}
+        drift = {n: {"mean": mean, "spread": spread} for n, (mean, spread) in self.drift.items()}
+        told = {"noise": noise, "drift": drift}
         return Parameters.from_plain(
-            {**data, **({"noise": noise} if noise else {}), "pose": self.pose}
+            {**data, **{k: v for k, v in told.items() if v}, "pose": self.pose}
         )
+
+    @property
+    def drift(self) -> Mapping[str, tuple[float, float]]:
+        """The drift that is assumed, by signal: mean and spread; of a pose that is known, none."""
+        reckoned = self.pose == "reckoned"
+        return {name: value for name, value in DRIFT.items() if reckoned and name in self.observed}
 
 
 def _short(value: float) -> float:

@@ -96,6 +96,20 @@ def test_the_noise_of_the_sensors_is_found(found):
     assert found.noise["forward_speed"] == pytest.approx(0.02, rel=0.3)
 
 
+def test_the_drift_of_a_reckoned_pose_is_assumed_and_told(tmp_path, found):
+    """A robot's own log cannot tell it, and a profile without it would train for none."""
+    motion = recorded("DriveCircle-v0", {"pose": "reckoned", "noise": NOISE}, episodes=2)
+    reckoned = identify(motion, ("gain",), (), "reckoned", None, QUICK)
+    out = tmp_path / "profile.yaml"
+    write(out, motion, reckoned, QUICK)
+    profile = catalogue.load_profile(out)
+    drift = {name: amount.middle for name, amount in profile.drift.by_target.items()}
+    assert drift == pytest.approx({"position": 0.01, "heading": 0.01})
+    assert "# drift of heading: assumed, 0.01 +- 0.005 for each square root" in out.read_text()
+    known = [*remarks(found), *found.profile.to_plain()]
+    assert not any("drift" in each for each in known)
+
+
 def test_predictions_on_motion_that_was_not_fitted_are_better(found):
     assert found.fresh
     for horizon in (1.0, 5.0):
