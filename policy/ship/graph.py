@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor
@@ -27,17 +28,16 @@ def graph(networks: Networks) -> onnx.ModelProto:
     mean = write.unary("Tanh", _layers(write, x, policy))
     action = write.binary("Mul", mean, contract.action_half_range)
     action = write.binary("Add", action, contract.action_center)
-    values = []
-    for k in range(1 + costs, 1 + 2 * costs):  # the last critics, which the monitor adds
+    last = slice(1 + costs, 1 + 2 * costs)  # of the critics; the monitor adds these costs-to-go
+    ahead = Row(write.weight(_doubles(critic.mean[last])), (costs,))
+    for k, column in enumerate(np.diag(_doubles(critic.std[last])), last.start):
         stack = zip(critic.weights, critic.biases, strict=True)
         value = _layers(write, x, ((weight[k], bias[k, 0]) for weight, bias in stack))
-        value = write.binary("Mul", value, _doubles(critic.std[k]))
-        values.append(write.binary("Add", value, _doubles(critic.mean[k])).name)
-    ahead = values[0] if costs == 1 else write.node("Concat", *values, axis=1)
+        ahead = write.binary("Add", ahead, write.product(value, column[None], (costs,)))
     names = bundle.OUTPUTS
     write.node("Cast", action.name, name=names[0], to=onnx.TensorProto.FLOAT)
     write.repeated(_doubles(networks.policy.log_std), names[1])
-    write.node("Cast", ahead, name=names[2], to=onnx.TensorProto.FLOAT)
+    write.node("Cast", ahead.name, name=names[2], to=onnx.TensorProto.FLOAT)
     sizes: Mapping[str, int] = dict(
         zip(names, (contract.action_size, contract.action_size, costs), strict=True)
     )
