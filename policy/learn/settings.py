@@ -102,7 +102,7 @@ class TrainSettings:
         pessimism: factor on the disagreement of randomised robots about the next state, which is
             added to the cost that the limit bounds, as a share of the limit. The policy keeps away
             from what the ranges of --randomise leave open, so that it keeps its limit on a robot
-            that nobody has measured. 0: none. Reports and bundles contain the true cost.
+            that nobody has measured. 0: none. Reports and bundles contain the cost without it.
         physics: mujoco: MuJoCo on this machine's cores. warp: MuJoCo Warp on its GPU, for
             thousands of copies. Policies are always evaluated in MuJoCo.
         hidden: units per hidden layer of the policy and of the critics.

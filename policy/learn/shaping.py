@@ -30,7 +30,7 @@ RATE = 1e-2
 class ShapingSettings:
     """Cost shaping: adds α · P(a cost in the next T steps) to the cost that the limit bounds.
 
-    Reports and bundles contain the true cost.
+    Reports and bundles contain the cost without it.
 
     Attributes:
         horizon: T, steps; 0: no shaping.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -38,9 +38,7 @@ def graph(networks: Networks) -> onnx.ModelProto:
     write.node("Cast", action.name, name=names[0], to=onnx.TensorProto.FLOAT)
     write.repeated(_doubles(networks.policy.log_std), names[1])
     write.node("Cast", ahead.name, name=names[2], to=onnx.TensorProto.FLOAT)
-    sizes: Mapping[str, int] = dict(
-        zip(names, (contract.action_size, contract.action_size, costs), strict=True)
-    )
+    sizes = dict(zip(names, (contract.action_size, contract.action_size, costs), strict=True))
     return write.model({"observation": contract.observation_size}, sizes)
 
 

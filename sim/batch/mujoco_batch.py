@@ -228,10 +228,13 @@ class MujocoBatch:
 
         A step costs what is true, or what a robot's monitor would bill, whichever is more: a policy
         that keeps a centimetre from a limit is billed for it where its sensors are noisy, and truly
-        beyond it where they drift.
+        beyond it where they drift. A reading that no monitor would bill, as of much noise, ends no
+        training: it costs the most that a step may cost, or what is true where it is no number.
         """
         reward, perceived = self.task.reward(signals), self._perceived(signals)
-        costs = np.maximum(self.cost_model(signals), self.cost_model(perceived))
+        true = self.cost_model(signals)
+        billed = np.minimum(self.cost_model(perceived), self.cost_model.largest)
+        costs = np.where(billed > true, billed, true)
         self.budgets.follow(costs)
         observation = final = self._observed(perceived)
         for name, values in (("reward", reward), ("cost", costs), ("observation", final)):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from holdfast.errors import ConfigError, TrainingError
+from holdfast.safety_monitor.costs import CostModel
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
 from holdfast.sim.registry import TASKS, resolve
 from holdfast.sim.robots.robot import physics_steps
@@ -135,7 +136,9 @@ def test_a_task_that_returns_nan_is_refused(part, monkeypatch):
     if part == "reward":
         monkeypatch.setattr(task, "reward", lambda signals: np.array([0.0, np.nan]))
     elif part == "cost":
-        monkeypatch.setattr(batch, "cost_model", lambda signals: np.array([[np.inf], [0.0]]))
+        monkeypatch.setattr(
+            CostModel, "__call__", lambda self, signals: np.array([[np.inf], [0.0]])
+        )
     else:
         monkeypatch.setattr(batch, "observe", lambda signals: np.full((2, 5), np.nan))
     with pytest.raises(TrainingError, match=f"PointCircle-v0: .* non-finite {part}"):

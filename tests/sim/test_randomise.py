@@ -297,6 +297,21 @@ def test_rewards_are_of_what_is_true_and_costs_of_what_is_billed_too():
         np.testing.assert_array_equal(noisy.observation[:, 6:], true.observation[:, 6:])
 
 
+@pytest.mark.parametrize(
+    ("expression", "most"), [("abs(position.x)", 3.0), ("sqrt(3.0 - abs(position.x))", 1.8)]
+)
+def test_a_reading_that_cannot_be_billed_ends_no_training(expression, most):
+    task = resolve("DriveCircle-v0").make()
+    (cost,) = task.contract.costs
+    cost = dataclasses.replace(cost, expression=expression, at_most=most)
+    task.contract = dataclasses.replace(task.contract, costs=(cost,))
+    batch = MujocoBatch(task, 50, 0, 1, parameters(noise={"position": 5.0}))
+    with np.errstate(invalid="ignore"):
+        steps = [batch.step(action) for action in drawn(task, 10, 50)]
+    costs = np.stack([step.costs for step in steps])
+    assert ((costs >= 0.0) & (costs <= most)).all()
+
+
 def test_noise_is_of_each_reading_and_bias_of_a_whole_episode():
     task = resolve("PointCircle-v0").make()
     settings = parameters(noise={"position": 0.3}, bias={"linear_velocity": [-0.5, 0.5]})
