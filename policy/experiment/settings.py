@@ -28,13 +28,15 @@ class ExperimentSettings:
         config: the robot's configuration file. Default: config/drive_unmeasured.yaml, and
             config/<robot>.yaml for another robot.
         gaps: YAML files with ranges, from which the robots are drawn; the files take turns.
-            Default: config/gaps_drive.yaml and config/gaps_drive_beyond.yaml.
+            Default: config/gaps_drive.yaml and config/gaps_drive_beyond.yaml, on DriveGoal
+            config/gaps_goal.yaml and config/gaps_goal_beyond.yaml.
         randomise: YAML file with the ranges of the randomised policy. Default:
-            config/randomise_demo.yaml.
+            config/randomise_demo.yaml, on DriveGoal config/randomise_goal.yaml.
         pessimism: factor of the pessimistic policy, which is trained in the ranges of the
             randomised one.
-        parameters: what identification searches for, as in `holdfast identify`. Default:
-            twelve numbers of robot `drive`; all that apply to another robot.
+        parameters: what identification searches for, as in `holdfast identify`. Default: of
+            robot `drive` ten numbers, and the slopes of the floor where it measures its heading;
+            all that apply to another robot.
         count: number of robots.
         seed: seed of trainings, twins, sampled actions, and of the robots that are drawn.
         least: least mean cost of the nominal policy on a robot, as a share of its limit d. Robots

@@ -38,13 +38,17 @@ DRAWS = 40
 """Robots that are looked at, at most, for each robot of the experiment."""
 
 CONFIG = "drive_unmeasured.yaml"
-OURS = ("gaps_drive.yaml", "gaps_drive_beyond.yaml")
+POSED = ("randomise_demo.yaml", "gaps_drive.yaml", "gaps_drive_beyond.yaml")
+UNPOSED = ("randomise_goal.yaml", "gaps_goal.yaml", "gaps_goal_beyond.yaml")
+"""Files of this installation, of the randomised policy and of robots `drive`: such that measure
+their pose, and such that measure goals and posts about them alone."""
 
 PARAMETERS = (
     "delay", "gain:each", "size:left_tyre", "size:right_tyre", "mass", "friction",
     "slope:x", "slope:y", "friction_loss:each", "scale:forward_speed",
 )  # fmt: skip
-"""What identification searches for on robot `drive`: nobody knows which of it differs."""
+"""What identification searches for on robot `drive`: nobody knows which of it differs. A slope
+cannot be found where it is not measured which way the robot faces."""
 
 
 def command(name: Positional[Literal["sim2real"]], settings: ExperimentSettings) -> None:
@@ -86,11 +90,14 @@ class Experiment:
                 "the files of this installation are of robot 'drive'"
             )
         folder = share.folder() / "config"
-        self.files = settings.gaps or tuple(folder / name for name in OURS)
+        posed = "heading" in settings.task.contract.observed_signals
+        randomised, *robots = (folder / name for name in (POSED if posed else UNPOSED))
+        self.files = settings.gaps or tuple(robots)
         self.ranges = [catalogue.load(path) for path in self.files]
-        known = settings.randomise or folder / "randomise_demo.yaml"
+        known = settings.randomise or randomised
         self.known = catalogue.load(known)
-        self.parameters = settings.parameters or (PARAMETERS if ours else ())
+        tried = tuple(each for each in PARAMETERS if posed or not each.startswith("slope"))
+        self.parameters = settings.parameters or (tried if ours else ())
         made = settings.task.make()
         given = zip((known, *self.files), (self.known, *self.ranges), strict=True)
         for path, parameters in given:

@@ -35,6 +35,7 @@ from holdfast.safety_monitor.familiarity import Drift, Familiarity
 from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Range, check
 from holdfast.signals import Array
 from holdfast.sim.parameters import catalogue
+from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.parameters.robots import require_fit
 
 EPISODES = 100
@@ -329,7 +330,8 @@ def command(
     networks = replace(networks, contract=made.contract)  # under the limits in force
     simulated = None
     if parameters is not None:
-        identified = replace(trained, randomise=parameters)
+        robots = parameters.completed(trained.randomise or Parameters())
+        identified = replace(trained, randomise=robots)
         simulated = evaluate(networks, identified, EPISODES, settings.seed).cost_returns
     reasons = gate(
         networks,

@@ -106,7 +106,8 @@ def improve(
     child's provenance.
 
     Args:
-        profile: the parameters of the simulated robots.
+        profile: the parameters of the simulated robots. What it is silent on stays as the parent
+            was trained.
         logs: the runs that the profile is from, for the provenance.
         task: see `settings_from`.
         anyway: write the child also if it does not meet a limit.
@@ -126,7 +127,7 @@ def improve(
         )
     source = checkpoint_of(parent)
     origin = [{"run": run.info.run, "sha256": run.sha256()} for run in runs(logs, held.contract)]
-    robots = profile.wider(settings.wider)
+    robots = profile.wider(settings.wider).completed(before.randomise or Parameters())
     trained = dataclasses.replace(
         before, seed=settings.seed, randomise=robots, shards=0, pessimism=0.0
     )

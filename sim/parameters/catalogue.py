@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -134,6 +135,18 @@ class Parameters:
         found: dict[str, Any] = {
             name: amounts.wider(factor, kind) for name, kind, amounts in self.given()
         }
+        return dataclasses.replace(self, **found)
+
+    def completed(self, prior: Parameters) -> Parameters:
+        """Return these parameters, with those of `prior` where these are silent: on a kind of the
+        body's or the motors', or on a signal of the others. How the pose is known stays."""
+        found: dict[str, Any] = {}
+        for name, kind, amounts in prior.given():
+            own: Amounts = getattr(self, name)
+            if kind.of == "signal" and name != "drift":
+                found[name] = Amounts(MappingProxyType({**amounts.by_target, **own.by_target}))
+            elif not own and name != "drift":
+                found[name] = amounts
         return dataclasses.replace(self, **found)
 
     def drawn(self, rng: np.random.Generator) -> Parameters:

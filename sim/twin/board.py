@@ -250,7 +250,8 @@ class TwinBoard(Board):
 
 
 def _measured_names(task: Task, own: Iterable[str], known: Mapping[str, int]) -> list[str]:
-    """Return which signals a twin measures: its robot's, and what its task needs.
+    """Return which signals a twin measures: its robot's, what its task needs, and what the
+    contract's reward reads, so that a log of it tells returns.
 
     Raises:
         ConfigError: the task needs a signal that no robot has.
@@ -265,7 +266,9 @@ def _measured_names(task: Task, own: Iterable[str], known: Mapping[str, int]) ->
     declared = {signal.name for signal in contract.signals}
     sayable = [name for name in own if name in declared or name in CATALOGUE]
     robot = task.robot.measures or [name for name in sayable if not _is_simulated(name)]
-    return [name for name in dict.fromkeys((*robot, *needed)) if known.get(name)]
+    reward = contract.reward_expression
+    paid = [n for n in (reward.signals if reward else ()) if not _is_simulated(n)]
+    return [name for name in dict.fromkeys((*robot, *needed, *paid)) if known.get(name)]
 
 
 def _is_simulated(name: str) -> bool:
