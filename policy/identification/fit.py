@@ -145,13 +145,13 @@ class Fit:
         return found
 
 
-def settle(simulator: Simulator, place: Array, moving: NDArray[np.intp]) -> Fit:
+def settle(screen: Simulator, simulator: Simulator, place: Array, moving: NDArray[np.intp]) -> Fit:
     """Return the least squares from a place (P,), begun again wherever another value of one of the
-    moving numbers (indices) fits better."""
+    moving numbers (indices) fits better; `screen` as for `elsewhere`."""
     fit = Fit(simulator, place)
     fit.refine(moving, 6)
     for _ in range(AGAIN):
-        better = elsewhere(simulator, fit.place, moving)
+        better = elsewhere(screen, simulator, fit.place, moving)
         if better is None:
             break
         fit = Fit(simulator, better)

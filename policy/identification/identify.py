@@ -179,7 +179,7 @@ def identify(
             first.refine(np.array(moving, np.intp), 6, STEPS[1:])
             moving, moved = select(first, simulator(checked), moving, settings.clear, say)
         fitting = simulator(_up_to(fitted, settings.fit_s / period_s))
-        fit = settle(fitting, first.place, np.array(moving, np.intp))
+        fit = settle(first.simulator, fitting, first.place, np.array(moving, np.intp))
         say(f"least squares: {_told(free, fit.place)}")
         sure = settle_whole(fit, moving, settings)
         found = conclude(fit, moving, moved, settings, sure)

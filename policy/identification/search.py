@@ -169,15 +169,25 @@ def _order(simulator: Simulator, places: Array, at_once: int) -> NDArray[np.intp
     return np.argsort(np.concatenate([simulator.losses(part).sum(axis=1) for part in parts]))
 
 
-def elsewhere(simulator: Simulator, place: Array, moving: NDArray[np.intp]) -> Array | None:
+def elsewhere(
+    screen: Simulator, simulator: Simulator, place: Array, moving: NDArray[np.intp]
+) -> Array | None:
     """Return the best of the places (P,) that differ from a place in one number, of many values
     between its bounds; None: no other one fits better.
 
     A search may end where one number says nothing, as friction does in a robot that never slips,
     and least squares then have no slope to leave by.
+
+    Args:
+        screen: with a part of the motion, on which two values of each number are chosen.
+        simulator: with all of it, on which those are judged.
     """
     values = (np.arange(VALUES) + 0.5) / VALUES
-    places = np.tile(place, (1 + VALUES * len(moving), 1))
-    places[np.arange(1, len(places)), np.repeat(moving, VALUES)] = np.tile(values, len(moving))
-    best = _order(simulator, places, VALUES + 1)[0]
-    return places[best] if best else None
+    tried = []
+    for i in moving:
+        places = np.tile(place, (VALUES, 1))
+        places[:, i] = values
+        tried += list(places[_order(screen, places, VALUES)[:2]])
+    judged = np.stack([place, *tried])
+    best = _order(simulator, judged, VALUES + 1)[0]
+    return judged[best] if best else None

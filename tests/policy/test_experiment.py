@@ -6,16 +6,18 @@ import re
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from holdfast.cli import main
 from holdfast.errors import ConfigError, FileError
 from holdfast.policy.experiment import arms, report
 from holdfast.policy.experiment.arms import ARMS
 from holdfast.policy.experiment.settings import ExperimentSettings
-from holdfast.policy.experiment.sim2real import RESULT, SETTINGS
+from holdfast.policy.experiment.sim2real import RESULT, SETTINGS, Experiment
 from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.parameters import catalogue
+from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import drive_contract
 
 OWN = """
@@ -76,6 +78,22 @@ def test_each_arm_is_measured_on_the_true_robot(out):
     assert found["trial"] in ("certified", "alarm", "undecided")
     assert (out / report.PAGE).read_text().startswith("# Sim to real: mine/Circle-v0 on 1 robot")
     assert (out / report.PICTURE).read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "slopes"),
+    [
+        ("DriveCircle-v0", ["gaps_drive.yaml", "gaps_drive_beyond.yaml"], True),
+        ("DriveGoal-v0", ["gaps_goal.yaml", "gaps_goal_beyond.yaml"], False),
+    ],
+)
+def test_the_robots_are_such_that_the_task_can_tell(tmp_path, task, names, slopes):
+    """A task without a measured pose has no noise of one, and no slope to look for."""
+    settings = ExperimentSettings(out=tmp_path, task=resolve(task))
+    experiment = Experiment(settings, Console(quiet=True))
+    assert [path.name for path in experiment.files] == names
+    assert ("slope:x" in experiment.parameters) is slopes
+    assert "mass" in experiment.parameters
 
 
 def test_what_is_there_is_not_made_again(out, line, capsys):

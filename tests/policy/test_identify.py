@@ -182,11 +182,13 @@ def test_elsewhere_is_the_best_value_of_one_number_over_its_whole_range():
     names = {"position": 2, "heading": 1, "yaw_rate": 1}
     simulator = Simulator(free, Comparison(motion.task, cut, names), "known")
     grips, true = (np.array([free[0].place(1.0), free[1].place(value)]) for value in (2.3, 0.6))
-    found = elsewhere(simulator, grips, np.array([0, 1]))
+    part = Simulator(free, Comparison(motion.task, cut[:1], names), "known")
+    found = elsewhere(part, simulator, grips, np.array([0, 1]))
     assert found[0] == grips[0]
     assert free[1].value(found[1]) == pytest.approx(0.6, rel=0.1)
-    assert elsewhere(simulator, grips, np.array([0]))[1] == grips[1]
-    assert elsewhere(simulator, true, np.array([0, 1])) is None
+    assert elsewhere(part, simulator, grips, np.array([0]))[1] == grips[1]
+    assert elsewhere(part, simulator, true, np.array([0, 1])) is None
+    part.close()
     simulator.close()
 
 

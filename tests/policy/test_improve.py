@@ -1,6 +1,7 @@
 """Training in the identified simulator: its start, the policy that is kept, its provenance."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -51,6 +52,21 @@ def test_the_child_goes_on_from_its_parent_in_the_identified_simulator(parent, t
     assert said[0].startswith("parent in the identified simulator: return ")
     assert not list(tmp_path.glob("*.training.*"))
     assert verify.command(out) == 0  # also that a second export is the same
+
+
+def test_of_what_the_profile_is_silent_on_the_parents_training_stays(tmp_path):
+    prior = parameters(mass=[0.8, 1.2], noise={"position": 0.02})
+    learner = Learner(replace(SMALL, randomise=prior))
+    learner.iterate()
+    learner.save(tmp_path / "state.safetensors")
+    learner.close()
+    export(tmp_path / "state.safetensors", tmp_path / "policy.onnx", episodes=20)
+    out = tmp_path / "child.onnx"
+    improve(tmp_path / "policy.onnx", PROFILE, (), out, QUICK, anyway=True)
+    _, data = checkpoint.load_networks(checkpoint_of(out))
+    told = settings_of(out, data).randomise.to_plain()
+    assert told.pop("noise") == {"position": 0.02}
+    assert told == PROFILE.wider(QUICK.wider).to_plain()
 
 
 def test_the_better_of_both_starts_is_kept(parent, tmp_path):

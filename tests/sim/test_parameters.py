@@ -10,7 +10,7 @@ from scipy import stats
 from holdfast.errors import ConfigError
 from holdfast.schema import to_plain
 from holdfast.sim.batch.mujoco_batch import MujocoBatch
-from holdfast.sim.parameters.catalogue import KINDS, load, load_gap
+from holdfast.sim.parameters.catalogue import KINDS, Parameters, load, load_gap
 from holdfast.sim.parameters.robots import Robots
 from holdfast.sim.registry import resolve
 from tests.helpers.robots.parameters import parameters
@@ -51,6 +51,20 @@ def robots(copies=1, **data):
 
 def model_of(**data):
     return robots(**data).variants.model(0)
+
+
+def test_a_silent_profile_is_completed_with_what_training_had():
+    prior = parameters(
+        mass=[0.8, 1.2], gain={"each": [0.9, 1.1]}, delay=[0, 2], pose="reckoned",
+        noise={"scan": 0.01, "goal": 0.02}, drift={"position": 0.1},
+    )  # fmt: skip
+    profile = parameters(gain={"elbow": 0.95}, delay={"goal": 1}, noise={"goal": 0.05})
+    expected = parameters(
+        mass=[0.8, 1.2], gain={"elbow": 0.95}, delay={"command": [0, 2], "goal": 1},
+        noise={"scan": 0.01, "goal": 0.05},
+    )  # fmt: skip
+    assert profile.completed(prior) == expected
+    assert profile.completed(Parameters()) == profile
 
 
 # What is in the model.
