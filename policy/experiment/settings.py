@@ -25,8 +25,8 @@ class ExperimentSettings:
         out: folder of the experiment. What the folder holds already is not made again.
         task: the task, also as FILE.py:NAME; for another robot than `drive` give its --gaps and
             --randomise too.
-        config: the robot's configuration file. Default: config/drive_unmeasured.yaml, and
-            config/<robot>.yaml for another robot.
+        config: the robot's configuration file. Default: config/drive_unmeasured.yaml, on DriveGoal
+            config/drive_goal_unmeasured.yaml, and config/<robot>.yaml for another robot.
         gaps: YAML files with ranges, from which the robots are drawn; the files take turns.
             Default: config/gaps_drive.yaml and config/gaps_drive_beyond.yaml, on DriveGoal
             config/gaps_goal.yaml and config/gaps_goal_beyond.yaml.

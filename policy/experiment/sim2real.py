@@ -37,11 +37,15 @@ FIRST = "nominal"
 DRAWS = 40
 """Robots that are looked at, at most, for each robot of the experiment."""
 
-CONFIG = "drive_unmeasured.yaml"
-POSED = ("randomise_demo.yaml", "gaps_drive.yaml", "gaps_drive_beyond.yaml")
-UNPOSED = ("randomise_goal.yaml", "gaps_goal.yaml", "gaps_goal_beyond.yaml")
-"""Files of this installation, of the randomised policy and of robots `drive`: such that measure
-their pose, and such that measure goals and posts about them alone."""
+POSED = (
+    "drive_unmeasured.yaml", "randomise_demo.yaml", "gaps_drive.yaml", "gaps_drive_beyond.yaml",
+)  # fmt: skip
+UNPOSED = (
+    "drive_goal_unmeasured.yaml", "randomise_goal.yaml", "gaps_goal.yaml", "gaps_goal_beyond.yaml",
+)  # fmt: skip
+"""Files of this installation: the configuration of robots `drive`, the ranges of the randomised
+policy, and those of the robots; for such that measure their pose, and for such that measure goals
+and posts about them alone."""
 
 PARAMETERS = (
     "delay", "gain:each", "size:left_tyre", "size:right_tyre", "mass", "friction",
@@ -91,7 +95,7 @@ class Experiment:
             )
         folder = share.folder() / "config"
         posed = "heading" in settings.task.contract.observed_signals
-        randomised, *robots = (folder / name for name in (POSED if posed else UNPOSED))
+        own, randomised, *robots = (folder / name for name in (POSED if posed else UNPOSED))
         self.files = settings.gaps or tuple(robots)
         self.ranges = [catalogue.load(path) for path in self.files]
         known = settings.randomise or randomised
@@ -102,7 +106,7 @@ class Experiment:
         given = zip((known, *self.files), (self.known, *self.ranges), strict=True)
         for path, parameters in given:
             require_fit(parameters, made.robot, made.contract, str(path))
-        self.config = settings.config or (folder / CONFIG if ours else None)
+        self.config = settings.config or (own if ours else None)
         if self.config:
             require_config(made, self.config)
         self._claim()

@@ -90,6 +90,11 @@ def promote(
             )
         held, slot = held.under(placed.limit), replace(placed, signed=signed)
     evidence = _evidence(registry, slot, held.contract)
+    if canary and evidence.episodes >= allowance:
+        raise ConfigError(
+            f"allowance should be more than the {evidence.episodes} episodes that were counted of "
+            f"{held.hash[:12]}, which stay counted; received {allowance}"
+        )
     require_no_alarm(registry, held)
     why = anyway
     if not (canary or anyway):
@@ -241,8 +246,12 @@ def _certificate(evidence: Evidence, slot: Slot) -> str:
     if decision(evidence) == CERTIFIED:
         return f"certified after {episodes} episodes"
     said = f"{episodes} episodes certify nothing yet"
-    trial = "run its trial with `holdfast deploy --canary`"
-    advice = trial if slot.allowance else "begin its trial with --canary"
+    if not slot.allowance:
+        advice = "begin its trial with --canary"
+    elif episodes < slot.allowance:
+        advice = "run its trial with `holdfast deploy --canary`"
+    else:
+        advice = f"go on with --canary and an --allowance of more than {episodes} episodes"
     raise RegistryError(f"{slot.bundle[:12]} should be certified: {said}; {advice}")
 
 

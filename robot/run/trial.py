@@ -86,4 +86,8 @@ class Trial:
             return f"{said}; {whose} is held"
         if self.left > 0:
             return f"undecided {after}, {self.left} are left"
-        return f"undecided {after}, and the allowance of {self._allowance} is used up"
+        return (
+            f"undecided {after}, and the allowance of {self._allowance} is used up; a larger one, "
+            "given to `holdfast promote --canary`, goes on. An episode that was stopped before its "
+            "end by anything but its cap counts as its whole cap for a certificate"
+        )
