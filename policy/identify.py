@@ -25,6 +25,9 @@ from holdfast.schema import POSITIVE
 from holdfast.sim.parameters.catalogue import Pose
 from holdfast.sim.task_spec import TaskSpec
 
+WORSE = 1.02
+"""Factor on an error beyond which a prediction became worse: less is the noise of few motions."""
+
 
 def command(
     log: tuple[Path, ...] = (),
@@ -203,12 +206,27 @@ def remarks(found: Identified) -> list[str]:
                 f"{name}: at its {each.at} bound, {each.value:.4g}; the truth may lie beyond: "
                 f"widen it with {name}=LOW..HIGH, or look for what else differs"
             )
+    if worse := _worse(found):
+        said.append(
+            f"predictions became worse, of {', '.join(worse)}: something differs that was not "
+            "searched for and went into what was; name it too, or name nothing"
+        )
     out, of = found.windows_left_out
     if out:
         said.append(f"{out} of {of} windows were left out, because nothing explained them")
     if not found.fresh:
         said.append("the motion was too short to hold a part of it out: errors are of what was fit")
     return said
+
+
+def _worse(found: Identified) -> list[str]:
+    """Return of which signals, over which times, predictions became worse."""
+    return [
+        f"{name} over {_span(horizon)}"
+        for horizon, before in found.before.items()
+        for name, error in before.items()
+        if found.after[horizon].get(name, error) > WORSE * error
+    ]
 
 
 def parameter_table(found: Identified) -> list[list[str]]:

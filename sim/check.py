@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import ConfigError, HoldfastError
+from holdfast.plain import shown
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import CATALOGUE, Signals
 from holdfast.sim.batch.batch import Batch, Step
@@ -158,8 +159,15 @@ def _check_measured(task: Task, signals: Signals) -> None:
     where = f"{task.contract.task}: measured"
     given = {key: values.copy() for key, values in signals.items()}
     said = task.robot.measured(given)
+    _require(
+        isinstance(said, Mapping), f"{where} should return a mapping, received {shown(repr(said))}"
+    )
     for key, values in signals.items():
         _require(key in said, f"{where} should include signal '{key}'")
+        _require(
+            isinstance(said[key], np.ndarray) and said[key].dtype.kind in "fiu",
+            f"{where}: signal '{key}' should be an array of real numbers",
+        )
         _require_shape(f"{where}: signal '{key}'", said[key], np.shape(values))
         _require(np.isfinite(said[key]).all(), f"{where}: signal '{key}' should be finite")
         _require(

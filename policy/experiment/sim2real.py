@@ -16,8 +16,9 @@ from tyro.conf import Positional
 from holdfast import files, plain, share
 from holdfast.errors import ConfigError, TrainingError
 from holdfast.policy.experiment import report
-from holdfast.policy.experiment.arms import Bench
+from holdfast.policy.experiment.arms import ARMS, Bench
 from holdfast.policy.experiment.settings import FORMAT, ExperimentSettings
+from holdfast.policy.identification.free import chosen
 from holdfast.policy.improve.finetune import opened
 from holdfast.policy.learn.settings import TrainSettings, contract_of
 from holdfast.policy.ship.evaluate import evaluate
@@ -33,6 +34,9 @@ SETTINGS = "settings.json"
 RESULT = "result.json"
 FIRST = "nominal"
 """The policy that is made first."""
+
+FIRST_ARMS = (FIRST, "randomised", "pessimistic", "yardstick")
+"""Arms that no robot lacks."""
 
 DRAWS = 40
 """Robots that are looked at, at most, for each robot of the experiment."""
@@ -105,7 +109,11 @@ class Experiment:
         made = settings.task.make()
         given = zip((known, *self.files), (self.known, *self.ranges), strict=True)
         for path, parameters in given:
+            if not any(parameters.given()):
+                raise ConfigError(f"{path}: should hold a parameter, in which the robots differ")
             require_fit(parameters, made.robot, made.contract, str(path))
+        observed = {n: made.contract.signal_size(n) or 0 for n in made.contract.observed_signals}
+        chosen(self.parameters, made, observed, "known")
         self.config = settings.config or (own if ours else None)
         if self.config:
             require_config(made, self.config)
@@ -162,6 +170,13 @@ class Experiment:
             for name, own in (("format", FORMAT), ("gap", number)):
                 if found[name] != own:
                     raise TrainingError(f"{path}: {name} should be {own}, received {found[name]}")
+            costs = [cost.name for cost in self.settings.task.contract.costs]
+            for name in (*FIRST_ARMS, *found["arms"]):
+                if name not in ARMS or [*found["arms"][name]["costs"]] != costs:
+                    raise TrainingError(
+                        f"{path}: arm '{name}' should be one of {', '.join(ARMS)}, with the costs "
+                        f"{', '.join(costs)}"
+                    )
             self.console.print(report.line(found))
             report.text([found], self.settings.task.contract)
         return found

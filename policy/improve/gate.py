@@ -277,13 +277,15 @@ def gate(
 
 
 def answer_of(reasons: Sequence[Reason]) -> Answer:
-    """Return the worst answer of all reasons.
+    """Return the worst answer of all reasons that count."""
+    return max(reason.answer for reason in counted(reasons))
 
-    Where the identified simulator tells of the child, it does not matter that the logs do not.
-    """
+
+def counted(reasons: Sequence[Reason]) -> list[Reason]:
+    """Return the reasons that count: where the identified simulator tells of the child, it does not
+    matter that the logs do not."""
     simulated = any(reason.about is About.SIMULATOR for reason in reasons)
-    counted = [r for r in reasons if not (simulated and r.about is About.REACH)]
-    return max(reason.answer for reason in counted)
+    return [reason for reason in reasons if not (simulated and reason.about is About.REACH)]
 
 
 def command(
@@ -355,9 +357,17 @@ def command(
         }
         files.write(json_out, json.dumps(told, indent=1) + "\n")
     table = Table(title=f"{child}: {answer}", title_justify="left")
-    for heading in ("looked at", "found", "should be", "answer"):
+    for heading in ("looked at", "found (± standard error)", "should be", "answer"):
         table.add_column(heading, overflow="fold")
+    counts = counted(reasons)
     for reason in reasons:
-        table.add_row(reason.what, reason.found, reason.wanted, str(reason.answer))
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+        said = str(reason.answer) if reason in counts else f"({reason.answer})"
+        table.add_row(reason.what, reason.found, reason.wanted, said)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
+    if len(counts) < len(reasons):
+        console.print(
+            "An answer in parentheses does not count: the child was trained far from the logs, and "
+            "the identified simulator tells of it."
+        )
     return int(answer is not Answer.CANARY)

@@ -32,6 +32,7 @@ from holdfast.schema import NOT_NEGATIVE, POSITIVE, Range, check, to_plain
 from holdfast.signals import Array
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.parameters.catalogue import Parameters
+from holdfast.sim.parameters.robots import require_fit
 from holdfast.sim.task_spec import TaskSpec
 
 
@@ -229,6 +230,8 @@ def command(
     require_new(out)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     parameters = catalogue.load_profile(profile)
+    held, _, _, trained = opened(policy, task)
+    require_fit(parameters, trained.task.make().robot, held.contract, str(profile))
     provenance = improve(policy, parameters, log, out, settings, task, anyway, console.print)
     chosen = provenance["improve"]["start"]
     console.print(f"{out}: child of {provenance['parent'][:16]}, trained from {chosen}")

@@ -40,6 +40,9 @@ from holdfast.sim.parameters.catalogue import Parameters
 from holdfast.sim.registry import is_program, registered, resolve, trained_on
 from holdfast.sim.task_spec import TaskSpec
 
+WIDEST_LAYER = 4096
+"""Most units of a layer: no bundle holds a wider row (policy/adopt/rows.py)."""
+
 if TYPE_CHECKING:
     AlgorithmName = str
 else:
@@ -134,7 +137,7 @@ class TrainSettings:
     randomise: Annotated[Parameters | None, RANDOMISATION_FILE] = None
     pessimism: Annotated[float, Range(0.0, LARGEST)] = later(0.0)
     physics: PhysicsName = "mujoco"
-    hidden: tuple[Annotated[int, Range(1)], ...] = (64, 64)
+    hidden: tuple[Annotated[int, Range(1, WIDEST_LAYER)], ...] = (64, 64)
     initial_std: Annotated[float, POSITIVE] = 1.0
     gamma: Annotated[float, SHARE] = 0.99
     lam: Annotated[float, SHARE] = 0.95

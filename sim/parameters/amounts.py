@@ -80,7 +80,8 @@ class Amount:
     def to_plain(self) -> Any:
         """Return the amount as a file has it."""
         if self.spread:
-            return {"mean": self.middle, "spread": self.spread}
+            mean = float(f"{self.middle:.12g}")  # without what adding and halving left behind
+            return {"mean": mean, "spread": self.spread}
         return self.low if self.low == self.high else [self.low, self.high]
 
     @staticmethod

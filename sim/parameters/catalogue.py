@@ -139,13 +139,15 @@ class Parameters:
 
     def completed(self, prior: Parameters) -> Parameters:
         """Return these parameters, with those of `prior` where these are silent: on a kind of the
-        body's or the motors', or on a signal of the others. How the pose is known stays."""
-        found: dict[str, Any] = {}
+        body's or the motors', or on a signal of the others. A pose that either reckons is
+        reckoned, because what a reckoned pose hides costs more."""
+        reckoned = "reckoned" in (self.pose, prior.pose)
+        found: dict[str, Any] = {"pose": "reckoned" if reckoned else "known"}
         for name, kind, amounts in prior.given():
             own: Amounts = getattr(self, name)
-            if kind.of == "signal" and name != "drift":
+            if kind.of == "signal":
                 found[name] = Amounts(MappingProxyType({**amounts.by_target, **own.by_target}))
-            elif not own and name != "drift":
+            elif not own:
                 found[name] = amounts
         return dataclasses.replace(self, **found)
 

@@ -93,7 +93,7 @@ class TwinBoard(Board):
         self._reset(np.random.default_rng([seed, 0]))
         sizes = {name: values.shape[-1] for name, values in self._sensed().items()}
         own = (*self._body(), *(["linear_acceleration"] if self._accelerometer else []))
-        self.measures = tuple(_measured_names(task, own, sizes))
+        self.measures = tuple(_measured_names(task, own, sizes, lockstep))
         self.signals = tuple((name, sizes[name]) for name in self.measures)
         _require_room(self)
         self._robots = Robots(
@@ -249,9 +249,12 @@ class TwinBoard(Board):
         return tuple(measured)
 
 
-def _measured_names(task: Task, own: Iterable[str], known: Mapping[str, int]) -> list[str]:
-    """Return which signals a twin measures: its robot's, what its task needs, and what the
-    contract's reward reads, so that a log of it tells returns.
+def _measured_names(
+    task: Task, own: Iterable[str], known: Mapping[str, int], lockstep: bool
+) -> list[str]:
+    """Return which signals a twin measures: its robot's, what its task needs, and in lockstep what
+    the contract's reward reads, so that a log of it tells returns. In real time no reading is
+    sure to see what happened in one control period, as a goal that was reached.
 
     Raises:
         ConfigError: the task needs a signal that no robot has.
@@ -266,7 +269,7 @@ def _measured_names(task: Task, own: Iterable[str], known: Mapping[str, int]) ->
     declared = {signal.name for signal in contract.signals}
     sayable = [name for name in own if name in declared or name in CATALOGUE]
     robot = task.robot.measures or [name for name in sayable if not _is_simulated(name)]
-    reward = contract.reward_expression
+    reward = contract.reward_expression if lockstep else None
     paid = [n for n in (reward.signals if reward else ()) if not _is_simulated(n)]
     return [name for name in dict.fromkeys((*robot, *needed, *paid)) if known.get(name)]
 

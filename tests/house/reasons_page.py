@@ -49,7 +49,7 @@ def page() -> str:
 def _row(kind: Kind) -> str:
     code = re.sub(r"\{\w+\}", "*", kind.code)
     states = ", ".join(state.name for state in kind.states)
-    sentence = re.sub(r":[^}]*\}", "}", kind.sentence)  # without the numbers' formats
+    sentence = re.sub(r"\{(\w+):[^}]*\}", r"{\1}", kind.sentence)  # without the numbers' formats
     cells = (
         kind.check.name.lower(),
         f"`{code}`",

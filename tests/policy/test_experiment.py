@@ -96,6 +96,17 @@ def test_the_robots_are_such_that_the_task_can_tell(tmp_path, task, names, slope
     assert "mass" in experiment.parameters
 
 
+def test_faulty_words_and_ranges_are_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "none.yaml").write_text("{}\n")
+    for change, sentence in (
+        ({"parameters": ("gian:each",)}, "parameters: unknown gian; did you mean 'gain'"),
+        ({"gaps": (tmp_path / "none.yaml",)}, "none.yaml: should hold a parameter"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            Experiment(ExperimentSettings(out=tmp_path / "out", **change), Console(quiet=True))
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_there_is_not_made_again(out, line, capsys):
     before = (out / "gap_00" / RESULT).stat().st_mtime_ns
     assert main(line) == 0
@@ -109,6 +120,8 @@ def test_what_is_there_is_not_made_again(out, line, capsys):
         ({"gap": 7}, "gap should be 0, received 7"),
         ({"format": 9}, "format should be 1, received 9"),
         ({"monitored": {}}, "lacks 'before'"),
+        ({"arms": {}}, "lacks 'nominal'"),
+        ({"arms": {"nominal": {"costs": {"other": {"mean": 3}}}}}, "arm 'nominal' should be one"),
     ],
 )
 def test_a_result_of_another_robot_or_format_is_not_counted(out, line, capsys, wrong, sentence):

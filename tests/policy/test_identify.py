@@ -172,6 +172,12 @@ def test_a_number_at_its_bound_is_said():
     result = run(motion, "gain=0.9..1.2")
     assert by_name(result)["gain"].at == "lower"
     assert "at its lower bound, 0.9" in " ".join(remarks(result))
+    assert "predictions became worse" not in " ".join(remarks(result))
+    worse = {**result.after, 1.0: result.after[1.0] | {"heading": 9.0}}
+    doubted = " ".join(remarks(dataclasses.replace(result, before=result.after, after=worse)))
+    assert "predictions became worse, of " in doubted
+    assert "heading over 1 s" in doubted
+    assert "over one period" not in doubted
 
 
 def test_elsewhere_is_the_best_value_of_one_number_over_its_whole_range():

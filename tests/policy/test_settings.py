@@ -35,6 +35,7 @@ POINT = TrainSettings(task=resolve("PointCircle-v0"))
         ({"initial_std": 0.0}, "initial_std should be above 0"),
         ({"gamma": 1.5}, r"gamma should be in \[0, 1\], received 1.5"),
         ({"hidden": (64, 0)}, "hidden should be at least 1"),
+        ({"hidden": (64, 5000)}, "and at most 4096"),  # what no bundle holds
         ({"algorithm": "sac"}, "algorithm should be one of cpo, pcpo, .* received 'sac'"),
         ({"preset": "mine"}, "preset should be one of holdfast, paper, received 'mine'"),
         ({"physics": "bullet"}, "physics should be one of mujoco, warp, received 'bullet'"),

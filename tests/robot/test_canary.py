@@ -196,7 +196,10 @@ def test_an_allowance_ends_the_trial_without_a_decision(twin, config, tmp_path, 
     assert deploy(twin, config, tmp_path / "more", "--canary") == 1
     assert wanted in capsys.readouterr().err
     assert run("promote", policy, "--config", config) == 1
-    assert "3 episodes certify nothing yet" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "3 episodes certify nothing yet; go on with --canary and an --allowance of more" in said
+    assert run("promote", policy, "--config", config, "--canary", "--allowance", "3") == 1
+    assert "allowance should be more than the 3 episodes" in capsys.readouterr().err
     place(policy, config, "--allowance", "4")  # a person allows more; what was counted stays
     assert deploy(twin, config, tmp_path / "more", "--canary") == 0
     assert "undecided after 4 episodes" in capsys.readouterr().out

@@ -94,6 +94,16 @@ class Crowd(Point):
         return {"position": qpos - qpos.mean(axis=0), "linear_velocity": qvel}
 
 
+class Silent(Point):
+    def measured(self, signals):
+        return None
+
+
+class Writes(Point):
+    def measured(self, signals):
+        return {name: values.astype(str) for name, values in signals.items()}
+
+
 class Forgets(Point):
     def measured(self, signals):
         return {"position": signals["position"]}
@@ -173,6 +183,8 @@ class PaysNothingFinite(Good):
         (lambda: Good(Wide()), r"signal 'linear_velocity' should have shape \(5, 2\)"),
         (lambda: Good(Lost()), "signal 'linear_velocity' should be finite"),
         (lambda: Good(Crowd()), "signal 'position' of a copy should not depend on the other"),
+        (lambda: Good(Silent()), "measured should return a mapping, received None"),
+        (lambda: Good(Writes()), "measured: signal 'position' should be an array of real numbers"),
         (lambda: Good(Forgets()), "measured should include signal 'linear_velocity'"),
         (lambda: Good(Rounds()), "measured should not change the true signal 'position'"),
         (lambda: Good(Compares()), "measured: signal 'position' of a copy should not depend"),

@@ -61,7 +61,7 @@ def test_a_silent_profile_is_completed_with_what_training_had():
     profile = parameters(gain={"elbow": 0.95}, delay={"goal": 1}, noise={"goal": 0.05})
     expected = parameters(
         mass=[0.8, 1.2], gain={"elbow": 0.95}, delay={"command": [0, 2], "goal": 1},
-        noise={"scan": 0.01, "goal": 0.05},
+        noise={"scan": 0.01, "goal": 0.05}, drift={"position": 0.1}, pose="reckoned",
     )  # fmt: skip
     assert profile.completed(prior) == expected
     assert profile.completed(Parameters()) == profile

@@ -96,32 +96,6 @@ def test_a_gap_that_is_not_there_is_named(tmp_path):
 # What the gap does to the robot.
 
 
-@pytest.mark.parametrize(("task", "paid"), [("DriveGoal-v0", True), ("DriveCircle-v0", False)])
-def test_a_twin_measures_what_the_reward_reads(task, paid):
-    """So that its log tells returns, and a policy can be fine-tuned on it."""
-    made = resolve(task).make()
-    board = TwinBoard(made, Parameters(), 1, True, Truth(made, 1, None))
-    assert ("goals_reached" in board.measures) is paid
-    assert len(board.measure()) == sum(size for _, size in board.signals)
-
-
-def test_a_goal_is_measured_once_in_the_period_that_reached_it():
-    made = resolve("DriveGoal-v0").make()
-    board = TwinBoard(made, Parameters(), 1, True, Truth(made, 1, None))
-    seen, goals = [], []
-    for _ in range(600):
-        x, y = board.measured_signals()["goal"]
-        turn = math.atan2(y, x)
-        board.actuate((0.5 * max(math.cos(turn), 0.0), max(-1.0, min(1.0, 2.0 * turn))))
-        board.advance()
-        said = board.measured_signals()
-        seen.append(float(said["goals_reached"][0]))
-        goals.append(said["goal"])
-    assert sum(seen) >= 2.0
-    jumps = np.linalg.norm(np.diff(goals, axis=0), axis=1) > 0.2
-    np.testing.assert_array_equal(np.array(seen[1:], bool), jumps)
-
-
 def test_the_gap_changes_the_model_as_it_says():
     nominal = TASK.robot.load_model()
     wheels = ("left_tyre", "right_tyre")
