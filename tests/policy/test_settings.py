@@ -34,8 +34,8 @@ POINT = TrainSettings(task=resolve("PointCircle-v0"))
         ({"limit": (float("nan"),)}, "limit should be a finite number"),
         ({"initial_std": 0.0}, "initial_std should be above 0"),
         ({"gamma": 1.5}, r"gamma should be in \[0, 1\], received 1.5"),
-        ({"hidden": (64, 0)}, "hidden should be at least 1"),
-        ({"hidden": (64, 5000)}, "and at most 4096"),  # what no bundle holds
+        ({"hidden": (64, 0)}, r"hidden should be in \[1, 4096\], received 0"),
+        ({"hidden": (64, 5000)}, r"in \[1, 4096\], received 5000"),  # what no bundle holds
         ({"algorithm": "sac"}, "algorithm should be one of cpo, pcpo, .* received 'sac'"),
         ({"preset": "mine"}, "preset should be one of holdfast, paper, received 'mine'"),
         ({"physics": "bullet"}, "physics should be one of mujoco, warp, received 'bullet'"),

@@ -229,13 +229,16 @@ def test_a_lidar_alone_sees_nothing_and_as_far_as_it_does():
     assert "goal" not in rig.wire.said
 
 
-def test_the_file_with_a_lidar_is_the_drive_robot_s_own_with_two_topics_more():
+def test_the_file_with_a_lidar_is_the_drive_robot_s_own_with_two_topics_and_a_wider_fence():
     with_lidar, plain = (configs.load(configs.find(name)) for name in ("drive_lidar", "drive"))
     same = {"ros", "monitor"}
     for name in vars(plain).keys() - same:
         assert getattr(with_lidar, name) == getattr(plain, name)
     assert with_lidar.monitor.checks["obstacles"].footprint_radius_m == 0.23
-    assert with_lidar.monitor.without("obstacles") == plain.monitor
+    fence = np.array(with_lidar.monitor.checks["geofence"].keep_in_m)
+    assert np.abs(fence).min() > 0.15 + 3 * 0.8 + 1.0  # beyond the farthest goals of DriveGoal
+    own = with_lidar.monitor.without("obstacles", "geofence")
+    assert own == plain.monitor.without("geofence")
     more = {name: with_lidar.ros.sources[name] for name in ("lidar", "planner")}
     frames = dataclasses.replace(plain.ros.frames, aligned=("imu_link", "base_scan"))
     sources = {**plain.ros.sources, **more}
