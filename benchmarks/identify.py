@@ -1,6 +1,7 @@
 """How true identified parameters and their spreads are: docs/guides/IDENTIFY.md states the results.
 
     python -m benchmarks.identify gaps [GAPS] [SECONDS]   # twins of random gaps; no parameter named
+    python -m benchmarks.identify speed [SECONDS]  # wall time, with what the demo searches for
     python -m benchmarks.identify csv FOLDER PARAMETERS…  # poses at the ends of motions, in folds
 
 The CSV files are as docs/guides/IDENTIFY.md describes, each with motions of one robot, for robot
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from holdfast.policy.demo.demo import PARAMETERS, SEARCH
 from holdfast.policy.identification.compare import Comparison
 from holdfast.policy.identification.csv_file import from_csv
 from holdfast.policy.identification.identify import Identified, Judge, identify
@@ -80,6 +82,16 @@ def gaps(count: int, seconds: float) -> None:
     print(f"CPU seconds: {np.mean(cpu):.0f} on average, at most {max(cpu):.0f}")
 
 
+def speed(seconds: float) -> None:
+    """Identify what the demo searches for, of a twin of a random gap, and print what it took."""
+    gap, _ = random_gap(np.random.default_rng(0))
+    motion = recorded(TASK, gap, episodes=round(seconds / 12.5), seed=0)
+    begin, cpu = time.monotonic(), time.process_time()
+    found = identify(motion, PARAMETERS, (), "known", None, SEARCH)
+    wall, cpu = time.monotonic() - begin, time.process_time() - cpu
+    print(f"{motion.seconds:.0f} s of motion: {wall:.0f} s, {cpu:.0f} CPU s, {found.steps:,} steps")
+
+
 def folds(folder: Path, words: tuple[str, ...]) -> None:
     """Identify a robot from CSV files, and print errors of whole motions that were left out."""
     task, paths = registered(TASK).make(), sorted(folder.glob("*.csv"))
@@ -120,6 +132,8 @@ def _errors(motion: Recorded, found: Identified) -> tuple[dict[str, np.ndarray],
 if __name__ == "__main__":
     if sys.argv[1:2] == ["csv"]:
         folds(Path(sys.argv[2]), tuple(sys.argv[3:]))
+    elif sys.argv[1:2] == ["speed"]:
+        speed(float(sys.argv[2]) if sys.argv[2:] else 300.0)
     else:
         given = [float(word) for word in sys.argv[2:]]
         gaps(int(given[0]) if given else 12, given[1] if given[1:] else 300.0)
