@@ -102,6 +102,7 @@ def improve(
     task: TaskSpec | None = None,
     anyway: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    where: str = "profile",
 ) -> dict[str, Any]:
     """Train `parent` on in the identified simulator, write the child bundle, and return the
     child's provenance.
@@ -112,6 +113,7 @@ def improve(
         logs: the runs that the profile is from, for the provenance.
         task: see `settings_from`.
         anyway: write the child also if it does not meet a limit.
+        where: names the profile in a refusal.
 
     Raises:
         BundleError, ConfigError, LogError, TrainingError: a file is missing, damaged or of another
@@ -126,6 +128,7 @@ def improve(
             f"{parent}: improve trains for one limit, and this policy has a range; train on with "
             "holdfast train --limit-range LOW HIGH --randomise PROFILE --start-from CHECKPOINT"
         )
+    require_fit(profile, before.task.make().robot, held.contract, where)
     source = checkpoint_of(parent)
     origin = [{"run": run.info.run, "sha256": run.sha256()} for run in runs(logs, held.contract)]
     robots = profile.wider(settings.wider).completed(before.randomise or Parameters())
@@ -230,8 +233,7 @@ def command(
     require_new(out)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     parameters = catalogue.load_profile(profile)
-    held, _, _, trained = opened(policy, task)
-    require_fit(parameters, trained.task.make().robot, held.contract, str(profile))
-    provenance = improve(policy, parameters, log, out, settings, task, anyway, console.print)
+    where = str(profile)
+    provenance = improve(policy, parameters, log, out, settings, task, anyway, console.print, where)
     chosen = provenance["improve"]["start"]
     console.print(f"{out}: child of {provenance['parent'][:16]}, trained from {chosen}")

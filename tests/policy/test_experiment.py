@@ -93,6 +93,9 @@ def test_the_robots_are_such_that_the_task_can_tell(tmp_path, task, names, slope
     experiment = Experiment(settings, Console(quiet=True))
     assert [path.name for path in experiment.files] == names
     assert ("slope:x" in experiment.parameters) is slopes
+    assert experiment.config.name == (
+        "drive_unmeasured.yaml" if slopes else "drive_goal_unmeasured.yaml"
+    )
     assert "mass" in experiment.parameters
 
 

@@ -14,6 +14,7 @@ from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.errors import TrainingError
 from holdfast.log.writer import Recorder
+from holdfast.policy.improve import finetune
 from holdfast.policy.improve import gate as gates
 from holdfast.policy.improve.experience import Experience
 from holdfast.policy.improve.finetune import CostEstimate, Finetuner, FinetuneSettings
@@ -21,10 +22,12 @@ from holdfast.policy.improve.gate import Answer, Case, GateSettings, answer_of, 
 from holdfast.policy.improve.reach import divergence, effective_share
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings
+from holdfast.policy.ship.evaluate import evaluate
 from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.sim.registry import resolve
 from tests.helpers.data.recordings import info, record_episode
 from tests.helpers.data.trajectories import simulated
+from tests.helpers.robots.parameters import parameters
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +293,12 @@ def test_the_command_with_a_profile(exported, run, tmp_path, capsys):
     profile.write_text("mass: {mean: 1.2, spread: 0.05}\n")
     words = ["gate", str(exported), "--log", str(run), "--json-out", str(out)]
     main([*words, "--profile", str(profile)])
+    shown = capsys.readouterr().out
+    assert "An answer in parentheses does not count" in shown
+    assert "(not enough" in shown or "(try as canary)" in shown
+    main(words)
+    assert "parentheses" not in capsys.readouterr().out
+    main([*words, "--profile", str(profile)])
     capsys.readouterr()
     *_, last = json.loads(out.read_text())["reasons"]
     assert (last["what"], last["about"]) == (
@@ -306,6 +315,27 @@ def test_the_command_with_a_profile(exported, run, tmp_path, capsys):
         said = capsys.readouterr().err
         assert sentence in said
         assert said.startswith(f"holdfast: {profile}: ")
+
+
+def test_the_identified_simulator_keeps_what_a_silent_profile_does_not_tell(
+    exported, run, tmp_path, monkeypatch
+):
+    """A lidar's noise, for example, is in no profile."""
+    asked, prior = [], parameters(noise={"heading": 0.02})
+
+    def opened(*of):
+        held, networks, more, trained = finetune.opened(*of)
+        return held, networks, more, dataclasses.replace(trained, randomise=prior)
+
+    def evaluated(networks, settings, *more):
+        asked.append(settings.randomise)
+        return evaluate(networks, settings, *more)
+
+    monkeypatch.setattr(gates, "opened", opened)
+    monkeypatch.setattr(gates, "evaluate", evaluated)
+    (tmp_path / "profile.yaml").write_text("mass: 1.2\n")
+    main(["gate", str(exported), "--log", str(run), "--profile", str(tmp_path / "profile.yaml")])
+    assert asked == [parameters(mass=1.2, noise={"heading": 0.02})]
 
 
 def test_requests_that_cannot_be(exported, run, tmp_path, capsys):

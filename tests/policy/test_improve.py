@@ -122,8 +122,9 @@ def test_equal_seeds_give_equal_children(parent, tmp_path):
 
 def test_a_profile_of_another_model_is_refused(parent, tmp_path):
     out = tmp_path / "child.onnx"
-    with pytest.raises(ConfigError, match="there is no geom 'left_tyre'"):
-        improve(parent, parameters(size={"left_tyre": 1.1}), (), out, QUICK)
+    profile = parameters(size={"left_tyre": 1.1})
+    with pytest.raises(ConfigError, match=r"^p\.yaml: .*there is no geom 'left_tyre'"):
+        improve(parent, profile, (), out, QUICK, where="p.yaml")
     assert not out.exists()
 
 
