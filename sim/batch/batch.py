@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.contract import Contract
+from holdfast.errors import TrainingError
 from holdfast.signals import Array
 
 
@@ -94,3 +95,15 @@ class Batch(Protocol):
 
     def close(self) -> None:
         """End threads and free resources."""
+
+
+def require_finite(rows: Array, rule: str) -> None:
+    """Raise TrainingError unless all copies' numbers (N, n) are finite.
+
+    Args:
+        rule: what should hold, with the task that it should hold for.
+    """
+    wrong = ~np.isfinite(rows).all(axis=1)
+    if wrong.any():
+        copy = int(wrong.argmax())
+        raise TrainingError(f"{rule}, received {rows[copy].tolist()} in copy {copy}")

@@ -18,7 +18,7 @@ from holdfast.errors import TrainingError
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import BUDGET_LEFT, EPISODE_LEFT, Array
-from holdfast.sim.batch.batch import Snapshot, Step
+from holdfast.sim.batch.batch import Snapshot, Step, require_finite
 from holdfast.sim.batch.budgets import Budgets
 from holdfast.sim.batch.gym_signals import SignalReader
 
@@ -168,8 +168,7 @@ class GymBatch:
 
     def step(self, action: Array) -> Step:
         """See `Batch`."""
-        if not np.isfinite(action).all():
-            raise TrainingError(f"{self._where}: actions should be finite, received {action}")
+        require_finite(action, f"{self._where}: actions should be finite")
         given = self._applied = self.contract.admissible(self._applied, action)
         outcomes = [copy.step(row) for copy, row in zip(self._copies, given, strict=True)]
         self._elapsed += 1

@@ -17,7 +17,7 @@ from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.signals import APPLIED_ACTION, BUDGET_LEFT, EPISODE_LEFT, Array, Signals
 from holdfast.sim.batch.alternatives import Alternatives, usual_change
-from holdfast.sim.batch.batch import Snapshot, Step
+from holdfast.sim.batch.batch import Snapshot, Step, require_finite
 from holdfast.sim.batch.budgets import Budgets
 from holdfast.sim.batch.physics import STATE, MujocoPhysics, Physics
 from holdfast.sim.parameters.catalogue import Parameters
@@ -198,16 +198,11 @@ class MujocoBatch:
 
     def step(self, action: Array) -> Step:
         """See `Batch`."""
-        if not np.isfinite(action).all():
-            raise TrainingError(
-                f"{self.contract.task}: actions should be finite, received {action}"
-            )
+        require_finite(action, f"{self.contract.task}: actions should be finite")
         self.applied[:] = self.contract.admissible(self.applied, action)
         target = self.task.robot.control(self.applied)
-        if not np.isfinite(target).all():  # of which MuJoCo would make zeros, without a word
-            raise TrainingError(
-                f"{self.contract.task}: control should return finite numbers, received {target}"
-            )
+        # Of others MuJoCo would make zeros, without a word.
+        require_finite(target, f"{self.contract.task}: control should return finite numbers")
         arrived, before = self._robots.arrived(target, self.elapsed), self._state.copy()
         readings = self._physics.advance(self._state, self._robots.scaled(arrived))
         if self._senses:
