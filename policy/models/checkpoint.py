@@ -22,7 +22,7 @@ from torch import Tensor
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, FileError, TrainingError
-from holdfast.policy.models.networks import Networks
+from holdfast.policy.models.networks import Networks, Normaliser
 from holdfast.signals import Array
 
 FORMAT = "holdfast-checkpoint-3"
@@ -230,7 +230,8 @@ def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str
     """Restore modules from the tensors of `module_tensors`.
 
     Raises:
-        TrainingError: a tensor is missing, has another shape or holds a NaN or an infinity.
+        TrainingError: a tensor is missing, has another shape or holds a NaN or an infinity; or a
+            standard deviation is not above 0.
     """
     for name, module in modules.items():
         prefix = name + "."
@@ -243,6 +244,8 @@ def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str
         except RuntimeError as error:
             first = str(error).splitlines()[-1].strip()
             raise TrainingError(f"{name} does not fit ({first})") from None
+        if isinstance(module, Normaliser) and not (module.std > 0.0).all():
+            raise TrainingError(f"{name}: std should be above 0")
 
 
 def adam_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:

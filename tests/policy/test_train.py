@@ -100,11 +100,18 @@ def test_a_run_starts_from_the_networks_of_another_limit(tmp_path, capsys):
             assert torch.equal(value, held.modules[name].state_dict()[key]), (name, key)
 
 
-def test_weights_that_are_not_finite_begin_nothing(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("policy.body.0.weight", float("nan"), "body.0.weight should be finite"),
+        ("normaliser.std", 0.0, "normaliser: std should be above 0"),
+    ],
+)
+def test_impossible_weights_begin_nothing(tmp_path, capsys, name, value, sentence):
     first = tmp_path / "first"
     assert main(["train", "--out", str(first), *OPTIONS, "--iterations", "1"]) == 0
     tensors, data = checkpoint.load(first / CHECKPOINT)
-    tensors["policy.body.0.weight"][0, 0] = float("nan")
+    tensors[name].view(-1)[0] = value
     checkpoint.save(first / CHECKPOINT, tensors, data)
     capsys.readouterr()
     for line in (
@@ -113,7 +120,7 @@ def test_weights_that_are_not_finite_begin_nothing(tmp_path, capsys):
     ):
         assert main(["train", *line]) == 1
         said = capsys.readouterr().err
-        assert "body.0.weight should be finite" in said
+        assert sentence in said
         assert str(first / CHECKPOINT) in said
 
 
