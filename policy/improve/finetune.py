@@ -178,7 +178,8 @@ class Finetuner:
         episodes = self.episode_costs + gain.sum(axis=1)
         count = len(episodes)
         error = episodes.std(axis=0, ddof=1) / math.sqrt(count) if count > 1 else math.inf
-        return CostEstimate(episodes.mean(axis=0), np.broadcast_to(error, self.limit.shape))
+        mean = np.maximum(episodes.mean(axis=0), 0.0)  # the estimate is linear, and no cost is less
+        return CostEstimate(mean, np.broadcast_to(error, self.limit.shape))
 
     def log_ratio(self) -> Array:
         """Return ln ρ of the steps that are not masked."""
