@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -107,6 +108,10 @@ def command(
     for text in remarks(found):
         console.print(text)
     console.print(f"{out}, {out.with_suffix('.html')}")
+    if not any(path.suffix == SUFFIX for path in log):
+        line = ["holdfast", "improve", "--policy", "PARENT.onnx", "--profile", out, "--log", *log]
+        line += ["--out", "child.onnx", *(["--task", task.id] if task else [])]
+        console.print(f"next, for the bundle that ran: {shlex.join(map(str, line))}")
 
 
 def _require_one_use(

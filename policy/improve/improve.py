@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,3 +238,7 @@ def command(
     provenance = improve(policy, parameters, log, out, settings, task, anyway, console.print, where)
     chosen = provenance["improve"]["start"]
     console.print(f"{out}: child of {provenance['parent'][:16]}, trained from {chosen}")
+    if log:
+        line = ["holdfast", "gate", out, "--log", *log, "--policy", policy, "--profile", profile]
+        line += ["--task", task.id] if task else []
+        console.print(f"next: {shlex.join(map(str, line))}")

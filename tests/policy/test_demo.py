@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,26 @@ def test_the_child_names_its_parent_its_log_and_its_profile(demo, summary):
     assert [run["run"] for run in child.provenance["logs"]] == ["before"]
     assert child.provenance["profile"] == catalogue.load(demo / "profile.yaml").to_plain()
     assert child.provenance["improve"]["tried"].keys() == {"parent"}
+
+
+def test_each_step_by_hand_names_a_next_command_that_works(demo, task, tmp_path, capsys):
+    def told(line):
+        assert main(line) == 0
+        said = capsys.readouterr().out.splitlines()
+        (following,) = (each.partition(": ")[2] for each in said if each.startswith("next"))
+        words = shlex.split(following)
+        assert words.pop(0) == "holdfast"
+        return words
+
+    own = ["--task", task.id]
+    profile, child = str(tmp_path / "a profile.yaml"), str(tmp_path / "child.onnx")
+    line = ["identify", "--log", str(demo / "before"), "--parameters", "mass", "--out", profile]
+    improve = told([*line, *own, "--generations", "1", "--search-s", "20"])
+    parent = {"PARENT.onnx": str(demo / "policy_0.onnx"), "child.onnx": child}
+    improve = [parent.get(word, word) for word in improve]
+    gate = told([*improve, "--iterations", "1", "--anew", "0", "--episodes", "10", "--anyway"])
+    assert main(gate) in (0, 1)
+    assert capsys.readouterr().out.startswith(f"{child}: ")
 
 
 def test_the_robot_s_registry_has_what_was_promoted(demo, summary):
