@@ -41,7 +41,7 @@ class ExperimentSettings:
         seed: seed of trainings, twins, sampled actions, and of the robots that are drawn.
         least: least mean cost of the nominal policy on a robot, as a share of its limit d. Robots
             on which it costs less are not part of the experiment.
-        iterations: training iterations of the first policies.
+        iterations: training iterations of the first policies. Default: 65, on DriveGoal 200.
         episodes: logged episodes from which a robot is identified.
         allowance: most episodes of a canary's trial.
         retraining: training iterations in the identified simulator.
@@ -61,7 +61,7 @@ class ExperimentSettings:
     count: Annotated[int, Range(1)] = 20
     seed: Annotated[int, Range(0)] = 0
     least: Annotated[float, POSITIVE] = 1.5
-    iterations: Annotated[int, Range(1)] = 65
+    iterations: Annotated[int, Range(1)] | None = None
     episodes: Annotated[int, Range(2)] = 40
     allowance: Annotated[int, Range(1)] = 60
     retraining: Annotated[int, Range(1)] = 30

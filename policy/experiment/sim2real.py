@@ -32,6 +32,9 @@ from holdfast.sim.twin.serve import require_config
 
 SETTINGS = "settings.json"
 RESULT = "result.json"
+LOCK = "lock"
+"""File that a process holds while it runs the experiment of the folder."""
+
 FIRST = "nominal"
 """The policy that is made first."""
 
@@ -50,6 +53,9 @@ UNPOSED = (
 """Files of this installation: the configuration of robots `drive`, the ranges of the randomised
 policy, and those of the robots; for such that measure their pose, and for such that measure goals
 and posts about them alone."""
+
+SHORT, LONG = 65, 200
+"""Training iterations of the first policies. DriveGoal improves for longer than the other tasks."""
 
 PARAMETERS = (
     "delay", "gain:each", "size:left_tyre", "size:right_tyre", "mass", "friction",
@@ -74,7 +80,9 @@ def command(name: Positional[Literal["sim2real"]], settings: ExperimentSettings)
         settings: settings of the experiment.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    results = list(Experiment(settings, console).run())
+    experiment = Experiment(settings, console)
+    with files.locked(settings.out / LOCK, 0.0):
+        results = list(experiment.run())
     contract = contract_of(TrainSettings(task=settings.task))
     page, _ = report.write(settings.out, results, contract)
     console.print(page.read_text(encoding="utf-8"))
@@ -100,6 +108,7 @@ class Experiment:
         folder = share.folder() / "config"
         posed = "heading" in settings.task.contract.observed_signals
         own, randomised, *robots = (folder / name for name in (POSED if posed else UNPOSED))
+        self.iterations = settings.iterations or (LONG if ours and not posed else SHORT)
         self.files = settings.gaps or tuple(robots)
         self.ranges = [catalogue.load(path) for path in self.files]
         known = settings.randomise or randomised
@@ -121,9 +130,12 @@ class Experiment:
 
     def _claim(self) -> None:
         """Write down the settings; the folder's own have to be the same, but for the count."""
+        for folder in (self.settings.out, *map(self._folder, range(self.settings.count))):
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(f"{folder}: should be a folder; give another --out")
         path = self.settings.out / SETTINGS
         told = {"format": FORMAT, **to_plain(self.settings), "task": self.settings.task.id}
-        told |= {"ranges": [each.to_plain() for each in self.ranges]}
+        told |= {"iterations": self.iterations, "ranges": [each.to_plain() for each in self.ranges]}
         for name in ("out", "count", "gaps", "randomise"):
             del told[name]
         told["randomise"] = self.known.to_plain()
@@ -142,6 +154,10 @@ class Experiment:
         self.settings.out.mkdir(parents=True, exist_ok=True)
         files.write(path, json.dumps(told, indent=1) + "\n")
 
+    def _folder(self, number: int) -> Path:
+        """Return a robot's folder."""
+        return self.settings.out / f"gap_{number:02d}"
+
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield the results of each robot."""
         policies = {
@@ -151,7 +167,7 @@ class Experiment:
         }
         own = replace(self.settings, config=self.config)
         for number in range(self.settings.count):
-            folder = self.settings.out / f"gap_{number:02d}"
+            folder = self._folder(number)
             path = folder / RESULT
             if not path.exists():
                 begun = time.monotonic()
@@ -186,7 +202,7 @@ class Experiment:
         s, out = self.settings, self.settings.out / f"{name}.onnx"
         if not out.exists():
             settings = TrainSettings(
-                task=s.task, seed=s.seed, iterations=s.iterations, randomise=randomise,
+                task=s.task, seed=s.seed, iterations=self.iterations, randomise=randomise,
                 pessimism=pessimism,
             )  # fmt: skip
             folder = s.out / f"train_{name}"

@@ -8,12 +8,13 @@ import pytest
 import yaml
 from rich.console import Console
 
+from holdfast import files
 from holdfast.cli import main
 from holdfast.errors import ConfigError, FileError
 from holdfast.policy.experiment import arms, report
 from holdfast.policy.experiment.arms import ARMS
 from holdfast.policy.experiment.settings import ExperimentSettings
-from holdfast.policy.experiment.sim2real import RESULT, SETTINGS, Experiment
+from holdfast.policy.experiment.sim2real import LOCK, RESULT, SETTINGS, Experiment
 from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT
 from holdfast.sim.parameters import catalogue
@@ -81,13 +82,13 @@ def test_each_arm_is_measured_on_the_true_robot(out):
 
 
 @pytest.mark.parametrize(
-    ("task", "names", "slopes"),
+    ("task", "names", "slopes", "iterations"),
     [
-        ("DriveCircle-v0", ["gaps_drive.yaml", "gaps_drive_beyond.yaml"], True),
-        ("DriveGoal-v0", ["gaps_goal.yaml", "gaps_goal_beyond.yaml"], False),
+        ("DriveCircle-v0", ["gaps_drive.yaml", "gaps_drive_beyond.yaml"], True, 65),
+        ("DriveGoal-v0", ["gaps_goal.yaml", "gaps_goal_beyond.yaml"], False, 200),
     ],
 )
-def test_the_robots_are_such_that_the_task_can_tell(tmp_path, task, names, slopes):
+def test_the_robots_are_such_that_the_task_can_tell(tmp_path, task, names, slopes, iterations):
     """A task without a measured pose has no noise of one, and no slope to look for."""
     settings = ExperimentSettings(out=tmp_path, task=resolve(task))
     experiment = Experiment(settings, Console(quiet=True))
@@ -97,6 +98,7 @@ def test_the_robots_are_such_that_the_task_can_tell(tmp_path, task, names, slope
         "drive_unmeasured.yaml" if slopes else "drive_goal_unmeasured.yaml"
     )
     assert "mass" in experiment.parameters
+    assert json.loads((tmp_path / SETTINGS).read_text())["iterations"] == iterations
 
 
 def test_faulty_words_and_ranges_are_refused_before_anything_is_trained(tmp_path):
@@ -108,6 +110,19 @@ def test_faulty_words_and_ranges_are_refused_before_anything_is_trained(tmp_path
         with pytest.raises(ConfigError, match=sentence):
             Experiment(ExperimentSettings(out=tmp_path / "out", **change), Console(quiet=True))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_a_robot_s_folder_should_be_is_refused_at_once(tmp_path):
+    (tmp_path / "gap_03").write_text("")
+    with pytest.raises(ConfigError, match="gap_03: should be a folder; give another --out"):
+        Experiment(ExperimentSettings(out=tmp_path), Console(quiet=True))
+    assert not (tmp_path / SETTINGS).exists()
+
+
+def test_a_folder_is_of_one_running_experiment(out, line, capsys):
+    with files.locked(out / LOCK, 0.0):
+        assert main(line) == 1
+    assert re.search(r"lock: is held by process \d+; try again", capsys.readouterr().err)
 
 
 def test_what_is_there_is_not_made_again(out, line, capsys):
