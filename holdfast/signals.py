@@ -32,6 +32,10 @@ yet. By this signal a policy that was trained for a range of limits knows which 
 OWN_SIGNALS = (APPLIED_ACTION, EPISODE_LEFT, BUDGET_LEFT)
 """Signals that no sensor measures: simulator and monitor compute them from their own accounts."""
 
+MOST_LOG_STD = 20.0
+"""Largest size of the logarithm of a policy's standard deviation: beyond it, the density of an
+action says nothing."""
+
 
 @dataclass(frozen=True)
 class Signal:

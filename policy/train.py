@@ -247,7 +247,7 @@ def _keep(learner: Learner, path: Path, stopped: TrainingError) -> None:
     """Write a checkpoint after an error of training; raise both errors if writing fails too."""
     try:
         learner.save(path)
-    except FileError as error:
+    except (FileError, TrainingError) as error:
         raise TrainingError(f"{stopped}; and what was learned is lost: {error}") from None
 
 

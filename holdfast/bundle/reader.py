@@ -30,7 +30,7 @@ from holdfast.errors import BundleError, ContractError, FileError
 from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.safety_monitor.prediction import Prediction
 from holdfast.schema import read
-from holdfast.signals import Array
+from holdfast.signals import MOST_LOG_STD, Array
 
 T = TypeVar("T")
 
@@ -436,6 +436,11 @@ def _check_golden(bundle: Bundle) -> None:
             raise BundleError(
                 f"'{name}' differs by {worst:.3g} from what was exported with it (golden pairs); "
                 f"at most {GOLDEN_TOLERANCE:g} is allowed"
+            )
+        if name == "log_std" and np.abs(values).max() > MOST_LOG_STD:
+            raise BundleError(
+                f"'log_std' should be at most {MOST_LOG_STD:g} in size, where the density of an "
+                f"action can be computed; received {values.flat[np.abs(values).argmax()]:g}"
             )
 
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, FileError, TrainingError
-from holdfast.policy.models.networks import Networks, Normaliser
-from holdfast.signals import Array
+from holdfast.policy.models.networks import Networks
+from holdfast.signals import MOST_LOG_STD, Array
 
 FORMAT = "holdfast-checkpoint-3"
 READABLE = (FORMAT, "holdfast-checkpoint-2")
@@ -35,13 +35,24 @@ LARGEST = 2 * 2**30
 HELD = {"settings": dict, "contract": str, "iteration": int}
 """Entries of every checkpoint's data, and their types."""
 
+MOST = 1e12
+"""Largest size of a number of a network. Training ends far below it, and no network of smaller
+numbers can overflow."""
+
+LEAST_STD = 1e-3
+"""Least standard deviation of a normaliser or of critics' targets, which training keeps to."""
+
 
 def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able data to `path`, atomically.
 
     Raises:
         FileError: the file cannot be written; an earlier file is unchanged.
+        TrainingError: a tensor is not finite; an earlier file is unchanged.
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise TrainingError(f"{path}: {name} is not finite, so it is not written")
     files.write(path, content(tensors, data))
 
 
@@ -105,6 +116,11 @@ def parse(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]
             not isinstance(data.get(name), kind) for name, kind in HELD.items()
         ):
             raise TrainingError(f"checkpoint {path}: its data should hold {', '.join(HELD)}")
+        for name in ("iteration", "steps"):
+            if isinstance(data.get(name), int) and data[name] < 0:
+                raise TrainingError(
+                    f"checkpoint {path}: {name} should be at least 0, received {data[name]}"
+                )
     except (SafetensorError, ValueError, KeyError) as error:
         raise TrainingError(f"checkpoint {path}: not a checkpoint ({_first(error)})") from None
     return tensors, data
@@ -230,22 +246,32 @@ def restore_modules(modules: Mapping[str, torch.nn.Module], tensors: Mapping[str
     """Restore modules from the tensors of `module_tensors`.
 
     Raises:
-        TrainingError: a tensor is missing, has another shape or holds a NaN or an infinity; or a
-            standard deviation is not above 0.
+        TrainingError: a tensor is missing, has another shape, or holds what no training leaves.
     """
     for name, module in modules.items():
         prefix = name + "."
         part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         for key, tensor in part.items():
-            if not tensor.isfinite().all():
-                raise TrainingError(f"{name}: {key} should be finite")
+            if rule := _broken(key, tensor):
+                raise TrainingError(f"{name}: {key} should be {rule}")
         try:
             module.load_state_dict(part)
         except RuntimeError as error:
             first = str(error).splitlines()[-1].strip()
             raise TrainingError(f"{name} does not fit ({first})") from None
-        if isinstance(module, Normaliser) and not (module.std > 0.0).all():
-            raise TrainingError(f"{name}: std should be above 0")
+
+
+def _broken(key: str, tensor: Tensor) -> str:
+    """Return the rule that a tensor breaks, "" if it breaks none. NaN breaks all of them."""
+    if not (tensor.double().abs() <= MOST).all():
+        return f"finite, and at most {MOST:g} in size"
+    if key == "std" and not (tensor >= LEAST_STD).all():
+        return f"at least {LEAST_STD:g}"
+    if key == "count" and not tensor >= 0.0:
+        return "at least 0"
+    if key == "log_std" and not (tensor.abs() <= MOST_LOG_STD).all():
+        return f"at most {MOST_LOG_STD:g} in size"
+    return ""
 
 
 def adam_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
@@ -257,12 +283,18 @@ def adam_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Ten
 def restore_adam(
     optimiser: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Restore Adam's state from the tensors of `adam_tensors`."""
+    """Restore Adam's state from the tensors of `adam_tensors`.
+
+    Raises:
+        TrainingError: a count of steps or a mean square is below 0.
+    """
     full = optimiser.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(prefix + "."):
             index, name = key[len(prefix) + 1 :].split(".")
+            if name != "exp_avg" and not (value >= 0.0).all():
+                raise TrainingError(f"{key} should be at least 0")
             state.setdefault(int(index), {})[name] = value
     full["state"] = state
     optimiser.load_state_dict(full)

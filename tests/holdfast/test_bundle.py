@@ -118,6 +118,12 @@ def test_sealed_rubbish_is_refused_without_noise(tmp_path, rubbish, sentence):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("value", [-1e4, 80.0])
+def test_a_density_that_cannot_be_computed_is_refused(tmp_path, value):
+    with pytest.raises(BundleError, match=rf"'log_std' should be at most 20 in size.*{value:g}"):
+        load(write_bundle(tmp_path / "policy.onnx", log_std=value))
+
+
 GOLDEN = {"observation": [[0.0] * 9], "action": [[0.0, 0.0]], "log_std": [[-1.0, -1.0]]}
 
 

@@ -100,11 +100,46 @@ def test_a_run_starts_from_the_networks_of_another_limit(tmp_path, capsys):
             assert torch.equal(value, held.modules[name].state_dict()[key]), (name, key)
 
 
+@pytest.mark.parametrize("name", ["step", "exp_avg_sq"])
+def test_impossible_moments_are_not_resumed(tmp_path, capsys, name):
+    assert main(["train", "--out", str(tmp_path), *OPTIONS, "--iterations", "1"]) == 0
+    tensors, data = checkpoint.load(tmp_path / CHECKPOINT)
+    tensors[f"critic_adam.0.{name}"].view(-1)[0] = -1.0
+    checkpoint.save(tmp_path / CHECKPOINT, tensors, data)
+    assert main(["train", "--out", str(tmp_path), "--resume", "--iterations", "2"]) == 1
+    assert f"critic_adam.0.{name} should be at least 0" in capsys.readouterr().err
+
+
+def test_a_count_below_nothing_is_refused(tmp_path, capsys):
+    assert main(["train", "--out", str(tmp_path), *OPTIONS, "--iterations", "1"]) == 0
+    tensors, data = checkpoint.load(tmp_path / CHECKPOINT)
+    checkpoint.save(tmp_path / CHECKPOINT, tensors, {**data, "iteration": -5})
+    assert main(["train", "--out", str(tmp_path), "--resume", "--iterations", "2"]) == 1
+    assert "iteration should be at least 0, received -5" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_written(tmp_path):
+    """Training that diverged leaves the checkpoint before it."""
+    learner = Learner(SMALL)
+    learner.save(tmp_path / CHECKPOINT)
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+    with torch.no_grad():
+        learner.networks.critic.biases[0][0] = torch.inf
+    with pytest.raises(TrainingError, match=r"critic.biases.0 is not finite, so it is not written"):
+        learner.save(tmp_path / CHECKPOINT)
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept
+    learner.close()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
         ("policy.body.0.weight", float("nan"), "body.0.weight should be finite"),
-        ("normaliser.std", 0.0, "normaliser: std should be above 0"),
+        ("policy.body.0.weight", 3e38, "body.0.weight should be finite, and at most 1e+12"),
+        ("policy.log_std", -1e4, "policy: log_std should be at most 20 in size"),
+        ("normaliser.std", 1e-300, "normaliser: std should be at least 0.001"),
+        ("normaliser.count", -5.0, "normaliser: count should be at least 0"),
+        ("critic.std", 0.0, "critic: std should be at least 0.001"),
     ],
 )
 def test_impossible_weights_begin_nothing(tmp_path, capsys, name, value, sentence):
@@ -112,7 +147,7 @@ def test_impossible_weights_begin_nothing(tmp_path, capsys, name, value, sentenc
     assert main(["train", "--out", str(first), *OPTIONS, "--iterations", "1"]) == 0
     tensors, data = checkpoint.load(first / CHECKPOINT)
     tensors[name].view(-1)[0] = value
-    checkpoint.save(first / CHECKPOINT, tensors, data)
+    (first / CHECKPOINT).write_bytes(checkpoint.content(tensors, data))
     capsys.readouterr()
     for line in (
         ["--out", str(tmp_path / "second"), "--start-from", str(first / CHECKPOINT), *OPTIONS],
