@@ -115,15 +115,16 @@ def command(
         source: checkpoint that `holdfast train` wrote. A copy is written beside the bundle, for
             fine-tuning.
         out: path of the bundle.
-        episodes: number of simulated episodes. They measure return and costs for the provenance,
-            the error of the predicted cost, and the familiar observations. Half of them
-            calibrate, so the false-alarm rate of familiarity is at least 2 / episodes.
+        episodes: number of simulated episodes, at least 8. They measure return and costs for the
+            provenance, the error of the predicted cost, and the familiar observations. Half of
+            them calibrate, so the false-alarm rate of familiarity is at least 2 / episodes.
         anyway: write the bundle also if a cost does not meet its limit. A mean of up to a tenth
             above the limit meets it, as in training.
         task: a task that is no part of Holdfast, as FILE.py:NAME or gym:MODULE:ID. Code that a
             file names is not run, so such a task has to be given. The file may have moved.
     """
     files.require_output(out, (".onnx",), [source])
+    _require_episodes(episodes)
     print(f"{source}: is measured over {episodes} simulated episodes, which may take a minute")
     provenance = export(source, out, episodes, task=task, require_met=not anyway)
     steps = zip(along(bundle.load(out).contract), _along(provenance), strict=True)
@@ -174,12 +175,7 @@ def export(
         TrainingError: the source is no checkpoint, its task has to be given, or a limit is not met.
         FileError: a file cannot be written; earlier files are unchanged.
     """
-    if episodes < GOLDEN_PAIRS:
-        raise ConfigError(
-            f"episodes should be at least {GOLDEN_PAIRS}, received {written(episodes)}"
-        )
-    if episodes > MOST_EPISODES:
-        raise ConfigError(f"episodes should be at most {MOST_EPISODES}, received {episodes}")
+    _require_episodes(episodes)
     state = checkpoint.read(source)  # once, as training may replace the file meanwhile
     tensors, data = checkpoint.parse(source, state)
     networks = checkpoint.networks_of(source, tensors, data)
@@ -239,6 +235,15 @@ def export(
     with files.replacing(out, content), files.replacing(checkpoint_of(out), state):
         pass  # both or neither
     return provenance
+
+
+def _require_episodes(episodes: int) -> None:
+    if episodes < GOLDEN_PAIRS:
+        raise ConfigError(
+            f"episodes should be at least {GOLDEN_PAIRS}, received {written(episodes)}"
+        )
+    if episodes > MOST_EPISODES:
+        raise ConfigError(f"episodes should be at most {MOST_EPISODES}, received {episodes}")
 
 
 def _require_met(source: Path, evaluation: Evaluation, contract: Contract) -> None:
