@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,6 +208,14 @@ def written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return shown(repr(value))
+
+
+def command_line(*words: str | Path) -> str:
+    """Return a command as a shell takes it. A path that begins with a dash is no option of it."""
+    told = (
+        f"./{word}" if str(word)[:1] == "-" and isinstance(word, Path) else word for word in words
+    )
+    return shlex.join(map(str, told))
 
 
 def printable(text: str) -> str:

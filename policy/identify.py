@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import yaml
 from rich.console import Console
 from rich.table import Column, Table
 
-from holdfast import files
+from holdfast import files, plain
 from holdfast.errors import ConfigError
 from holdfast.policy import figures
 from holdfast.policy.excite import planned_seconds, write_plan
@@ -109,9 +108,10 @@ def command(
         console.print(text)
     console.print(f"{out}, {out.with_suffix('.html')}")
     if not any(path.suffix == SUFFIX for path in log):
-        line = ["holdfast", "improve", "--policy", "PARENT.onnx", "--profile", out, "--log", *log]
-        line += ["--out", "child.onnx", *(["--task", task.id] if task else [])]
-        console.print(f"next, for the bundle that ran: {shlex.join(map(str, line))}")
+        own = ("--task", task.id) if task else ()
+        improve = ("holdfast", "improve", "--policy", "PARENT.onnx", "--profile", out, "--log")
+        following = plain.command_line(*improve, *log, "--out", "child.onnx", *own)
+        console.print(f"next, for the bundle that ran: {following}")
 
 
 def _require_one_use(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from holdfast import plain
 from holdfast.bundle.limit_range import limits_of
 from holdfast.contract import Contract
 from holdfast.errors import TrainingError
@@ -239,6 +239,8 @@ def command(
     chosen = provenance["improve"]["start"]
     console.print(f"{out}: child of {provenance['parent'][:16]}, trained from {chosen}")
     if log:
-        line = ["holdfast", "gate", out, "--log", *log, "--policy", policy, "--profile", profile]
-        line += ["--task", task.id] if task else []
-        console.print(f"next: {shlex.join(map(str, line))}")
+        own = ("--task", task.id) if task else ()
+        following = plain.command_line(
+            "holdfast", "gate", out, "--policy", policy, "--profile", profile, "--log", *log, *own
+        )
+        console.print(f"next: {following}")

@@ -100,7 +100,9 @@ def test_the_child_names_its_parent_its_log_and_its_profile(demo, summary):
     assert child.provenance["improve"]["tried"].keys() == {"parent"}
 
 
-def test_each_step_by_hand_names_a_next_command_that_works(demo, task, tmp_path, capsys):
+def test_each_step_by_hand_names_a_next_command_that_works(
+    demo, task, tmp_path, monkeypatch, capsys
+):
     def told(line):
         assert main(line) == 0
         said = capsys.readouterr().out.splitlines()
@@ -110,8 +112,10 @@ def test_each_step_by_hand_names_a_next_command_that_works(demo, task, tmp_path,
         return words
 
     own = ["--task", task.id]
-    profile, child = str(tmp_path / "a profile.yaml"), str(tmp_path / "child.onnx")
-    line = ["identify", "--log", str(demo / "before"), "--parameters", "mass", "--out", profile]
+    monkeypatch.chdir(tmp_path)
+    line = ["identify", "--log", str(demo / "before"), "--parameters", "mass"]
+    line += ["--out=-a profile.yaml"]
+    child = str(tmp_path / "child.onnx")
     improve = told([*line, *own, "--generations", "1", "--search-s", "20"])
     parent = {"PARENT.onnx": str(demo / "policy_0.onnx"), "child.onnx": child}
     improve = [parent.get(word, word) for word in improve]
