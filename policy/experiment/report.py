@@ -34,7 +34,8 @@ def line(result: Result) -> str:
 
 def _cell(worth: Mapping[str, Any]) -> str:
     costs = ", ".join(f"{cost['mean']:.1f}" for cost in worth["costs"].values())
-    return f"{costs} / {worth['return']['mean']:.0f}"
+    mean = worth["return"]["mean"]
+    return f"{costs} / {mean:.{0 if abs(mean) >= 100.0 else 1}f}"
 
 
 def write(folder: Path, results: Sequence[Result], contract: Contract) -> tuple[Path, Path]:

@@ -44,7 +44,8 @@ class ExperimentSettings:
         iterations: training iterations of the first policies. Default: 65, on DriveGoal 200.
         episodes: logged episodes from which a robot is identified.
         allowance: most episodes of a canary's trial.
-        retraining: training iterations in the identified simulator.
+        retraining: training iterations in the identified simulator; where those end badly, training
+            begins again with random weights, as in `holdfast improve`.
         yardstick: most training iterations on the true robot, for the policy that the others are
             compared with.
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,9 @@ FIRST = "nominal"
 
 FIRST_ARMS = (FIRST, "randomised", "pessimistic", "yardstick")
 """Arms that no robot lacks."""
+
+MOST = 1e12
+"""Largest size of a cost or a return of a result."""
 
 DRAWS = 40
 """Robots that are looked at, at most, for each robot of the experiment."""
@@ -131,7 +135,7 @@ class Experiment:
     def _claim(self) -> None:
         """Write down the settings; the folder's own have to be the same, but for the count."""
         for folder in (self.settings.out, *map(self._folder, range(self.settings.count))):
-            if folder.exists() and not folder.is_dir():
+            if os.path.lexists(folder) and not folder.is_dir():
                 raise ConfigError(f"{folder}: should be a folder; give another --out")
         path = self.settings.out / SETTINGS
         told = {"format": FORMAT, **to_plain(self.settings), "task": self.settings.task.id}
@@ -139,6 +143,7 @@ class Experiment:
         for name in ("out", "count", "gaps", "randomise"):
             del told[name]
         told["randomise"] = self.known.to_plain()
+        told["config"] = self.config and plain.read_text(self.config, ConfigError)
         told = json.loads(json.dumps(told))
         if path.exists() and plain.read_json(path, ConfigError) != told:
             raise ConfigError(
@@ -183,7 +188,8 @@ class Experiment:
         """Return a robot's results from its file, which holds all that the page needs."""
         found: dict[str, Any] = plain.read_json(path, TrainingError)
         with plain.well_formed(path, TrainingError):
-            for name, own in (("format", FORMAT), ("gap", number)):
+            ranges = self.files[number % len(self.files)].name
+            for name, own in (("format", FORMAT), ("gap", number), ("ranges", ranges)):
                 if found[name] != own:
                     raise TrainingError(f"{path}: {name} should be {own}, received {found[name]}")
             costs = [cost.name for cost in self.settings.task.contract.costs]
@@ -193,6 +199,17 @@ class Experiment:
                         f"{path}: arm '{name}' should be one of {', '.join(ARMS)}, with the costs "
                         f"{', '.join(costs)}"
                     )
+            for name, value, least in _told(found):
+                if isinstance(value, bool) or not least <= value <= MOST:
+                    raise TrainingError(
+                        f"{path}: {name} should be a number in [{least:g}, {MOST:g}], received "
+                        f"{plain.written(value)}"
+                    )
+            if not isinstance(found["certified"], bool):
+                raise TrainingError(
+                    f"{path}: certified should be true or false, received "
+                    f"{plain.written(found['certified'])}"
+                )
             self.console.print(report.line(found))
             report.text([found], self.settings.task.contract)
         return found
@@ -227,3 +244,16 @@ class Experiment:
             f"{self.files[turn]}: on {DRAWS} robots of these ranges the nominal policy costs less "
             f"than {s.least:g} limits; give wider ranges or a lower --least"
         )
+
+
+def _told(found: Mapping[str, Any]) -> Iterator[tuple[str, Any, float]]:
+    """Yield the numbers of a result that the page counts: name, value, and least value."""
+    for arm, worth in found["arms"].items():
+        yield f"{arm}: return", worth["return"]["mean"], -MOST
+        for name, cost in worth["costs"].items():
+            yield f"{arm}: {name}", cost["mean"], 0.0
+    for run, told in found["monitored"].items():
+        yield f"{run}: episodes", told["episodes"], 1.0
+        yield f"{run}: over_cap", told["over_cap"], 0.0
+        for name, cost in told["true_costs"].items():
+            yield f"{run}: {name}", cost["mean"], 0.0

@@ -2,13 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from rich.console import Console
 
-from holdfast import files
+from holdfast import files, share
 from holdfast.cli import main
 from holdfast.errors import ConfigError, FileError
 from holdfast.policy.experiment import arms, report
@@ -112,11 +113,24 @@ def test_faulty_words_and_ranges_are_refused_before_anything_is_trained(tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_where_a_robot_s_folder_should_be_is_refused_at_once(tmp_path):
-    (tmp_path / "gap_03").write_text("")
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_file_where_a_robot_s_folder_should_be_is_refused_at_once(tmp_path, make):
+    make(tmp_path / "gap_03")
     with pytest.raises(ConfigError, match="gap_03: should be a folder; give another --out"):
         Experiment(ExperimentSettings(out=tmp_path), Console(quiet=True))
     assert not (tmp_path / SETTINGS).exists()
+
+
+def test_what_a_configuration_holds_is_part_of_the_settings(tmp_path):
+    path, out = tmp_path / "mine.yaml", tmp_path / "out"
+    given = (share.folder() / "config" / "drive_unmeasured.yaml").read_text()
+    settings = ExperimentSettings(out=out, config=path)
+    for text in (given, given):
+        path.write_text(text)
+        Experiment(settings, Console(quiet=True))
+    path.write_text(given + "# another one\n")
+    with pytest.raises(ConfigError, match="is of an experiment with other settings"):
+        Experiment(settings, Console(quiet=True))
 
 
 def test_a_folder_is_of_one_running_experiment(out, line, capsys):
@@ -137,6 +151,12 @@ def test_what_is_there_is_not_made_again(out, line, capsys):
     [
         ({"gap": 7}, "gap should be 0, received 7"),
         ({"format": 9}, "format should be 1, received 9"),
+        ({"ranges": "other.yaml"}, "ranges should be gaps.yaml, received other.yaml"),
+        ({"certified": "no"}, "certified should be true or false, received 'no'"),
+        (
+            {"monitored": {"before": {"episodes": -5}}},
+            "before: episodes should be a number in [1, ",
+        ),
         ({"monitored": {}}, "lacks 'before'"),
         ({"arms": {}}, "lacks 'nominal'"),
         ({"arms": {"nominal": {"costs": {"other": {"mean": 3}}}}}, "arm 'nominal' should be one"),
@@ -309,7 +329,7 @@ def test_the_page_counts(tmp_path):
     assert "In 2 of 320 episodes behind the monitor the cost exceeded the episode cap." in text
     assert "truly costs 16.0 per episode" in text
     assert "Robot 3, logs: no log-probabilities" in text
-    assert "| 0 | gaps.yaml | 30.0 / 50 | - | - | - | 8.0 / 190 | - | 9.0 / 200 |" in text
+    assert "| 0 | gaps.yaml | 30.0 / 50.0 | - | - | - | 8.0 / 190 | - | 9.0 / 200 |" in text
     assert re.search(r"identified", picture.read_text())
 
 
