@@ -23,9 +23,11 @@ def _claimed() -> str:
     raise RuntimeError("99 test runs hold every domain")
 
 
-DOMAIN = os.environ.get("HOLDFAST_TEST_DOMAIN") or _claimed()
-"""Not the user's own, in which there may be a robot; child processes share it."""
-os.environ["HOLDFAST_TEST_DOMAIN"] = DOMAIN
+_OWN = f"HOLDFAST_TEST_DOMAIN_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+DOMAIN = os.environ.get(_OWN) or _claimed()
+"""Not the user's own, in which there may be a robot; child processes share it, and other workers
+of pytest-xdist do not."""
+os.environ[_OWN] = DOMAIN
 
 ENVIRONMENT = {
     "ROS_DOMAIN_ID": DOMAIN,
