@@ -267,7 +267,7 @@ def _broken(key: str, tensor: Tensor) -> str:
         return f"finite, and at most {MOST:g} in size"
     if key == "std" and not (tensor >= LEAST_STD).all():
         return f"at least {LEAST_STD:g}"
-    if key == "count" and not tensor >= 0.0:
+    if key == "count" and not (tensor >= 0.0).all():
         return "at least 0"
     if key == "log_std" and not (tensor.abs() <= MOST_LOG_STD).all():
         return f"at most {MOST_LOG_STD:g} in size"
