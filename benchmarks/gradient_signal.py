@@ -23,6 +23,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from benchmarks.step_errors import centred
 from holdfast.policy.improve.finetune import opened
+from holdfast.policy.improve.improve import ImproveSettings
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.models import checkpoint
 from holdfast.policy.optimise.trust_region import TrustRegion
@@ -34,9 +35,11 @@ from holdfast.sim.parameters import catalogue
 from holdfast.sim.parameters.catalogue import Parameters
 
 HEADINGS = (
-    "steps a batch", "cosine, reward", "cosine, cost", "cost", "change on the step's own batch",
-    "on the other batch", "true change",
+    "steps of a batch", "cosine of the reward's gradients", "cosine of the cost's gradients",
+    "cost per episode", "change of the cost on the step's own batch",
+    "change of the cost on the other batch", "true change of the cost",
 )  # fmt: skip
+
 FITS = 3
 """Batches on which the critics are fitted first, without a step of the policy."""
 
@@ -44,7 +47,8 @@ FITS = 3
 def at_parent(policy: Path, profile: Path, batch: int) -> Learner:
     """Return a learner at the parent's weights, its critics fitted in the profile's simulator."""
     _, _, _, before = opened(policy, None)
-    robots = catalogue.load_profile(profile).wider(2.0).completed(before.randomise or Parameters())
+    robots = catalogue.load_profile(profile).wider(ImproveSettings().wider)
+    robots = robots.completed(before.randomise or Parameters())
     settings = dataclasses.replace(
         before, seed=0, randomise=robots, shards=0, pessimism=0.0, batch=batch
     )

@@ -59,7 +59,8 @@ policy, and those of the robots; for such that measure their pose, and for such 
 and posts about them alone."""
 
 SHORT, LONG = 65, 200
-"""Training iterations of the first policies. DriveGoal improves for longer than the other tasks."""
+"""Training iterations of the first policies, without --iterations: where robots `drive` measure
+their pose, and where they do not, as on DriveGoal, which takes longer to learn."""
 
 PARAMETERS = (
     "delay", "gain:each", "size:left_tyre", "size:right_tyre", "mass", "friction",

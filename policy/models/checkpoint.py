@@ -22,7 +22,7 @@ from torch import Tensor
 from holdfast import files, plain
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, FileError, TrainingError
-from holdfast.policy.models.networks import Networks
+from holdfast.policy.models.networks import LEAST_STD, Networks
 from holdfast.signals import MOST_LOG_STD, Array
 
 FORMAT = "holdfast-checkpoint-3"
@@ -38,9 +38,6 @@ HELD = {"settings": dict, "contract": str, "iteration": int}
 MOST = 1e12
 """Largest size of a number of a network. Training ends far below it, and no network of smaller
 numbers can overflow."""
-
-LEAST_STD = 1e-3
-"""Least standard deviation of a normaliser or of critics' targets, which training keeps to."""
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:

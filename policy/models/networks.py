@@ -15,6 +15,9 @@ from holdfast.policy.models.gaussian import GaussianPolicy
 CLIP = 10.0
 """Largest size of a normalised observation."""
 
+LEAST_STD = 1e-3
+"""Least standard deviation by which observations are divided."""
+
 
 class Normaliser(nn.Module):
     """Running mean and standard deviation of observations (Chan et al. 1983), clipped at ±10."""
@@ -41,7 +44,7 @@ class Normaliser(nn.Module):
         total = self.count + n
         delta = mean - self.mean
         square = self.std**2 * self.count + variance * n + delta**2 * self.count * n / total
-        std = (square / total).sqrt().clamp_min(1e-3)
+        std = (square / total).sqrt().clamp_min(LEAST_STD)
         scale, shift = std / self.std, delta * n / total / self.std
         self.mean += delta * n / total
         self.std.copy_(std)

@@ -201,7 +201,7 @@ class MujocoBatch:
         require_finite(action, f"{self.contract.task}: actions should be finite")
         self.applied[:] = self.contract.admissible(self.applied, action)
         target = self.task.robot.control(self.applied)
-        # Of others MuJoCo would make zeros, without a word.
+        # MuJoCo would take 0 for a number that is not finite, and say nothing.
         require_finite(target, f"{self.contract.task}: control should return finite numbers")
         arrived, before = self._robots.arrived(target, self.elapsed), self._state.copy()
         readings = self._physics.advance(self._state, self._robots.scaled(arrived))
