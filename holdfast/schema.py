@@ -70,6 +70,8 @@ class Range(Rule):
 
 
 FINITE = Range()
+SEED = Range(0, 2**32 - 1)
+"""Seeds of random numbers: what every generator takes."""
 POSITIVE = Range(0.0, above=True)
 NOT_NEGATIVE = Range(0.0)
 SHARE = Range(0.0, 1.0)

@@ -35,7 +35,7 @@ from holdfast.policy.ship import verify
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.policy.ship.export import EPISODES, export
 from holdfast.policy.train import CHECKPOINT, train
-from holdfast.schema import NOT_NEGATIVE, Range, check
+from holdfast.schema import NOT_NEGATIVE, SEED, Range, check
 from holdfast.sim.check import told_in_a_sentence
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.registry import is_program, registered
@@ -76,7 +76,7 @@ class DemoSettings:
     """
 
     out: Path = Path("runs/demo")
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, SEED] = 0
     task: Annotated[TaskSpec, TASK_ID] = field(
         default_factory=lambda: registered("holdfast/DriveCircle-v0")
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 from holdfast.errors import ConfigError
 from holdfast.policy.learn.pessimism import LARGEST
 from holdfast.policy.learn.settings import TASK_ID
-from holdfast.schema import POSITIVE, Range, check
+from holdfast.schema import POSITIVE, SEED, Range, check
 from holdfast.sim.registry import is_program, registered
 from holdfast.sim.task_spec import TaskSpec
 
@@ -61,7 +61,7 @@ class ExperimentSettings:
     pessimism: Annotated[float, Range(0.0, LARGEST, above=True)] = 5.0
     parameters: tuple[str, ...] = ()
     count: Annotated[int, Range(1)] = 20
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, SEED] = 0
     least: Annotated[float, POSITIVE] = 1.5
     iterations: Annotated[int, Range(1)] | None = None
     episodes: Annotated[int, Range(2)] = 40

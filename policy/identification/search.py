@@ -17,7 +17,7 @@ from holdfast.errors import ConfigError
 from holdfast.policy.identification import loss
 from holdfast.policy.identification.compare import Comparison, Mismatch
 from holdfast.policy.identification.free import Free, parameters_at, widest
-from holdfast.schema import POSITIVE, PROPER_SHARE, Range, check
+from holdfast.schema import POSITIVE, PROPER_SHARE, SEED, Range, check
 from holdfast.signals import Array
 from holdfast.sim.batch.replay import Replay
 from holdfast.sim.parameters.catalogue import Pose
@@ -53,7 +53,7 @@ class SearchSettings:
             nominal value.
     """
 
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, SEED] = 0
     candidates: Annotated[int, Range(8, 1000)] = 32
     generations: Annotated[int, Range(1, 1000)] = 14
     search_s: Annotated[float, POSITIVE] = 45.0

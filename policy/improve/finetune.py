@@ -19,9 +19,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from holdfast import files
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.reader import Bundle
-from holdfast.errors import TrainingError
+from holdfast.errors import LogError, TrainingError
 from holdfast.policy.algorithms.algorithm import UpdateResult
 from holdfast.policy.algorithms.cpo import NO_STEP, cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
@@ -40,7 +41,7 @@ from holdfast.policy.models.networks import Networks
 from holdfast.policy.optimise.trust_region import StepSettings
 from holdfast.policy.sampling.samples import Samples
 from holdfast.policy.ship.export import checkpoint_of, export, file_hash
-from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, Range, check, to_plain
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SEED, Range, check, to_plain
 from holdfast.signals import Array
 from holdfast.sim.task_spec import TaskSpec
 
@@ -69,7 +70,7 @@ class FinetuneSettings:
         step: size of each constrained step, and how it is computed.
     """
 
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, SEED] = 0
     target: Annotated[float, Range(0.0, 1.0, above=True)] = 0.5
     bound: Annotated[float, NOT_NEGATIVE] = 1.0
     max_kl: Annotated[float, POSITIVE] = 0.15
@@ -257,6 +258,10 @@ def finetune(
         raise TrainingError(f"{out}: the child should not overwrite its parent")
     held, networks, data, trained = opened(parent, task)
     made = read(logs, held, trained.task.make(), [bundle.load(other) for other in others])
+    if len(made.trajectories) == 1:
+        raise LogError(
+            "logs should hold two episodes or more, of which the error of a mean is known"
+        )
     networks = replace(networks, contract=made.contract)  # under the limits in force
     tuner = Finetuner(
         networks,
@@ -284,8 +289,13 @@ def finetune(
 
 
 def require_new(out: Path) -> None:
-    """Raise TrainingError if a child's bundle or its training state would replace a file."""
+    """Check that a child's bundle and its training state can be written, and replace no file.
+
+    Raises:
+        FileError, TrainingError: they cannot, or would.
+    """
     for path in (out, checkpoint_of(out)):
+        files.require_output(path, (path.suffix,))
         if path.exists():
             raise TrainingError(
                 f"{path}: exists; give another --out, a bundle is never replaced by its child"

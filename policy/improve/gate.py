@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from holdfast import files
+from holdfast import files, plain
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
 from holdfast.errors import BundleError, TrainingError
@@ -32,7 +32,7 @@ from holdfast.policy.learn.settings import TaskOption
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.safety_monitor.familiarity import Drift, Familiarity
-from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Range, check
+from holdfast.schema import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SEED, SHARE, Range, check
 from holdfast.signals import Array
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.parameters.catalogue import Parameters
@@ -78,7 +78,7 @@ class GateSettings:
     min_episodes: Annotated[int, Range(2)] = 10
     max_unfamiliar: Annotated[float, SHARE] = 0.2
     bound: Annotated[float, NOT_NEGATIVE] = 1.645
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
         check(self, TrainingError)
@@ -370,4 +370,9 @@ def command(
             "An answer in parentheses does not count: the child was trained far from the logs, and "
             "the identified simulator tells of it."
         )
+    if answer is Answer.CANARY:
+        trial = plain.command_line(
+            "holdfast", "promote", child, "--config", "ROBOT.yaml", "--canary"
+        )
+        console.print(f"next: on the robot, {trial}")
     return int(answer is not Answer.CANARY)

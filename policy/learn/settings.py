@@ -25,6 +25,7 @@ from holdfast.schema import (
     ASCENDING,
     NOT_NEGATIVE,
     POSITIVE,
+    SEED,
     SHARE,
     Range,
     check,
@@ -127,7 +128,7 @@ class TrainSettings:
     )
     algorithm: AlgorithmName = "cpo"
     preset: Preset = "holdfast"
-    seed: Annotated[int, Range(0)] = 0
+    seed: Annotated[int, SEED] = 0
     iterations: Annotated[int, Range(1)] = 70
     batch: int = 20_000
     episodes: Annotated[int, Range(1)] = 1

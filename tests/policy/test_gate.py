@@ -296,6 +296,8 @@ def test_the_command_with_a_profile(exported, run, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "An answer in parentheses does not count" in shown
     assert "(not enough" in shown or "(try as canary)" in shown
+    tried = json.loads(out.read_text())["answer"] == "try as canary"
+    assert (f"next: on the robot, holdfast promote {exported} " in shown) == tried
     main(words)
     assert "parentheses" not in capsys.readouterr().out
     main([*words, "--profile", str(profile)])

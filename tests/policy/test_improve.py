@@ -8,7 +8,7 @@ import torch
 
 from holdfast import cli
 from holdfast.bundle import reader as bundle
-from holdfast.errors import ConfigError, TrainingError
+from holdfast.errors import ConfigError, FileError, TrainingError
 from holdfast.policy.improve.improve import ImproveSettings, improve
 from holdfast.policy.learn.learner import Learner
 from holdfast.policy.learn.settings import TrainSettings, settings_of
@@ -21,7 +21,7 @@ from tests.helpers.robots.parameters import parameters
 SMALL = TrainSettings(
     task=resolve("PointCircle-v0"), seed=3, batch=1040, critic_steps=5, initial_std=0.05
 )
-QUICK = ImproveSettings(iterations=1, anew=0, episodes=10)
+QUICK = ImproveSettings(iterations=1, anew=0, rounds=0, episodes=10)
 PROFILE = parameters(mass={"mean": 1.3, "spread": 0.05}, gain=0.9, delay=1)
 
 
@@ -49,7 +49,9 @@ def test_the_child_goes_on_from_its_parent_in_the_identified_simulator(parent, t
     networks, data = checkpoint.load_networks(checkpoint_of(out))
     assert settings_of(out, data).randomise == PROFILE.wider(QUICK.wider)
     assert networks.policy.log_std.exp().min() > 0.2  # it explores again
-    assert said[0].startswith("parent in the identified simulator: return ")
+    assert said[0].startswith(
+        "parent in the identified simulator, where no monitor stops it: return "
+    )
     assert not list(tmp_path.glob("*.training.*"))
     assert verify.command(out) == 0  # also that a second export is the same
 
@@ -71,7 +73,9 @@ def test_of_what_the_profile_is_silent_on_the_parents_training_stays(tmp_path):
 
 def test_the_better_of_both_starts_is_kept(parent, tmp_path):
     """No training reaches so large a share of the parent's return, so that both are tried."""
-    settings = ImproveSettings(iterations=1, anew=2, rounds=0, episodes=10, least_return=1e6)
+    settings = ImproveSettings(
+        iterations=1, anew=2, rounds=0, episodes=10, bound=0.0, least_return=1e6
+    )
     said = []
     made = improve(
         parent, PROFILE, (), tmp_path / "child.onnx", settings, anyway=True, say=said.append
@@ -79,11 +83,11 @@ def test_the_better_of_both_starts_is_kept(parent, tmp_path):
     tried = made["improve"]["tried"]
     if made["improve"]["parent_measured"]["return"]["mean"] > 0.0:
         assert set(tried) == {"parent", "random weights"}
-    limit = SMALL.task.contract.costs[0].limit
+    proven = settings.proven * SMALL.task.contract.costs[0].limit
     met = {
         name: each["return"]["mean"]
         for name, each in tried.items()
-        if each["costs"]["outside_corridor"]["mean"] <= limit
+        if each["costs"]["outside_corridor"]["mean"] <= proven
     }
     if met:
         assert made["improve"]["start"] == max(met, key=met.__getitem__)
@@ -102,7 +106,7 @@ def test_training_goes_on_until_held_out_robots_keep_the_limit(parent, tmp_path,
     more = len(said) - 2  # beside what is said of the parent, and of the first training
     assert made["iteration"] == 3 + more
     (cost,) = made["improve"]["tried"]["parent"]["costs"].values()
-    kept = cost["mean"] <= SMALL.task.contract.costs[0].limit
+    kept = cost["mean"] <= settings.proven * SMALL.task.contract.costs[0].limit
     if bound:
         assert more == 2
     else:
@@ -126,6 +130,29 @@ def test_a_profile_of_another_model_is_refused(parent, tmp_path):
     with pytest.raises(ConfigError, match=r"^p\.yaml: .*there is no geom 'left_tyre'"):
         improve(parent, profile, (), out, QUICK, where="p.yaml")
     assert not out.exists()
+
+
+def test_a_full_disk_does_not_cost_the_training(parent, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise FileError("child.onnx: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("holdfast.policy.improve.improve.export", full)
+    state = tmp_path / "child.training.safetensors"
+    with pytest.raises(FileError, match=f"what was trained is kept in {state}$"):
+        improve(parent, PROFILE, (), tmp_path / "child.onnx", QUICK)
+    assert Learner.load(state).iteration == QUICK.iterations
+
+
+def test_where_nothing_can_be_written_nothing_is_trained(parent, tmp_path, capsys):
+    profile, away = tmp_path / "profile.yaml", tmp_path / "file"
+    profile.write_text("gain: 0.9\n")
+    away.write_text("")
+    out = away / "child.onnx"
+    line = ["improve", "--policy", str(parent), "--profile", str(profile), "--out", str(out)]
+    assert cli.main(line) == 1
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err
+    assert said.out == ""
 
 
 def test_a_child_replaces_nothing(parent, tmp_path, capsys):
