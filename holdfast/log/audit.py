@@ -14,6 +14,7 @@ from holdfast.bundle.reader import Actor, Bundle, log_prob
 from holdfast.errors import LogError
 from holdfast.log.format import TORN
 from holdfast.log.reader import Episode, Log
+from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
 from holdfast.safety_monitor.messages import State
 from holdfast.safety_monitor.reasons import LINK_LOST, ROBOT, find
@@ -22,6 +23,12 @@ from holdfast.signals import Array
 LOG_PROB_TOLERANCE = 1e-3
 """Largest difference of a log-probability, nats; relative where it is beyond 1. The network's
 float32 makes 1e-5 of it."""
+
+OBSERVED_TOLERANCE = 1e-5
+"""Largest difference of an observed value from its signal's; relative where it is beyond 1."""
+
+PERIOD_TOLERANCE = 0.25
+"""Largest difference of an episode's median period from the contract's, as a share of it."""
 
 LARGEST = 1e6
 """No signal, observation or action of a mobile robot is larger, in SI units."""
@@ -113,7 +120,8 @@ def billed(log: Log, episode: Episode) -> Array:
     known = np.all([np.isfinite(values).all(axis=1) for values in signals.values()], axis=0)
     told = np.where(known[:, None], cost_model(signals), largest)
     logged = episode.costs[1:]
-    right = np.isclose(logged, told, rtol=1e-9, atol=1e-9) | (logged == largest)
+    doubted = np.array([len(reasons) > 0 for reasons in episode.reasons[1:]])[:, None]
+    right = np.isclose(logged, told, rtol=1e-9, atol=1e-9) | (doubted & (logged == largest))
     # A stop between two periods: the last row was read, and not billed any more.
     right[-1] |= (episode.state[-1] == State.STOPPED) & (logged[-1] == 0.0)
     right &= np.isfinite(logged) | ~np.isfinite(told)
@@ -126,6 +134,58 @@ def billed(log: Log, episode: Episode) -> Array:
         )
     costs: Array = np.where(logged == largest, logged, told)
     return costs
+
+
+def require_observed(log: Log, episode: Episode, rows: int) -> None:
+    """Raise LogError unless the observations are made of the signals of their own rows.
+
+    What the log does not hold, or what could not be used, is not compared.
+
+    Args:
+        rows: the number of rows that are compared, from the first.
+    """
+    contract, row = log.info.contract, np.arange(rows)
+    signals = {
+        channel.signal: episode.signals[channel.signal][:rows]
+        if channel.signal in episode.signals
+        else np.full((rows, channel.signal_size), np.nan)
+        for channel in contract.observation
+    }
+    observer = Observer(contract)
+    earlier = [
+        {name: signals[name][np.maximum(row - back, 0)] for name in observer.remembered}
+        for back in range(1, observer.depth)
+    ]
+    with np.errstate(all="ignore"):  # a reading may be NaN or absurd here
+        again = observer(signals, earlier)
+        scale = np.maximum(1.0, np.abs(again))
+        wrong = np.abs(episode.observation[:rows] - again) > OBSERVED_TOLERANCE * scale
+    if wrong.any():
+        k, i = np.argwhere(wrong)[0].tolist()
+        names = [channel.name for channel in contract.observation for _ in range(channel.size)]
+        raise LogError(
+            f"{log.path}: episode {episode.result.episode}, step {k}: '{names[i]}' of the "
+            f"observation should be {again[k, i]:.6g}, as its signal says, received "
+            f"{episode.observation[k, i]:.6g}"
+        )
+
+
+def require_time(log: Log, episode: Episode) -> None:
+    """Raise LogError unless time goes on, in the median by the contract's period."""
+    result, contract = episode.result, log.info.contract
+    periods = np.diff(episode.now_s)
+    if len(periods) and not (periods > 0.0).all():
+        k = int((~(periods > 0.0)).argmax())
+        raise LogError(
+            f"{log.path}: episode {result.episode}, step {k + 1}: its time should be after that of "
+            f"the step before, {episode.now_s[k]:.6g} s, received {episode.now_s[k + 1]:.6g} s"
+        )
+    usual = float(np.median(periods)) if len(periods) else contract.period_s
+    if abs(usual - contract.period_s) > PERIOD_TOLERANCE * contract.period_s:
+        raise LogError(
+            f"{log.path}: episode {result.episode}: a period should last {contract.period_s:g} s, "
+            f"as the contract says, received {usual:.4g} s in the median"
+        )
 
 
 def whole_rows(episode: Episode, signals: Collection[str]) -> int:

@@ -135,9 +135,11 @@ def episodes(
             audit.require_log_prob(run, episode, bundle)
             costs = audit.billed(run, episode)
         used = _rewarded_signals(run, episode, task) | set(CostModel(task.contract).signals)
+        rows = audit.whole_rows(episode, used)
         if obeyed:
             audit.require_possible(run, episode, used)
-        rows = audit.whole_rows(episode, used)
+            audit.require_observed(run, episode, rows)
+            audit.require_time(run, episode)
         k = slice(max(rows - 1, 0))
         signals = {name: values[1:][k] for name, values in episode.signals.items()}
         yield LoggedEpisode(

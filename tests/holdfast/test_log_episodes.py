@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,12 @@ import pytest
 from mcap.writer import CompressionType
 
 from holdfast.errors import LogError
-from holdfast.log import reader
+from holdfast.log import audit, reader
 from holdfast.log.episodes import episodes, runs
 from holdfast.log.writer import Recorder
 from holdfast.sim.registry import resolve
 from tests.helpers.data.mended import forged, rewritten
-from tests.helpers.data.recordings import info, record_episode
+from tests.helpers.data.recordings import info, record_episode, tick
 
 DRIVE = resolve("DriveCircle-v0").make()
 RUN_NAME = "run-000"
@@ -71,6 +72,64 @@ def test_an_episode_ends_before_a_reading_that_is_not_finite(run, tmp_path):
     assert (len(first), first.completed) == (2, False)
     assert np.isfinite(first.reward).all()
     assert (len(second), second.completed) == (4, True)
+
+
+def with_position(step: np.ndarray, x: float) -> np.ndarray:
+    """The signals of a step, whose first is the position, at another place."""
+    signals = step["signals"].copy()
+    signals[0] = x
+    return signals
+
+
+def test_an_observation_that_its_signals_contradict_is_refused(run, tmp_path):
+    """Within a rounding of float32 it is no other."""
+    log = reader.read(run)
+    for x, refused in ((3.0 + 1e-6, False), (3.1, True)):
+        changed = tmp_path / f"{x}.mcap"
+        forged(log, 3, changed, signals=with_position(log.steps[3], x))
+        found = episodes(reader.read(changed), DRIVE)
+        if not refused:
+            assert len(next(found)) == 6
+            continue
+        with pytest.raises(
+            LogError, match=r"step 3: 'position' of the obs.* be 3\.1, .* received 3$"
+        ):
+            next(found)
+
+
+def test_time_that_goes_back_is_refused(run, tmp_path):
+    log = reader.read(run)
+    forged(log, 3, tmp_path / "back.mcap", now_s=100.1)  # as the step before
+    with pytest.raises(LogError, match=r"step 3: its time should be after .* received 100\.1 s"):
+        next(episodes(reader.read(tmp_path / "back.mcap"), DRIVE))
+
+
+@pytest.mark.parametrize(("factor", "refused"), [(1.2, False), (2.0, True), (0.5, True)])
+def test_periods_are_the_contract_s(tmp_path, factor, refused):
+    recorder = Recorder(tmp_path / "run", info())
+    for step in range(6):
+        one = tick(0, step, final=step == 5)
+        recorder.step(dataclasses.replace(one, now_s=100.0 + factor * 0.05 * step))
+    recorder.close()
+    (log,) = runs([tmp_path / "run"])
+    if refused:
+        with pytest.raises(LogError, match=r"a period should last 0\.05 s, as the contract says"):
+            next(episodes(log, DRIVE))
+    else:
+        assert len(next(episodes(log, DRIVE))) == 5
+
+
+@pytest.mark.parametrize(("step", "refused"), [(3, True), (4, False)])
+def test_the_largest_cost_is_billed_for_a_reason(run, tmp_path, step, refused):
+    """Step 4 has a reason, and step 3 has none; at 0 both would cost nothing."""
+    log = reader.read(run)
+    forged(log, step, tmp_path / "billed.mcap", signals=with_position(log.steps[step], 0.0))
+    changed = reader.read(tmp_path / "billed.mcap")
+    if refused:
+        with pytest.raises(LogError, match=r"step 3: cost 'outside_corridor' should be 0"):
+            audit.billed(changed, changed.episodes[0])
+    else:
+        assert audit.billed(changed, changed.episodes[0])[:, 0].tolist() == [1.0] * 6
 
 
 def cut(run: Path, target: Path, share: float) -> Path:

@@ -74,7 +74,7 @@ def test_what_is_read_of_a_log(tmp_path):
     first, *_, last = shown.episodes
     assert first.usable.tolist() == [k % 5 > 0 for k in range(200)]
     assert last.usable.tolist() == [False, False]
-    np.testing.assert_array_equal(first.observation[7], np.arange(9.0) + 7)
+    np.testing.assert_allclose(first.observation[7], tick(0, 7).observation)
     np.testing.assert_allclose(first.u[:, 0], 0.5)
     summary = shown.summary(drive_contract())
     assert summary["logs"] == [{"run": "run", "sha256": file_hash(tmp_path / "run" / "run_0.mcap")}]
@@ -136,7 +136,8 @@ def test_a_clone_explores_though_its_demonstrator_did_not(networks, tmp_path):
     drive = Learner(TrainSettings(batch=250)).networks
     learned = clone(drive, shown_in([tmp_path / "run"], drive_contract()), seed=0)
     assert learned["std"] == pytest.approx([LEAST_STD, LEAST_STD])
-    mean = drive.policy(drive.normaliser(torch.arange(9.0)[None] + 50.0))
+    seen = torch.from_numpy(tick(0, 50).observation).float()
+    mean = drive.policy(drive.normaliser(seen[None]))
     torch.testing.assert_close(mean, torch.tensor([[0.5, 0.0]]), atol=0.05, rtol=0.0)
 
 

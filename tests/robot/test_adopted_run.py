@@ -10,7 +10,7 @@ import pytest
 from holdfast.bundle import reader
 from holdfast.cli import main
 from holdfast.errors import BundleError
-from holdfast.log.audit import require_log_prob
+from holdfast.log.audit import require_log_prob, require_observed
 from holdfast.observer import Observer
 from holdfast.robot.run.replay import replay
 from holdfast.robot.topics.proposers import introduction
@@ -78,6 +78,7 @@ def test_the_history_is_of_the_episode_s_own_periods(run):
         ]
         again = [observe(row, rows[max(k - 2, 0) : k][::-1]) for k, row in enumerate(rows)]
         np.testing.assert_array_equal(episode.observation, again)
+        require_observed(log, episode, len(again))
         speeds = episode.observation[:, 4:7]
         np.testing.assert_array_equal(speeds[0], speeds[0, :1].repeat(3))
         assert (speeds[5, 0] != speeds[5, 1]) & (speeds[5, 1] != speeds[5, 2])

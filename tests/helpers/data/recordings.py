@@ -8,8 +8,10 @@ import numpy as np
 
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
+from holdfast.contract import Contract
 from holdfast.log.format import COMPLETED, EpisodeResult, RunInfo
 from holdfast.log.writer import Recorder, Tick
+from holdfast.observer import Observer
 from holdfast.safety_monitor.messages import (
     BudgetStatus,
     Check,
@@ -19,6 +21,7 @@ from holdfast.safety_monitor.messages import (
     State,
     Verdict,
 )
+from holdfast.signals import Array, Signals
 from tests.helpers.data.bundles import drive_contract
 
 SOURCES = {"robot": {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1, "tilt": 2}}
@@ -68,7 +71,7 @@ def tick(episode: int, step: int, final: bool = False, proposed: bool = True) ->
     return Tick(
         now_s=now_s,
         sources={"robot": Reading(now_s - 0.01, 40 + step, signals)},
-        observation=np.arange(9.0) + step,
+        observation=_observed(drive_contract(), signals, step),
         proposal=Proposal(now_s, step, np.array([0.5, 0.01 * step]), "hash") if proposed else None,
         log_prob=-1.0 - step,
         cost_to_go=np.array([2.0 * step]),
@@ -97,9 +100,19 @@ def record_episode(
     return result
 
 
+def _observed(contract: Contract, signals: Signals, step: int) -> Array:
+    """What is no signal of the recording is the step's number."""
+    others = {
+        channel.signal: np.full(channel.signal_size, float(step))
+        for channel in contract.observation
+        if channel.signal not in signals
+    }
+    return Observer(contract)({**others, **signals})
+
+
 def _made_by(maker: Bundle, one: Tick) -> Tick:
     assert one.proposal is not None
-    observation = np.arange(maker.contract.observation_size) / 10.0 + one.step
+    observation = _observed(maker.contract, one.sources["robot"].signals, one.step)
     mean, log_std = maker.act(observation)
     log_prob = bundles.log_prob(one.proposal.action, mean, log_std, maker.contract)
     return dataclasses.replace(one, observation=observation, log_prob=log_prob)
