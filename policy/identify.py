@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from holdfast.policy.identification.tracks import Recorded, from_logs, require_m
 from holdfast.policy.learn.settings import TaskOption
 from holdfast.policy.page import page, paragraph, table
 from holdfast.schema import POSITIVE
-from holdfast.sim.parameters.catalogue import Pose
+from holdfast.sim.parameters.catalogue import KINDS, Pose
 from holdfast.sim.task_spec import TaskSpec
 
 WORSE = 1.02
@@ -191,7 +192,7 @@ def remarks(found: Identified) -> list[str]:
     if still := [each.free.name for each in found.found if not each.moved]:
         said.append(
             f"not identifiable, nominal in the fit: {', '.join(still)}; other values predicted "
-            "motion that was not fitted no better"
+            "held-out motion no better"
         )
     for signal, (mean, spread) in found.drift.items():
         said.append(
@@ -207,10 +208,7 @@ def remarks(found: Identified) -> list[str]:
                 f"needs {NEEDS[each.free.kind]}{also}"
             )
         elif each.at:
-            said.append(
-                f"{name}: at its {each.at} bound, {each.value:.4g}; the truth may lie beyond: "
-                f"widen it with {name}=LOW..HIGH, or look for what else differs"
-            )
+            said.append(_at_bound(each))
     if worse := _worse(found):
         said.append(
             f"predictions became worse, of {', '.join(worse)}: something differs that was not "
@@ -249,6 +247,19 @@ def _result(each: Found) -> Iterator[str]:
         return
     yield from (f"{each.value:.4g}", f"{each.spread:.2g}")
     yield f"at its {each.at} bound" if each.at else "identified"
+
+
+def _at_bound(each: Found) -> str:
+    free = each.free
+    lower = each.at == "lower"
+    bound = free.low if lower else free.high
+    said = f"{free.name}: {each.value:.4g} is at its {each.at} bound, {bound:g}"
+    if not KINDS[free.kind].allowed.allows(math.nextafter(bound, -math.inf if lower else math.inf)):
+        return f"{said}, beyond which there is none"
+    return (
+        f"{said}; the truth may lie beyond: widen it with {free.name}=LOW..HIGH, or look for what "
+        "else differs"
+    )
 
 
 def error_table(found: Identified) -> list[list[str]]:

@@ -61,7 +61,8 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     changes = [e for e in entries if e.action not in ("run", "end") and e.at.startswith(day)]
     ran = [run for run in runs(entries, registry.trusted) if _on(run, day)]
-    console.print(f"{len(ran)} runs on {registry.hardware_id}, times in UTC:")
+    when = f" on {day}" if day else ""
+    console.print(f"{len(ran)} runs of {registry.hardware_id}{when}, times in UTC:")
     for run in ran:
         console.print(f"  {printable(_run_line(run))}")
     console.print(f"{len(changes)} changes:")
@@ -72,7 +73,7 @@ def command(config: Path, day: str = "", json_out: Path | None = None) -> None:
         by = f", by {', '.join(dict.fromkeys(signed))}" if signed else ""
         console.print(f"{len(signed)} of {len(entries)} receipts are signed{by}")
     for sentence in standing(registry.state):
-        console.print(printable(sentence))
+        console.print(printable(f"now {sentence}" if day else sentence))
 
 
 def runs(entries: Iterable[Entry], trusted: Mapping[str, str]) -> Iterator[Run]:

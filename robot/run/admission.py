@@ -76,8 +76,9 @@ class Admission:
         """
         if self.registry is not None and hardware_id != self.registry.hardware_id:
             raise RunError(
-                f"the configuration's registry is of {self.registry.hardware_id}, the robot is "
-                f"{hardware_id}"
+                f"the configuration's registry is of {self.registry.hardware_id}, and this robot "
+                f"says that it is {hardware_id}: give its own configuration, or write its name "
+                "as registry.hardware_id and name a new registry.folder"
             )
         if self.slot is not None and explore != self.slot.explore:
             how = "with --explore" if self.slot.explore else "without --explore"

@@ -22,8 +22,8 @@ that of the checks. `*` stands for a signal's name, braces hold a value's.
 
 What a reason casts doubt on decides what follows from it:
 
-- **robot**: its senses, its obedience, or the program that watches it. Only a stop is safe, and an
-  episode that the run stopped for it is not learned from.
+- **robot**: its senses, its obedience, or the program that watches it. Only a stop is safe. If
+  that stop ends the whole run, its last episode is not learned from.
 - **policy**: whoever proposes. In FALLBACK a recovery controller may drive, where there is one.
 - **episode**: where the robot is, how it moves, or what that costs. Another episode may go well.
 - **operator**: nothing; a person or a program asked for something.

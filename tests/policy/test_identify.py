@@ -171,7 +171,11 @@ def test_a_number_at_its_bound_is_said():
     motion = recorded("DriveCircle-v0", {"gain": 0.8, "noise": NOISE}, share=0.3, episodes=3)
     result = run(motion, "gain=0.9..1.2")
     assert by_name(result)["gain"].at == "lower"
-    assert "at its lower bound, 0.9" in " ".join(remarks(result))
+    assert "at its lower bound, 0.9; the truth may lie beyond" in " ".join(remarks(result))
+    least = dataclasses.replace(by_name(result)["gain"].free, kind="friction_loss", low=0.0)
+    found = dataclasses.replace(by_name(result)["gain"], free=least)
+    (said,) = remarks(dataclasses.replace(result, found=(found,)))
+    assert said.endswith("at its lower bound, 0, beyond which there is none")
     assert "predictions became worse" not in " ".join(remarks(result))
     worse = {**result.after, 1.0: result.after[1.0] | {"heading": 9.0}}
     doubted = " ".join(remarks(dataclasses.replace(result, before=result.after, after=worse)))

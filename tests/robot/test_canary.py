@@ -95,7 +95,7 @@ def test_a_trial_ends_with_a_certificate_and_the_promoted_policy_runs(
     assert third.run == str(tmp_path / "third")
     assert run("receipts", "--config", config, "--day", third.begun[:10]) == 0
     said = capsys.readouterr().out
-    assert "3 runs on twin-1, times in UTC:" in said
+    assert f"3 runs of twin-1 on {third.begun[:10]}, times in UTC:" in said
     wanted = f"promoted {third.bundle[:12]}, let by Ada, receipt 5: 1 episodes; log {third.run}"
     assert f"{third.begun} to {third.ended}: {wanted}" in said
     assert run("receipts", "--config", config, "--day", "2001-01-01") == 0
@@ -229,7 +229,7 @@ def test_another_robot_is_refused(twin, config, tmp_path, capsys):
     place(policy, config)
     for options in (["--canary"], ["--policy", policy]):
         assert deploy(twin, config, tmp_path / "run", *options) == 1
-        wanted = "the configuration's registry is of drive-7, the robot is twin-1"
+        wanted = "registry is of drive-7, and this robot says that it is twin-1: give its own"
         assert wanted in capsys.readouterr().err
     assert not (tmp_path / "registry" / "evidence").exists()
 
