@@ -70,8 +70,8 @@ class Range(Rule):
 
 
 FINITE = Range()
-SEED = Range(0, 2**32 - 1)
-"""Seeds of random numbers: what every generator takes."""
+SEED = Range(0, 2**53)
+"""Seeds of random numbers: every generator takes these, and every reader of JSON reads them."""
 POSITIVE = Range(0.0, above=True)
 NOT_NEGATIVE = Range(0.0)
 SHARE = Range(0.0, 1.0)

@@ -37,7 +37,7 @@ from holdfast.robot.run.session import (
     return_texts,
 )
 from holdfast.robot.run.trial import Trial
-from holdfast.schema import Range, check, to_plain
+from holdfast.schema import SEED, Range, check, to_plain
 
 DDS = "dds:"
 TRANSPORTS: Mapping[str, str] = {
@@ -89,7 +89,7 @@ class Settings:
     canary: bool = False
     episodes: Annotated[int, Range(1)] | None = None
     explore: bool = False
-    seed: Annotated[int, Range(0, 2**53)] = 0
+    seed: Annotated[int, SEED] = 0
     out: Path | None = None
     config: Path | None = None
     limit: tuple[float, ...] = ()
