@@ -58,7 +58,7 @@ def test_the_promoted_policy_runs_and_has_receipts(robot, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"hardware_id": "unit-8"}, "registry is of unit-7, the robot is unit-8"),
+        ({"hardware_id": "unit-8"}, "registry is of unit-7, and this robot says that it is unit-8"),
         ({"policy": "canary"}, "a canary runs its trial with `holdfast deploy --canary` alone"),
         ({"explore": True}, "was admitted without --explore, and should run so"),
         ({"evidence": "e.json"}, "give neither --episode-cap nor --evidence"),
