@@ -260,7 +260,8 @@ def finetune(
     made = read(logs, held, trained.task.make(), [bundle.load(other) for other in others])
     if len(made.trajectories) == 1:
         raise LogError(
-            "logs should hold two episodes or more, of which the error of a mean is known"
+            "logs should hold two episodes or more, so that the error of their mean cost can be "
+            "told; received 1"
         )
     networks = replace(networks, contract=made.contract)  # under the limits in force
     tuner = Finetuner(
@@ -285,7 +286,11 @@ def finetune(
         "logs": [dict(entry) for entry in made.logs],
         "finetune": {"settings": to_plain(settings), **learned},
     }
-    return export(child, out, held.provenance["evaluation_episodes"], extra, task)
+    try:
+        return export(child, out, held.provenance["evaluation_episodes"], extra, task)
+    except BaseException:  # alone it would forbid the next try
+        child.unlink(missing_ok=True)
+        raise
 
 
 def require_new(out: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
+from holdfast.errors import FileError
 from holdfast.log.writer import Recorder
 from tests.helpers.data.recordings import info, record_episode
 from tests.helpers.robots.runs import until
@@ -117,6 +118,18 @@ def test_a_full_disk(command, said, run, tmp_path):
     assert not [name for name in contents(tmp_path) if name.endswith((".part", ".partial"))]
     if command[0] == "train":  # and it goes on when there is room again
         assert program(*command, folder=tmp_path)[0] == 0
+
+
+def test_a_child_that_is_not_written_leaves_no_training_state(run, tmp_path, monkeypatch):
+    """Alone it would refuse the next try."""
+
+    def broken(*_, **__):
+        raise FileError("child.onnx: cannot be written")
+
+    monkeypatch.setattr("holdfast.policy.improve.finetune.export", broken)
+    line = ["finetune", "--policy", run / "policy.onnx", "--log", run / "log", "--steps", "1"]
+    assert main([*map(str, line), "--out", str(tmp_path / "child.onnx")]) == 1
+    assert not list(tmp_path.glob("child*"))
 
 
 BREAKS = """

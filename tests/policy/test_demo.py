@@ -281,9 +281,12 @@ def test_a_demo_and_its_page_of_a_task_of_ones_own(tmp_path, monkeypatch, capsys
     assert "is task 'example/CarLaps-v0', the run is of 'mine/Circle-v0'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "value"), [("iterations", 0), ("episodes", 1), ("seed", -1)])
-def test_bad_settings_are_refused(name, value):
-    with pytest.raises(ConfigError, match=f"{name} should be (at least|in )"):
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [("iterations", 0, "at least 1"), ("episodes", 1, "at least 2"), ("seed", -1, r"in \[0, ")],
+)
+def test_bad_settings_are_refused(name, value, rule):
+    with pytest.raises(ConfigError, match=f"{name} should be {rule}"):
         DemoSettings(**{name: value})
 
 

@@ -124,6 +124,15 @@ def test_nothing_to_learn_from_is_refused(learner):
         Experience.of([trajectory(3, overridden=(0, 1, 2))], learner.contract)
 
 
+def test_one_episode_tells_no_error_of_its_cost(tmp_path, held, monkeypatch):
+    """It is refused before anything is learned, so that the networks are not needed here."""
+    monkeypatch.setattr(finetuning, "opened", lambda *_: (held, None, {}, TrainSettings()))
+    log, out = logged(tmp_path / "run", held), tmp_path / "child.onnx"
+    with pytest.raises(LogError, match=r"two episodes or more, so that .* received 1$"):
+        finetuning.finetune(held.path, [log], out, FinetuneSettings())
+    assert not list(tmp_path.glob("child*"))
+
+
 def test_what_is_read_of_a_log(tmp_path, held):
     """What was recorded at step k: see recordings.tick."""
     made = read([logged(tmp_path / "run", held)], held, DRIVE)

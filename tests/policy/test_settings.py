@@ -30,6 +30,7 @@ POINT = TrainSettings(task=resolve("PointCircle-v0"))
         ({"iterations": 0}, "iterations should be at least 1, received 0"),
         ({"episodes": 0}, "episodes should be at least 1"),
         ({"seed": -1}, r"seed should be in \[0, "),
+        ({"seed": 2**64}, r"seed should be in \[0, "),  # no generator of PyTorch takes it
         ({"limit": (-1.0,)}, "limit should be at least 0"),
         ({"limit": (float("nan"),)}, "limit should be a finite number"),
         ({"initial_std": 0.0}, "initial_std should be above 0"),

@@ -98,6 +98,7 @@ def test_a_trial_ends_with_a_certificate_and_the_promoted_policy_runs(
     assert f"3 runs of twin-1 on {third.begun[:10]}, times in UTC:" in said
     wanted = f"promoted {third.bundle[:12]}, let by Ada, receipt 5: 1 episodes; log {third.run}"
     assert f"{third.begun} to {third.ended}: {wanted}" in said
+    assert f"\nnow promoted: {third.bundle[:12]}" in said  # whatever was so on that day
     assert run("receipts", "--config", config, "--day", "2001-01-01") == 0
     assert "Ada" not in capsys.readouterr().out
 

@@ -46,6 +46,7 @@ def info(**changes: object) -> RunInfo:
         "versions": {"holdfast": "0"},
         "clock_offset_s": 1_700_000_000.0,
     }
+    # A test may change any field, so the values have no common type.
     return RunInfo(**{**fields, **changes})  # type: ignore[arg-type]
 
 
