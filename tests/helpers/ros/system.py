@@ -239,10 +239,15 @@ class Client:
         until(is_ready)
 
     def _release(self) -> None:
-        """Release what a stall or a test latched; a false alarm of the driver is a failure."""
-        why = until(self._latched)
-        assert not any(alarm in why for alarm in FALSE_ALARMS), why
-        self.trigger("hardware/e_stop_reset")
+        """Release what a stall or a test latched; a false alarm of the driver is a failure.
+
+        Both topics lag behind the driver: what was released since the driver last said what it
+        has latched is never said, and needs no release.
+        """
+        until(lambda: self._latched() or not self.e_stops[-1])
+        if why := self._latched():
+            assert not any(alarm in why for alarm in FALSE_ALARMS), why
+            self.trigger("hardware/e_stop_reset")
 
     def _latched(self) -> str:
         """Return what the driver has latched, as it last said; empty: nothing."""
