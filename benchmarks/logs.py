@@ -28,7 +28,7 @@ from holdfast.log.writer import Recorder
 from holdfast.sim.registry import resolve
 from tests.helpers.data.recordings import info, record_episode
 
-EPISODES, STEPS = 180, 1000
+EPISODES, STEPS = 720, 250
 TASK = "DriveCircle-v0"
 
 

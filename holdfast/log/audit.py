@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from holdfast.bundle.reader import Actor, Bundle, log_prob
 from holdfast.errors import LogError
-from holdfast.log.format import TORN
+from holdfast.log.format import COMPLETED, TORN
 from holdfast.log.reader import Episode, Log
 from holdfast.observer import Observer
 from holdfast.safety_monitor.costs import CostModel
@@ -134,6 +134,28 @@ def billed(log: Log, episode: Episode) -> Array:
         )
     costs: Array = np.where(logged == largest, logged, told)
     return costs
+
+
+def require_result(log: Log, episode: Episode) -> None:
+    """Raise LogError unless an episode's end says what its rows say.
+
+    Where periods were not logged, its costs are not compared.
+    """
+    result, contract = episode.result, log.info.contract
+    where = f"{log.path}: episode {result.episode}: "
+    if result.ended == COMPLETED and result.steps != contract.episode_steps:
+        raise LogError(
+            f"{where}should have {contract.episode_steps} steps to be completed, as the contract "
+            f"says, received {result.steps}"
+        )
+    summed = episode.costs.sum(axis=0)
+    wrong = ~np.isclose(result.costs, summed, rtol=1e-9, atol=1e-9, equal_nan=True)
+    if wrong.any() and not log.lost_steps:
+        i = int(wrong.argmax())
+        raise LogError(
+            f"{where}its {contract.costs[i].name} should be {summed[i]:g}, as its steps say, "
+            f"received {result.costs[i]:g}"
+        )
 
 
 def require_observed(log: Log, episode: Episode, rows: int) -> None:

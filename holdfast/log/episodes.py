@@ -137,6 +137,7 @@ def episodes(
         used = _rewarded_signals(run, episode, task) | set(CostModel(task.contract).signals)
         rows = audit.whole_rows(episode, used)
         if obeyed:
+            audit.require_result(run, episode)
             audit.require_possible(run, episode, used)
             audit.require_observed(run, episode, rows)
             audit.require_time(run, episode)

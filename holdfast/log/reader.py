@@ -309,6 +309,8 @@ def _episodes(
         result = results.get(number)
         if result is not None and len(rows) < result.steps:
             result = None
+        if result is not None:
+            _require_counts(info, result, len(rows))
         part = steps[rows]
         names = ("now_s", "observation", "proposed", "applied", "log_prob")
         arrays = {name: np.ascontiguousarray(part[name]) for name in names}
@@ -328,6 +330,25 @@ def _episodes(
             )
         )
     return tuple(episodes)
+
+
+def _require_counts(info: RunInfo, result: EpisodeResult, rows: int) -> None:
+    """Raise LogError unless an episode with so many rows can have ended so."""
+    where = f"episode {result.episode}: "
+    if result.ended not in (log_format.COMPLETED, log_format.STOPPED):
+        raise LogError(
+            f"{where}ended should be {log_format.COMPLETED} or {log_format.STOPPED}, received "
+            f"'{result.ended}'"
+        )
+    most = {
+        "steps": info.contract.episode_steps,
+        "interventions": rows,
+        "deadline_misses": rows + 1,  # one period may be missed after the last row
+    }
+    for name, limit in most.items():
+        count = getattr(result, name)
+        if count > limit:
+            raise LogError(f"{where}{name} should be at most {limit}, received {count}")
 
 
 def _torn_result(number: int, part: NDArray[Any]) -> EpisodeResult:

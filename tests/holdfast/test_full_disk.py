@@ -74,7 +74,7 @@ def trained(tmp_path_factory):
     said = info(contract=made_by.contract, bundle_hash=made_by.hash, episode_cap=budgets)
     log = Recorder(out / "log", said)
     for episode in range(2):
-        record_episode(log, episode, 20, made_by)
+        record_episode(log, episode, 20, made_by, code="interrupted")
     log.close()
     return out
 

@@ -15,8 +15,10 @@ from mcap.writer import CompressionType
 from holdfast.errors import LogError
 from holdfast.log import audit, reader
 from holdfast.log.episodes import episodes, runs
+from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import drive_contract
 from tests.helpers.data.mended import forged, rewritten
 from tests.helpers.data.recordings import info, record_episode, tick
 
@@ -25,9 +27,11 @@ RUN_NAME = "run-000"
 
 
 def record(folder: Path, steps: tuple[int, ...] = (6,)) -> Path:
-    recorder = Recorder(folder, info(run=RUN_NAME))
+    contract = drive_contract(episode_steps=max(steps))
+    recorder = Recorder(folder, info(run=RUN_NAME, contract=contract))
     for episode, count in enumerate(steps):
-        record_episode(recorder, episode, count)
+        code = "" if count == contract.episode_steps else "interrupted"
+        record_episode(recorder, episode, count, code=code)
     recorder.close()
     return folder / f"{folder.name}_0.mcap"
 
@@ -71,7 +75,7 @@ def test_an_episode_ends_before_a_reading_that_is_not_finite(run, tmp_path):
     first, second = episodes(reader.read(tmp_path / "nan.mcap"), DRIVE)
     assert (len(first), first.completed) == (2, False)
     assert np.isfinite(first.reward).all()
-    assert (len(second), second.completed) == (4, True)
+    assert (len(second), second.completed) == (4, False)
 
 
 def with_position(step: np.ndarray, x: float) -> np.ndarray:
@@ -219,3 +223,55 @@ def test_memory_does_not_grow_with_the_number_of_runs(tmp_path):
     print(f"{few:.0f} MiB for 3 runs, {many:.0f} for 30, {kept:.0f} kept; {size_mib:.1f} each")
     assert kept - few > 15.0 * size_mib  # so the measure sees runs that are kept
     assert many - few < 0.25 * (kept - few)
+
+
+def ended(folder, **changes):
+    """Record two steps of a contract of six, whose end is as a run writes it but for changes."""
+    recorder = Recorder(folder, info(contract=drive_contract(episode_steps=6)))
+    for step in range(3):
+        recorder.step(tick(0, step, final=step == 2))
+    end = EpisodeResult(0, 2, (2.0,), 1, 0, STOPPED, "interrupted")
+    recorder.episode(200.0, dataclasses.replace(end, **changes))
+    recorder.close()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ended": "won"}, "ended should be completed or stopped, received 'won'"),
+        ({"interventions": 4}, "interventions should be at most 3, received 4"),
+        ({"deadline_misses": 5}, "deadline_misses should be at most 4, received 5"),
+    ],
+)
+def test_an_end_that_cannot_be_is_read_by_nothing(tmp_path, changes, said):
+    with pytest.raises(LogError, match=f"run_0.mcap: .*episode 0: {said}"):
+        reader.read(ended(tmp_path / "run", **changes))
+
+
+def test_more_steps_than_the_contract_has_are_read_by_nothing(tmp_path):
+    recorder = Recorder(tmp_path / "run", info(contract=drive_contract(episode_steps=5)))
+    record_episode(recorder, 0, 6)
+    recorder.close()
+    with pytest.raises(LogError, match="episode 0: steps should be at most 5, received 6"):
+        reader.read(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ended": COMPLETED, "code": ""}, "should have 6 steps to be completed, .* received 2"),
+        ({"costs": (0.5,)}, "its outside_corridor should be 2, as its steps say, received 0.5"),
+        ({"costs": (float("nan"),)}, "its outside_corridor should be 2, .* received nan"),
+    ],
+)
+def test_an_end_that_the_steps_contradict_teaches_nothing(tmp_path, changes, said):
+    (log,) = runs([ended(tmp_path / "run", **changes)])
+    with pytest.raises(LogError, match=f"run_0.mcap: episode 0: {said}"):
+        list(episodes(log, DRIVE))
+
+
+def test_the_costs_of_a_log_that_lost_periods_are_not_compared(tmp_path):
+    (log,) = runs([ended(tmp_path / "run", costs=(0.5,))])
+    (episode,) = log.episodes
+    audit.require_result(dataclasses.replace(log, lost_steps=1), episode)

@@ -66,12 +66,12 @@ def test_what_is_said_of_a_run(tmp_path):
 
 
 def test_the_last_ten_seconds_before_a_stop(tmp_path):
-    record_stop(tmp_path / "run", 260)
+    record_stop(tmp_path / "run", 245)
     (stop,) = found(tmp_path)[0]["run"].stops
     assert (stop.episode, stop.code, stop.text) == (0, "tilt_exceeded", "it tilts")
     np.testing.assert_allclose(stop.before_s, -10.0 + 0.05 * np.arange(201), atol=1e-9)
-    np.testing.assert_allclose(np.array(stop.applied)[:, 0], 0.001 * np.arange(60, 261))
-    np.testing.assert_allclose(np.array(stop.signals["position"])[:, 0], np.arange(60, 261))
+    np.testing.assert_allclose(np.array(stop.applied)[:, 0], 0.001 * np.arange(45, 246))
+    np.testing.assert_allclose(np.array(stop.signals["position"])[:, 0], np.arange(45, 246))
     assert stop.reasons[-1] == ["slowdown_budget"] * 2
     assert (stop.state[0], stop.state[-1]) == ("ACTIVE", "LIMITED")
 
@@ -156,7 +156,7 @@ def test_the_command(tmp_path, capsys):
     assert main(["logs", str(tmp_path / "logs"), "--json-out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "outside_corridor 5" in said
-    assert "2 runs, 1 logs left out" in said
+    assert "2 runs, 1 log left out" in said
     one, torn, two = map(json.loads, out.read_text().splitlines())
     assert one["run"]["steps"] == 10
     assert "is torn" in torn["left_out"]["why"]
@@ -251,6 +251,6 @@ def test_a_log_with_a_state_that_there_is_not_is_left_out(tmp_path, capsys):
     record(tmp_path / "b")
     assert main(["logs", str(tmp_path), "--json-out", str(tmp_path / "index.jsonl")]) == 0
     said = capsys.readouterr().out
-    assert "1 runs, 1 logs left out" in said
+    assert "1 run, 1 log left out" in said
     assert "a_0.mcap: episode 0: state should be in 0 to" in said
     assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 2

@@ -349,7 +349,7 @@ def test_the_verdict_speaks_of_every_cost():
 def test_row_of_a_recorded_run_by_hand(tmp_path):
     recorder = Recorder(tmp_path / "run", info(contract=drive_contract()))
     for episode in range(3):
-        record_episode(recorder, episode, 6)
+        record_episode(recorder, episode, 6, code="interrupted")
     recorder.close()
     row = report.row(log.read(tmp_path / "run"))
     assert row["costs"] == {"outside_corridor": {"mean": 6.0, "low": 6.0, "high": 6.0}}

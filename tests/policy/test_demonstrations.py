@@ -62,12 +62,12 @@ def test_what_is_read_of_a_log(tmp_path):
     """What was recorded at step k: see `recordings.tick`. Every fifth step was overridden."""
     recorder = Recorder(tmp_path / "run", info(exploring=False))
     for episode in range(3):
-        record_episode(recorder, episode, 200)
+        record_episode(recorder, episode, 200, code="interrupted")
     recorder.step(tick(3, 0))  # nobody saw where that led
     recorder.step(tick(4, 0))
     recorder.step(tick(4, 1, proposed=False))
     recorder.step(tick(4, 2, final=True))
-    recorder.episode(0.0, EpisodeResult(4, 2, (0.0,), 0, 0, STOPPED, "tilt_exceeded", ""))
+    recorder.episode(0.0, EpisodeResult(4, 2, (2.0,), 0, 0, STOPPED, "tilt_exceeded", ""))
     recorder.close()
     shown = shown_in([tmp_path / "run"], drive_contract())
     assert [len(episode.u) for episode in shown.episodes] == [200, 200, 200, 2]
@@ -78,7 +78,7 @@ def test_what_is_read_of_a_log(tmp_path):
     np.testing.assert_allclose(first.u[:, 0], 0.5)
     summary = shown.summary(drive_contract())
     assert summary["logs"] == [{"run": "run", "sha256": file_hash(tmp_path / "run" / "run_0.mcap")}]
-    assert (summary["episodes"], summary["unfinished"]) == (4, 1)
+    assert (summary["episodes"], summary["unfinished"]) == (4, 4)
     assert (summary["steps"], summary["overridden"]) == (480, 122)
     # The corridor ends at 0.9 m, and at step k the robot was at x = k.
     assert first.costs.tolist() == [200.0]
@@ -94,7 +94,7 @@ def test_only_samples_reach_beyond_the_limits(tmp_path):
                 one = tick(episode, step, final=step == 250)
                 proposal = dataclasses.replace(one.proposal, action=np.array([30.0, 1.0]))
                 recorder.step(dataclasses.replace(one, proposal=proposal, log_prob=log_prob))
-            recorder.episode(0.0, EpisodeResult(episode, 250, (0.0,), 0, 0, COMPLETED))
+            recorder.episode(0.0, EpisodeResult(episode, 250, (250.0,), 0, 0, COMPLETED))
         recorder.close()
     u = [shown_in([tmp_path / name], drive_contract()).episodes[0].u for name in ("sampled",
          "teleoperated")]  # fmt: skip
@@ -224,12 +224,12 @@ def overridden(recorder):
 
 
 def few(recorder):
-    record_episode(recorder, 0, 20)
-    record_episode(recorder, 1, 20)
+    record_episode(recorder, 0, 20, code="interrupted")
+    record_episode(recorder, 1, 20, code="interrupted")
 
 
 def one_episode(recorder):
-    record_episode(recorder, 0, 400)
+    record_episode(recorder, 0, 250)
 
 
 LIMITS = drive_contract().action
@@ -241,7 +241,7 @@ LIMITS = drive_contract().action
         ({"task": "guard/drive"}, few, "its task should be that of holdfast/DriveCircle-v0, "),
         ({"robot": "drove"}, few, "its robot should be that of .* drive, received drove"),
         ({"period_s": 0.1}, few, "its period_s should be that of .* 0.05, received 0.1"),
-        ({"episode_steps": 9}, few, "its episode_steps should be that of .* 250, received 9"),
+        ({"episode_steps": 40}, few, "its episode_steps should be that of .* 250, received 40"),
         (
             {"action": (dataclasses.replace(LIMITS[0], high=3.0), LIMITS[1])},
             few,
@@ -254,7 +254,7 @@ LIMITS = drive_contract().action
         ),
         ({}, overridden, "the monitor overrode every logged step"),
         ({}, few, "should be at least 256 steps in 2 episodes .* received 32 in 2"),
-        ({}, one_episode, "received 320 in 1"),
+        ({}, one_episode, "received 200 in 1"),
         ({}, None, "received 0 in 0"),
     ],
 )

@@ -54,7 +54,9 @@ def logged(folder, held, alter=lambda one: one, episodes=(6,), stop=None, torn=F
         stopped = stop is not None and number == len(episodes) - 1
         if stopped:
             recorder.event(100.0, "stop", stop)
-        ended = (STOPPED, stop) if stopped else (COMPLETED, "")
+        short = "interrupted" if steps < held.contract.episode_steps else ""
+        code = stop if stopped else short
+        ended = (STOPPED if code else COMPLETED, code)
         if not torn or number < len(episodes) - 1:
             recorder.episode(200.0, EpisodeResult(number, steps, (float(steps),), 0, 0, *ended))
     recorder.close()

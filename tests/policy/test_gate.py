@@ -265,7 +265,7 @@ def run(exported, tmp_path_factory):
         folder, info(contract=made_by.contract, bundle_hash=made_by.hash, episode_cap=budgets)
     )
     for episode in range(12):
-        record_episode(recorder, episode, 20, made_by)
+        record_episode(recorder, episode, 20, made_by, code="interrupted")
     recorder.close()
     return folder
 

@@ -146,7 +146,7 @@ def test_what_it_did_is_learned_from(folder, capsys):
     said = info(contract=contract, bundle_hash=made_by.hash, episode_cap={"outside": 15.0})
     recorder = Recorder(folder / "log", said)
     for episode in range(3):
-        record_episode(recorder, episode, 20, made_by)
+        record_episode(recorder, episode, 20, made_by, code="interrupted")
     recorder.close()
     line = ["finetune", "--policy", "run/policy.onnx", "--log", "log", "--out", "child.onnx"]
     assert main([*line, "--steps", "1", "--task", "mine/car.py:CarLaps"]) == 0

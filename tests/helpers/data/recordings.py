@@ -9,7 +9,7 @@ import numpy as np
 from holdfast.bundle import reader as bundles
 from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
-from holdfast.log.format import COMPLETED, EpisodeResult, RunInfo
+from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult, RunInfo
 from holdfast.log.writer import Recorder, Tick
 from holdfast.observer import Observer
 from holdfast.safety_monitor.messages import (
@@ -84,19 +84,20 @@ def tick(episode: int, step: int, final: bool = False, proposed: bool = True) ->
 
 
 def record_episode(
-    log: Recorder, episode: int, steps: int, maker: Bundle | None = None
+    log: Recorder, episode: int, steps: int, maker: Bundle | None = None, code: str = ""
 ) -> EpisodeResult:
     """Record an event, `steps` actions, the last reading and the end.
 
     Args:
         maker: says how probable its actions were, as what is learned from has to.
+        code: of what stopped it; "": it was completed, as it has to be with the contract's steps.
     """
     log.event(100.0 + 1000.0 * episode, "arm")
     for step in range(steps + 1):
         one = tick(episode, step, final=step == steps)
         log.step(one if maker is None else _made_by(maker, one))
-    costs = (float(steps),)
-    result = EpisodeResult(episode, steps, costs, 0, 0, COMPLETED)
+    ended = (STOPPED, code) if code else (COMPLETED,)
+    result = EpisodeResult(episode, steps, (float(steps),), 0, 0, *ended)
     log.episode(100.0 + 1000.0 * episode + 0.05 * steps, result)
     return result
 
