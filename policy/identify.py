@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Column, Table
@@ -28,6 +29,9 @@ from holdfast.sim.task_spec import TaskSpec
 
 WORSE = 1.02
 """Factor on an error beyond which a prediction became worse: less is the noise of few motions."""
+
+NOISES = 5.0
+"""A signal's error is more than noise from so many standard deviations of its noise on."""
 
 
 def command(
@@ -214,6 +218,7 @@ def remarks(found: Identified) -> list[str]:
             f"predictions became worse, of {', '.join(worse)}: something differs that was not "
             "searched for and went into what was; name it too, or name nothing"
         )
+    said += _unexplained(found)
     out, of = found.windows_left_out
     if out:
         said.append(f"{out} of {of} windows were left out, because nothing explained them")
@@ -230,6 +235,24 @@ def _worse(found: Identified) -> list[str]:
         for name, error in before.items()
         if found.after[horizon].get(name, error) > WORSE * error
     ]
+
+
+def _unexplained(found: Identified) -> Iterator[str]:
+    """Yield sentences on the signals of which predictions are worse than their own mean would be.
+
+    A pose has no such mean, and its paths are drawn.
+    """
+    horizon, errors = next(iter(found.after.items()))
+    for name, error in errors.items():
+        if name in ("position", "heading"):
+            continue
+        varied = float(np.linalg.norm(np.nanstd(found.held_out.measured[name], axis=(0, 1))))
+        if error > max(varied, NOISES * found.noise.get(name, 0.0)):
+            yield (
+                f"{name}: nothing that was searched for explains it; a prediction over "
+                f"{_span(horizon)} is wrong by {error:.3g}, and the signal itself varies by "
+                f"{varied:.3g}; look at its sensor and its unit, or leave it out with --signals"
+            )
 
 
 def parameter_table(found: Identified) -> list[list[str]]:

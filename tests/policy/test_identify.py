@@ -226,6 +226,21 @@ def test_a_weak_number_moves_only_where_it_predicts_better():
     checked.close()
 
 
+def test_a_signal_that_nothing_explains_is_said(heavy):
+    """Centimetres per second, where metres per second should be."""
+    wrong = [
+        dataclasses.replace(
+            track,
+            signals={**track.signals, "forward_speed": 100.0 * track.signals["forward_speed"]},
+        )
+        for track in heavy.tracks
+    ]
+    said = remarks(run(dataclasses.replace(heavy, tracks=tuple(wrong)), "mass"))
+    told = [text for text in said if "nothing that was searched for explains it" in text]
+    assert [text.partition(":")[0] for text in told] == ["forward_speed"]
+    assert not any("explains it" in text for text in remarks(run(heavy, "mass")))
+
+
 def test_slopes_of_roughness_alone_are_no_information():
     rng = np.random.default_rng(0)
     true = np.outer(rng.standard_normal(4000), [1.0, 0.0])
