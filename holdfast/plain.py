@@ -210,6 +210,11 @@ def written(value: Any) -> str:
     return shown(repr(value))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 episode", "2 episodes"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def command_line(*words: str | Path) -> str:
     """Return a command as a shell takes it. A path that begins with a dash is no option of it."""
     told = (

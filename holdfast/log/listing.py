@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from holdfast import files
 from holdfast.errors import ConfigError
 from holdfast.log.index import Run, index, logs_in
-from holdfast.plain import printable
+from holdfast.plain import counted, printable
 from holdfast.schema import to_plain
 
 
@@ -71,7 +71,7 @@ def command(
                 lines.write(json.dumps({kind: _finite(to_plain(found))}, allow_nan=False) + "\n")
     for each in left_out:
         print(printable(f"left out: {each.why}"))
-    print(f"{runs} runs, {len(left_out)} logs left out")
+    print(f"{counted(runs, 'run')}, {counted(len(left_out), 'log')} left out")
 
 
 def _finite(data: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 
 from holdfast import files
 from holdfast.errors import LogError
-from holdfast.plain import meant, shown
+from holdfast.plain import counted, meant, shown
 from holdfast.policy.identification.tracks import SHORTEST_S, Recorded, Track, stands
 from holdfast.signals import CATALOGUE, Array
 from holdfast.sim.tasks.task import Task
@@ -54,7 +54,7 @@ def from_csv(paths: Sequence[Path], task: Task) -> Recorded:
             f"{', '.join(map(str, paths))}: should hold an episode of {SHORTEST_S:g} s or more"
         )
     short = len(found) - len(tracks)
-    left_out = (f"{short} episodes shorter than {SHORTEST_S:g} s",) if short else ()
+    left_out = (f"{counted(short, 'episode')} shorter than {SHORTEST_S:g} s",) if short else ()
     return Recorded(task, tracks, tuple(path.name for path in paths), left_out)
 
 

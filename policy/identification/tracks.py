@@ -16,6 +16,7 @@ from holdfast.contract import Contract
 from holdfast.errors import ConfigError, LogError
 from holdfast.log.episodes import LoggedEpisode, episodes, runs
 from holdfast.log.reader import Log
+from holdfast.plain import counted
 from holdfast.signals import Array
 from holdfast.sim.registry import trained_on
 from holdfast.sim.task_spec import TaskSpec
@@ -135,9 +136,9 @@ def from_logs(paths: Sequence[Path], given: TaskSpec | None, any_robot: bool) ->
         )
     said = []
     if disobeyed:
-        said.append(f"{disobeyed} episodes, in which the robot may not have obeyed")
+        said.append(f"{counted(disobeyed, 'episode')}, in which the robot may not have obeyed")
     if short:
-        said.append(f"{short} episodes shorter than {SHORTEST_S:g} s")
+        said.append(f"{counted(short, 'episode')} shorter than {SHORTEST_S:g} s")
     return Recorded(task, tuple(tracks), tuple(sources), tuple(said))
 
 

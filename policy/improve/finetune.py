@@ -23,6 +23,7 @@ from holdfast import files
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.reader import Bundle
 from holdfast.errors import LogError, TrainingError
+from holdfast.plain import counted
 from holdfast.policy.algorithms.algorithm import UpdateResult
 from holdfast.policy.algorithms.cpo import NO_STEP, cpo_step
 from holdfast.policy.improve.experience import Experience, logged_advantages, predict, read
@@ -379,12 +380,12 @@ def command(
             console.print(f"{entry['run']}: {entry['remarks']}")
     if learned["disobeyed_episodes"]:
         console.print(
-            f"{learned['disobeyed_episodes']} episodes left out: a fault of the device or of the "
-            "graph ended them, and nobody can say since when commands were not obeyed"
+            f"{counted(learned['disobeyed_episodes'], 'episode')} left out: a fault of the device "
+            "or of the graph was the end, and nobody can say since when commands were not obeyed"
         )
     console.print(
-        f"{learned['episodes']} episodes ({learned['stopped_episodes']} stopped), "
-        f"{learned['samples']} steps, {learned['masked']} overridden and masked"
+        f"{counted(learned['episodes'], 'episode')} ({learned['stopped_episodes']} stopped), "
+        f"{counted(learned['samples'], 'step')}, {learned['masked']} overridden and masked"
     )
     for name, before in learned["costs_before"].items():
         after, target = learned["costs_after"][name], learned["targets"][name]

@@ -155,7 +155,10 @@ def sample_size(case: Case) -> Iterator[Reason]:
     """Effective sample size, and the number of episodes."""
     least = case.settings.min_share
     answer = Answer.CANARY if case.share >= least else Answer.NOT_ENOUGH
-    found, wanted = f"{case.share:.0%} of {len(case.log_ratio)} steps", f"at least {least:.0%}"
+    found, wanted = (
+        f"{case.share:.0%} of {len(case.log_ratio)} steps whose actions the policy chose",
+        f"at least {least:.0%}",
+    )
     yield Reason("effective sample size", found, wanted, answer, About.REACH)
     count, fewest = len(case.observations), case.settings.min_episodes
     answer = Answer.CANARY if count >= fewest else Answer.NOT_ENOUGH

@@ -14,7 +14,7 @@ from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import BundleError, ConfigError, FileError, RegistryError
 from holdfast.log.evidence import CERTIFIED, decision
-from holdfast.plain import shown
+from holdfast.plain import counted, shown
 from holdfast.registry import signing
 from holdfast.registry.registry import Registry
 from holdfast.registry.signing import CANARY, PROMOTED, Purpose, Signed
@@ -92,8 +92,8 @@ def promote(
     evidence = _evidence(registry, slot, held.contract)
     if canary and evidence.episodes >= allowance:
         raise ConfigError(
-            f"allowance should be more than the {evidence.episodes} episodes that were counted of "
-            f"{held.hash[:12]}, which stay counted; received {allowance}"
+            f"allowance should be more than the {counted(evidence.episodes, 'episode')} already "
+            f"counted of {held.hash[:12]}, received {allowance}"
         )
     require_no_alarm(registry, held)
     why = anyway
@@ -242,16 +242,16 @@ def _certificate(evidence: Evidence, slot: Slot) -> str:
     Raises:
         RegistryError: nothing does.
     """
-    episodes = evidence.episodes
+    episodes = counted(evidence.episodes, "episode")
     if decision(evidence) == CERTIFIED:
-        return f"certified after {episodes} episodes"
-    said = f"{episodes} episodes certify nothing yet"
+        return f"certified after {episodes}"
+    said = f"nothing is certified after {episodes}"
     if not slot.allowance:
         advice = "begin its trial with --canary"
-    elif episodes < slot.allowance:
+    elif evidence.episodes < slot.allowance:
         advice = "run its trial with `holdfast deploy --canary`"
     else:
-        advice = f"go on with --canary and an --allowance of more than {episodes} episodes"
+        advice = f"go on with --canary and an --allowance of more than {episodes}"
     raise RegistryError(f"{slot.bundle[:12]} should be certified: {said}; {advice}")
 
 

@@ -22,6 +22,7 @@ from holdfast import files
 from holdfast.errors import ConfigError, FileError, HoldfastError
 from holdfast.log.format import EpisodeResult, RunInfo
 from holdfast.log.writer import Recorder
+from holdfast.plain import counted
 from holdfast.registry.signing import CANARY
 from holdfast.robot.base import Robot
 from holdfast.robot.run.assembly import Assembly, assemble, default_directory, require_fit
@@ -214,8 +215,7 @@ class Progress:
     def follow(self, run: EpisodesByCount, trial: Trial | None) -> int:
         """Run the episodes, write the summary in any case, and return the exit status."""
         task, robot = self._info.contract.task, self._info.identity["hardware_id"]
-        counted = "1 episode" if self._episodes == 1 else f"{self._episodes} episodes"
-        self._console.print(f"{counted} of {task} on {robot}")
+        self._console.print(f"{counted(self._episodes, 'episode')} of {task} on {robot}")
         status, error = 0, ""
         try:
             run.run(self._episodes, (lambda: False) if trial is None else trial.decided)
@@ -225,7 +225,7 @@ class Progress:
             error = str(fault)
             raise
         finally:
-            self.ended = f"{len(self._results)} episodes{f', {error}' if error else ''}"
+            self.ended = f"{counted(len(self._results), 'episode')}{f', {error}' if error else ''}"
             with ExitStack() as both:  # an alarm holds the policy, whatever else fails
                 if trial is not None:
                     both.callback(self._conclude, trial, error)
@@ -271,7 +271,7 @@ class Progress:
         ]
         if self._recorder.lost:
             parts.append(f"{self._recorder.lost} records lost")
-        self._console.print(f"mean of {len(results)} episodes: {', '.join(parts)}")
+        self._console.print(f"mean of {counted(len(results), 'episode')}: {', '.join(parts)}")
         for sentence in self._deployment.sentences() if self._deployment is not None else ():
             self._console.print(sentence)
         self._console.print(f"log: {self._recorder.path}")

@@ -48,7 +48,7 @@ def require_no_alarm(registry: Registry, bundle: Bundle) -> None:
         if said := alarms(evidence):
             raise BundleError(
                 f"{bundle.hash[:12]} is held on {registry.hardware_id}: alarm after "
-                f"{evidence.episodes} episodes: {said}"
+                f"{plain.counted(evidence.episodes, 'episode')}: {said}"
             )
 
 
@@ -175,9 +175,13 @@ class Deployment:
                     "mean_keeps_limit_since"
                 ],
             }
-            evident = [f"{what} (after {n} episodes)" for what, n in since.items() if n is not None]
+            evident = [
+                f"{what} (after {plain.counted(int(n), 'episode')})"
+                for what, n in since.items()
+                if n is not None
+            ]
             said.append(
-                f"evidence of {cost['episodes']} episodes, {name}: "
+                f"evidence of {plain.counted(self.evidence.episodes, 'episode')}, {name}: "
                 + ("; ".join(evident) or "not enough yet for an alarm or a certificate")
             )
         return said

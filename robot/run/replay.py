@@ -21,6 +21,7 @@ from holdfast.log.audit import require_bundle, require_log_prob
 from holdfast.log.evidence import count
 from holdfast.log.format import NO_STEP, TORN, WITHOUT_RETURN, RunInfo, signal_sizes
 from holdfast.log.reader import Event, Log
+from holdfast.plain import counted
 from holdfast.robot import config as configs
 from holdfast.robot.run.reward import RewardModel
 from holdfast.safety_monitor.evidence import Evidence
@@ -293,7 +294,9 @@ def _compare(log: Log, now: Replayed, console: Console) -> bool:
     wrong = list(_wrong_returns(log, now.returns))
     for sentence in wrong:
         console.print(sentence)
-    total = f"{log.path}: {len(log.episodes)} episodes, {len(steps)} periods{log.remarks}: "
+    total = (
+        f"{log.path}: {counted(len(log.episodes), 'episode')}, {len(steps)} periods{log.remarks}: "
+    )
     if numbers:
         total += f"{differs.sum()} differ, in {len(numbers)} of the episodes"
     else:
@@ -339,7 +342,7 @@ def _allowed(code: str) -> str:
 def _suppose(log: Log, now: Replayed, console: Console) -> None:
     """Print a table: each episode under the logged limits, and under other limits."""
     steps, otherwise = log.steps, now.acts_otherwise(log)
-    console.print(f"{log.path}: {len(log.episodes)} episodes{log.remarks}")
+    console.print(f"{log.path}: {counted(len(log.episodes), 'episode')}{log.remarks}")
     console.print(
         "episode  limits  ACTIVE  LIMITED  FALLBACK  interventions  stopped at  holds to  reasons"
     )

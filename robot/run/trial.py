@@ -10,6 +10,7 @@ from __future__ import annotations
 from holdfast.errors import RunError
 from holdfast.log.evidence import ALARM, CERTIFIED, UNDECIDED, decision
 from holdfast.log.format import TORN, EpisodeResult
+from holdfast.plain import counted
 from holdfast.registry.registry import MOST_TEXT
 from holdfast.registry.signing import CANARY
 from holdfast.robot.run.assembly import Assembly
@@ -74,7 +75,7 @@ class Trial:
             FileError: that the bundle is held cannot be written.
         """
         evidence = self._deployment.evidence
-        after, whose = f"after {evidence.episodes} episodes", self._bundle[:12]
+        after, whose = f"after {counted(evidence.episodes, 'episode')}", self._bundle[:12]
         evident = decision(evidence)
         if evident == CERTIFIED:
             return f"certified {after}; `holdfast promote` may promote {whose}"

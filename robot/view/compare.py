@@ -24,6 +24,7 @@ import numpy as np
 
 from holdfast.errors import LogError
 from holdfast.log.format import titled
+from holdfast.plain import counted
 from holdfast.robot.view.results import Results
 from holdfast.signals import Array
 
@@ -200,8 +201,8 @@ def answer(tested: Sequence[Tested], a: str, b: str) -> str:
         )
     needed = [each.needed for each in tested if each.needed is not None]
     plan = (
-        f" At least {min(needed)} episodes of each run would be needed to show a difference as "
-        "large as one of those seen."
+        f" At least {counted(min(needed), 'episode')} of each run would be needed to show a "
+        "difference as large as one of those seen."
         if needed
         else " No difference was seen at all."
     )

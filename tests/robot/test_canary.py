@@ -91,12 +91,12 @@ def test_a_trial_ends_with_a_certificate_and_the_promoted_policy_runs(
         "2 episodes; undecided after 2 episodes, 98 are left",
     )
     assert second.how.startswith("6 episodes; certified after 8 episodes")
-    assert (third.slot, third.let_by, third.how) == ("promoted", "Ada, receipt 5", "1 episodes")
+    assert (third.slot, third.let_by, third.how) == ("promoted", "Ada, receipt 5", "1 episode")
     assert third.run == str(tmp_path / "third")
     assert run("receipts", "--config", config, "--day", third.begun[:10]) == 0
     said = capsys.readouterr().out
     assert f"3 runs of twin-1 on {third.begun[:10]}, times in UTC:" in said
-    wanted = f"promoted {third.bundle[:12]}, let by Ada, receipt 5: 1 episodes; log {third.run}"
+    wanted = f"promoted {third.bundle[:12]}, let by Ada, receipt 5: 1 episode; log {third.run}"
     assert f"{third.begun} to {third.ended}: {wanted}" in said
     assert f"\nnow promoted: {third.bundle[:12]}" in said  # whatever was so on that day
     assert run("receipts", "--config", config, "--day", "2001-01-01") == 0
@@ -198,7 +198,10 @@ def test_an_allowance_ends_the_trial_without_a_decision(twin, config, tmp_path, 
     assert wanted in capsys.readouterr().err
     assert run("promote", policy, "--config", config) == 1
     said = capsys.readouterr().err
-    assert "3 episodes certify nothing yet; go on with --canary and an --allowance of more" in said
+    assert (
+        "nothing is certified after 3 episodes; go on with --canary and an --allowance of more"
+        in said
+    )
     assert run("promote", policy, "--config", config, "--canary", "--allowance", "3") == 1
     assert "allowance should be more than the 3 episodes" in capsys.readouterr().err
     place(policy, config, "--allowance", "4")  # a person allows more; what was counted stays
@@ -239,7 +242,7 @@ def test_a_policy_from_a_file_has_a_receipt_too(twin, config, tmp_path):
     policy = policy_of(tmp_path / "policy.onnx", KEEPS)
     assert deploy(twin, config, tmp_path / "run", "--policy", policy) == 0
     (ran,) = receipts.runs(registry(config).entries(), {})
-    assert (ran.slot, ran.how) == ("", "1 episodes")
+    assert (ran.slot, ran.how) == ("", "1 episode")
 
 
 def test_a_killed_run_has_a_begin_and_no_end(twin, config, tmp_path):

@@ -43,12 +43,12 @@ def test_a_trial_certifies_a_policy_and_then_it_is_promoted(config, policies, ca
     (first, second, _), (a, b, _) = policies
     assert anyway(first, config) == 0
     assert run("promote", second, "--config", config) == 1
-    assert "0 episodes certify nothing yet; begin its trial" in capsys.readouterr().err
+    assert "nothing is certified after 0 episodes; begin its trial" in capsys.readouterr().err
     assert run("promote", second, "--config", config, "--canary") == 0
     assert slots(config) == (a, None, b)
     experience(config, [1.0] * 5)
     assert run("promote", second, "--config", config) == 1
-    assert "5 episodes certify nothing yet; run its trial with" in capsys.readouterr().err
+    assert "nothing is certified after 5 episodes; run its trial with" in capsys.readouterr().err
     experience(config, [1.0] * 25)
     assert run("promote", second, "--config", config, "--by", "Ada") == 0
     assert slots(config) == (b, a, None)
