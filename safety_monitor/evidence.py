@@ -33,6 +33,10 @@ LEAST_MEAN = 1e-6
 rejects the smaller one too."""
 
 
+SLACK = 1e-6
+"""What a sum may be off by rounding, relative or in nats for each episode."""
+
+
 @dataclass(frozen=True)
 class ProcessState:
     """All that an e-process remembers."""
@@ -86,17 +90,49 @@ class EProcess:
     @property
     def log_evidence(self) -> float:
         """Natural logarithm of the average wealth."""
-        most = max(self._log_wealth)
-        return most + math.log(sum(math.exp(w - most) for w in self._log_wealth) / BETS)
+        return _log_mean(self._log_wealth)
 
     def save(self) -> ProcessState:
         """Return all that it remembers."""
         return ProcessState(self.count, self._log_wealth, self.reached_at)
 
+    def require_possible(self, state: ProcessState, mean: float, where: str) -> None:
+        """Raise ConfigError unless values in [0, 1] whose mean is at most `mean` lead to a state.
+
+        The logarithm is concave: no values earn a bet more than their mean, each time (Jensen).
+        """
+        count, reached, slack = state.count, state.reached_at, SLACK * (1 + state.count)
+        for stake, wealth in zip(self._stakes, state.log_wealth, strict=True):
+            least = count * math.log1p(-stake * self._mean)
+            most = count * math.log1p(stake * (mean - self._mean))
+            if not least - slack <= wealth <= most + slack:
+                raise ConfigError(
+                    f"{where}.log_wealth should be between {least:.6g} and {most:.6g} after "
+                    f"{count} episodes, received {wealth:.6g}"
+                )
+        surplus = _log_mean(state.log_wealth) - self._enough
+        if reached is None:
+            possible = surplus <= slack
+        else:
+            soonest = [reached * math.log1p(stake * (1.0 - self._mean)) for stake in self._stakes]
+            possible = 1 <= reached <= count and _log_mean(soonest) >= self._enough - slack
+            possible &= reached < count or surplus >= -slack
+        if not possible:
+            raise ConfigError(
+                f"{where}.reached_at should be what its log_wealth and its {count} episodes say, "
+                f"received {reached}"
+            )
+
     def restore(self, state: ProcessState) -> None:
         """Go on where another left off, exactly."""
         self.count, self.reached_at = state.count, state.reached_at
         self._log_wealth = state.log_wealth
+
+
+def _log_mean(log_wealth: Sequence[float]) -> float:
+    """Return the natural logarithm of the average wealth of the bets."""
+    most = max(log_wealth)
+    return most + math.log(sum(math.exp(w - most) for w in log_wealth) / BETS)
 
 
 @dataclass(frozen=True)
@@ -144,6 +180,29 @@ class CostEvidence:
         """Return all that is remembered."""
         processes = (self.exceeds.save(), self.keeps.save(), self.capped.save())
         return CostState(self.name, self.episode_cap, self.total, *processes)
+
+    def require_possible(self, state: CostState) -> None:
+        """Raise ConfigError unless some episodes lead to a state.
+
+        What an episode counts for the certificate is at most the share of its cap that it spared.
+        """
+        where, count = f"saved evidence: {state.name}", state.exceeds.count
+        counts = (count, state.keeps.count, state.capped.count)
+        if count < 0 or len(set(counts)) > 1:
+            raise ConfigError(
+                f"{where}: its three counts of episodes should be alike and at least 0, received "
+                f"{', '.join(map(str, counts))}"
+            )
+        most = count * self.episode_cap
+        if not -SLACK <= state.total <= most * (1.0 + SLACK):
+            raise ConfigError(
+                f"{where}.total should be between 0 and {most:g} after {count} episodes under a "
+                f"cap of {self.episode_cap:g}, received {state.total:g}"
+            )
+        share = min(max(state.total / most, 0.0), 1.0) if count else 0.0
+        self.exceeds.require_possible(state.exceeds, share, f"{where}.exceeds")
+        self.keeps.require_possible(state.keeps, 1.0 - share, f"{where}.keeps")
+        self.capped.require_possible(state.capped, 1.0, f"{where}.capped")
 
     def restore(self, state: CostState) -> None:
         """Go on where another left off, exactly."""
@@ -256,8 +315,8 @@ class Evidence:
         """Go on where a saved deployment left off.
 
         Raises:
-            ConfigError: malformed, or saved under another contract, episode cap or alpha. What
-                was counted so far then stays as it was.
+            ConfigError: malformed, or saved under another contract, episode cap or alpha, or no
+                episodes lead to it. What was counted so far then stays as it was.
         """
         state = read(EvidenceState, data, "saved evidence", ConfigError)
         mine = (self._contract_hash, self._alpha, self._cap_hit_rate)
@@ -269,5 +328,13 @@ class Evidence:
                 "saved evidence: is of another contract, episode cap, alpha or cap_hit_rate; "
                 "evidence cannot be carried over"
             )
-        for cost, saved in zip(self.costs, state.costs, strict=True):
+        pairs = tuple(zip(self.costs, state.costs, strict=True))
+        for cost, saved in pairs:
+            cost.require_possible(saved)
+        if len(set(counted := [saved.exceeds.count for _, saved in pairs])) > 1:
+            raise ConfigError(
+                f"saved evidence: the costs' counts of episodes should be alike, received "
+                f"{', '.join(map(str, counted))}"
+            )
+        for cost, saved in pairs:
             cost.restore(saved)

@@ -226,14 +226,15 @@ def _admitted(
 
 def _evidence(registry: Registry, slot: Slot, contract: Contract) -> Evidence:
     """Return what the episodes of a policy on this robot say so far."""
-    evidence = Evidence(contract, slot.episode_cap)
     try:
-        return Deployment(registry.evidence(slot), evidence).evidence
+        held = Deployment(registry.evidence(slot), Evidence(contract, slot.episode_cap))
+        held.require_robot(registry.hardware_id)
     except ConfigError as error:
         raise RegistryError(
-            f"{slot.bundle[:12]} was tried on {registry.hardware_id} under other episode caps, and "
-            f"what was counted then holds for those alone: {error}"
+            f"what was counted of {slot.bundle[:12]} on {registry.hardware_id} tells nothing of it "
+            f"under these episode caps: {error}"
         ) from None
+    return held.evidence
 
 
 def _certificate(evidence: Evidence, slot: Slot) -> str:

@@ -72,6 +72,7 @@ class Deployment:
                 return
             data = plain.read_json(path, ConfigError)
             self._hardware_id, saved = data["hardware_id"], data["evidence"]
+            limit = data.get("limit")  # older files lack it
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
         except (TypeError, KeyError):
@@ -81,7 +82,11 @@ class Deployment:
         try:
             evidence.restore(saved)
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}; give another --evidence") from None
+            raise ConfigError(f"{path}: {error}") from None
+        if limit not in (None, mine := self._limits()):
+            raise ConfigError(
+                f"{path}: limit should be {json.dumps(mine)}, received {plain.shown(limit)}"
+            )
 
     @contextlib.contextmanager
     def claimed(self, hardware_id: str) -> Iterator[None]:
@@ -121,13 +126,17 @@ class Deployment:
             ConfigError: the evidence is of another robot.
             RunError: the file cannot be written.
         """
-        if self._hardware_id not in (None, hardware_id):
-            raise ConfigError(
-                f"{self.path}: is the evidence of robot '{self._hardware_id}', not of "
-                f"'{hardware_id}'; give another --evidence"
-            )
+        self.require_robot(hardware_id)
         self._hardware_id = hardware_id
         self._save()
+
+    def require_robot(self, hardware_id: str) -> None:
+        """Raise ConfigError where the evidence is of another robot."""
+        if self._hardware_id not in (None, hardware_id):
+            raise ConfigError(
+                f"{self.path}: is the evidence of robot '{plain.shown(self._hardware_id)}', not of "
+                f"'{hardware_id}'"
+            )
 
     def add(self, result: EpisodeResult) -> None:
         """Add an episode; it is on the disk when this method returns.
@@ -141,13 +150,16 @@ class Deployment:
     def _save(self) -> None:
         data = {
             "hardware_id": self._hardware_id,
-            "limit": {cost.name: cost.limit for cost in self.evidence.costs},
+            "limit": self._limits(),
             "evidence": self.evidence.to_mapping(),
         }
         try:
             files.write(self.path, json.dumps(data, indent=1) + "\n")
         except FileError as error:
             raise RunError(f"the evidence cannot be written: {error}", "evidence_lost") from None
+
+    def _limits(self) -> dict[str, float]:
+        return {cost.name: cost.limit for cost in self.evidence.costs}
 
     def summary(self) -> dict[str, dict[str, float | None]]:
         """Return each cost's mean, and after how many episodes each fact was evident, by name."""

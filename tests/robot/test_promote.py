@@ -78,7 +78,35 @@ def test_trying_again_does_not_forget(config, policies, capsys):
     assert experience(config, []).evidence.episodes == 5
     other = ["--canary", "--episode-cap", "outside_corridor=15"]
     assert run("promote", second, "--config", config, *other) == 1
-    assert "was tried on drive-7 under other episode caps" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "on drive-7 tells nothing of it under these episode caps: " in said
+    assert said.endswith("saved evidence: is of another contract, episode cap, alpha or "
+                         "cap_hit_rate; evidence cannot be carried over\n")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"drive-7"', '"drive-8"', "is the evidence of robot 'drive-8', not of 'drive-7'"),
+        ('"outside_corridor": 10.0', '"outside_corridor": 99.0', "limit should be "),
+        ('"count": 40', '"count": 41', "log_wealth should be between "),
+        ('"hardware_id"', "hardware_id", "should be JSON ("),
+    ],
+)
+def test_evidence_that_cannot_be_promotes_nothing(config, policies, capsys, old, new, sentence):
+    path = policies[0][1]
+    assert run("promote", path, "--config", config, "--canary") == 0
+    evidence = experience(config, [0.5] * 40).path
+    text = evidence.read_text()
+    assert old in text
+    evidence.write_text(text.replace(old, new))
+    capsys.readouterr()
+    assert run("promote", path, "--config", config) == 1
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    evidence.write_text(text)
+    assert run("promote", path, "--config", config) == 0
 
 
 def test_sampled_actions_are_another_proof(config, policies):

@@ -314,6 +314,83 @@ def test_malformed_evidence_is_refused_and_changes_nothing():
     assert evidence.to_mapping() == before
 
 
+EPISODE = st.tuples(
+    st.one_of(st.sampled_from((0.0, 1e-9, 6.0)), st.floats(0.0, 6.0)),
+    st.one_of(st.sampled_from((0.0, 1.0, 3.0)), st.floats(0.0, 3.0)),
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(EPISODE, st.booleans()), max_size=80), st.sampled_from((None, 2.0, 4.0)))
+def test_whatever_was_counted_is_restored(episodes, outside):
+    caps = None if outside is None else {"outside": outside}  # 2 is d: the alarm is then silent
+    first, resumed = Evidence(CONTRACT, caps), Evidence(CONTRACT, caps)
+    for (one, other), complete in episodes:
+        first.add((min(one, outside or 6.0), other), complete)
+    resumed.restore(json.loads(json.dumps(first.to_mapping())))
+    assert resumed.to_mapping() == first.to_mapping()
+
+
+def test_many_episodes_that_cost_almost_nothing_are_restored():
+    first, resumed = fed([(1e-7, 1e-16)] * 20_000), Evidence(CONTRACT)
+    resumed.restore(first.to_mapping())
+    assert resumed.episodes == 20_000
+
+
+def each(cost, **values):
+    """Change an e-process, or all three where there is no name of one."""
+    for name in ("exceeds", "keeps", "capped"):
+        cost[name] |= values
+
+
+RUIN, RICH = [-30.0] * BETS, [5.0] * BETS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cost: cost["keeps"].update(count=19), "counts of episodes should be alike and at"),
+        (lambda cost: cost["capped"].update(count=21), "received 20, 20, 21"),
+        (lambda cost: each(cost, count=-1), "received -1, -1, -1"),
+        (lambda cost: cost.update(total=-5.0), "total should be between 0 and 120 after 20"),
+        (lambda cost: cost.update(total=1e6), "under a cap of 6, received 1e\\+06"),
+        (lambda cost: cost.update(total=60.0), "keeps.log_wealth should be between"),
+        (lambda cost: cost["keeps"].update(log_wealth=RUIN), "received -30"),
+        (lambda cost: cost["exceeds"].update(log_wealth=RICH), "exceeds.log_wealth should be"),
+        (lambda cost: cost["capped"].update(log_wealth=[1e308] * BETS), "received 1e\\+308"),
+        (lambda cost: cost["keeps"].update(reached_at=0), "what its log_wealth and its 20 epis"),
+        (lambda cost: cost["keeps"].update(reached_at=21), "say, received 21"),
+        (lambda cost: cost["keeps"].update(reached_at=2), "say, received 2$"),
+        (lambda cost: cost["keeps"].update(reached_at=None), "say, received None"),
+        (lambda cost: cost["exceeds"].update(reached_at=20), "exceeds.reached_at should be what"),
+        (lambda cost: cost["capped"].update(reached_at=20), "capped.reached_at should be what"),
+    ],
+)
+def test_evidence_that_no_episodes_lead_to_is_refused(change, message):
+    evidence, data = Evidence(CONTRACT), fed([(0.1, 0.1)] * 20).to_mapping()
+    assert data["costs"][0]["keeps"]["reached_at"] == pytest.approx(10, abs=5)
+    change(data["costs"][0])
+    with pytest.raises(ConfigError, match=message):
+        evidence.restore(json.loads(json.dumps(data)))
+    assert evidence.episodes == 0
+
+
+def test_the_costs_count_the_same_episodes():
+    evidence, data = Evidence(CONTRACT), fed([(0.1, 0.1)] * 20).to_mapping()
+    data["costs"][1] = fed([(0.1, 0.1)] * 19).to_mapping()["costs"][1]
+    with pytest.raises(
+        ConfigError, match=r"the costs' counts of episodes should be alike.* 20, 19"
+    ):
+        evidence.restore(data)
+
+
+def test_a_certificate_of_nothing_is_refused():
+    data = Evidence(CONTRACT).to_mapping()
+    data["costs"][0]["keeps"]["reached_at"] = 3
+    with pytest.raises(ConfigError, match=r"keeps.reached_at should be what"):
+        Evidence(CONTRACT).restore(data)
+
+
 # In the monitor.
 
 
