@@ -158,6 +158,30 @@ def require_result(log: Log, episode: Episode) -> None:
         )
 
 
+def require_state(log: Log, episode: Episode) -> None:
+    """Raise LogError unless each state of the monitor is one that there is."""
+    foreign = episode.state[~np.isin(episode.state, list(State))]
+    if len(foreign):
+        raise LogError(
+            f"{log.path}: episode {episode.result.episode}: state should be in 0 to "
+            f"{max(State):d}, received {foreign[0]}"
+        )
+
+
+def require_applied(log: Log, episode: Episode) -> None:
+    """Raise LogError unless each action that was applied is one that the contract allows."""
+    for i, action in enumerate(log.info.contract.action):
+        applied, slack = episode.applied[:, i], OBSERVED_TOLERANCE * (action.high - action.low)
+        wrong = ~((applied >= action.low - slack) & (applied <= action.high + slack))  # NaN too
+        if wrong.any():
+            k = int(wrong.argmax())
+            raise LogError(
+                f"{log.path}: episode {episode.result.episode}, step {k}: the applied "
+                f"{action.name} should be between {action.low:g} and {action.high:g}, as the "
+                f"contract says, received {applied[k]:g}"
+            )
+
+
 def require_observed(log: Log, episode: Episode, rows: int) -> None:
     """Raise LogError unless the observations are made of the signals of their own rows.
 

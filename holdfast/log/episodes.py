@@ -138,6 +138,8 @@ def episodes(
         rows = audit.whole_rows(episode, used)
         if obeyed:
             audit.require_result(run, episode)
+            audit.require_state(run, episode)
+            audit.require_applied(run, episode)
             audit.require_possible(run, episode, used)
             audit.require_observed(run, episode, rows)
             audit.require_time(run, episode)

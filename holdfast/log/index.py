@@ -13,6 +13,7 @@ import numpy as np
 
 from holdfast.errors import LogError
 from holdfast.log import reader
+from holdfast.log.audit import require_state
 from holdfast.log.episodes import Once
 from holdfast.log.format import COMPLETED, EpisodeResult
 from holdfast.log.reader import Episode, Log
@@ -123,7 +124,8 @@ def index(logs: Sequence[Path], policy: str = "") -> Iterator[Run | LeftOut]:
             run = reader.read(path)
             _require(run, policy)
             once.add(run, path)
-            _require_states(run)
+            for episode in run.episodes:
+                require_state(run, episode)
             found = _summary(run)
         except LogError as error:
             yield LeftOut(str(path), str(error))
@@ -139,17 +141,6 @@ def _require(run: Log, policy: str) -> None:
     if not run.info.bundle_hash.startswith(policy):
         made_by = run.info.bundle_hash[:12] or "no bundle"
         raise LogError(f"{run.path}: is of another policy ({made_by}, not {policy[:12]})")
-
-
-def _require_states(run: Log) -> None:
-    """Raise LogError unless each state of the monitor is one that there is."""
-    for episode in run.episodes:
-        foreign = episode.state[~np.isin(episode.state, list(State))]
-        if len(foreign):
-            raise LogError(
-                f"{run.path}: episode {episode.result.episode}: state should be in 0 to "
-                f"{max(State):d}, received {foreign[0]}"
-            )
 
 
 def _summary(run: Log) -> Run:

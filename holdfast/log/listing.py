@@ -91,6 +91,7 @@ _HEAD = _COLUMNS.format(
 
 
 def _line(run: Run) -> str:
+    lost = f" ({counted(run.lost_steps, 'period')} not logged)" if run.lost_steps else ""
     costs = ", ".join(f"{name} {value:.3g}" for name, value in run.cost_mean.items())
     return _COLUMNS.format(
         run.started_at,
@@ -102,5 +103,5 @@ def _line(run: Run) -> str:
         run.interventions,
         run.gaps,
         costs,
-        run.path,
+        run.path + lost,
     )

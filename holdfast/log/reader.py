@@ -21,6 +21,7 @@ from holdfast.log import format as log_format
 from holdfast.log.cdr import Layout
 from holdfast.log.format import EpisodeResult, RunInfo
 from holdfast.log.mcap_file import MAGIC, McapReader
+from holdfast.plain import counted
 from holdfast.signals import Array
 
 _TOPICS = tuple(topic for topic in log_format.SCHEMAS if topic.startswith("holdfast/"))
@@ -107,6 +108,8 @@ class Log:
     def remarks(self) -> str:
         """What a reader should know of the file, "" or a text in brackets."""
         remarks = [f"torn: {self.tear}"] * self.torn + ["without checksums"] * (not self.checked)
+        if self.lost_steps:
+            remarks.append(f"{counted(self.lost_steps, 'period')} not logged")
         return f" ({'; '.join(remarks)})" if remarks else ""
 
     @property
@@ -307,10 +310,10 @@ def _episodes(
             continue
         number = int(steps["episode"][rows[0]])
         result = results.get(number)
-        if result is not None and len(rows) < result.steps:
-            result = None
         if result is not None:
-            _require_counts(info, result, len(rows))
+            _require_counts(info, result)
+            if len(rows) < result.steps:
+                result = None
         part = steps[rows]
         names = ("now_s", "observation", "proposed", "applied", "log_prob")
         arrays = {name: np.ascontiguousarray(part[name]) for name in names}
@@ -332,8 +335,8 @@ def _episodes(
     return tuple(episodes)
 
 
-def _require_counts(info: RunInfo, result: EpisodeResult, rows: int) -> None:
-    """Raise LogError unless an episode with so many rows can have ended so."""
+def _require_counts(info: RunInfo, result: EpisodeResult) -> None:
+    """Raise LogError unless an episode can have ended so."""
     where = f"episode {result.episode}: "
     if result.ended not in (log_format.COMPLETED, log_format.STOPPED):
         raise LogError(
@@ -342,13 +345,15 @@ def _require_counts(info: RunInfo, result: EpisodeResult, rows: int) -> None:
         )
     most = {
         "steps": info.contract.episode_steps,
-        "interventions": rows,
-        "deadline_misses": rows + 1,  # one period may be missed after the last row
+        "interventions": result.steps + 1,  # the last reading is judged too
+        "deadline_misses": result.steps + 2,  # and one period may be missed after it
     }
     for name, limit in most.items():
         count = getattr(result, name)
         if count > limit:
             raise LogError(f"{where}{name} should be at most {limit}, received {count}")
+    if min(result.costs) < 0.0:
+        raise LogError(f"{where}costs should be at least 0, received {min(result.costs):g}")
 
 
 def _torn_result(number: int, part: NDArray[Any]) -> EpisodeResult:

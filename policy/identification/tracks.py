@@ -115,12 +115,14 @@ def from_logs(paths: Sequence[Path], given: TaskSpec | None, any_robot: bool) ->
         ConfigError: the task has to be given, or another one was given.
     """
     tracks: list[Track] = []
-    sources, disobeyed, short = [], 0, 0
+    sources, said, disobeyed, short = [], [], 0, 0
     first: Log | None = None
     for run in runs(paths):
         first = first or run
         _require_same_robot(first, run, any_robot)
         task = _task_of(run.info.contract, given)
+        if run.lost_steps:
+            said.append(f"{counted(run.lost_steps, 'period')} of {run.path} that are not logged")
         for episode in episodes(run, task):
             if not episode.obeyed:
                 disobeyed += 1
@@ -134,7 +136,6 @@ def from_logs(paths: Sequence[Path], given: TaskSpec | None, any_robot: bool) ->
             f"{', '.join(map(str, paths))}: should hold an episode of {SHORTEST_S:g} s or more in "
             "which the robot obeyed"
         )
-    said = []
     if disobeyed:
         said.append(f"{counted(disobeyed, 'episode')}, in which the robot may not have obeyed")
     if short:

@@ -16,6 +16,7 @@ from holdfast.bundle.reader import Bundle
 from holdfast.contract import Contract
 from holdfast.errors import LogError
 from holdfast.log.episodes import LoggedEpisode, episodes, runs
+from holdfast.plain import counted
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.sampling.gae import advantages
 from holdfast.policy.sampling.rollout import discounts, ends_with_episode
@@ -94,6 +95,11 @@ def read(
                 f"before {_limits(contract)}; give logs of one limit"
             )
         contract = run.info.contract
+        if run.lost_steps:
+            raise LogError(
+                f"{run.path}: {counted(run.lost_steps, 'period')} not logged, and nobody can say "
+                "what they cost; leave this log out"
+            )
         if not run.info.exploring:
             raise LogError(
                 f"{run.path}: its actions were not sampled; record with deploy --explore"

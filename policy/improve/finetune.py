@@ -277,21 +277,20 @@ def finetune(
     # The rest of the training state is unchanged, so that the child can train on in simulation.
     # The child's familiarity is fitted on the logged observations, which the state holds too.
     tensors, _ = checkpoint.load(checkpoint_of(parent))
-    child = out.with_suffix(".checkpoint.safetensors")
+    state = out.with_suffix(".training.safetensors")  # the child's own comes with its bundle
     known = [t.known for t in made.trajectories if len(t.known)]
     tensors |= checkpoint.module_tensors(networks.modules) | checkpoint.known_tensors(known)
     data = under_limits(data, made.contract)
-    checkpoint.save(child, tensors, placed(data, parent.parent, child.parent))
+    checkpoint.save(state, tensors, placed(data, parent.parent, state.parent))
     extra = {
         "parent": held.hash,
         "logs": [dict(entry) for entry in made.logs],
         "finetune": {"settings": to_plain(settings), **learned},
     }
     try:
-        return export(child, out, held.provenance["evaluation_episodes"], extra, task)
-    except BaseException:  # alone it would forbid the next try
-        child.unlink(missing_ok=True)
-        raise
+        return export(state, out, held.provenance["evaluation_episodes"], extra, task)
+    finally:
+        state.unlink()
 
 
 def require_new(out: Path) -> None:
@@ -302,6 +301,11 @@ def require_new(out: Path) -> None:
     """
     for path in (out, checkpoint_of(out)):
         files.require_output(path, (path.suffix,))
+        if path.exists() and not out.exists():
+            raise TrainingError(
+                f"{path}: is there without its bundle {out.name}, as a run that was killed leaves "
+                "it; delete it, or give another --out"
+            )
         if path.exists():
             raise TrainingError(
                 f"{path}: exists; give another --out, a bundle is never replaced by its child"

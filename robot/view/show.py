@@ -58,8 +58,9 @@ def command(
             tested = comparing.compare(a, b), a.name, b.name
         page = out or found[0].log.path.parent / PAGE
         files.write(page, write(found, tested))
+        rows = table(found)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    _print(console, _terminal(table(found)))
+    _print(console, _terminal(rows))
     if tested is not None:
         _print(console, _terminal(comparing.table(*tested)))
         console.print(comparing.METHOD)

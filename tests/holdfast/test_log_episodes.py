@@ -242,6 +242,8 @@ def ended(folder, **changes):
         ({"ended": "won"}, "ended should be completed or stopped, received 'won'"),
         ({"interventions": 4}, "interventions should be at most 3, received 4"),
         ({"deadline_misses": 5}, "deadline_misses should be at most 4, received 5"),
+        ({"steps": 7}, "steps should be at most 6, received 7"),
+        ({"costs": (-1.0,)}, "costs should be at least 0, received -1"),
     ],
 )
 def test_an_end_that_cannot_be_is_read_by_nothing(tmp_path, changes, said):

@@ -12,6 +12,7 @@ from mcap.writer import CompressionType
 from holdfast.bundle import reader as bundle
 from holdfast.cli import main
 from holdfast.errors import LogError, TrainingError
+from holdfast.log import reader
 from holdfast.log.format import COMPLETED, STOPPED, EpisodeResult
 from holdfast.log.writer import Recorder
 from holdfast.policy.improve import finetune as finetuning
@@ -24,7 +25,7 @@ from holdfast.policy.ship.export import file_hash
 from holdfast.safety_monitor.messages import Check, Reason, State
 from holdfast.sim.registry import resolve
 from tests.helpers.data.bundles import write_bundle
-from tests.helpers.data.mended import rewritten
+from tests.helpers.data.mended import forged, rewritten
 from tests.helpers.data.recordings import info, tick
 from tests.helpers.data.trajectories import simulated
 
@@ -108,14 +109,22 @@ def test_stopped_episode_is_bootstrapped_and_completed_one_is_not(learner):
     assert experience.over.tolist() == [[False] * 3 + [True], [False] * 4]
 
 
-@pytest.mark.parametrize("name", ["child.onnx", "child.checkpoint.safetensors"])
-def test_no_file_is_replaced_by_a_child(tmp_path, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("child.onnx", "exists; give another --out, a bundle is never replaced by its child"),
+        (
+            "child.checkpoint.safetensors",
+            "is there without its bundle child.onnx, as a run that was killed leaves it; delete "
+            "it, or give another --out",
+        ),
+    ],
+)
+def test_no_file_is_replaced_by_a_child(tmp_path, capsys, name, said):
     out, mine = tmp_path / "child.onnx", tmp_path / name
     mine.write_bytes(b"a week's work")
     assert main(["finetune", "--policy", "parent.onnx", "--log", "run", "--out", str(out)]) == 1
-    assert capsys.readouterr().err == (
-        f"holdfast: {mine}: exists; give another --out, a bundle is never replaced by its child\n"
-    )
+    assert capsys.readouterr().err == f"holdfast: {mine}: {said}\n"
     assert mine.read_bytes() == b"a week's work"
 
 
@@ -226,11 +235,30 @@ def at_step(step, **values):
         ({"observation": np.full(9, 1e300)}, "log_prob should be"),
         ({"forward_speed": [1e300]}, "forward_speed should be within 1e\\+06 in SI units"),
         ({"position": [1e300, 0.0]}, "position should be within"),
+        (
+            {"action": np.array([1e9, 0.0])},
+            "step 3: the applied forward_speed should be between -1",
+        ),
+        ({"action": np.array([0.0, math.nan])}, "applied yaw_rate should be .* received nan"),
+        ({"state": 9}, "state should be in 0 to 4, received 9"),
     ],
 )
 def test_a_log_that_says_what_is_not_so_is_refused(tmp_path, held, values, sentence):
     with pytest.raises(LogError, match=sentence):
         read([logged(tmp_path / "run", held, at_step(3, **values))], held, DRIVE)
+
+
+def test_a_log_that_lost_periods_teaches_nothing(tmp_path, held):
+    """What is missing may be what cost most."""
+    path = logged(tmp_path / "run", held, episodes=(6, 6))
+    log = reader.read(path)
+    forged(log, 0, tmp_path / "fewer.mcap", sequence=int(log.steps["sequence"][-1]) + 2)
+    with pytest.raises(LogError, match="not in order"):
+        read([tmp_path / "fewer.mcap"], held, DRIVE)
+    last = len(log.steps) - 1
+    forged(log, last, tmp_path / "gap.mcap", sequence=int(log.steps["sequence"][-1]) + 2)
+    with pytest.raises(LogError, match="2 periods not logged, and nobody can say what they cost"):
+        read([tmp_path / "gap.mcap"], held, DRIVE)
 
 
 @pytest.mark.parametrize("nothing", [math.nan, math.inf])
