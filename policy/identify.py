@@ -102,7 +102,9 @@ def command(
         return
     recorded = _recorded(log, task, any_robot)
     require_motion(recorded, ", ".join(map(str, log)))
-    console.print(f"{len(recorded.tracks)} motions, {recorded.seconds:.0f} s in all")
+    console.print(
+        f"{plain.counted(len(recorded.tracks), 'motion')}, {recorded.seconds:.0f} s in all"
+    )
     for text in recorded.left_out:
         console.print(f"left out: {text}")
     found = identify(recorded, parameters, signals, pose, first_s, settings, threads, console.print)

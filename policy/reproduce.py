@@ -21,7 +21,7 @@ from holdfast.policy.learn.settings import AlgorithmName, TrainSettings, contrac
 from holdfast.policy.models import checkpoint
 from holdfast.policy.train import CHECKPOINT, train
 from holdfast.signals import Array
-from holdfast.sim.registry import registered
+from holdfast.sim.registry import registered, resolve
 
 PAGE = "results.md"
 CHECKPOINT_EVERY = 10
@@ -96,6 +96,7 @@ def command(
             Default: all of each task.
         out: folder for the runs, the page and its pictures.
     """
+    tasks = tuple(resolve(task).id for task in tasks)
     for task in tasks:
         if task not in STUDIES:
             raise ConfigError(f"tasks should be of {', '.join(STUDIES)}, received '{task}'")
@@ -149,7 +150,9 @@ def complete(settings: TrainSettings, place: Path, console: Console) -> None:
     """Run the remaining iterations of a run."""
     if done(settings, place) < settings.iterations:
         resume = (place / CHECKPOINT).exists()
-        learner, _ = train(settings, place, resume, CHECKPOINT_EVERY, console)
+        learner, _ = train(
+            settings, place, resume, CHECKPOINT_EVERY, console, again="the same command"
+        )
         learner.close()
 
 

@@ -81,8 +81,8 @@ def command(
         demonstrations: logs of this task, of any behaviour. The policy begins as a clone of the
             logged behaviour, by maximum likelihood. Default: random weights.
         start_from: checkpoint of another run of this task, whose networks and normaliser the
-            policy begins with. Limits, discounts and algorithm may differ. Default: random
-            weights.
+            policy begins with. Limits, discounts and algorithm may differ, but both or neither
+            are for a range of limits (--limit-range). Default: random weights.
     """
     if workers < 0:
         raise TrainingError(f"workers should be at least 0, received {workers}")
@@ -133,6 +133,10 @@ def command_defaults(options: Sequence[str]) -> dict[str, Any]:
     usual, task = TrainSettings(), resolve(chosen.task) if chosen.task else None
     if "--resume" in options and "--help" not in options:
         path = Path(chosen.out or "runs/train") / CHECKPOINT
+        if not path.exists():
+            raise TrainingError(
+                f"{path}: there is no such training; leave --resume out to begin one"
+            )
         _, data = checkpoint.load(path)
         return {"settings": settings_of(path, data, task)}
     preset = chosen.preset if chosen.preset in get_args(Preset) else usual.preset
@@ -151,16 +155,20 @@ def train(
     ray: str = "",
     workers: int = 0,
     start_from: Path | None = None,
+    again: str = "--resume",
 ) -> tuple[Learner, list[dict[str, Any]]]:
     """Train to `settings.iterations`; return the learner and the records of all iterations.
 
     There are no records if no iteration was left to do.
 
+    Args:
+        again: what goes on from the checkpoint of an interrupted training, in the user's words.
+
     Raises:
         TrainingError: `out` holds a run already, or a run that cannot be resumed.
         ConfigError: there is no such Ray cluster.
         LogError: the demonstrations cannot be learned from.
-        KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole iteration was written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint of the last whole iteration was written.
     """
     try:
         plain.whole_characters(str(out))
@@ -192,7 +200,7 @@ def train(
     ):
         while learner.iteration < settings.iterations and not interrupted.is_set():
             try:
-                record = learner.iterate()
+                record = learner.iterate() | {"iterations": settings.iterations}
             except TrainingError as error:
                 if learner.iteration:
                     _keep(learner, path, error)  # saves the iterations before
@@ -208,14 +216,14 @@ def train(
     learner.save(path)
     if learner.iteration < settings.iterations:
         learner.close()
-        console.print(f"{path}: iteration {learner.iteration}; --resume goes on from it")
+        console.print(f"{path}: iteration {learner.iteration}; {again} goes on from it")
         raise KeyboardInterrupt
     return learner, records
 
 
 @contextlib.contextmanager
 def _interruption() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets; the second one interrupts as it otherwise does.
+    """Yield an event that the first Ctrl-C or SIGTERM sets; a second one ends as it otherwise does.
 
     An iteration changes the policy, then the critics: a checkpoint from between would be no state
     that training can go on from bit for bit, so the iteration is finished first.
@@ -224,23 +232,27 @@ def _interruption() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():  # others can set no handler
         yield interrupted
         return
-    before = signal.getsignal(signal.SIGINT)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {each: signal.getsignal(each) for each in usual}
 
-    def end(*_: object) -> None:
+    def end(number: int, _: object) -> None:
         interrupted.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[signal.Signals(number)])
+        name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
         print(
-            "holdfast: Ctrl-C: this iteration ends, and a checkpoint is written; a second Ctrl-C "
+            f"holdfast: {name}: this iteration ends, and a checkpoint is written; a second {name} "
             "ends at once, without a checkpoint",
             file=sys.stderr,
         )
 
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, end)
+    for each, handler in usual.items():
+        if before[each] is handler:
+            signal.signal(each, end)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _keep(learner: Learner, path: Path, stopped: TrainingError) -> None:
@@ -272,23 +284,28 @@ def outcome(
     """Yield lines with the means of the last iterations, and with each limit that is not met."""
     count = len(_last(records))
     reward, costs = last_means(records)
-    yield f"last {count} iterations: return {reward:.1f} per episode"
-    rows = [(cost.name, costs[cost.name], cost.limit) for cost in contract.costs]
+    those = "last iteration" if count == 1 else f"last {count} iterations"
+    yield f"{those}: return {reward:.1f} per episode"
+    rows = [(cost.name, costs[cost.name], f"limit d = {cost.limit:g}") for cost in contract.costs]
+    met = [is_met(costs[cost.name], cost.limit) for cost in contract.costs]
     if "by_limit" in records[-1]:
         knots = dict.fromkeys(name for record in _last(records) for name in record["by_limit"])
-        rows = [(name, *_last_at(records, name)) for name in knots]
-    for name, mean, limit in rows:
-        text = f"{name} {mean:.2f} per episode, limit d = {limit:g}"
-        if is_met(mean, limit):
-            yield f"  {text}"
+        near = [(name.partition(" at ")[0], *_last_at(records, name)) for name in knots]
+        rows = [(name, mean, f"under limits of {limit:g} on average") for name, mean, limit in near]
+        met = [is_met(mean, limit) for _, mean, limit in near]
+    for (name, mean, limit), kept in zip(rows, met, strict=True):
+        text = f"  {name} {mean:.2f} per episode, {limit}"
+        if kept:
+            yield text
         elif ALGORITHMS[algorithm].meets_limit:
-            yield Text(
-                f"  {text}: not met. Train on with --resume and more --iterations, or choose "
-                "another limit with holdfast train --probe",
-                style="yellow",
-            )
+            yield Text(f"{text}: not met", style="yellow")
         else:
-            yield f"  {text}, which {algorithm} does not look at"
+            yield f"{text}, which {algorithm} does not look at"
+    if not all(met) and ALGORITHMS[algorithm].meets_limit:
+        yield (
+            "  Train on with --resume and more --iterations, or choose another limit with holdfast "
+            "train --probe"
+        )
 
 
 def too_careful(

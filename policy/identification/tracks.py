@@ -136,6 +136,9 @@ def from_logs(paths: Sequence[Path], given: TaskSpec | None, any_robot: bool) ->
             f"{', '.join(map(str, paths))}: should hold an episode of {SHORTEST_S:g} s or more in "
             "which the robot obeyed"
         )
+    names = [set(track.signals) for track in tracks]
+    if missing := names[0].union(*names) - names[0].intersection(*names):
+        said.append(f"signals that not every log has: {', '.join(sorted(missing))}")
     if disobeyed:
         said.append(f"{counted(disobeyed, 'episode')}, in which the robot may not have obeyed")
     if short:

@@ -87,7 +87,7 @@ def read(
     makers = {bundle.hash: bundle for bundle in (held, *others)}
     trajectories: list[Trajectory] = []
     logs: list[Mapping[str, str]] = []
-    disobeyed, contract = 0, held.contract
+    disobeyed, contract, made = 0, held.contract, set()
     for run in runs(paths, held.contract):
         if logs and run.info.contract.hash != contract.hash:
             raise LogError(
@@ -104,6 +104,7 @@ def read(
             raise LogError(
                 f"{run.path}: its actions were not sampled; record with deploy --explore"
             )
+        made.add(run.info.bundle_hash)
         maker = makers.get(run.info.bundle_hash)
         if maker is None and not anybody:
             raise LogError(
@@ -116,6 +117,12 @@ def read(
             elif len(episode):
                 trajectories.append(_trajectory(episode, held.contract))
         logs.append({"run": run.info.run, "sha256": run.sha256(), "remarks": run.remarks.strip()})
+    for bundle in others:
+        if bundle.hash not in made:
+            raise LogError(
+                f"{bundle.path}: made none of the logs, which are of "
+                f"{', '.join(sorted(each[:12] or 'nobody' for each in made))}; name those bundles"
+            )
     return Read(tuple(trajectories), tuple(logs), disobeyed, contract)
 
 

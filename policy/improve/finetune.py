@@ -7,7 +7,6 @@ confidence bounds of the costs, not their means, have to meet the limits.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from holdfast import files
+from holdfast import files, plain
 from holdfast.bundle import reader as bundle
 from holdfast.bundle.reader import Bundle
 from holdfast.errors import LogError, TrainingError
@@ -331,8 +330,12 @@ def opened(
             "logs teach a policy of the same contract, with --other-policy"
         )
     source = checkpoint_of(policy)
-    if not source.exists() or file_hash(source) != held.provenance["checkpoint"]["sha256"]:
-        raise TrainingError(f"{source}: should be the training state exported with {policy}")
+    if not source.exists():
+        raise TrainingError(
+            f"{source}: there is no such training state; it lies beside a bundle, and goes with it"
+        )
+    if file_hash(source) != held.provenance["checkpoint"]["sha256"]:
+        raise TrainingError(f"{source}: is the training state of another bundle than {policy}")
     networks, data = checkpoint.load_networks(source)
     trained = settings_of(source, data, task)
     require_same(trained, held.contract)
@@ -403,4 +406,8 @@ def command(
         f"KL from the behaviour policy {learned['kl']:.3f} nats, effective samples "
         f"{learned['effective_share']:.0%}, {learned['steps']} steps: {learned['ended']}"
     )
-    console.print(f"{out}: child of {json.dumps(provenance['parent'][:16])}")
+    console.print(f"{out}: child of {provenance['parent'][:16]}")
+    own = ("--task", task.id) if task else ()
+    makers = (policy, *other_policy)
+    following = ("holdfast", "gate", out, "--policy", *makers, "--log", *log, *own)
+    console.print(f"next: {plain.command_line(*following)}")

@@ -378,4 +378,10 @@ def command(
             "holdfast", "promote", child, "--config", "ROBOT.yaml", "--canary"
         )
         console.print(f"next: on the robot, {trial}")
+    elif answer is Answer.NOT_ENOUGH:
+        console.print(
+            "next: record more with holdfast deploy --explore, or give --profile, so that the "
+            "identified simulator tells of the child; a trial, holdfast promote --canary, decides "
+            "whatever the logs tell"
+        )
     return int(answer is not Answer.CANARY)

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from holdfast import plain
+from holdfast.bundle import reader as bundles
 from holdfast.bundle.limit_range import limits_of
 from holdfast.contract import Contract
 from holdfast.errors import FileError, TrainingError
@@ -200,7 +201,7 @@ def _train(
         seed = settings.seed + 1 + number
         found = evaluate(learner.networks, learner.settings, settings.episodes, seed)
         told = _told(found, learner.networks.contract, settings)
-        say(f"{learner.iteration} iterations from {start}: {told}")
+        say(f"{plain.counted(learner.iteration, 'iteration')} from {start}: {told}")
         over = np.maximum(_upper(found, settings.bound) - settings.proven * limit, 0.0)
         if not over.any():
             break
@@ -258,7 +259,9 @@ def command(
     console.print(f"{out}: child of {provenance['parent'][:16]}, trained from {chosen}")
     if log:
         own = ("--task", task.id) if task else ()
+        ran = {run.info.bundle_hash for run in runs(log)}
+        maker = ("--policy", policy) if bundles.load(policy).hash in ran else ()
         following = plain.command_line(
-            "holdfast", "gate", out, "--policy", policy, "--profile", profile, "--log", *log, *own
+            "holdfast", "gate", out, *maker, "--profile", profile, "--log", *log, *own
         )
         console.print(f"next: {following}")

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from holdfast import files, plain
+from holdfast.bundle.limit_range import limits_of
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, FileError, TrainingError
 from holdfast.policy.models.networks import LEAST_STD, Networks
@@ -186,6 +187,16 @@ def start_from(path: Path, networks: Networks) -> dict[str, Any]:
     own, its = networks.contract, held.contract
     if its.task != own.task:
         raise TrainingError(f"checkpoint {path}: is of {its.task}, not of {own.task}")
+    if bool(limits_of(its)) != bool(limits_of(own)):
+        held_for, advice = (
+            ("a range of limits", "give --limit-range LOW HIGH too")
+            if limits_of(its)
+            else ("one limit", "leave --limit-range out")
+        )
+        raise TrainingError(
+            f"checkpoint {path}: is of a policy for {held_for}, which observes other values; "
+            f"{advice}, or begin with random weights"
+        )
     if _but_for_limits(its) != _but_for_limits(own):
         raise TrainingError(f"checkpoint {path}: was trained under another contract of {own.task}")
     hidden = [layer.out_features for layer in networks.policy.linears[:-1]]

@@ -31,7 +31,6 @@ from holdfast.policy.learn.settings import TaskOption, placed, settings_of
 from holdfast.policy.models import checkpoint
 from holdfast.policy.models.networks import Networks
 from holdfast.policy.ship.evaluate import (
-    Evaluation,
     evaluate,
     is_met,
     predict_costs,
@@ -197,8 +196,9 @@ def export(
         ]
     )
     if require_met and (settings.task.has_limits or settings.limit):
-        for step, found in zip(steps, held, strict=True):
-            _require_met(source, found, step)
+        _require_met(
+            source, [(step, found.summary()) for step, found in zip(steps, held, strict=True)]
+        )
     cost_to_go, half, contract = (
         predict_costs(networks, evaluation),
         episodes // 2,
@@ -246,12 +246,16 @@ def _require_episodes(episodes: int) -> None:
         raise ConfigError(f"episodes should be at most {MOST_EPISODES}, received {episodes}")
 
 
-def _require_met(source: Path, evaluation: Evaluation, contract: Contract) -> None:
-    means = evaluation.cost_returns.mean(axis=0).tolist()
-    if not all(is_met(mean, cost.limit) for mean, cost in zip(means, contract.costs, strict=True)):
-        costs = _beside_limits(evaluation.summary(), contract)
+def _require_met(source: Path, along: Sequence[tuple[Contract, Mapping[str, Any]]]) -> None:
+    """Raise TrainingError unless each limit is met, for a range under each contract along it."""
+    if not all(
+        is_met(measured["costs"][cost.name]["mean"], cost.limit)
+        for contract, measured in along
+        for cost in contract.costs
+    ):
+        told = "; ".join(_beside_limits(measured, contract) for contract, measured in along)
         raise TrainingError(
-            f"{source}: {costs} per episode in simulation; nothing is written. Train on, or give "
+            f"{source}: {told} per episode in simulation; nothing is written. Train on, or give "
             "--anyway to export such a policy"
         )
 

@@ -264,7 +264,7 @@ class Progress:
         parts = [
             *return_texts(self._return_mean()),
             *(cost_texts(means, contract, budgets) if results else ()),
-            f"{summary['interventions']} interventions{self._reasons()}",
+            f"{counted(sum(r.interventions for r in results), 'intervention')}{self._reasons()}",
             f"{summary['deadline_misses']} deadline misses",
             f"{summary['stopped_episodes']} stopped",
             f"{sum(result.steps for result in results) / seconds:.0f} steps/s",

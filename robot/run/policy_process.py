@@ -210,5 +210,6 @@ def main(path: str, sha256: str, limits: str, descriptor: str, mode: str, seed: 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the monitor's process ends this one
     with contextlib.suppress(ConnectionError):  # the monitor's process is gone
         sys.exit(main(*sys.argv[1:]))

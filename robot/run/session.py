@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from holdfast.contract import Contract
 from holdfast.errors import HoldfastError, LinkError, LogError, RefusedError, RunError
 from holdfast.log.format import NO_STEP, EpisodeResult
+from holdfast.plain import counted
 from holdfast.robot.run.deployment import Deployment
 from holdfast.robot.run.loop import Loop
 from holdfast.safety_monitor.messages import Reason, State, Verdict
@@ -268,7 +269,7 @@ def episode_text(
         f"{result.steps} steps",
         *return_texts(result.reward_return),
         *cost_texts(result.costs, contract, episode_cap),
-        f"{result.interventions} interventions",
+        counted(result.interventions, "intervention"),
         f"{result.deadline_misses} deadline misses",
         result.ended + (f": {result.text}" if result.text else ""),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from holdfast.policy.learn.settings import TrainSettings
 from holdfast.policy.ship.evaluate import evaluate
 from holdfast.safety_monitor.familiarity import Familiarity
 from holdfast.sim.registry import resolve
+from tests.helpers.data.bundles import write_bundle
 from tests.helpers.data.recordings import info, record_episode
 from tests.helpers.data.trajectories import simulated
 from tests.helpers.robots.parameters import parameters
@@ -292,6 +294,9 @@ def test_the_command_that_follows_is_told(exported, run, monkeypatch, capsys):
     words = ["gate", str(exported), "--log", str(run)]
     assert main(words) == 1
     assert "next:" not in capsys.readouterr().out
+    monkeypatch.setattr("holdfast.policy.improve.gate.answer_of", lambda _: Answer.NOT_ENOUGH)
+    assert main(words) == 1
+    assert "next: record more with holdfast deploy --explore, or " in capsys.readouterr().out
     monkeypatch.setattr("holdfast.policy.improve.gate.answer_of", lambda _: Answer.CANARY)
     assert main(words) == 0
     assert capsys.readouterr().out.endswith(following)
@@ -349,7 +354,14 @@ def test_the_identified_simulator_keeps_what_a_silent_profile_does_not_tell(
 
 
 def test_requests_that_cannot_be(exported, run, tmp_path, capsys):
+    other, alone = write_bundle(tmp_path / "other.onnx", gain=0.5), tmp_path / "alone.onnx"
+    shutil.copy(exported, alone)
     for words, sentence in (
+        (
+            [str(exported), "--log", str(run), "--policy", str(other)],
+            f"{other}: made none of the logs, which are of {bundle.load(exported).hash[:12]}; name",
+        ),
+        ([str(alone), "--log", str(run)], "alone.checkpoint.safetensors: there is no such train"),
         ([str(tmp_path / "no.onnx"), "--log", str(run)], "no.onnx: cannot be read"),
         ([str(exported), "--log", str(run), str(run)], "are the same run; give it once"),
         ([str(exported), "--log", str(tmp_path)], "should hold one log"),

@@ -164,8 +164,9 @@ def test_the_record_has_a_row_for_each_knot(trained):
     assert 2.0 <= limits[0] < 2.94
     assert first["limits"]["outside_corridor"] == pytest.approx(18.0 / np.log(10.0), rel=0.1)
     lines = [str(line) for line in outcome([first], CONTRACT, "cpo")]
-    assert len(lines) == 8
-    assert "outside_corridor at 2" in lines[1]
+    assert len(lines) == 9
+    assert f"under limits of {limits[0]:.3g} on average" in lines[1]
+    assert [line for line in lines if "--resume" in line] == lines[-1:]  # the advice is there once
 
 
 def test_a_knot_without_episodes_has_no_row(trained):
@@ -196,7 +197,7 @@ def test_another_range_begins_with_its_networks(trained, tmp_path):
     for name, tensor in learner.policy.state_dict().items():
         assert torch.equal(tensor, other.policy.state_dict()[name])
     alone = Learner(dataclasses.replace(RANGE, limit_range=()))
-    with pytest.raises(TrainingError, match="was trained under another contract"):
+    with pytest.raises(TrainingError, match=r"a range of limits, .* give --limit-range LOW HIGH"):
         start_from(tmp_path / "checkpoint.safetensors", alone.networks)
     for each in (other, alone):
         each.close()

@@ -150,7 +150,8 @@ def test_the_last_fifth():
     ("options", "sentence"),
     [
         (("--seeds", "0"), "seeds should be at least 1, received 0"),
-        (("--tasks", "holdfast/Nothing-v0"), "tasks should be of holdfast/PointCircle-v0, "),
+        (("--tasks", "DriveGoal-v0"), "tasks should be of holdfast/PointCircle-v0, "),
+        (("--tasks", "holdfast/Nothing-v0"), "did you mean 'holdfast/P"),
     ],
 )
 def test_bad_input(tmp_path, capsys, options, sentence):

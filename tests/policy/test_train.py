@@ -60,7 +60,8 @@ def test_a_limit_that_limits_nothing_is_told(tmp_path, capsys, algorithm, notes)
     assert capsys.readouterr().out.count(wanted) == notes
 
 
-def test_ctrl_c_loses_no_iteration(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_loses_no_iteration(tmp_path, number):
     """A real signal to a real run, far from the next regular checkpoint."""
     line = [sys.executable, "-m", "holdfast", "train", "--out", str(tmp_path), *OPTIONS]
     run = subprocess.Popen(
@@ -69,7 +70,7 @@ def test_ctrl_c_loses_no_iteration(tmp_path):
     )  # fmt: skip
     progress = tmp_path / PROGRESS
     runs.until(lambda: progress.exists() and progress.read_text().count("\n") > 2)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     out, err = run.communicate(timeout=runs.LIMIT_S)
     assert run.returncode == 130
     assert err.splitlines()[-1] == "holdfast: interrupted"
@@ -78,6 +79,7 @@ def test_ctrl_c_loses_no_iteration(tmp_path):
     assert Learner.load(tmp_path / CHECKPOINT).iteration == done
     assert main(["train", "--out", str(tmp_path), "--resume", "--iterations", str(done + 1)]) == 0
     assert [line["iteration"] for line in lines(tmp_path)] == list(range(1, done + 2))
+    assert lines(tmp_path)[-1]["iterations"] == done + 1  # not 5000: who watches sees its end
 
 
 def test_a_run_starts_from_the_networks_of_another_limit(tmp_path, capsys):
@@ -256,7 +258,7 @@ def test_a_resumed_run_knows_its_own_settings(tmp_path, capsys):
         (["--limit", "1", "2"], "limit should have a value for each cost"),
         (["--batch", "10"], "batch should be at least an episode"),
         (["--algorithm", "ppo-penalty"], "penalty should have a price for each cost"),
-        (["--resume"], "No such file"),
+        (["--resume"], "there is no such training; leave --resume out to begin one"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, capsys, options, sentence):
@@ -318,7 +320,7 @@ def test_the_end_says_whether_the_limit_is_met(costs, algorithm, words):
 def test_of_a_short_training_the_last_third_counts():
     """A training of five iterations begins with a policy that is nothing like its last one."""
     told = list(outcome(records(90.0, 0.0, 0.0, 0.0, 50.0), contract_of(SMALL), "cpo"))
-    assert told[0].startswith("last 1 iterations: ")
+    assert told[0].startswith("last iteration: ")
     assert "outside_corridor 50.00" in told[1]
 
 
@@ -326,7 +328,7 @@ def test_the_end_speaks_of_every_cost(two_costs):
     """One limit is met and the other is not."""
     contract = contract_of(TrainSettings(task=two_costs))
     told = list(outcome([{"return": 0.0, "costs": {"near": 1.0, "far": 30.0}}], contract, "cpo"))
-    assert told[0].startswith("last 1 iteration")
+    assert told[0].startswith("last iteration: ")
     assert "near" in told[1]
     assert "not met" not in told[1]
     assert "not met" in told[2]
