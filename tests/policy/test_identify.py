@@ -8,6 +8,8 @@ import yaml
 
 from holdfast import cli
 from holdfast.errors import ConfigError, LogError
+from holdfast.log import reader
+from holdfast.log.writer import Recorder
 from holdfast.policy.identification.certainty import information
 from holdfast.policy.identification.compare import Comparison
 from holdfast.policy.identification.csv_file import from_csv
@@ -15,12 +17,14 @@ from holdfast.policy.identification.fit import Fit, select
 from holdfast.policy.identification.free import chosen, strongest
 from holdfast.policy.identification.identify import identify
 from holdfast.policy.identification.search import SearchSettings, Simulator, elsewhere
-from holdfast.policy.identification.tracks import pieces, require_motion
+from holdfast.policy.identification.tracks import from_logs, pieces, require_motion
 from holdfast.policy.identify import error_table, parameter_table, remarks, write
 from holdfast.sim.batch.replay import Replay
 from holdfast.sim.parameters import catalogue
 from holdfast.sim.registry import registered
 from tests.helpers.data.bundles import write_bundle
+from tests.helpers.data.mended import forged
+from tests.helpers.data.recordings import info, record_episode
 from tests.helpers.robots.parameters import parameters
 from tests.helpers.robots.recorded import recorded
 from tests.helpers.robots.twins import running_twin
@@ -374,6 +378,25 @@ def test_a_setting_that_cannot_be_is_refused(log, tmp_path, capsys, options, sai
     assert cli.main(["identify", "--log", str(log), "--out", str(out), *options]) == 1
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_what_not_every_log_has_is_told(tmp_path):
+    """A signal that is missing in one log is compared in none; so is a period that was lost."""
+    sources = {"robot": {n: size for n, size in info().sources["robot"].items() if n != "tilt"}}
+    for name, changes in (("whole", {}), ("fewer", {"sources": sources})):
+        recorder = Recorder(tmp_path / name, info(run=name, **changes))
+        record_episode(recorder, 0, 60, code="interrupted")
+        recorder.close()
+    one, other = tmp_path / "whole", tmp_path / "fewer"
+    assert from_logs([one], None, any_robot=False).left_out == ()
+    both = from_logs([one, other], None, any_robot=False)
+    assert both.left_out == ("signals that not every log has: tilt",)
+    log = reader.read(one)
+    gap = tmp_path / "gap.mcap"
+    forged(log, 60, gap, sequence=int(log.steps["sequence"][-1]) + 2)
+    assert from_logs([gap], None, any_robot=False).left_out == (
+        f"2 periods of {gap} that are not logged",
+    )
 
 
 def test_one_run_is_given_once(log, tmp_path, capsys):

@@ -11,6 +11,7 @@ from holdfast.bundle import reader
 from holdfast.bundle.limit_range import under
 from holdfast.cli import main
 from holdfast.log.audit import billed
+from holdfast.policy.learn.knots import along
 from tests.helpers.data.bundles import write_bundle
 from tests.helpers.robots import runs
 
@@ -34,6 +35,17 @@ def policy(tmp_path_factory):
     ]
     assert main([*line, "--out", str(folder / "policy.onnx")]) == 0
     return folder / "policy.onnx"
+
+
+def test_a_refusal_names_every_limit_along_the_range(policy, tmp_path, capsys):
+    out = tmp_path / "policy.onnx"
+    source = policy.with_name("checkpoint.safetensors")
+    assert main(["export", "--checkpoint", str(source), "--episodes", "8", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    limits = [step.costs[0].limit for step in along(reader.load(policy).contract)]
+    assert len(limits) > 2
+    assert [f"(limit d = {limit:g}" in said for limit in limits] == [True] * len(limits)
+    assert not out.exists()
 
 
 @pytest.fixture(scope="module")
