@@ -206,6 +206,39 @@ def select(
     return moving, moved
 
 
+def drop(
+    fit: Fit, chosen: Sequence[int], weak: Sequence[int], clear: float, say: Callable[[str], None]
+) -> tuple[list[int], Array]:
+    """Give weak parameters that a person named their nominal values again, one after another, where
+    that does not explain the motion significantly worse.
+
+    A mismatch that slip makes rough has many minima, and derivatives in one of them know nothing of
+    the others: they would make a narrow spread of a value that is as good as any.
+
+    Args:
+        chosen: the smooth numbers that move, as indices. weak: those of them that may be dropped.
+        clear: standard errors by which the motion has to be explained worse.
+
+    Returns:
+        As `select`.
+    """
+    moving, moved = list(chosen), np.zeros(len(fit.free))
+    for i in weak:
+        before, rest = fit.place, [k for k in moving if k != i]
+        fit.place = before.copy()
+        fit.place[i] = fit.free[i].place(fit.free[i].nominal)
+        fit.refine(np.array(rest, np.intp), 4, STEPS[1:])
+        losses = fit.simulator.losses(np.stack((before, fit.place)))
+        worse = standard_errors(losses[1] - losses[0])
+        if worse >= clear:
+            fit.place = before
+            continue
+        moving = rest
+        moved[rest] = np.maximum(moved[rest], np.abs(fit.place - before)[rest])
+        say(f"drops {fit.free[i].name}: its nominal value explains the motion as well")
+    return moving, moved
+
+
 def _worth(fit: Fit, chosen: Sequence[int], rest: Sequence[int]) -> Array:
     """Return by how much each of some parameters (rest,) would lower the squares, together with
     new values of the chosen ones, if all were linear."""

@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.policy.identification import search
 from holdfast.policy.identification.certainty import Found, conclude, settle_whole
 from holdfast.policy.identification.compare import Comparison, compared
-from holdfast.policy.identification.fit import STEPS, Fit, select, settle
+from holdfast.policy.identification.fit import STEPS, Fit, drop, select, settle
 from holdfast.policy.identification.free import Free, chosen, strongest
 from holdfast.policy.identification.search import SearchSettings, Simulator, cross_entropy
 from holdfast.policy.identification.tracks import WINDOW_S, Piece, Recorded, is_sparse, pieces
@@ -180,6 +180,9 @@ def identify(
             moving, moved = select(first, simulator(checked), moving, settings.clear, say)
         fitting = simulator(_up_to(fitted, settings.fit_s / period_s))
         fit = settle(first.simulator, fitting, first.place, np.array(moving, np.intp))
+        if words:
+            weak = sorted(set(moving) - set(strongest(free).tolist()))
+            moving, moved = drop(fit, moving, weak, settings.clear, say)
         say(f"least squares: {_told(free, fit.place)}")
         sure = settle_whole(fit, moving, settings)
         found = conclude(fit, moving, moved, settings, sure)

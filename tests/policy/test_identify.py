@@ -13,7 +13,7 @@ from holdfast.log.writer import Recorder
 from holdfast.policy.identification.certainty import information
 from holdfast.policy.identification.compare import Comparison
 from holdfast.policy.identification.csv_file import from_csv
-from holdfast.policy.identification.fit import Fit, select
+from holdfast.policy.identification.fit import Fit, drop, select
 from holdfast.policy.identification.free import chosen, strongest
 from holdfast.policy.identification.identify import identify
 from holdfast.policy.identification.search import SearchSettings, Simulator, elsewhere
@@ -206,7 +206,7 @@ def test_elsewhere_is_the_best_value_of_one_number_over_its_whole_range():
     simulator.close()
 
 
-def test_a_weak_number_moves_only_where_it_predicts_better():
+def test_a_weak_number_moves_only_where_it_predicts_better_and_stays_only_then():
     wheels = "left_wheel+right_wheel"
     gap = {"gain": 0.95, "track": dict.fromkeys(wheels.split("+"), 1.1), "noise": NOISE}
     motion = recorded("DriveCircle-v0", gap, share=0.3, episodes=6, steps=100)
@@ -226,6 +226,12 @@ def test_a_weak_number_moves_only_where_it_predicts_better():
     np.testing.assert_array_equal(fit.place[2:], start[2:])
     assert len(said) == 1
     assert moved[0] > 0.0
+    fit.refine(np.array([0, 1, 3]), 6)  # as where the numbers were named
+    kept, _ = drop(fit, [0, 1, 3], [1, 3], 3.0, said.append)
+    assert kept == [0, 1]
+    assert free[1].value(fit.place[1]) == pytest.approx(1.1, abs=0.02)
+    assert fit.place[3] == start[3]
+    assert said[1:] == ["drops armature: its nominal value explains the motion as well"]
     fitted.close()
     checked.close()
 
