@@ -30,6 +30,10 @@ from holdfast.sim.task_spec import TaskSpec
 WORSE = 1.02
 """Factor on an error beyond which a prediction became worse: less is the noise of few motions."""
 
+UNEXPLAINED = 0.9
+"""A prediction explains nothing of a signal if its error is larger than this share of how much the
+signal itself varies."""
+
 NOISES = 5.0
 """A signal's error is more than noise from so many standard deviations of its noise on."""
 
@@ -240,7 +244,7 @@ def _worse(found: Identified) -> list[str]:
 
 
 def _unexplained(found: Identified) -> Iterator[str]:
-    """Yield sentences on the signals of which predictions are worse than their own mean would be.
+    """Yield sentences on the signals of which predictions know no more than their own mean.
 
     A pose has no such mean, and its paths are drawn.
     """
@@ -249,7 +253,7 @@ def _unexplained(found: Identified) -> Iterator[str]:
         if name in ("position", "heading"):
             continue
         varied = float(np.linalg.norm(np.nanstd(found.held_out.measured[name], axis=(0, 1))))
-        if error > max(varied, NOISES * found.noise.get(name, 0.0)):
+        if error > max(UNEXPLAINED * varied, NOISES * found.noise.get(name, 0.0)):
             yield (
                 f"{name}: nothing that was searched for explains it; a prediction over "
                 f"{_span(horizon)} is wrong by {error:.3g}, and the signal itself varies by "

@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from holdfast import files, plain
-from holdfast.bundle.limit_range import limits_of
 from holdfast.contract import Contract
 from holdfast.errors import ContractError, FileError, TrainingError
 from holdfast.policy.models.networks import LEAST_STD, Networks
@@ -187,10 +186,11 @@ def start_from(path: Path, networks: Networks) -> dict[str, Any]:
     own, its = networks.contract, held.contract
     if its.task != own.task:
         raise TrainingError(f"checkpoint {path}: is of {its.task}, not of {own.task}")
-    if bool(limits_of(its)) != bool(limits_of(own)):
+    of_range = any(cost.limit_range for cost in its.costs)
+    if of_range != any(cost.limit_range for cost in own.costs):
         held_for, advice = (
             ("a range of limits", "give --limit-range LOW HIGH too")
-            if limits_of(its)
+            if of_range
             else ("one limit", "leave --limit-range out")
         )
         raise TrainingError(

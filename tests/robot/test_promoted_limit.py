@@ -65,7 +65,7 @@ def test_a_limit_is_tried_and_promoted(robot, tmp_path, capsys):
     # Another limit of the same policy has a trial and evidence of its own.
     assert run("promote", policy, "--config", config, "--canary", "--limit", 8) == 0
     assert deploy("other", "--canary", "--episodes", 1) == 0
-    assert "canary: undecided after 1 episodes" in capsys.readouterr().out
+    assert "canary: undecided after 1 episode," in capsys.readouterr().out
     paths = registry(config).evidences(registry(config).state.slot("canary").bundle)
     assert [path.name[64:] for path in paths] == ["-5.0.json", "-8.0.json"]
     assert json.loads(paths[1].read_text())["limit"] == {"off_line": 8.0}

@@ -24,6 +24,8 @@ from holdfast.safety_monitor.messages import (
 from holdfast.signals import Array, Signals
 from tests.helpers.data.bundles import drive_contract
 
+_CONTRACT = drive_contract()  # once: its expressions are parsed, and a log has thousands of ticks
+
 SOURCES = {"robot": {"position": 2, "heading": 1, "forward_speed": 1, "yaw_rate": 1, "tilt": 2}}
 
 
@@ -72,7 +74,7 @@ def tick(episode: int, step: int, final: bool = False, proposed: bool = True) ->
     return Tick(
         now_s=now_s,
         sources={"robot": Reading(now_s - 0.01, 40 + step, signals)},
-        observation=_observed(drive_contract(), signals, step),
+        observation=_observed(_CONTRACT, signals, step),
         proposal=Proposal(now_s, step, np.array([0.5, 0.01 * step]), "hash") if proposed else None,
         log_prob=-1.0 - step,
         cost_to_go=np.array([2.0 * step]),
