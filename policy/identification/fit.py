@@ -28,6 +28,9 @@ FURTHEST = 0.3
 AGAIN = 3
 """Most times that least squares begin again where one number has another value."""
 
+AS_WELL = 2.0
+"""Motion is explained as well if it is explained worse by at most so many standard errors."""
+
 ATTEMPTS = 3
 """Parameters in turn that have to be found worthless before the selection ends."""
 
@@ -207,17 +210,16 @@ def select(
 
 
 def drop(
-    fit: Fit, chosen: Sequence[int], weak: Sequence[int], clear: float, say: Callable[[str], None]
+    fit: Fit, chosen: Sequence[int], weak: Sequence[int], say: Callable[[str], None]
 ) -> tuple[list[int], Array]:
     """Give weak parameters that a person named their nominal values again, one after another, where
-    that does not explain the motion significantly worse.
+    that explains the motion as well.
 
     A mismatch that slip makes rough has many minima, and derivatives in one of them know nothing of
     the others: they would make a narrow spread of a value that is as good as any.
 
     Args:
         chosen: the smooth numbers that move, as indices. weak: those of them that may be dropped.
-        clear: standard errors by which the motion has to be explained worse.
 
     Returns:
         As `select`.
@@ -230,7 +232,7 @@ def drop(
         fit.refine(np.array(rest, np.intp), 4, STEPS[1:])
         losses = fit.simulator.losses(np.stack((before, fit.place)))
         worse = standard_errors(losses[1] - losses[0])
-        if worse >= clear:
+        if worse > AS_WELL:
             fit.place = before
             continue
         moving = rest

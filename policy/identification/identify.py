@@ -182,7 +182,7 @@ def identify(
         fit = settle(first.simulator, fitting, first.place, np.array(moving, np.intp))
         if words:
             weak = sorted(set(moving) - set(strongest(free).tolist()))
-            moving, moved = drop(fit, moving, weak, settings.clear, say)
+            moving, moved = drop(fit, moving, weak, say)
         say(f"least squares: {_told(free, fit.place)}")
         sure = settle_whole(fit, moving, settings)
         found = conclude(fit, moving, moved, settings, sure)

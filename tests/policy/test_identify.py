@@ -227,7 +227,7 @@ def test_a_weak_number_moves_only_where_it_predicts_better_and_stays_only_then()
     assert len(said) == 1
     assert moved[0] > 0.0
     fit.refine(np.array([0, 1, 3]), 6)  # as where the numbers were named
-    kept, _ = drop(fit, [0, 1, 3], [1, 3], 3.0, said.append)
+    kept, _ = drop(fit, [0, 1, 3], [1, 3], said.append)
     assert kept == [0, 1]
     assert free[1].value(fit.place[1]) == pytest.approx(1.1, abs=0.02)
     assert fit.place[3] == start[3]
