@@ -392,7 +392,7 @@ def test_what_not_every_log_has_is_told(tmp_path):
         recorder = Recorder(tmp_path / name, info(run=name, **changes))
         record_episode(recorder, 0, 60, code="interrupted")
         recorder.close()
-    assert from_logs([one], None, any_robot=False).left_out == ()
+    assert from_logs([tmp_path / "whole"], None, any_robot=False).left_out == ()
     (said,) = from_logs([tmp_path / "whole", tmp_path / "fewer"], None, any_robot=False).left_out
     assert said == "signals that not every log has: tilt"
     log, gap = reader.read(tmp_path / "whole"), tmp_path / "gap.mcap"
