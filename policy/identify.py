@@ -201,8 +201,8 @@ def remarks(found: Identified) -> list[str]:
     said = []
     if still := [each.free.name for each in found.found if not each.moved]:
         said.append(
-            f"not identifiable, nominal in the fit: {', '.join(still)}; other values predicted "
-            "held-out motion no better"
+            f"not identifiable, nominal in the fit: {', '.join(still)}; other values explain "
+            "motion no better"
         )
     for signal, (mean, spread) in found.drift.items():
         said.append(

@@ -32,7 +32,7 @@ class Found:
         value: the amount. spread: its standard deviation.
         known: the recording tells it. at: "lower" or "upper" where it is at that bound, or "".
         with_: the number that it trades off against most, with their correlation; "" if none.
-        moved: it was fitted; False: predictions are no better without its nominal value.
+        moved: it was fitted; False: its nominal value explains motion as well.
     """
 
     free: Free

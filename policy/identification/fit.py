@@ -226,14 +226,15 @@ def drop(
     """
     moving, moved = list(chosen), np.zeros(len(fit.free))
     for i in weak:
-        before, rest = fit.place, [k for k in moving if k != i]
+        before, usual, scale = fit.place, fit.usual, fit.scale
+        rest = [k for k in moving if k != i]
         fit.place = before.copy()
         fit.place[i] = fit.free[i].place(fit.free[i].nominal)
         fit.refine(np.array(rest, np.intp), 4, STEPS[1:])
         losses = fit.simulator.losses(np.stack((before, fit.place)))
         worse = standard_errors(losses[1] - losses[0])
         if worse > AS_WELL:
-            fit.place = before
+            fit.place, fit.usual, fit.scale = before, usual, scale
             continue
         moving = rest
         moved[rest] = np.maximum(moved[rest], np.abs(fit.place - before)[rest])

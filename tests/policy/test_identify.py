@@ -227,6 +227,9 @@ def test_a_weak_number_moves_only_where_it_predicts_better_and_stays_only_then()
     assert len(said) == 1
     assert moved[0] > 0.0
     fit.refine(np.array([0, 1, 3]), 6)  # as where the numbers were named
+    scale = fit.scale
+    assert drop(fit, [0, 1], [1], said.append)[0] == [0, 1]
+    assert fit.scale is scale  # what stays leaves no trace
     kept, _ = drop(fit, [0, 1, 3], [1, 3], said.append)
     assert kept == [0, 1]
     assert free[1].value(fit.place[1]) == pytest.approx(1.1, abs=0.02)
@@ -237,13 +240,10 @@ def test_a_weak_number_moves_only_where_it_predicts_better_and_stays_only_then()
 
 
 def test_a_signal_that_nothing_explains_is_said(heavy):
-    """Centimetres per second, where metres per second should be."""
+    speeds = [{"forward_speed": 100.0 * track.signals["forward_speed"]} for track in heavy.tracks]
     wrong = [
-        dataclasses.replace(
-            track,
-            signals={**track.signals, "forward_speed": 100.0 * track.signals["forward_speed"]},
-        )
-        for track in heavy.tracks
+        dataclasses.replace(track, signals={**track.signals, **speed})
+        for track, speed in zip(heavy.tracks, speeds, strict=True)
     ]
     said = remarks(run(dataclasses.replace(heavy, tracks=tuple(wrong)), "mass"))
     told = [text for text in said if "nothing that was searched for explains it" in text]
